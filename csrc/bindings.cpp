@@ -1,0 +1,124 @@
+// memkern._native: the only file that sees Python. Tensors arrive as addresses, sizes and strides; the Python side has
+// checked shapes, dtypes and devices, allocated the outputs, and keeps every buffer alive during the call. The GIL is
+// released while kernels run.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cpu/run.h"
+#include "layout.h"
+
+namespace py = pybind11;
+using namespace memkern;
+
+namespace {
+
+template <class T = void>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Sizes and strides of an activation tensor, read from Python tuples without going through std::vector.
+struct Shape {
+  Shape(const py::tuple& sizes_in, const py::tuple& strides_in) : dims(int(sizes_in.size())) {
+    if (dims > kMax || strides_in.size() != sizes_in.size()) throw py::value_error("memkern: bad sizes or strides");
+    for (int d = 0; d < dims; ++d) {
+      sizes[d] = sizes_in[d].cast<int64_t>();
+      strides[d] = strides_in[d].cast<int64_t>();
+    }
+  }
+  static constexpr int kMax = kMaxMeanDims + 2;
+  int dims;
+  int64_t sizes[kMax], strides[kMax];
+};
+
+Activations activations(uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
+                        int unit_dim) {
+  const Shape shape(sizes, strides);
+  return make_activations(at(data), DType(dtype), Activation(activation), shape.sizes, shape.strides, shape.dims,
+                          unit_dim);
+}
+
+Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
+                           int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved) {
+  return {at(z),         DType(dtype), points,    views,  dims, point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
+          normalize, at(out),      at(saved)};
+}
+
+std::vector<std::string> names(const std::vector<const Kernels*>& sets) {
+  std::vector<std::string> found;
+  for (const Kernels* set : sets) found.emplace_back(set->name);
+  return found;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Compiled kernels of memkern. Private: call memkern's functions instead.";
+
+  m.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use.");
+  m.def("select_isa", [](const std::string& name) { return select_kernels(name); },
+        "Use the named instruction set; False if this processor cannot.");
+  m.def("supported_isas", [] { return names(supported_kernels()); });
+  m.def("compiled_isas", [] { return names(compiled_kernels()); });
+
+  m.def("alignment", [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
+                        int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved, int threads) {
+    py::gil_scoped_release nogil;
+    run_alignment(alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved),
+                  threads);
+  });
+
+  m.def("alignment_backward",
+        [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride, int64_t view_stride,
+           bool anchor, bool normalize, uintptr_t saved, uintptr_t grad, uintptr_t grad_z, int64_t grad_point_stride,
+           int64_t grad_view_stride, int threads) {
+          py::gil_scoped_release nogil;
+          run_alignment_backward({alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor,
+                                                   normalize, 0, saved),
+                                  at(grad), at(grad_z), grad_point_stride, grad_view_stride},
+                                 threads);
+        });
+
+  m.def("unit_means", [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
+                         int unit_dim, uintptr_t means, int threads) {
+    const UnitMeans op{activations(data, dtype, activation, sizes, strides, unit_dim), at(means)};
+    py::gil_scoped_release nogil;
+    run_unit_means(op, threads);
+  });
+
+  m.def("layer_stats",
+        [](uintptr_t data, int dtype, const py::tuple& sizes, const py::tuple& strides, int unit_dim, int64_t points,
+           int64_t views, int64_t dims, int64_t point_stride, int64_t view_stride, bool anchor, bool normalize,
+           uintptr_t alignment, uintptr_t saved, uintptr_t means, int threads) {
+          const LayerStats op{alignment_record(data, dtype, points, views, dims, point_stride, view_stride, anchor,
+                                               normalize, alignment, saved),
+                              {activations(data, dtype, int(Activation::raw), sizes, strides, unit_dim), at(means)}};
+          py::gil_scoped_release nogil;
+          run_layer_stats(op, threads);
+        });
+
+  m.def("selectivity", [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
+                          int unit_dim, uintptr_t order, uintptr_t peak, uintptr_t index, uintptr_t rest, uintptr_t low,
+                          int threads) {
+    const Selectivity op{activations(data, dtype, activation, sizes, strides, unit_dim), at<int64_t>(order),
+                         {at(peak), at<int64_t>(index), at<double>(rest), at(low)}};
+    py::gil_scoped_release nogil;
+    run_selectivity(op, threads);
+  });
+
+  m.def("median_of_others", [](uintptr_t means, int dtype, int64_t points, int64_t units, int64_t point_stride,
+                               uintptr_t median, int threads) {
+    py::gil_scoped_release nogil;
+    run_median_of_others({at(means), DType(dtype), points, units, point_stride, at(median)}, threads);
+  });
+
+  m.def("class_sums", [](uintptr_t means, int dtype, int64_t points, int64_t units, int64_t classes, uintptr_t labels,
+                         uintptr_t sums, int threads) {
+    py::gil_scoped_release nogil;
+    run_class_sums({at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)}, threads);
+  });
+}

@@ -1,0 +1,152 @@
+#include "run.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+
+namespace memkern {
+namespace {
+
+// GNU OpenMP's thread pool does not survive fork: a parallel region in the child would wait for threads that are not
+// there. In a forked child (a DataLoader worker) everything runs on the calling thread.
+std::atomic<bool> forked{false};
+std::once_flag watch_fork;
+
+// Below this many input elements starting the pool (about 1 us, 5 when its threads sleep) costs more than it saves.
+constexpr int64_t kSerialElements = 16 * 1024;
+
+// Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
+// machine a core that was taken away would otherwise hold everybody up.
+template <class Body>
+void split(int64_t count, int64_t elements, int threads, Body body) {
+  if (count <= 0) return;
+  std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+  if (threads <= 1 || count == 1 || elements < kSerialElements || forked) return body(int64_t{0}, count);
+  const int64_t pieces = std::min<int64_t>(count, int64_t{8} * threads);
+  std::exception_ptr error;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    try {
+      body(count * piece / pieces, count * (piece + 1) / pieces);
+    } catch (...) {
+#pragma omp critical(memkern_error)
+      error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+int64_t size_of(DType dtype) {
+  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
+}
+
+// Fresh memory from the allocator costs more in page faults than the arithmetic that fills it (42 MB gradient: 4.6 ms
+// into warm memory, 20.5 ms into new pages). Asking for 2 MB pages before the first touch takes one fault for 512.
+void ask_for_huge_pages(void* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kHuge = uintptr_t{1} << 21;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + uintptr_t(bytes)) / kHuge * kHuge;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: may fail freely
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
+int64_t elements_per_point(const Activations& x) {
+  int64_t elements = x.units;
+  for (int32_t d = 0; d < x.mean_dims; ++d) elements *= x.mean_sizes[d];
+  return elements;
+}
+
+// Owns the partial states of the chunks that run_selectivity hands out.
+struct PartialStates {
+  PartialStates(int64_t chunks, int64_t units, DType dtype)
+      : units(units),
+        wide_size(dtype == DType::float64 ? 8 : 4),
+        peak(new char[chunks * units * wide_size]),
+        low(new char[chunks * units * wide_size]),
+        index(new int64_t[chunks * units]),
+        rest(new double[chunks * units]) {}
+  SelectivityState operator[](int64_t chunk) const {
+    return {peak.get() + chunk * units * wide_size, index.get() + chunk * units, rest.get() + chunk * units,
+            low.get() + chunk * units * wide_size};
+  }
+  int64_t units, wide_size;
+  std::unique_ptr<char[]> peak, low;
+  std::unique_ptr<int64_t[]> index;
+  std::unique_ptr<double[]> rest;
+};
+
+}  // namespace
+
+void run_alignment(const Alignment& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.points, op.points * op.views * op.dims, threads,
+        [&](int64_t first, int64_t last) { k.alignment(op, first, last); });
+}
+
+void run_alignment_backward(const AlignmentBackward& op, int threads) {
+  const Kernels& k = kernels();
+  const Alignment& f = op.forward;
+  if (f.points > 0) {
+    const int64_t span = (f.points - 1) * op.grad_point_stride + (f.views - 1) * op.grad_view_stride + f.dims;
+    ask_for_huge_pages(op.grad_z, span * size_of(f.dtype));
+  }
+  split(f.points, f.points * f.views * f.dims, threads,
+        [&](int64_t first, int64_t last) { k.alignment_backward(op, first, last); });
+}
+
+void run_unit_means(const UnitMeans& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.x.points, op.x.points * elements_per_point(op.x), threads,
+        [&](int64_t first, int64_t last) { k.unit_means(op, first, last); });
+}
+
+void run_layer_stats(const LayerStats& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.alignment.points, op.alignment.points * elements_per_point(op.means.x), threads,
+        [&](int64_t first, int64_t last) { k.layer_stats(op, first, last); });
+}
+
+void run_selectivity(const Selectivity& op, int threads) {
+  const Kernels& k = kernels();
+  const int64_t points = op.x.points, units = op.x.units;
+  // At most 64 chunks, cut by the number of points alone: the sums, and so the bits, do not depend on the threads.
+  const int64_t chunk = std::max<int64_t>(8, (points + 63) / 64), chunks = (points + chunk - 1) / chunk;
+  const auto position_range = [&](int64_t c, const SelectivityState& state) {
+    k.selectivity(op, c * chunk, std::min(points, (c + 1) * chunk), state);
+  };
+  if (chunks <= 1) {
+    if (points > 0) position_range(0, op.state);
+    return;
+  }
+  const PartialStates partial(chunks, units, op.x.dtype);
+  split(chunks, points * elements_per_point(op.x), threads, [&](int64_t first, int64_t last) {
+    for (int64_t c = first; c < last; ++c) position_range(c, c == 0 ? op.state : partial[c]);
+  });
+  split(units, chunks * units, threads, [&](int64_t first, int64_t last) {
+    for (int64_t c = 1; c < chunks; ++c) k.merge_selectivity(op.x.dtype, op.state, partial[c], first, last);
+  });
+}
+
+void run_median_of_others(const MedianOfOthers& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.units, op.units * op.points, threads,
+        [&](int64_t first, int64_t last) { k.median_of_others(op, first, last); });
+}
+
+void run_class_sums(const ClassSums& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.units, op.units * op.points, threads,
+        [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
+}
+
+}  // namespace memkern

@@ -1,0 +1,252 @@
+// Sums of each unit over a block of activations: the two loops that every unit statistic is made of.
+//
+// Both add to `double sums[units]` and may be called on any part of an activation (a block of units, a slice of the
+// space, a few rows): the parts combine without error growth. Elements are added in their wide type only inside a
+// balanced tree of at most 8 terms, everything above that in double. Measured on 31360 ReLU values in fp32: error
+// 3e-8, where one long fp32 sum has 7e-6; and since every tree holds a power of two of terms, the mean of a constant
+// is that constant exactly. It costs two conversions and two additions in eight loads, far below the price of a load.
+#pragma once
+#include "../ops.h"
+#include "vec.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace memkern {
+namespace MEMKERN_ISA {
+
+// ---- parts -----------------------------------------------------------------------------------------------------
+
+// What happens to an element first. NaN passes relu: NaN < 0 is false.
+template <Activation activation, class A>
+inline Vec<A> activate(Vec<A> v) {
+  if constexpr (activation == Activation::relu) return v < 0 ? Vec<A>{} : v;
+  if constexpr (activation == Activation::abs) {
+    using Bits = typename Lanes<A>::Bits;
+    return (Vec<A>)((Bits)v & ((Bits{} - 1) >> 1));
+  }
+  return v;
+}
+
+template <Activation activation, class A>
+inline A activate_one(A x) {
+  if constexpr (activation == Activation::relu) return x < 0 ? A(0) : x;
+  if constexpr (activation == Activation::abs) return A(__builtin_fabs(x));
+  return x;
+}
+
+// The addresses are only hints and may lie past the end; as integers they may do so without undefined behaviour.
+inline void prefetch(const void* p, int64_t bytes_ahead) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(bytes_ahead)));
+}
+
+// Vectors of double that hold one vector of A.
+template <class A> constexpr int kDoubles = int(sizeof(double) / sizeof(A));
+
+// Intrinsics, because GCC 12 converts lane by lane for SSE2 and in four pieces for AVX-512. (The zero-masked form with
+// a full mask is the plain instruction; the plain form warns of an uninitialized value inside GCC's own header.)
+inline void to_double(Vec<float> v, Vec<double>* out) {
+#if defined(__AVX512F__)
+  out[0] = (Vec<double>)_mm512_maskz_cvtps_pd(0xff, __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7));
+  out[1] = (Vec<double>)_mm512_maskz_cvtps_pd(0xff, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+#elif defined(__AVX2__)
+  out[0] = (Vec<double>)_mm256_cvtps_pd(__builtin_shufflevector(v, v, 0, 1, 2, 3));
+  out[1] = (Vec<double>)_mm256_cvtps_pd(__builtin_shufflevector(v, v, 4, 5, 6, 7));
+#elif defined(__SSE2__)
+  out[0] = (Vec<double>)_mm_cvtps_pd((__m128)v);
+  out[1] = (Vec<double>)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v));
+#else
+  constexpr int half = Lanes<double>::count;
+  for (int lane = 0; lane < half; ++lane) {
+    out[0][lane] = double(v[lane]);
+    out[1][lane] = double(v[lane + half]);
+  }
+#endif
+}
+inline void to_double(Vec<double> v, Vec<double>* out) { out[0] = v; }
+
+template <class Bits, size_t... I>
+inline Bits lane_numbers(std::index_sequence<I...>) {
+  return Bits{I...};
+}
+
+// The ragged end of `size` elements is read as the last whole group, whose elements counted already are then set to
+// zero: no load leaves the array.
+template <class T>
+struct Tail {
+  using Bits = typename Lanes<Wide<T>>::Bits;
+  explicit Tail(int64_t size) : count(int(size % kGroup<T>)) {
+    const Bits lane = lane_numbers<Bits>(LaneIndices<Wide<T>>{});
+    for (unsigned c = 0; c < kColumns<T>; ++c) keep[c] = (Bits)(lane * kColumns<T> + c >= unsigned(kGroup<T> - count));
+  }
+  void clear_counted(Vec<Wide<T>>* columns) const {
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] = (Vec<Wide<T>>)((Bits)columns[c] & keep[c]);
+  }
+  int count;  // elements past the last whole group
+  Bits keep[kColumns<T>];
+};
+
+// Adds `count` (a power of two) groups, `stride` elements apart, in a balanced tree.
+template <int count, Activation activation, class T>
+inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
+  if constexpr (count == 1) {
+    prefetch(x, bytes_ahead);
+    load_group(x, columns);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate<activation, Wide<T>>(columns[c]);
+  } else {
+    Vec<Wide<T>> second[kColumns<T>];
+    sum_groups<count / 2, activation>(x, stride, bytes_ahead, columns);
+    sum_groups<count / 2, activation>(x + count / 2 * stride, stride, bytes_ahead, second);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += second[c];
+  }
+}
+
+// ---- planes ----------------------------------------------------------------------------------------------------
+
+// All columns of a group in one vector of double; their order does not matter in a sum.
+template <class T>
+inline Vec<double> fold_columns(const Vec<Wide<T>>* columns) {
+  Vec<Wide<T>> sum = columns[0];
+  if constexpr (kColumns<T> == 2) sum += columns[1];
+  Vec<double> parts[kDoubles<Wide<T>>];
+  to_double(sum, parts);
+  return kDoubles<Wide<T>> == 2 ? parts[0] + parts[kDoubles<Wide<T>> - 1] : parts[0];
+}
+
+// Adds to `total` what trees of `count` groups, then of half as many, ... cover of the rest of a plane.
+template <int count, Activation activation, class T>
+inline const T* add_smaller_trees(const T* x, const T* end, int64_t bytes_ahead, Vec<double>& total) {
+  if (end - x >= count * kGroup<T>) {
+    Vec<Wide<T>> columns[kColumns<T>];
+    sum_groups<count, activation>(x, kGroup<T>, bytes_ahead, columns);
+    total += fold_columns<T>(columns);
+    x += count * kGroup<T>;
+  }
+  if constexpr (count > 1) return add_smaller_trees<count / 2, activation>(x, end, bytes_ahead, total);
+  return x;
+}
+
+// One plane of at least one whole group.
+template <Activation activation, class T>
+inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail, int64_t bytes_ahead) {
+  constexpr int kTree = 8 / kColumns<T>;
+  const T* const end = x + space;
+  Vec<Wide<T>> columns[kColumns<T>];
+  Vec<double> total{};
+  for (; end - x >= kTree * kGroup<T>; x += kTree * kGroup<T>) {
+    sum_groups<kTree, activation>(x, kGroup<T>, bytes_ahead, columns);
+    total += fold_columns<T>(columns);
+  }
+  add_smaller_trees<kTree / 2, activation>(x, end, bytes_ahead, total);
+  if (tail.count) {
+    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
+    tail.clear_counted(columns);
+    total += fold_columns<T>(columns);
+  }
+  return total;
+}
+
+// A plane too small for a vector.
+template <Activation activation, class T>
+inline double sum_few(const T* x, int64_t space) {
+  double sum = 0;
+  for (int64_t s = 0; s < space; ++s) sum += activate_one<activation, Wide<T>>(widen(x[s]));
+  return sum;
+}
+
+// The sum of each of v[0..n), n lanes each, in one vector: halves are folded onto each other as in sum_lanes, two
+// vectors at a time, so both give the same bits.
+template <int count>
+inline Vec<double> sum_each(const Vec<double>* v, int stride) {
+  if constexpr (count == 1) {
+    return v[0];
+  } else {
+    const Vec<double> a = sum_each<count / 2>(v, stride * 2), b = sum_each<count / 2>(v + stride, stride * 2);
+    return interleaved_half<0, double>(a, b, LaneIndices<double>{}) +
+           interleaved_half<1, double>(a, b, LaneIndices<double>{});
+  }
+}
+
+// sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
+// `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
+template <Activation activation, class T>
+__attribute__((noinline)) void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
+                                          int64_t bytes_ahead = 0) {
+  constexpr int lanes = Lanes<double>::count;
+  int64_t u = 0;
+  if (space < kGroup<T>) {
+    for (; u < units; ++u) sums[u] += sum_few<activation>(x + u * unit_stride, space);
+    return;
+  }
+  const Tail<T> tail(space);
+  for (; u + lanes <= units; u += lanes) {
+    Vec<double> planes[lanes];
+    for (int i = 0; i < lanes; ++i)
+      planes[i] = sum_plane<activation>(x + (u + i) * unit_stride, space, tail, bytes_ahead);
+    store(sums + u, load(sums + u) + sum_each<lanes>(planes, 1));
+  }
+  for (; u < units; ++u)
+    sums[u] += sum_lanes<double>(sum_plane<activation>(x + u * unit_stride, space, tail, bytes_ahead));
+}
+
+// ---- rows ------------------------------------------------------------------------------------------------------
+
+// Adds one group of units, in the order of memory.
+template <class T>
+inline void add_columns(Vec<Wide<T>>* columns, double* sums) {
+  constexpr int parts = kDoubles<Wide<T>>, lanes = Lanes<double>::count;
+  interleave<T>(columns);
+  for (int c = 0; c < kColumns<T>; ++c) {
+    Vec<double> in_double[parts];
+    to_double(columns[c], in_double);
+    for (int part = 0; part < parts; ++part) {
+      double* const at = sums + (c * parts + part) * lanes;
+      store(at, load(at) + in_double[part]);
+    }
+  }
+}
+
+// `count` rows of at least one whole group.
+template <int count, Activation activation, class T>
+inline void add_row_block(const T* x, int64_t units, int64_t row_stride, const Tail<T>& tail, double* sums,
+                          int64_t bytes_ahead) {
+  Vec<Wide<T>> columns[kColumns<T>];
+  int64_t u = 0;
+  for (; u + kGroup<T> <= units; u += kGroup<T>) {
+    sum_groups<count, activation>(x + u, row_stride, bytes_ahead, columns);
+    add_columns<T>(columns, sums + u);
+  }
+  if (tail.count) {
+    sum_groups<count, activation>(x + units - kGroup<T>, row_stride, bytes_ahead, columns);
+    tail.clear_counted(columns);  // adding zero to units that are done changes nothing
+    add_columns<T>(columns, sums + units - kGroup<T>);
+  }
+}
+
+// sums[u] += the sum of x[r * row_stride + u] over r in [0, rows).
+template <Activation activation, class T>
+__attribute__((noinline)) void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
+                                        int64_t bytes_ahead = 0) {
+  int64_t r = 0;
+  if (units < kGroup<T>) {
+    for (; r < rows; ++r)
+      for (int64_t u = 0; u < units; ++u)
+        sums[u] += activate_one<activation, Wide<T>>(widen(x[r * row_stride + u]));
+    return;
+  }
+  const Tail<T> tail(units);
+  for (; r + 8 <= rows; r += 8)
+    add_row_block<8, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+  if (rows - r >= 4) {
+    add_row_block<4, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+    r += 4;
+  }
+  if (rows - r >= 2) {
+    add_row_block<2, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+    r += 2;
+  }
+  if (rows - r >= 1) add_row_block<1, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+}
+
+}  // namespace MEMKERN_ISA
+}  // namespace memkern

@@ -1,0 +1,102 @@
+// One plain record per op: pointers, int64 sizes, strides in elements, shapes in comments.
+// This header is all that a kernel (CPU or CUDA) knows of the world: no torch, no Python, no allocation, no threads.
+#pragma once
+#include <cstdint>
+
+namespace memkern {
+
+enum class DType : int32_t { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
+
+// Which views are compared: every pair, or view 0 (the anchor) with each other view.
+enum class Pairs : int32_t { all = 0, anchor = 1 };
+
+// What is done to an activation before it is averaged.
+enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
+
+// "Wide" below is the accumulating and result dtype: float64 for float64 input, float32 for every other.
+
+// alignment: [points, views, dims] -> [points], the mean l2 distance over the chosen pairs of views.
+// The dims of a view must be one contiguous block; their order does not matter, a distance does not see it.
+struct Alignment {
+  const void* z;  // [points, views, dims]
+  DType dtype;
+  int64_t points, views, dims;
+  int64_t point_stride, view_stride;
+  Pairs pairs;
+  bool normalize;   // divide each view by max(its l2 norm, 1e-12) first
+  void* alignment;  // [points] wide
+  void* saved;      // [points, pair_count + (normalize ? views : 0)] wide: distances in pair order (0,1), (0,2), ...,
+                    // then the norms before clamping; what the backward needs. Null: not kept.
+};
+
+inline int64_t pair_count(int64_t views, Pairs pairs) {
+  return pairs == Pairs::all ? views * (views - 1) / 2 : views - 1;
+}
+
+// alignment_backward: the gradient of sum(grad * alignment) with respect to z. A zero distance has gradient 0.
+struct AlignmentBackward {
+  Alignment forward;  // z and saved as the forward left them; forward.alignment is not read
+  const void* grad;   // [points] wide
+  void* grad_z;       // [points, views, dims], dtype of z
+  int64_t grad_point_stride, grad_view_stride;
+};
+
+// Activations in any layout, reduced by the caller to: points, units, and the averaged dimensions (views and space),
+// neighbours merged where memory allows it, outermost (largest stride) first.
+constexpr int32_t kMaxMeanDims = 8;
+struct Activations {
+  const void* data;
+  DType dtype;
+  Activation activation;
+  int64_t points, units;
+  int64_t point_stride, unit_stride;
+  int32_t mean_dims;  // may be 0: then the point's value is the single element
+  int64_t mean_sizes[kMaxMeanDims], mean_strides[kMaxMeanDims];
+};
+
+// unit_means: activations -> [points, units] wide, the mean over views and space.
+struct UnitMeans {
+  Activations x;
+  void* means;  // [points, units] wide, contiguous
+};
+
+// The state of each unit. One state serves one call, streaming, several processes and class selectivity.
+struct SelectivityState {
+  void* peak;      // [units] wide: largest per-point mean (NaN once any mean is NaN)
+  int64_t* index;  // [units]: position, in visiting order, of the peak; the first one on ties; of the first NaN if any
+  double* rest;    // [units]: sum of the means of all the other points (summed directly, never total - peak)
+  void* low;       // [units] wide: smallest per-point mean (tells signed units)
+};
+
+// selectivity: activations -> state per unit over all points.
+struct Selectivity {
+  Activations x;
+  const int64_t* order;  // [points] the point visited at each position, or null for 0, 1, 2, ...
+  SelectivityState state;
+};
+
+// median_of_others: [points, units] means -> [units], the median of each column without one copy of its largest value.
+struct MedianOfOthers {
+  const void* means;  // [points, units] wide, rows `point_stride` apart
+  DType dtype;        // float32 or float64
+  int64_t points, units, point_stride;
+  void* median;  // [units] wide
+};
+
+// class_sums: means and labels -> per-class sums, added to what `sums` holds.
+struct ClassSums {
+  const void* means;  // [points, units] wide, contiguous
+  DType dtype;        // float32 or float64
+  int64_t points, units, classes;
+  const int64_t* labels;  // [points], each in [0, classes)
+  double* sums;           // [classes, units]
+};
+
+// layer_stats: one read of a layer's activations -> alignment per point and unit means.
+// Both records describe the same memory: dims of the first = units * space of the second.
+struct LayerStats {
+  Alignment alignment;
+  UnitMeans means;
+};
+
+}  // namespace memkern

@@ -1,0 +1,53 @@
+"""memkern: fused kernels that measure memorization in self-supervised vision encoders."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import torch as _torch  # noqa: F401  (first: its OpenMP runtime is then the only one in the process)
+
+from memkern.dispatch import MemkernWarning, backends
+from memkern.metrics import (
+    ClassMem,
+    ClassStats,
+    LayerMem,
+    LayerMemStats,
+    UnitMem,
+    UnitStats,
+    classmem,
+    classmem_stats,
+    layermem,
+    sslmem,
+    unitmem,
+    unitmem_stats,
+)
+from memkern.ops.alignment import alignment, alignment_loss
+from memkern.ops.layer_stats import LayerStats, layer_stats
+from memkern.ops.unit_means import unit_means
+from memkern.scores import delta_layermem
+
+try:
+    __version__ = version("memkern")
+except PackageNotFoundError:  # a source tree on the path that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "ClassMem",
+    "ClassStats",
+    "LayerMem",
+    "LayerMemStats",
+    "LayerStats",
+    "MemkernWarning",
+    "UnitMem",
+    "UnitStats",
+    "alignment",
+    "alignment_loss",
+    "backends",
+    "classmem",
+    "classmem_stats",
+    "delta_layermem",
+    "layer_stats",
+    "layermem",
+    "sslmem",
+    "unit_means",
+    "unitmem",
+    "unitmem_stats",
+]

@@ -1,0 +1,130 @@
+"""Backend tables: which backend runs a call, and why the others do not. Pure functions, no state."""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from memkern import checks, native
+
+Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
+NAMES = ("auto", "reference", "cpu", "triton", "cuda")
+Table = Mapping[str, Callable[..., Any]]
+
+_NO_GPU_KERNELS = "this version has no GPU kernels yet"
+
+
+class MemkernWarning(UserWarning):
+    """Something the user should know, such as a slow path taken by ``backend="auto"``."""
+
+
+def why_not(backend: str, device: torch.device) -> str:
+    """Why a backend cannot run on tensors of this device; empty if it can."""
+    if backend == "reference":
+        return ""
+    if backend == "cpu":
+        reason = native.load()[1]
+        return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
+    return _NO_GPU_KERNELS
+
+
+def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]:
+    """Chooses the function that runs a call.
+
+    Args:
+        backend: "auto", or the one backend that may run. Only "auto" chooses.
+        device: Where the tensors are.
+        table: The op's functions by backend name.
+
+    Returns:
+        The function of the chosen backend.
+
+    Raises:
+        RuntimeError: If the named backend cannot run here; the message says why.
+    """
+    if backend == "auto":
+        if device.type == "cpu" and native.load()[0] is not None:
+            return table["cpu"]
+        reason = why_not("cpu", device) if device.type == "cpu" else _NO_GPU_KERNELS
+        warnings.warn(f"memkern runs its slow float64 reference on {device}: {reason}", MemkernWarning, stacklevel=4)
+        return table["reference"]
+    reason = why_not(backend, device)
+    if not reason and backend not in table:
+        reason = "this op has no such kernel"
+    if reason:
+        raise checks.no_backend(backend, reason)
+    return table[backend]
+
+
+def direct(x: Tensor) -> bool:
+    """Whether a call may go straight to the kernel, past torch's dispatcher (4 us instead of 7-11 us a call).
+
+    That is so for an ordinary tensor in ordinary eager mode; tracing, subclasses, modes and functorch transforms take
+    the registered op.
+    """
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One line of ``memkern.backends()``: a backend, whether it runs here, and the detail or the reason why not."""
+
+    name: str
+    available: bool
+    detail: str
+
+
+class Backends(tuple[BackendInfo, ...]):
+    """What ``memkern.backends()`` returns: a tuple of ``BackendInfo`` that prints as a table."""
+
+    def __repr__(self) -> str:
+        lines = [f"{'backend':<10} {'runs':<5} detail"]
+        lines += [f"{info.name:<10} {'yes' if info.available else 'no':<5} {info.detail}" for info in self]
+        return "\n".join(lines)
+
+
+def backends() -> Backends:
+    """Says which backends run on this machine, with which instruction set, and why not the others.
+
+    Returns:
+        One ``BackendInfo`` per backend; printing the result shows a table.
+
+    Example:
+        >>> import memkern
+        >>> [info.name for info in memkern.backends()]
+        ['reference', 'cpu', 'triton', 'cuda']
+        >>> memkern.backends()[0].available
+        True
+    """
+    module, reason = native.load()
+    if module is None:
+        cpu = BackendInfo("cpu", False, reason)
+    else:
+        others = [name for name in module.compiled_isas() if name != module.isa()]
+        missing = [name for name in others if name not in module.supported_isas()]
+        detail = f"{module.isa()} of {', '.join(module.compiled_isas())}; {torch.get_num_threads()} threads"
+        if os.environ.get(native.ISA_VARIABLE):
+            detail += f"; forced by {native.ISA_VARIABLE}"
+        if missing:
+            detail += f"; this {platform.machine()} processor lacks {', '.join(missing)}"
+        cpu = BackendInfo("cpu", True, detail)
+    return Backends(
+        (
+            BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
+            cpu,
+            BackendInfo("triton", False, _NO_GPU_KERNELS),
+            BackendInfo("cuda", False, _NO_GPU_KERNELS),
+        )
+    )

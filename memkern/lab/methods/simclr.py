@@ -1,0 +1,40 @@
+"""SimCLR: the projector and the NT-Xent loss (Chen et al. 2020, arXiv:2002.05709, section 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def projector(dim: int, hidden: int, out: int) -> nn.Sequential:
+    """Builds the training-only head: `dim -> hidden -> out` with one ReLU."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
+def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
+    """Returns the normalized temperature-scaled cross entropy of two views of every image.
+
+    With z the 2N unit-normalized rows of `a` and `b` and p(i) the row of the other view of the same image,
+    the loss is the mean over i of -log( exp(z_i . z_p(i) / t) / sum over k != i of exp(z_i . z_k / t) ).
+
+    Args:
+        a: Projections of the first views, shape `[N, D]`.
+        b: Projections of the second views, row i belongs to the same image as row i of `a`, shape `[N, D]`.
+        temperature: The temperature t, above 0.
+
+    Returns:
+        The loss, in nats, float32 scalar.
+
+    Raises:
+        ValueError: If the shapes differ, are not `[N, D]`, or `temperature` is not above 0.
+    """
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(f"Expected `a` and `b` to share one shape [N, D], got {list(a.shape)} and {list(b.shape)}")
+    if not temperature > 0:
+        raise ValueError(f"Expected `temperature` > 0, got {temperature}")
+    n = len(a)
+    z = functional.normalize(torch.cat([a, b]).float(), dim=1)
+    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
+    partner = torch.arange(2 * n, device=z.device).roll(n)
+    return functional.cross_entropy(logits, partner)

@@ -1,0 +1,20 @@
+"""The metrics: functions for data in memory, classes for data that streams, on top of the ops and the scores."""
+
+from memkern.metrics.classes import ClassMem, ClassStats, classmem, classmem_stats
+from memkern.metrics.points import LayerMem, LayerMemStats, layermem, sslmem
+from memkern.metrics.units import UnitMem, UnitStats, unitmem, unitmem_stats
+
+__all__ = [
+    "ClassMem",
+    "ClassStats",
+    "LayerMem",
+    "LayerMemStats",
+    "UnitMem",
+    "UnitStats",
+    "classmem",
+    "classmem_stats",
+    "layermem",
+    "sslmem",
+    "unitmem",
+    "unitmem_stats",
+]

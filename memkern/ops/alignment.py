@@ -1,0 +1,212 @@
+"""Alignment: [points, views, dims] -> mean l2 distance per point; forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memkern import checks, dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.alignment import alignment_backward as reference_backward
+from memkern.reference.alignment import pair_distances
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+# `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
+
+LIBRARY.define("alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend) -> (Tensor, Tensor)")
+LIBRARY.define(
+    "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend) -> Tensor"
+)
+
+
+@torch.library.register_fake("memkern::alignment", lib=LIBRARY)
+def _fake(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
+    wide = native.wide(z.dtype)
+    return z.new_empty(z.shape[0], dtype=wide), z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide)
+
+
+@torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
+def _fake_backward(
+    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str
+) -> Tensor:
+    return torch.empty_like(z)
+
+
+# ---- autograd -----------------------------------------------------------------------------------------------------
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
+    ctx.save_for_backward(z, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, grad_saved: Tensor) -> tuple[Tensor, None, None, None, None]:
+    if not ctx.keep:
+        raise RuntimeError("memkern::alignment was called with keep=False; its backward needs keep=True")
+    z, saved = ctx.saved_tensors
+    op = torch.ops.memkern.alignment_backward.default
+    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None
+
+
+torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
+
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    z, dims, point_stride, view_stride = native.view_block(z)
+    wide = native.wide(z.dtype)
+    out = torch.empty(z.shape[0], dtype=wide)
+    saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide)
+    native.library().alignment(
+        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
+        anchor, normalize, out.data_ptr(), saved.data_ptr() if keep else 0, torch.get_num_threads(),
+    )  # fmt: skip
+    return out, saved
+
+
+def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    out = torch.empty_like(z)
+    # The kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense z.
+    if out.stride()[2:] == z.stride()[2:]:
+        grad_z = out
+    else:
+        z = z.contiguous()
+        grad_z = torch.empty_like(z)
+    z, dims, point_stride, view_stride = native.view_block(z)
+    native.library().alignment_backward(
+        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, anchor, normalize,
+        saved.data_ptr(), grad.contiguous().data_ptr(), grad_z.data_ptr(), grad_z.stride(0), grad_z.stride(1),
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return out if grad_z is out else out.copy_(grad_z)
+
+
+def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    wide, pairs = native.wide(z.dtype), "anchor" if anchor else "all"
+    distances = pair_distances(z, pairs=pairs, normalize=normalize)
+    saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide, device=z.device)
+    if keep:
+        saved[:, : distances.shape[1]] = distances
+        if normalize:
+            saved[:, distances.shape[1] :] = z.double().flatten(2).norm(dim=2)
+    return distances.mean(1).to(wide), saved
+
+
+def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    grad_z = reference_backward(grad, z, pairs="anchor" if anchor else "all", normalize=normalize)
+    return torch.empty_like(z).copy_(grad_z)
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+BACKWARD_TABLE = {"cpu": _cpu_backward, "reference": _reference_backward}
+
+
+def _run(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
+    result: tuple[Tensor, Tensor] = dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep)
+    return result
+
+
+def _run_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
+    result: Tensor = dispatch.pick(backend, z.device, BACKWARD_TABLE)(grad, z, saved, anchor, normalize)
+    return result
+
+
+LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
+
+# ---- public function ----------------------------------------------------------------------------------------------
+
+
+def alignment(
+    z: Any,
+    *,
+    pairs: str = "all",
+    normalize: bool = True,
+    backend: str = "auto",
+) -> Any:
+    r"""Mean l2 distance between the representations of the views of each point.
+
+    .. math::
+        a(x) = \frac{1}{|P|} \sum_{(i,j) \in P} \lVert \bar z_i - \bar z_j \rVert_2,
+        \qquad \bar z = z / \max(\lVert z \rVert_2, 10^{-12})
+
+    the alignment of arXiv 2401.12233 and arXiv 2409.19069, Eq. (1), estimated from V views. Distances are taken by
+    direct differences, never from a matrix of inner products, which loses all digits on the near-identical views of
+    memorized points. Differentiable; the gradient of a zero distance is 0, as that of ``torch.norm``.
+
+    Args:
+        z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
+            one flat vector. Any dense layout of a view is read in place (channels-last too); a view with gaps is copied.
+        pairs: "all" compares every pair of views; "anchor" compares view 0 with each other view, as the released
+            scripts do with the un-augmented image.
+        normalize: Whether to bring each view to unit length first. Without it an encoder with longer representations
+            scores a larger alignment for no other reason.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
+
+    Returns:
+        ``[N]`` distances, float64 for float64 input and float32 for every other, on the same device; numpy for numpy.
+        A NaN in a view makes that point NaN and no other.
+
+    Raises:
+        TypeError: If ``z`` is no array or not floating.
+        ValueError: If ``z`` has no views to compare, or an option is unknown.
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch, memkern
+        >>> z = torch.tensor([[[3.0, 4.0, 0.0], [4.0, 3.0, 0.0]]])  # one point, two views
+        >>> memkern.alignment(z)
+        tensor([0.2828])
+    """
+    z, was_numpy = checks.as_tensor(z, "z")
+    checks.floating(z, "z")
+    checks.strided(z, "z")
+    checks.views_shape(z, "z")
+    checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    keep = z.requires_grad and torch.is_grad_enabled()
+    run = _run if not keep and dispatch.direct(z) else torch.ops.memkern.alignment.default
+    out = run(z, pairs == "anchor", bool(normalize), keep, backend)[0]
+    return checks.as_numpy(out) if was_numpy else out
+
+
+def alignment_loss(
+    z: Any,
+    *,
+    pairs: str = "all",
+    normalize: bool = True,
+    reduction: str = "mean",
+    backend: str = "auto",
+) -> Any:
+    """The alignment as a term of a training loss: added it rewards alignment, subtracted it penalizes it.
+
+    Args:
+        z: ``[N, V, *dims]``, as for ``alignment``.
+        pairs: As for ``alignment``.
+        normalize: As for ``alignment``.
+        reduction: "mean" or "sum" over the points, or "none".
+        backend: As for ``alignment``.
+
+    Returns:
+        A scalar, or ``[N]`` for "none".
+
+    Raises:
+        TypeError: As for ``alignment``.
+        ValueError: As for ``alignment``, and for an unknown ``reduction``.
+        RuntimeError: As for ``alignment``.
+
+    Example:
+        >>> import torch, memkern
+        >>> z = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
+        >>> memkern.alignment_loss(z, normalize=False).backward()
+        >>> z.grad
+        tensor([[[ 0.7071, -0.7071],
+                 [-0.7071,  0.7071]]])
+    """
+    checks.one_of(reduction, "reduction", ("mean", "sum", "none"))
+    each = alignment(z, pairs=pairs, normalize=normalize, backend=backend)
+    return each if reduction == "none" else getattr(each, reduction)()

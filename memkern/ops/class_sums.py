@@ -1,0 +1,77 @@
+"""Class sums: [points, units] means and labels -> [classes, units] sums."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memkern import dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.class_sums import class_sums as reference
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+
+LIBRARY.define("class_sums(Tensor means, Tensor labels, SymInt classes, str backend) -> Tensor")
+
+
+@torch.library.register_fake("memkern::class_sums", lib=LIBRARY)
+def _fake(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
+    return means.new_empty((classes, means.shape[1]), dtype=torch.float64)
+
+
+# ---- autograd: none -----------------------------------------------------------------------------------------------
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    means, labels = means.contiguous(), labels.contiguous()
+    sums = torch.zeros((classes, means.shape[1]), dtype=torch.float64)
+    native.library().class_sums(
+        means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], classes, labels.data_ptr(),
+        sums.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return sums
+
+
+def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    return reference(means, labels, classes=classes)
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
+    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
+    return result
+
+
+LIBRARY.impl("class_sums", _run, "CompositeExplicitAutograd")
+
+# ---- function -----------------------------------------------------------------------------------------------------
+
+
+def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "auto") -> Tensor:
+    """Sums of the unit means over the points of each class.
+
+    Args:
+        means: ``[N, U]`` float32 or float64, one row per point.
+        labels: ``[N]`` int64 in [0, classes), on the device of ``means``; the caller has checked the values.
+        classes: How many classes; one without a point sums to 0.
+        backend: As for ``memkern.alignment``.
+
+    Returns:
+        ``[classes, U]`` float64.
+
+    Raises:
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from memkern.ops.class_sums import class_sums
+        >>> class_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 0]), classes=3).flatten()
+        tensor([5., 0., 2.], dtype=torch.float64)
+    """
+    means = means.detach()
+    run = _run if dispatch.direct(means) else torch.ops.memkern.class_sums.default
+    out: Tensor = run(means, labels, classes, backend)
+    return out

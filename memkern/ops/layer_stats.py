@@ -1,0 +1,163 @@
+"""Layer statistics: one read of a layer's activations -> alignment per point and unit means."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memkern import checks, dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.layer_stats import layer_stats as reference
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+
+LIBRARY.define(
+    "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend) "
+    "-> (Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.register_fake("memkern::layer_stats", lib=LIBRARY)
+def _fake(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    wide = native.wide(x.dtype)
+    return (
+        x.new_empty(x.shape[0], dtype=wide),
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+    )
+
+
+# ---- autograd: through the alignment ------------------------------------------------------------------------------
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
+    ctx.save_for_backward(x, output[2])
+    ctx.mark_non_differentiable(output[1], output[2])
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None, None, None]:
+    if not ctx.keep:
+        raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
+    x, saved = ctx.saved_tensors
+    op = torch.ops.memkern.alignment_backward.default
+    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None
+
+
+torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
+
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    x, dims, point_stride, view_stride = native.view_block(x)
+    wide = native.wide(x.dtype)
+    alignment = torch.empty(x.shape[0], dtype=wide)
+    means = torch.empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
+    saved = torch.empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+    native.library().layer_stats(
+        x.data_ptr(), native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim,
+        x.shape[0], x.shape[1], dims, point_stride, view_stride, anchor, normalize,
+        alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return alignment, means, saved
+
+
+def _reference(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    wide, pairs = native.wide(x.dtype), "anchor" if anchor else "all"
+    alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
+    # The reference's backward starts again from x; what it would have kept is not read.
+    saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=wide, device=x.device)
+    return alignment.to(wide), means.to(wide), saved
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor] = dispatch.pick(backend, x.device, TABLE)(
+        x, unit_dim, anchor, normalize, keep
+    )
+    return result
+
+
+LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
+
+# ---- public function ----------------------------------------------------------------------------------------------
+
+
+class LayerStats(NamedTuple):
+    """What an audit needs of one layer.
+
+    Attributes:
+        alignment: ``[N]``, the mean l2 distance between the (flattened) views of each point.
+        unit_means: ``[N, U]``, the mean activation of each unit, over views and space.
+    """
+
+    alignment: Any
+    unit_means: Any
+
+
+def layer_stats(
+    activations: Any,
+    *,
+    view_dim: int = 1,
+    unit_dim: int = 2,
+    pairs: str = "all",
+    normalize: bool = True,
+    backend: str = "auto",
+) -> LayerStats:
+    r"""Alignment of each point and mean activation of each unit, from one read of a layer's activations.
+
+    The first is ``alignment(activations)``, the second ``unit_means(activations, view_dim=1)``; see there for the
+    formulas and sources. Together they cost little more than the alignment alone.
+
+    Args:
+        activations: ``[N, V, U, *space]`` (or another place for U), V >= 2; float32, float64, bfloat16 or float16. Any
+            dense layout of a view is read in place.
+        view_dim: The dimension of the views.
+        unit_dim: The dimension of the units. Tokens ``[N, V, T, U]``: -1.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
+
+    Returns:
+        ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other. Gradients
+        flow through the alignment only.
+
+    Raises:
+        TypeError: If ``activations`` is no array or not floating, or a dimension is no int.
+        ValueError: If a shape, dimension or option does not fit.
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch, memkern
+        >>> stats = memkern.layer_stats(torch.tensor([[[3.0, 4.0], [4.0, 3.0]]]))  # 1 point, 2 views, 2 units
+        >>> stats.alignment, stats.unit_means
+        (tensor([0.2828]), tensor([[3.5000, 3.5000]]))
+    """
+    x, was_numpy = checks.as_tensor(activations, "activations")
+    checks.floating(x, "activations")
+    checks.strided(x, "activations")
+    unit = checks.unit_dimension(x, view_dim, unit_dim)
+    view = checks.dimension(view_dim, "view_dim", x)
+    if view is not None and view != 1:
+        x = x.movedim(view, 1)
+        unit += unit < view  # the dimensions before the views move up by one
+    checks.views_shape(x, "activations")
+    checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    keep = x.requires_grad and torch.is_grad_enabled()
+    run = _run if not keep and dispatch.direct(x) else torch.ops.memkern.layer_stats.default
+    alignment, means, _ = run(x, unit, pairs == "anchor", bool(normalize), keep, backend)
+    if was_numpy:
+        return LayerStats(checks.as_numpy(alignment), checks.as_numpy(means))
+    return LayerStats(alignment, means)

@@ -1,0 +1,77 @@
+"""Median of the others: [points, units] means -> the median of each column without one copy of its largest value."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memkern import dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.median_of_others import median_of_others as reference
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+
+LIBRARY.define("median_of_others(Tensor means, str backend) -> Tensor")
+
+
+@torch.library.register_fake("memkern::median_of_others", lib=LIBRARY)
+def _fake(means: Tensor, backend: str) -> Tensor:
+    return means.new_empty(means.shape[1])
+
+
+# ---- autograd: none -----------------------------------------------------------------------------------------------
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(means: Tensor) -> Tensor:
+    means = means.contiguous()
+    out = torch.empty(means.shape[1], dtype=means.dtype)
+    native.library().median_of_others(
+        means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], means.shape[1], out.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def _reference(means: Tensor) -> Tensor:
+    return reference(means).to(means.dtype)
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(means: Tensor, backend: str) -> Tensor:
+    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means)
+    return result
+
+
+LIBRARY.impl("median_of_others", _run, "CompositeExplicitAutograd")
+
+# ---- function -----------------------------------------------------------------------------------------------------
+
+
+def median_of_others(means: Tensor, *, backend: str = "auto") -> Tensor:
+    """Median over the points of each unit's mean activations, its largest one left out.
+
+    The centre that the released scripts use (arXiv 2409.19069, appendix C.1) where Eq. (7) has the mean.
+
+    Args:
+        means: ``[N, U]`` float32 or float64 with N >= 2, one row per point.
+        backend: As for ``memkern.alignment``.
+
+    Returns:
+        ``[U]``, of the dtype of ``means``; of two middle values their mean; NaN for a column with a NaN.
+
+    Raises:
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from memkern.ops.median_of_others import median_of_others
+        >>> median_of_others(torch.tensor([[0.0], [2.0], [1.0], [8.0]]))
+        tensor([1.])
+    """
+    means = means.detach()
+    run = _run if dispatch.direct(means) else torch.ops.memkern.median_of_others.default
+    out: Tensor = run(means, backend)
+    return out

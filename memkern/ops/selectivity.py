@@ -1,0 +1,127 @@
+"""Selectivity: activations -> per-unit state (peak, index, rest, low), in one pass over the activations."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memkern import checks, dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.selectivity import selectivity as reference
+
+States = tuple[Tensor, Tensor, Tensor, Tensor]
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+# `order`: the point visited at each position. Ties and sums follow it, so points given in any order, visited in the
+# order of their ids, give the same bits.
+
+LIBRARY.define(
+    "selectivity(Tensor x, int unit_dim, str activation, Tensor? order, str backend) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.register_fake("memkern::selectivity", lib=LIBRARY)
+def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
+    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    return (
+        x.new_empty(units, dtype=wide),
+        x.new_empty(units, dtype=torch.int64),
+        x.new_empty(units, dtype=torch.float64),
+        x.new_empty(units, dtype=wide),
+    )
+
+
+# ---- autograd: none -----------------------------------------------------------------------------------------------
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    peak, low = torch.empty(units, dtype=wide), torch.empty(units, dtype=wide)
+    index, rest = torch.empty(units, dtype=torch.int64), torch.empty(units, dtype=torch.float64)
+    order = None if order is None else order.contiguous()
+    native.library().selectivity(
+        x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
+        0 if order is None else order.data_ptr(), peak.data_ptr(), index.data_ptr(), rest.data_ptr(), low.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return peak, index, rest, low
+
+
+def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    x = x if order is None else x[order]
+    peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
+    wide = native.wide(x.dtype)
+    return peak.to(wide), index, rest, low.to(wide)
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
+    result: States = dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
+    return result
+
+
+LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
+
+# ---- function -----------------------------------------------------------------------------------------------------
+
+
+class SelectivityState(NamedTuple):
+    """What is known of each unit after some points; states of disjoint sets of points can be merged.
+
+    Attributes:
+        peak: ``[U]``, the largest per-point mean; NaN once any mean was NaN.
+        index: ``[U]`` int64, the dataset id of that point, the lowest on ties; of the first NaN if any.
+        rest: ``[U]`` float64, the sum of the means of all the other points.
+        low: ``[U]``, the smallest per-point mean.
+        count: How many points.
+    """
+
+    peak: Tensor
+    index: Tensor
+    rest: Tensor
+    low: Tensor
+    count: int
+
+
+def selectivity(
+    x: Tensor,
+    *,
+    unit_dim: int = 1,
+    activation: str = "raw",
+    ids: Tensor | None = None,
+    backend: str = "auto",
+) -> SelectivityState:
+    """Per-unit state over the points of ``x``, straight from the activations.
+
+    Args:
+        x: Activations, dim 0 holds at least one point; every dimension but dim 0 and ``unit_dim`` is averaged.
+        unit_dim: The dimension of the units, in [1, x.dim()).
+        activation: "raw", "relu" or "abs", applied to each element before averaging.
+        ids: ``[N]`` int64 dataset ids on the device of ``x``; None means 0, 1, 2, ...
+        backend: As for ``memkern.alignment``.
+
+    Returns:
+        The state; ``rest`` is summed in the order of the ids.
+
+    Raises:
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from memkern.ops.selectivity import selectivity
+        >>> state = selectivity(torch.tensor([[0.0, 2.0], [8.0, 1.0]]))
+        >>> state.peak.tolist(), state.index.tolist(), state.rest.tolist()
+        ([8.0, 2.0], [1, 0], [0.0, 1.0])
+    """
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    x = x.detach()
+    order = None if ids is None else ids.argsort(stable=True)
+    run = _run if dispatch.direct(x) else torch.ops.memkern.selectivity.default
+    peak, position, rest, low = run(x, unit_dim, activation, order, backend)
+    index = position if ids is None or order is None else ids[order[position]]
+    return SelectivityState(peak, index, rest, low, x.shape[0])

@@ -1,0 +1,102 @@
+"""Unit means: activations in any layout -> [points, units], averaged over views and space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memkern import checks, dispatch, native
+from memkern.ops import LIBRARY
+from memkern.reference.unit_means import unit_means as reference
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+
+LIBRARY.define("unit_means(Tensor x, int unit_dim, str activation, str backend) -> Tensor")
+
+
+@torch.library.register_fake("memkern::unit_means", lib=LIBRARY)
+def _fake(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
+    return x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+
+
+# ---- autograd: none; a metric of activations, differentiable training terms are `alignment`'s job -------------------
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    out = torch.empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    native.library().unit_means(
+        x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
+        out.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    return reference(x, unit_dim=unit_dim, activation=activation).to(native.wide(x.dtype))
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
+    result: Tensor = dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation)
+    return result
+
+
+LIBRARY.impl("unit_means", _run, "CompositeExplicitAutograd")
+
+# ---- public function ----------------------------------------------------------------------------------------------
+
+
+def unit_means(
+    activations: Any,
+    *,
+    view_dim: int | None = None,
+    unit_dim: int | None = None,
+    activation: str = "raw",
+    backend: str = "auto",
+) -> Any:
+    r"""Mean activation of each unit for each point, over views and space, in one pass and without a copy.
+
+    .. math:: \mu_u(x) = \frac{1}{V S} \sum_{v, s} \mathrm{act}_u(x_v)_s
+
+    arXiv 2409.19069, Eq. (5): a unit is a channel of a convolution (S positions) or a neuron of a linear layer (S
+    tokens, class token included).
+
+    Args:
+        activations: Dim 0 holds the points; float32, float64, bfloat16 or float16. Contiguous, channels-last, token and
+            every other dense permuted layout is read in place, at most 9 dimensions.
+        view_dim: The dimension of the views, None if there are none.
+        unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1.
+        activation: "raw", "relu" or "abs", applied to each element before averaging.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
+
+    Returns:
+        ``[N, U]``, float64 for float64 input and float32 for every other, on the same device; numpy for numpy. No
+        gradient flows through it.
+
+    Raises:
+        TypeError: If ``activations`` is no array or not floating, or a dimension is no int.
+        ValueError: If a shape, dimension or option does not fit.
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch, memkern
+        >>> maps = torch.arange(8.0).reshape(1, 2, 2, 2)  # one point, two units, 2 x 2 positions
+        >>> memkern.unit_means(maps)
+        tensor([[1.5000, 5.5000]])
+    """
+    x, was_numpy = checks.as_tensor(activations, "activations")
+    checks.floating(x, "activations")
+    checks.strided(x, "activations")
+    unit = checks.unit_dimension(x, view_dim, unit_dim)
+    checks.averaged_elements(x, unit)
+    checks.one_of(activation, "activation", ("raw", "relu", "abs"))
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    x = x.detach()
+    run = _run if dispatch.direct(x) else torch.ops.memkern.unit_means.default
+    out = run(x, unit, activation, backend)
+    return checks.as_numpy(out) if was_numpy else out

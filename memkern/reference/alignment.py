@@ -1,0 +1,66 @@
+"""Alignment: the mean l2 distance between the views of each point, in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+
+def pair_indices(views: int, pairs: str) -> tuple[list[int], list[int]]:
+    """The compared views: (0,1), (0,2), ..., (0,V-1), then for "all" (1,2), ..."""
+    chosen = itertools.combinations(range(views), 2) if pairs == "all" else ((0, j) for j in range(1, views))
+    first, second = zip(*chosen, strict=True)
+    return list(first), list(second)
+
+
+def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+    """The mean over pairs (i, j) of ||z_i - z_j||, each view first divided by max(||z_i||, 1e-12) if ``normalize``.
+
+    Args:
+        z: [N, V, *dims] floating.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each view to unit length.
+
+    Returns:
+        [N] float64.
+    """
+    return pair_distances(z, pairs=pairs, normalize=normalize).mean(1)
+
+
+def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+    """The distances themselves: [N, pairs] float64."""
+    z = z.double().flatten(2)
+    if normalize:
+        z = torch.nn.functional.normalize(z, dim=2)
+    return torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)], 1)
+
+
+def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+    """The gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
+
+    Args:
+        grad: [N].
+        z: [N, V, *dims].
+        pairs: As for ``alignment``.
+        normalize: As for ``alignment``.
+
+    Returns:
+        [N, V, *dims] float64.
+    """
+    flat = z.double().flatten(2)
+    norm = flat.norm(dim=2, keepdim=True)
+    unit = flat / norm.clamp_min(1e-12) if normalize else flat
+    first, second = pair_indices(z.shape[1], pairs)
+    total = torch.zeros_like(unit)  # d alignment / d unit
+    for i, j in zip(first, second, strict=True):
+        difference = unit[:, i] - unit[:, j]
+        distance = difference.norm(dim=1, keepdim=True)
+        step = torch.where(distance == 0, 0.0, difference / distance) / len(first)
+        total[:, i] += step
+        total[:, j] -= step
+    if normalize:  # through z / max(||z||, 1e-12): below the clamp the divisor is a constant
+        radial = torch.where(norm < 1e-12, 0.0, (unit * total).sum(2, keepdim=True))
+        total = (total - radial * unit) / norm.clamp_min(1e-12)
+    return (grad.double()[:, None, None] * total).reshape(z.shape)

@@ -1,0 +1,30 @@
+"""Layer statistics: alignment per point and unit means of one layer's activations, in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+
+def layer_stats(
+    x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Alignment of the flattened views, and the unit means over views and space.
+
+    Args:
+        x: [N, V, ...] activations; dim 0 holds the points, dim 1 the views.
+        unit_dim: The dimension of the units.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+
+    Returns:
+        alignment [N] and unit means [N, U], both float64.
+    """
+    x = x.double()
+    z = torch.nn.functional.normalize(x.flatten(2), dim=2) if normalize else x.flatten(2)
+    views = range(x.shape[1])
+    chosen = itertools.combinations(views, 2) if pairs == "all" else ((0, j) for j in views[1:])
+    alignment = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in chosen]).mean(0)
+    return alignment, x.movedim(unit_dim, 1).reshape(x.shape[0], x.shape[unit_dim], -1).mean(2)
