@@ -170,7 +170,7 @@ inline Vec<double> sum_each(const Vec<double>* v, int stride) {
 // sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
 // `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
 template <Activation activation, class T>
-__attribute__((noinline)) void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
+MEMKERN_NOINLINE void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
                                           int64_t bytes_ahead = 0) {
   constexpr int lanes = Lanes<double>::count;
   int64_t u = 0;
@@ -225,7 +225,7 @@ inline void add_row_block(const T* x, int64_t units, int64_t row_stride, const T
 
 // sums[u] += the sum of x[r * row_stride + u] over r in [0, rows).
 template <Activation activation, class T>
-__attribute__((noinline)) void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
+MEMKERN_NOINLINE void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
                                         int64_t bytes_ahead = 0) {
   int64_t r = 0;
   if (units < kGroup<T>) {
@@ -237,15 +237,9 @@ __attribute__((noinline)) void add_rows(const T* x, int64_t rows, int64_t units,
   const Tail<T> tail(units);
   for (; r + 8 <= rows; r += 8)
     add_row_block<8, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
-  if (rows - r >= 4) {
-    add_row_block<4, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
-    r += 4;
-  }
-  if (rows - r >= 2) {
+  for (; r + 2 <= rows; r += 2)
     add_row_block<2, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
-    r += 2;
-  }
-  if (rows - r >= 1) add_row_block<1, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+  if (r < rows) add_row_block<1, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
 }
 
 }  // namespace MEMKERN_ISA
