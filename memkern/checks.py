@@ -47,7 +47,7 @@ def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
     try:
         if is_numpy and value.flags.writeable:
             return torch.from_numpy(value), True
-        return torch.from_dlpack(value), is_numpy
+        return torch.utils.dlpack.from_dlpack(value), is_numpy
     except (BufferError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         dtype = getattr(value, "dtype", "unknown dtype")
         raise TypeError(
@@ -73,7 +73,9 @@ def floating(x: Tensor, name: str) -> None:
 def strided(x: Tensor, name: str) -> None:
     """Requires ordinary strided memory."""
     if x.layout != torch.strided or x.is_quantized:
-        raise TypeError(f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first")
+        raise TypeError(
+            f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first"
+        )
 
 
 def one_of(value: object, name: str, options: Sequence[str]) -> None:
@@ -108,7 +110,8 @@ def same_device(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires one device; nothing is moved behind the caller's back."""
     if a.device != b.device:
         raise RuntimeError(
-            f"Expected `{name_a}` and `{name_b}` on one device, got {a.device} and {b.device}; move one with .to(device)"
+            f"Expected `{name_a}` and `{name_b}` on one device, got {a.device} and {b.device}; move one with "
+            ".to(device)"
         )
 
 
@@ -166,15 +169,19 @@ def at_least_two_points(points: int, name: str, what: str = "points") -> None:
         raise ValueError(f"Expected `{name}` to hold at least 2 {what}, got {points}: there is nothing to compare with")
 
 
+def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:
+    tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+    if tensor.dtype != torch.int64:
+        got = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"Expected `{name}` to be int64, got {got}; call .long() first")
+    if tensor.shape != (points,):
+        raise ValueError(f"Expected `{name}` to have shape [{points}], one {what} per point, got {list(tensor.shape)}")
+    return tensor
+
+
 def ids(value: Any, points: int, device: torch.device) -> Tensor:
     """Takes dataset ids: int64, one per point; sequences of ints and numpy arrays are converted."""
-    if not isinstance(value, Tensor):
-        value = torch.as_tensor(value)
-    if value.dtype != torch.int64:
-        raise TypeError(f"Expected `ids` to be int64, got {str(value.dtype).removeprefix('torch.')}; call .long() first")
-    if value.shape != (points,):
-        raise ValueError(f"Expected `ids` to have shape [{points}], one id per point, got {list(value.shape)}")
-    return value.to(device)
+    return _one_per_point(value, "ids", "id", points).to(device)
 
 
 def labels(value: Any, points: int, device: torch.device, num_classes: int | None) -> tuple[Tensor, int]:
@@ -189,17 +196,12 @@ def labels(value: Any, points: int, device: torch.device, num_classes: int | Non
     Returns:
         The labels on ``device`` and the number of classes.
     """
-    if not isinstance(value, Tensor):
-        value = torch.as_tensor(value)
-    if value.dtype != torch.int64:
-        raise TypeError(
-            f"Expected `labels` to be int64, got {str(value.dtype).removeprefix('torch.')}; call .long() first"
-        )
-    if value.shape != (points,):
-        raise ValueError(f"Expected `labels` to have shape [{points}], one label per point, got {list(value.shape)}")
+    value = _one_per_point(value, "labels", "label", points)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"Expected `num_classes` to be at least 1, got {num_classes}")
-    if value.numel() > 0 and (num_classes is None or (value.device.type == "cpu" and not torch.compiler.is_compiling())):
+    if value.numel() > 0 and (
+        num_classes is None or (value.device.type == "cpu" and not torch.compiler.is_compiling())
+    ):
         least, most = (int(bound) for bound in torch.aminmax(value))
         if least < 0 or (num_classes is not None and most >= num_classes):
             wanted = "at least 0" if num_classes is None else f"in [0, {num_classes})"
@@ -213,6 +215,18 @@ def no_backend(backend: str, reason: str) -> RuntimeError:
     return RuntimeError(f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can")
 
 
+def no_extra(module: str, package: str, extra: str) -> ModuleNotFoundError:
+    """A module of memkern that needs a package of one of its extras."""
+    fix = f"install it with `pip install 'memkern[{extra}]'`"
+    return ModuleNotFoundError(f"{module} needs {package}; {fix}", name=package)
+
+
+def exact_ids(value: Tensor) -> None:
+    """Requires ids that float64 holds exactly; reads values on the CPU only."""
+    if value.device.type == "cpu" and value.numel() > 0 and int(value.abs().max()) >= 2**53:
+        raise ValueError(f"Expected `ids` below 2**53 (they are kept in float64), got {int(value.abs().max())}")
+
+
 def at_least_one_point(points: int, name: str) -> None:
     """Requires a point: the mean of none is undefined."""
     if points < 1:
@@ -222,7 +236,9 @@ def at_least_one_point(points: int, name: str) -> None:
 def same_points(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires two vectors of one number per point."""
     if a.dim() != 1 or a.shape != b.shape:
-        raise ValueError(f"Expected `{name_a}` and `{name_b}` to have one shape [N], got {list(a.shape)} and {list(b.shape)}")
+        raise ValueError(
+            f"Expected `{name_a}` and `{name_b}` to have one shape [N], got {list(a.shape)} and {list(b.shape)}"
+        )
 
 
 def same_units(mine: Tensor, other: Tensor) -> None:

@@ -97,9 +97,7 @@ def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> li
     return [math.nan if place == 0 else number - numbers[place - 1] for place, number in enumerate(numbers)]
 
 
-def merge_peaks(
-    peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def merge_peaks(peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Merges the peaks of two disjoint sets of points, exactly and in any order.
 
     The larger peak wins; on ties the lower dataset id; NaN before any number, the lower id of two.

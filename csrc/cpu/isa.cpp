@@ -19,8 +19,8 @@ void class_sums(const ClassSums&, int64_t first, int64_t last);
 
 extern const Kernels table;
 const Kernels table = {
-    MEMKERN_TEXT(MEMKERN_ISA), alignment, alignment_backward, unit_means, layer_stats, selectivity, merge_selectivity,
-    median_of_others,          class_sums,
+    MEMKERN_TEXT(MEMKERN_ISA), alignment,        alignment_backward, unit_means, layer_stats, selectivity,
+    merge_selectivity,         median_of_others, class_sums,
 };
 
 }  // namespace MEMKERN_ISA

@@ -1,6 +1,6 @@
 // The kernels of one instruction set: single-thread functions over a range; whoever calls them splits the range.
-// Every file of this folder but run.cpp and select.cpp is compiled once per instruction set (CMakeLists.txt), inside the
-// namespace named by MEMKERN_ISA; isa.cpp collects that set's functions in one table.
+// Every file of this folder but run.cpp and select.cpp is compiled once per instruction set (CMakeLists.txt), inside
+// the namespace named by MEMKERN_ISA; isa.cpp collects that set's functions in one table.
 #pragma once
 #include "../ops.h"
 

@@ -15,6 +15,14 @@ constexpr int kTile = 5;
 constexpr int kTile = 4;
 #endif
 
+// `count` things in nearly equal blocks of at most `most`; the larger blocks come first.
+struct Blocks {
+  Blocks(int64_t count, int64_t most) : blocks((count + most - 1) / most), small(count / blocks), larger(count % blocks) {}
+  int64_t first(int64_t block) const { return block * small + (block < larger ? block : larger); }
+  int64_t size(int64_t block) const { return small + (block < larger); }
+  int64_t blocks, small, larger;
+};
+
 // Where the sum of views (i, j) is kept: slot row[i] + j of `base`.
 template <class A>
 struct Slots {
@@ -42,7 +50,8 @@ inline void prefetch_rows(const Ahead& ahead, int64_t vector) {
 
 // Views a[0..rows) against views b[0..cols), n elements (whole vectors) of each.
 template <int rows, int cols, bool prefetch, class A>
-inline void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, Ahead ahead_a, Ahead ahead_b) {
+[[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
+                               const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
   Vec<A> sum[rows][cols] = {};
   for (int64_t d = 0; d < n; d += lanes) {
@@ -69,12 +78,32 @@ inline void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A>
     for (int j = 0; j < cols; ++j) slots(i, j) += sum[i][j];
 }
 
+// The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so these are all.
+template <bool prefetch, class A>
+inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
+                       const Ahead& ahead_a, const Ahead& ahead_b) {
+  switch (rows * 8 + cols) {
+    case 3 * 8 + 3: return add_tile<3, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    case 4 * 8 + 3: return add_tile<4, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    case 4 * 8 + 4: return add_tile<4, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+  }
+  if constexpr (kTile == 4) {
+    add_tile<3, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+  } else {
+    switch (rows * 8 + cols) {
+      case 4 * 8 + 5: return add_tile<4, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      case 5 * 8 + 4: return add_tile<5, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      case 5 * 8 + 5: return add_tile<5, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    }
+  }
+}
+
 // Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
 // Every pair of views x[0..views), and their squared norms if asked for; n elements (whole groups) of each.
 template <int views, bool with_norms, class T>
-inline void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots, Vec<Wide<T>>* norms) {
+[[gnu::noinline]] void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots, Vec<Wide<T>>* norms) {
   using A = Wide<T>;
   constexpr int columns = kColumns<T>, group = kGroup<T>;
   constexpr int sets = sets_for(views * (views - 1) / 2 + (with_norms ? views : 0));
@@ -124,7 +153,7 @@ inline void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<
 
 // The anchor against views x[0..views), and the squared norms of these views if asked for.
 template <int views, bool with_norms, class T>
-inline void add_anchor_tile(const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
+[[gnu::noinline]] void add_anchor_tile(const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
                             Vec<Wide<T>>* norms) {
   using A = Wide<T>;
   constexpr int columns = kColumns<T>;
@@ -149,6 +178,28 @@ inline void add_anchor_tile(const T* anchor, const T* x, int64_t stride, int64_t
   for (int i = 0; i < views; ++i) {
     pairs[i] += sets == 2 ? pair_sum[0][i] + pair_sum[sets - 1][i] : pair_sum[0][i];
     if constexpr (with_norms) norms[i] += sets == 2 ? norm_sum[0][i] + norm_sum[sets - 1][i] : norm_sum[0][i];
+  }
+}
+
+template <bool with_norms, class T>
+inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
+                         Vec<Wide<T>>* norms) {
+  switch (views) {
+    case 2: return add_diagonal_tile<2, with_norms>(x, stride, n, slots, norms);
+    case 3: return add_diagonal_tile<3, with_norms>(x, stride, n, slots, norms);
+    case 4: return add_diagonal_tile<4, with_norms>(x, stride, n, slots, norms);
+    case 5: return add_diagonal_tile<5, with_norms>(x, stride, n, slots, norms);
+  }
+}
+
+template <bool with_norms, class T>
+inline void add_anchor(int64_t views, const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
+                       Vec<Wide<T>>* norms) {
+  switch (views) {
+    case 1: return add_anchor_tile<1, with_norms>(anchor, x, stride, n, pairs, norms);
+    case 2: return add_anchor_tile<2, with_norms>(anchor, x, stride, n, pairs, norms);
+    case 3: return add_anchor_tile<3, with_norms>(anchor, x, stride, n, pairs, norms);
+    case 4: return add_anchor_tile<4, with_norms>(anchor, x, stride, n, pairs, norms);
   }
 }
 

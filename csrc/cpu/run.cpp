@@ -43,9 +43,7 @@ void split(int64_t count, int64_t elements, int threads, Body body) {
   if (error) std::rethrow_exception(error);
 }
 
-int64_t size_of(DType dtype) {
-  return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2;
-}
+int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
 
 // Fresh memory from the allocator costs more in page faults than the arithmetic that fills it (42 MB gradient: 4.6 ms
 // into warm memory, 20.5 ms into new pages). Asking for 2 MB pages before the first touch takes one fault for 512.
@@ -145,8 +143,7 @@ void run_median_of_others(const MedianOfOthers& op, int threads) {
 
 void run_class_sums(const ClassSums& op, int threads) {
   const Kernels& k = kernels();
-  split(op.units, op.units * op.points, threads,
-        [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
+  split(op.units, op.units * op.points, threads, [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
 }
 
 }  // namespace memkern

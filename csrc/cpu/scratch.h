@@ -6,12 +6,17 @@
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// Not std::vector: its code would be emitted as a weak symbol, and the linker might keep the AVX-512 copy for everyone.
-template <class T>
+// Up to `small` elements lie inside the object: for a handful of small points eleven allocations took longer than the
+// work. Not std::vector: its code would be emitted as a weak symbol, and the linker might keep the AVX-512 copy for
+// everyone.
+template <class T, int64_t small = 0>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) : data_(static_cast<T*>(::operator new(sizeof(T) * size_t(count), kLine))) {}
-  ~Scratch() { ::operator delete(data_, kLine); }
+  explicit Scratch(int64_t count)
+      : data_(reinterpret_cast<T*>(count <= small ? inside_ : ::operator new(sizeof(T) * size_t(count), kLine))) {}
+  ~Scratch() {
+    if (static_cast<void*>(data_) != inside_) ::operator delete(data_, kLine);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* get() const { return data_; }
@@ -19,6 +24,7 @@ class Scratch {
 
  private:
   static constexpr std::align_val_t kLine{64};
+  alignas(small > 0 ? 64 : 1) char inside_[small > 0 ? small * int64_t(sizeof(T)) : 1];
   T* data_;
 };
 

@@ -7,10 +7,16 @@ namespace memkern {
 
 // One line per instruction set of CMakeLists.txt, best first.
 #if defined(__x86_64__)
-namespace avx512 { extern const Kernels table; }
-namespace avx2 { extern const Kernels table; }
+namespace avx512 {
+extern const Kernels table;
+}
+namespace avx2 {
+extern const Kernels table;
+}
 #endif
-namespace baseline { extern const Kernels table; }
+namespace baseline {
+extern const Kernels table;
+}
 
 namespace {
 

@@ -88,7 +88,7 @@ struct Tail {
 
 // Adds `count` (a power of two) groups, `stride` elements apart, in a balanced tree.
 template <int count, Activation activation, class T>
-inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
+[[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
   if constexpr (count == 1) {
     prefetch(x, bytes_ahead);
     load_group(x, columns);
@@ -105,7 +105,7 @@ inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide
 
 // All columns of a group in one vector of double; their order does not matter in a sum.
 template <class T>
-inline Vec<double> fold_columns(const Vec<Wide<T>>* columns) {
+[[gnu::always_inline]] inline Vec<double> fold_columns(const Vec<Wide<T>>* columns) {
   Vec<Wide<T>> sum = columns[0];
   if constexpr (kColumns<T> == 2) sum += columns[1];
   Vec<double> parts[kDoubles<Wide<T>>];
@@ -115,7 +115,7 @@ inline Vec<double> fold_columns(const Vec<Wide<T>>* columns) {
 
 // Adds to `total` what trees of `count` groups, then of half as many, ... cover of the rest of a plane.
 template <int count, Activation activation, class T>
-inline const T* add_smaller_trees(const T* x, const T* end, int64_t bytes_ahead, Vec<double>& total) {
+[[gnu::always_inline]] inline const T* add_smaller_trees(const T* x, const T* end, int64_t bytes_ahead, Vec<double>& total) {
   if (end - x >= count * kGroup<T>) {
     Vec<Wide<T>> columns[kColumns<T>];
     sum_groups<count, activation>(x, kGroup<T>, bytes_ahead, columns);
@@ -128,7 +128,7 @@ inline const T* add_smaller_trees(const T* x, const T* end, int64_t bytes_ahead,
 
 // One plane of at least one whole group.
 template <Activation activation, class T>
-inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail, int64_t bytes_ahead) {
+[[gnu::always_inline]] inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail, int64_t bytes_ahead) {
   constexpr int kTree = 8 / kColumns<T>;
   const T* const end = x + space;
   Vec<Wide<T>> columns[kColumns<T>];
@@ -157,7 +157,7 @@ inline double sum_few(const T* x, int64_t space) {
 // The sum of each of v[0..n), n lanes each, in one vector: halves are folded onto each other as in sum_lanes, two
 // vectors at a time, so both give the same bits.
 template <int count>
-inline Vec<double> sum_each(const Vec<double>* v, int stride) {
+[[gnu::always_inline]] inline Vec<double> sum_each(const Vec<double>* v, int stride) {
   if constexpr (count == 1) {
     return v[0];
   } else {
@@ -170,8 +170,8 @@ inline Vec<double> sum_each(const Vec<double>* v, int stride) {
 // sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
 // `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
 template <Activation activation, class T>
-MEMKERN_NOINLINE void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
-                                          int64_t bytes_ahead = 0) {
+[[gnu::noinline]] void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
+                                  int64_t bytes_ahead = 0) {
   constexpr int lanes = Lanes<double>::count;
   int64_t u = 0;
   if (space < kGroup<T>) {
@@ -193,7 +193,7 @@ MEMKERN_NOINLINE void add_planes(const T* x, int64_t units, int64_t space, int64
 
 // Adds one group of units, in the order of memory.
 template <class T>
-inline void add_columns(Vec<Wide<T>>* columns, double* sums) {
+[[gnu::always_inline]] inline void add_columns(Vec<Wide<T>>* columns, double* sums) {
   constexpr int parts = kDoubles<Wide<T>>, lanes = Lanes<double>::count;
   interleave<T>(columns);
   for (int c = 0; c < kColumns<T>; ++c) {
@@ -223,17 +223,31 @@ inline void add_row_block(const T* x, int64_t units, int64_t row_stride, const T
   }
 }
 
+template <Activation activation, class T>
+void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums, int64_t bytes_ahead = 0);
+
+// Rows of less than a group, copied to whole ones. The additions are those of wide rows: a unit's bits must not depend
+// on how many others it is summed with.
+template <Activation activation, class T>
+void add_padded_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums) {
+  T padded[8 * kGroup<T>] = {};
+  double padded_sums[kGroup<T>] = {};
+  for (int64_t u = 0; u < units; ++u) padded_sums[u] = sums[u];
+  for (int64_t r = 0; r < rows; r += 8) {
+    const int64_t count = rows - r < 8 ? rows - r : 8;
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t u = 0; u < units; ++u) padded[i * kGroup<T> + u] = x[(r + i) * row_stride + u];
+    add_rows<activation>(padded, count, kGroup<T>, kGroup<T>, padded_sums, 0);
+  }
+  for (int64_t u = 0; u < units; ++u) sums[u] = padded_sums[u];
+}
+
 // sums[u] += the sum of x[r * row_stride + u] over r in [0, rows).
 template <Activation activation, class T>
-MEMKERN_NOINLINE void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
-                                        int64_t bytes_ahead = 0) {
+[[gnu::noinline]] void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
+                                int64_t bytes_ahead) {
+  if (units < kGroup<T>) return add_padded_rows<activation>(x, rows, units, row_stride, sums);
   int64_t r = 0;
-  if (units < kGroup<T>) {
-    for (; r < rows; ++r)
-      for (int64_t u = 0; u < units; ++u)
-        sums[u] += activate_one<activation, Wide<T>>(widen(x[r * row_stride + u]));
-    return;
-  }
   const Tail<T> tail(units);
   for (; r + 8 <= rows; r += 8)
     add_row_block<8, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);

@@ -1,7 +1,8 @@
 """Seeded random views of small images, drawn one by one and applied to the whole batch at once.
 
-Every view is a fixed function of an image and of one row of uniform numbers, so that a view can be made again from
-`(seed, image, view)` alone, whatever the batch it is computed in, and the encoders f and g can be shown the same views.
+Every view is a fixed function of an image and of one row of uniform numbers, so that a view can be made again
+from `(seed, image, view)` alone, whatever the batch it is computed in, and the encoders f and g can be shown
+the same views.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _MIX = 0x9E3779B97F4A7C15  # odd 64-bit constant of the golden ratio, to spread 
 class ViewSpec:
     """What a random view does to an image.
 
-    The order is: crop and resize, flip, brightness, contrast, saturation, hue, gray, normalization. Torchvision's
-    `ColorJitter` shuffles the four color steps and turns the hue in HSV; here the order is fixed and the hue is a
-    rotation of the chroma plane of YIQ, which is linear and costs one matrix product.
+    The order is: crop and resize, flip, brightness, contrast, saturation, hue, gray, normalization.
+    Torchvision's `ColorJitter` shuffles the four color steps and turns the hue in HSV; here the order is
+    fixed and the hue is a rotation of the chroma plane of YIQ, which is linear and costs one matrix product.
 
     Attributes:
         scale: Smallest and largest share of the image's area that the crop covers.
@@ -97,7 +98,9 @@ def random_views(images: Tensor, spec: ViewSpec, generator: torch.Generator) -> 
     return apply_views(images, torch.rand(len(images), N_NUMBERS, generator=generator), spec)
 
 
-def _crop(x: Tensor, area: Tensor, aspect: Tensor, cx: Tensor, cy: Tensor, flip: Tensor, spec: ViewSpec) -> Tensor:
+def _crop(
+    x: Tensor, area: Tensor, aspect: Tensor, cx: Tensor, cy: Tensor, flip: Tensor, spec: ViewSpec
+) -> Tensor:
     low, high = spec.scale
     share = low + (high - low) * area
     log_low, log_high = torch.tensor(spec.ratio).log().tolist()

@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to, and moves it into place when the block ends without an error.
+    """Gives a temporary path to write to, and moves it to `path` when the block ends without an error.
 
     A reader, or a run after one that was killed, sees the old file or the new one, never a half of it.
 
@@ -47,3 +47,13 @@ def write_json(path: Path, value: Any) -> None:
 def sha256(path: Path) -> str:
     """Returns the SHA-256 digest of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from memkern.lab.augment import ViewSpec, apply_views, numbers_for
 from memkern.lab.data import ImageSet
 from memkern.lab.resnet9 import TAPS, ResNet9
 from memkern.lab.splits import Split
+from memkern.scores import sslmem_score
 
 ALL_TAPS = {**TAPS, "output": "pool"}
 """The layers of the paper and, last, the encoder's output, at which SSLMem is measured."""
@@ -49,8 +50,8 @@ def read(
 ) -> Reading:
     """Runs an encoder on seeded views of images and reduces every layer inside the forward pass.
 
-    The views of an image depend on `(seed, id, view)` alone, so two encoders that are read with the same arguments see
-    the same views, whatever the order and the batch size.
+    The views of an image depend on `(seed, id, view)` alone, so two encoders that are read with the same
+    arguments see the same views, whatever the order and the batch size.
 
     Args:
         encoder: The encoder.
@@ -85,3 +86,159 @@ def read(
         {name: torch.cat([stats[name].unit_means for stats in viewed]) for name in ALL_TAPS},
         {name: torch.cat([stats[name].unit_means for stats in clean]) for name in ALL_TAPS},
     )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One-sided comparison of the candidates' SSLMem with another group's.
+
+    Attributes:
+        group: The other group.
+        p: Mann-Whitney p-value of "candidates are larger" (exact for small groups without ties, else
+            asymptotic).
+        superiority: Probability that a candidate's score is above one of the other group (0.5: no
+            difference).
+        cohens_d: Difference of the means over the pooled standard deviation.
+    """
+
+    group: str
+    p: float
+    superiority: float
+    cohens_d: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of the layer table.
+
+    Attributes:
+        name: Tap.
+        layermem: Group -> LayerMem, the mean of (A_g - A_f) / (A_g + A_f) (arXiv:2409.19069, Eq. 3).
+        delta: LayerMem of the candidates minus that of the row above (Eq. 4); `None` in the first row.
+        unitmem: Mean UnitMem of the layer's units in f, over f's training images (Eq. 8).
+        classmem: Mean ClassMem of the same units, over the same images without augmentation (Eq. 16).
+        dead: Units that are 0 on all of them.
+    """
+
+    name: str
+    layermem: dict[str, float]
+    delta: float | None
+    unitmem: float
+    classmem: float
+    dead: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that is measured on a pair.
+
+    Attributes:
+        ids: Data set index of every image, shared, candidate, independent and extra in turn, int64, `[N]`.
+        group: Name of the group of every image.
+        labels: Class of every image, int64, `[N]`.
+        alignment_f: Tap -> mean distance between the views under f, `[N]`.
+        alignment_g: Tap -> the same under g, `[N]`.
+        sslmem: A_g - A_f at the encoder's output, `[N]` (arXiv:2409.19069, Eq. 1).
+        means: Group -> mean SSLMem.
+        comparisons: Candidates against each other group.
+        layers: One row per layer of the paper.
+        unitmem: Layer -> UnitMem of every unit of f, `[U]`.
+        classmem: Layer -> ClassMem of every unit of f, `[U]`.
+        peak_ids: Layer -> data set index of the image that each unit responds to most, int64, `[U]`.
+    """
+
+    ids: Tensor
+    group: list[str]
+    labels: Tensor
+    alignment_f: dict[str, Tensor]
+    alignment_g: dict[str, Tensor]
+    sslmem: Tensor
+    means: dict[str, float]
+    comparisons: list[Comparison]
+    layers: list[Layer]
+    unitmem: dict[str, Tensor]
+    classmem: dict[str, Tensor]
+    peak_ids: dict[str, Tensor]
+
+    def of(self, group: str) -> Tensor:
+        """Returns the positions of a group's images, int64."""
+        return torch.tensor([i for i, name in enumerate(self.group) if name == group], dtype=torch.long)
+
+
+def audit_pair(
+    f: ResNet9,
+    g: ResNet9,
+    data: ImageSet,
+    split: Split,
+    spec: ViewSpec,
+    *,
+    n_views: int = 10,
+    seed: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Audit:
+    """Measures SSLMem, LayerMem, UnitMem and ClassMem of a pair on the four groups of its split.
+
+    Args:
+        f: The encoder trained with the candidates.
+        g: The reference encoder, trained without them.
+        data: The images.
+        split: The groups.
+        spec: What a view does; the views of training.
+        n_views: Views per image.
+        seed: Seed of the views; f and g see the same ones.
+        on_batch: Called with the number of images after every batch of either encoder.
+
+    Returns:
+        The audit.
+
+    Raises:
+        ImportError: If scipy is missing.
+    """
+    groups = split.groups()
+    ids = torch.cat(list(groups.values()))
+    group = [name for name, part in groups.items() for _ in part]
+    of_f = read(f, data, ids, spec, n_views=n_views, seed=seed, on_batch=on_batch)
+    of_g = read(g, data, ids, spec, n_views=n_views, seed=seed, on_batch=on_batch)
+    places = {name: torch.tensor([i for i, other in enumerate(group) if other == name]) for name in groups}
+    score = sslmem_score(of_f.alignment["output"], of_g.alignment["output"])
+    trained = torch.cat([places["shared"], places["candidate"]])
+    layers, unitmem, classmem, peak_ids = [], {}, {}, {}
+    ratios = {name: sslmem_score(of_f.alignment[name], of_g.alignment[name], "ratio") for name in TAPS}
+    deltas = memkern.delta_layermem([float(ratios[name][places["candidate"]].mean()) for name in TAPS])
+    for name, delta in zip(TAPS, deltas, strict=True):
+        units = memkern.unitmem_stats(of_f.unit_means[name][trained])
+        unitmem[name], peak_ids[name] = units.score, ids[trained][units.index]
+        classmem[name] = memkern.classmem(of_f.clean_means[name][trained], data.labels[ids[trained]])
+        layers.append(
+            Layer(
+                name,
+                {key: float(ratios[name][place].mean()) for key, place in places.items()},
+                None if delta != delta else delta,
+                float(unitmem[name].mean()),
+                float(classmem[name].mean()),
+                int(units.n_dead),
+            )
+        )
+    return Audit(
+        ids=ids,
+        group=group,
+        labels=data.labels[ids],
+        alignment_f=of_f.alignment,
+        alignment_g=of_g.alignment,
+        sslmem=score,
+        means={name: float(score[place].mean()) for name, place in places.items()},
+        comparisons=[_compare(score, places, name) for name in ("shared", "independent", "extra")],
+        layers=layers,
+        unitmem=unitmem,
+        classmem=classmem,
+        peak_ids=peak_ids,
+    )
+
+
+def _compare(score: Tensor, places: dict[str, Tensor], group: str) -> Comparison:
+    stats = need("scipy.stats", "scipy")
+    a, b = score[places["candidate"]].double(), score[places[group]].double()
+    result = stats.mannwhitneyu(a.numpy(), b.numpy(), alternative="greater")
+    variance = ((len(a) - 1) * a.var() + (len(b) - 1) * b.var()) / (len(a) + len(b) - 2)
+    d = (a.mean() - b.mean()) / variance.sqrt()
+    return Comparison(group, float(result.pvalue), float(result.statistic) / (len(a) * len(b)), float(d))

@@ -29,9 +29,10 @@ CONV_TAPS: tuple[str, ...] = tuple(name for name in TAPS if name.startswith("con
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution, padding 1, that trains small maps as one matrix product.
 
-    The CPU convolution of a 2x2 map spends most of its backward pass on the padding. With the nine neighbors of every
-    position gathered first, the same sum is a plain matrix product and a training step of ResNet9 takes two thirds
-    of the time. Parameters, state dict and (up to rounding) results are those of `nn.Conv2d`.
+    The CPU convolution of a 2x2 map spends most of its backward pass on the padding. With the nine neighbors
+    of every position gathered first, the same sum is a plain matrix product and a training step of ResNet9
+    takes two thirds of the time. Parameters, state dict and (up to rounding) results are those of
+    `nn.Conv2d`.
 
     Args:
         n_in: Input channels.
@@ -62,7 +63,7 @@ class Add(nn.Module):
 
 
 def _block(n_in: int, n_out: int, *, pool: bool) -> nn.Sequential:
-    """3x3 convolution with bias, batch norm, ReLU (not in place: hooks must see what each module returned), pool."""
+    """Convolution with bias, batch norm, ReLU (not in place: hooks must see what a module returned), pool."""
     parts: OrderedDict[str, nn.Module] = OrderedDict(
         conv=Conv3x3(n_in, n_out), bn=nn.BatchNorm2d(n_out), relu=nn.ReLU()
     )
@@ -74,13 +75,13 @@ def _block(n_in: int, n_out: int, *, pool: bool) -> nn.Sequential:
 class ResNet9(nn.Module):
     """Eight convolutional blocks with two real skip connections.
 
-    Takes `[N, 3, 32, 32]`, gives `[N, 256]` without a head and `[N, n_classes]` with one. The layers of the paper
-    are the outputs of the modules in `TAPS`: for a convolution, the block's output after batch norm, ReLU and (where
-    the block has one) max pooling; for `Res2` and `Res6`, the sums of the skip connections.
+    Takes `[N, 3, 32, 32]`, gives `[N, 256]` without a head and `[N, n_classes]` with one. The layers of the
+    paper are the outputs of the modules in `TAPS`: for a convolution, the block's output after batch norm,
+    ReLU and (where the block has one) max pooling; for `Res2` and `Res6`, the sums of the skip connections.
 
     Args:
-        n_classes: Width of the linear head; `None` builds the encoder alone. With a 10-way head the network has
-            1,647,242 parameters.
+        n_classes: Width of the linear head; `None` builds the encoder alone. With a 10-way head the network
+            has 1,647,242 parameters.
     """
 
     def __init__(self, n_classes: int | None = None) -> None:

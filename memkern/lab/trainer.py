@@ -1,9 +1,13 @@
-"""Trains one encoder on a list of images: seeded, resumable, and the same bits for the same seed and thread count."""
+"""Trains one encoder on a list of images.
+
+Seeded and resumable: the same seed, thread count and torch give the same bits, stopped in between or not.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +30,8 @@ class Recipe:
         epochs: Passes over the training images.
         batch: Images per step; what is left of an epoch after the last full batch is dropped.
         lr: Largest learning rate of AdamW.
-        warmup: Share of the steps over which the learning rate rises linearly; afterwards it falls as a half cosine.
+        warmup: Share of the steps over which the learning rate rises linearly; afterwards it falls as a half
+            cosine.
         weight_decay: Decoupled weight decay.
         temperature: Temperature of NT-Xent.
         hidden: Width of the projector's hidden layer.
@@ -60,22 +65,33 @@ class Training:
         recipe: How to train.
         seed: Seed of the weights, the order of the images and the views.
 
+    Attributes:
+        losses: Mean loss of every epoch so far, in nats.
+        cpu_seconds: CPU time spent in them, by all threads together.
+
     Raises:
         ValueError: If there are fewer images than one batch holds.
     """
 
     def __init__(self, images: Tensor, recipe: Recipe, seed: int) -> None:
         if len(images) < recipe.batch:
-            raise ValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
+            raise ValueError(
+                f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}"
+            )
         self.images, self.recipe, self.seed = images, recipe, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ResNet9()
-            self.model = nn.ModuleDict({"encoder": encoder, "projector": projector(256, recipe.hidden, recipe.out)})
+            self.model = nn.ModuleDict(
+                {"encoder": encoder, "projector": projector(256, recipe.hidden, recipe.out)}
+            )
         self.model.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
         self.generator = torch.Generator().manual_seed(seed + 1_000_000)
         self.losses: list[float] = []
+        self.cpu_seconds = 0.0
 
     @property
     def epoch(self) -> int:
@@ -84,7 +100,7 @@ class Training:
 
     def run_epoch(self) -> float:
         """Trains one epoch and returns its mean loss, in nats."""
-        recipe = self.recipe
+        recipe, start = self.recipe, time.process_time()
         per_epoch = len(self.images) // recipe.batch
         order = torch.randperm(len(self.images), generator=self.generator)
         self.model.train()
@@ -94,6 +110,7 @@ class Training:
                 group["lr"] = recipe.learning_rate(self.epoch * per_epoch + i, recipe.epochs * per_epoch)
             total += self._step(self.images[ids])
         self.losses.append(total / per_epoch)
+        self.cpu_seconds += time.process_time() - start
         return self.losses[-1]
 
     def _step(self, images: Tensor) -> float:
@@ -117,6 +134,7 @@ class Training:
         state = {
             "key": self._key(),
             "losses": self.losses,
+            "cpu_seconds": self.cpu_seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
@@ -132,8 +150,10 @@ class Training:
         """
         state = torch.load(path, weights_only=True)
         if state["key"] != self._key():
-            raise ValueError(f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {state['key']}")
-        self.losses = state["losses"]
+            raise ValueError(
+                f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {state['key']}"
+            )
+        self.losses, self.cpu_seconds = state["losses"], state["cpu_seconds"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
@@ -151,22 +171,24 @@ def train(
     checkpoint: Path | None = None,
     every: int = 50,
     on_epoch: Callable[[int, float], None] | None = None,
-) -> tuple[ResNet9, list[float]]:
+) -> Training:
     """Trains an encoder, going on from `checkpoint` if that file exists.
 
     Args:
         images: Training images in [0, 1], float32, shape `[N, 3, 32, 32]`.
         recipe: How to train.
         seed: Seed of the weights, the order of the images and the views.
-        checkpoint: File to go on from and to write to every `every` epochs and at the end; `None` keeps nothing.
+        checkpoint: File to go on from and to write to every `every` epochs and at the end; `None` keeps
+            nothing.
         every: Epochs between two checkpoints.
         on_epoch: Called after every epoch with the number of epochs done and their last mean loss.
 
     Returns:
-        The encoder in eval mode and the mean loss of every epoch, in nats.
+        The finished training: its `encoder()`, `losses` and `cpu_seconds`.
 
     Raises:
-        ValueError: If there are fewer images than a batch holds, or the checkpoint belongs to another training.
+        ValueError: If there are fewer images than a batch holds, or the checkpoint belongs to another
+            training.
     """
     training = Training(images, recipe, seed)
     if checkpoint is not None and checkpoint.exists():
@@ -177,4 +199,4 @@ def train(
             training.save(checkpoint)
         if on_epoch is not None:
             on_epoch(training.epoch, loss)
-    return training.encoder(), training.losses
+    return training

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from memkern import checks, dispatch, scores
-from memkern.metrics.options import ACTIVATIONS, RESTS, compat_scripts, gather_states, in_callers_kind
+from memkern.metrics.options import (
+    ACTIVATIONS,
+    RESTS,
+    check_activations,
+    compat_scripts,
+    gather_states,
+    in_callers_kind,
+)
 from memkern.ops.class_sums import class_sums
 from memkern.ops.unit_means import unit_means
 
@@ -101,13 +108,15 @@ def classmem_stats(
         (tensor([0.5000]), tensor([1]), tensor([2, 1]))
     """
     x, was_numpy = checks.as_tensor(activations, "activations")
+    unit = check_activations(x, view_dim, unit_dim, activation)
     checks.one_of(rest, "rest", RESTS)
-    means = unit_means(x, view_dim=view_dim, unit_dim=unit_dim, activation=activation, backend=backend)
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    centre = "median" if compat_scripts(compat) else rest
     labels, classes = checks.labels(labels, x.shape[0], x.device, num_classes)
     count = torch.zeros(classes, dtype=torch.int64, device=x.device).index_add(0, labels, torch.ones_like(labels))
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         checks.at_least_two_points(int((count > 0).sum()), "labels", "classes with points")
-    centre = "median" if compat_scripts(compat) else rest
+    means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
     sums = class_sums(means, labels, classes=classes, backend=backend)
     result: ClassStats = in_callers_kind(_stats(sums, count, centre, means.dtype), was_numpy)
     return result
@@ -226,14 +235,15 @@ class ClassMem:
             labels: ``[n]`` int64 class labels.
 
         Raises:
-            TypeError: As for ``classmem``.
+            TypeError: As for ``classmem``, or if the result dtype differs from the earlier batches'.
             ValueError: As for ``classmem``, or if the number of units differs from the earlier batches'.
         """
         x, _ = checks.as_tensor(batch, "batch")
-        means = unit_means(
-            x, view_dim=self.view_dim, unit_dim=self.unit_dim, activation=self.activation, backend=self.backend
-        )
+        unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
         labels, classes = checks.labels(labels, x.shape[0], x.device, self.num_classes)
+        if x.shape[0] == 0:
+            return
+        means = unit_means(x, unit_dim=unit, activation=self.activation, backend=self.backend)
         sums = class_sums(means, labels, classes=classes, backend=self.backend)
         count = torch.zeros(classes, dtype=torch.int64, device=x.device).index_add(0, labels, torch.ones_like(labels))
         self._add(sums, count, means.dtype)
@@ -242,11 +252,10 @@ class ClassMem:
         if self._sums is None or self._count is None:
             self._sums, self._count, self._dtype = sums, count, dtype
             return
-        checks.same_units(self._sums[0], sums[0]) if len(sums) and len(self._sums) else None
+        checks.same_units(self._sums[0].to(self._dtype), sums[0].to(dtype))
         classes = max(len(self._sums), len(sums))
         self._sums = _padded(self._sums, classes) + _padded(sums, classes)
         self._count = _padded(self._count, classes) + _padded(count, classes)
-        self._dtype = torch.promote_types(self._dtype, dtype)
 
     def stats(self) -> ClassStats:
         """The scores and their parts over all points so far.
@@ -272,7 +281,7 @@ class ClassMem:
         """Adds the points of another metric with the same options; ``other`` is left as it was.
 
         Raises:
-            TypeError: If ``other`` is no ClassMem.
+            TypeError: If ``other`` is no ClassMem, or the result dtypes differ.
             ValueError: If the options or the number of units differ.
         """
         checks.same_options(self, other, ("rest", "activation", "num_classes"))
@@ -283,7 +292,7 @@ class ClassMem:
         """The state as tensors; empty before the first point."""
         if self._sums is None or self._count is None:
             return {}
-        return {"sums": self._sums, "count": self._count, "wide": torch.empty(0, dtype=self._dtype)}
+        return {"sums": self._sums, "count": self._count, "wide": torch.empty(0, dtype=self._dtype, device="cpu")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Replaces the state by one from ``state_dict``; raises ValueError if an entry is missing or unknown."""

@@ -13,6 +13,16 @@ RESTS = ("mean", "median")
 ACTIVATIONS = ("raw", "relu", "abs")
 
 
+def check_activations(x: Tensor, view_dim: int | None, unit_dim: int | None, activation: str) -> int:
+    """Checks activations and their options before any work; returns the dimension of the units."""
+    checks.floating(x, "activations")
+    checks.strided(x, "activations")
+    unit = checks.unit_dimension(x, view_dim, unit_dim)
+    checks.averaged_elements(x, unit)
+    checks.one_of(activation, "activation", ACTIVATIONS)
+    return unit
+
+
 def compat_scripts(compat: str | None) -> bool:
     """Whether the released scripts' procedure is asked for, by ``compat="scripts"``."""
     if compat is not None:

@@ -14,10 +14,8 @@ from memkern.ops.alignment import alignment
 SCALES = ("none", "ratio", "range")
 
 
-def _alignments(
-    z_f: Any, z_g: Any, pairs: str, normalize: bool, backend: str
-) -> tuple[Tensor, Tensor, bool]:
-    """Checks both stacks before any work, then computes both alignments."""
+def _checked(z_f: Any, z_g: Any, pairs: str, backend: str) -> tuple[Tensor, Tensor, bool]:
+    """Checks both stacks before any work; returns them as tensors, and whether the caller passed numpy."""
     f, was_numpy = checks.as_tensor(z_f, "z_f")
     g, _ = checks.as_tensor(z_g, "z_g")
     for z, name in ((f, "z_f"), (g, "z_g")):
@@ -27,8 +25,12 @@ def _alignments(
     checks.same_views(f, g, "z_f", "z_g")
     checks.one_of(pairs, "pairs", ("all", "anchor"))
     checks.one_of(backend, "backend", dispatch.NAMES)
-    options = {"pairs": pairs, "normalize": normalize, "backend": backend}
-    return alignment(f, **options), alignment(g, **options), was_numpy
+    return f, g, was_numpy
+
+
+def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str) -> tuple[Tensor, Tensor]:
+    a_f, a_g = (alignment(z, pairs=pairs, normalize=normalize, backend=backend) for z in (f, g))
+    return a_f, a_g
 
 
 def sslmem(
@@ -76,7 +78,8 @@ def sslmem(
     if compat_scripts(compat):
         scale, pairs, normalize = "range", "anchor", True
     checks.one_of(scale, "scale", SCALES)
-    a_f, a_g, was_numpy = _alignments(z_f, z_g, pairs, normalize, backend)
+    f, g, was_numpy = _checked(z_f, z_g, pairs, backend)
+    a_f, a_g = _alignments(f, g, pairs, normalize, backend)
     return in_callers_kind(scores.sslmem_score(a_f, a_g, scale), was_numpy)
 
 
@@ -124,8 +127,9 @@ def layermem(
     if compat_scripts(compat):
         scale, pairs, normalize = "range", "anchor", True
     checks.one_of(scale, "scale", SCALES)
-    a_f, a_g, was_numpy = _alignments(z_f, z_g, pairs, normalize, backend)
-    checks.at_least_one_point(a_f.shape[0], "z_f")
+    f, g, was_numpy = _checked(z_f, z_g, pairs, backend)
+    checks.at_least_one_point(f.shape[0], "z_f")
+    a_f, a_g = _alignments(f, g, pairs, normalize, backend)
     return in_callers_kind(_mean(scores.sslmem_score(a_f, a_g, scale)), was_numpy)
 
 
@@ -203,7 +207,9 @@ class LayerMem:
             TypeError: As for ``layermem``.
             ValueError: As for ``layermem``.
         """
-        a_f, a_g, _ = _alignments(z_f, z_g, self.pairs, self.normalize, self.backend)
+        f, g, _ = _checked(z_f, z_g, self.pairs, self.backend)
+        ids = None if ids is None else checks.ids(ids, f.shape[0], f.device)
+        a_f, a_g = _alignments(f, g, self.pairs, self.normalize, self.backend)
         self.update_alignments(a_f.detach(), a_g.detach(), ids)
 
     def update_alignments(self, alignment_f: Tensor, alignment_g: Tensor, ids: Any = None) -> None:

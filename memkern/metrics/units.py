@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from memkern import checks, dispatch, scores
-from memkern.metrics.options import ACTIVATIONS, RESTS, compat_scripts, gather_states, in_callers_kind
+from memkern.metrics.options import (
+    ACTIVATIONS,
+    RESTS,
+    check_activations,
+    compat_scripts,
+    gather_states,
+    in_callers_kind,
+)
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import SelectivityState, selectivity
 from memkern.ops.unit_means import unit_means
@@ -31,7 +38,7 @@ class UnitStats(NamedTuple):
     peak: Any
     rest: Any
     index: Any
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count on purpose: the field's name
     n_dead: Any
     n_signed: Any
 
@@ -92,7 +99,7 @@ def unitmem_stats(
         (tensor([0.9200, 0.0000, 0.3500, 0.0000]), tensor([3, 0, 2, 0]), 1)
     """
     x, was_numpy = checks.as_tensor(activations, "activations")
-    unit = _check_activations(x, view_dim, unit_dim, activation)
+    unit = check_activations(x, view_dim, unit_dim, activation)
     checks.one_of(rest, "rest", RESTS)
     checks.one_of(backend, "backend", dispatch.NAMES)
     checks.at_least_two_points(x.shape[0], "activations")
@@ -165,15 +172,6 @@ def unitmem(
     ).score
 
 
-def _check_activations(x: Tensor, view_dim: int | None, unit_dim: int | None, activation: str) -> int:
-    checks.floating(x, "activations")
-    checks.strided(x, "activations")
-    unit = checks.unit_dimension(x, view_dim, unit_dim)
-    checks.averaged_elements(x, unit)
-    checks.one_of(activation, "activation", ACTIVATIONS)
-    return unit
-
-
 class UnitMem:
     """UnitMem over batches: memory does not grow with the number of points (with ``rest="median"`` it does: N x U).
 
@@ -238,7 +236,7 @@ class UnitMem:
             ValueError: As for ``unitmem``, or if the number of units differs from the earlier batches'.
         """
         x, _ = checks.as_tensor(batch, "batch")
-        unit = _check_activations(x, self.view_dim, self.unit_dim, self.activation)
+        unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
         if ids is None:
             ids = torch.arange(self.count, self.count + x.shape[0], device=x.device) if self.count else None
         else:
@@ -309,7 +307,7 @@ class UnitMem:
         """The state as tensors; empty before the first point."""
         if self._state is None:
             return {}
-        state = {**self._state._asdict(), "count": torch.tensor(self._state.count)}
+        state = {**self._state._asdict(), "count": torch.tensor(self._state.count, device="cpu")}
         if self.rest == "median":
             state["means"] = torch.cat(self._means)
         return state
@@ -334,7 +332,8 @@ class UnitMem:
 
     def to(self, device: torch.device | str) -> UnitMem:
         """Moves the state to a device and returns the metric."""
-        self.load_state_dict({key: value.to(device) for key, value in self.state_dict().items()})
+        moved = {key: value.to(device) for key, value in self.state_dict().items() if key != "count"}
+        self.load_state_dict({**moved, "count": torch.tensor(self.count, device="cpu")} if moved else {})
         return self
 
     def sync(self, group: Any = None) -> None:

@@ -28,9 +28,7 @@ def _fake(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) ->
 
 
 @torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
-def _fake_backward(
-    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str
-) -> Tensor:
+def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
     return torch.empty_like(z)
 
 
@@ -59,8 +57,8 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
     z, dims, point_stride, view_stride = native.view_block(z)
     wide = native.wide(z.dtype)
-    out = torch.empty(z.shape[0], dtype=wide)
-    saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide)
+    out = z.new_empty(z.shape[0], dtype=wide)  # on the CPU, whatever the default device is
+    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide)
     native.library().alignment(
         z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
         anchor, normalize, out.data_ptr(), saved.data_ptr() if keep else 0, torch.get_num_threads(),
@@ -69,18 +67,19 @@ def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, 
 
 
 def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    grad = grad.contiguous()  # kept in a name: the kernel reads its memory
     out = torch.empty_like(z)
-    # The kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense z.
-    if out.stride()[2:] == z.stride()[2:]:
+    # The kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
+    if out.stride()[2:] == z.stride()[2:] and native.is_dense(z.shape[2:], z.stride()[2:]):
         grad_z = out
     else:
         z = z.contiguous()
         grad_z = torch.empty_like(z)
     z, dims, point_stride, view_stride = native.view_block(z)
     native.library().alignment_backward(
-        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, anchor, normalize,
-        saved.data_ptr(), grad.contiguous().data_ptr(), grad_z.data_ptr(), grad_z.stride(0), grad_z.stride(1),
-        torch.get_num_threads(),
+        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
+        anchor, normalize, saved.data_ptr(), grad.data_ptr(), grad_z.data_ptr(),
+        grad_z.stride(0), grad_z.stride(1), torch.get_num_threads(),
     )  # fmt: skip
     return out if grad_z is out else out.copy_(grad_z)
 
@@ -140,7 +139,7 @@ def alignment(
 
     Args:
         z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
-            one flat vector. Any dense layout of a view is read in place (channels-last too); a view with gaps is copied.
+            one flat vector. Any dense layout of a view is read in place (channels-last too); one with gaps is copied.
         pairs: "all" compares every pair of views; "anchor" compares view 0 with each other view, as the released
             scripts do with the un-augmented image.
         normalize: Whether to bring each view to unit length first. Without it an encoder with longer representations
@@ -208,5 +207,7 @@ def alignment_loss(
                  [-0.7071,  0.7071]]])
     """
     checks.one_of(reduction, "reduction", ("mean", "sum", "none"))
+    z, was_numpy = checks.as_tensor(z, "z")
     each = alignment(z, pairs=pairs, normalize=normalize, backend=backend)
-    return each if reduction == "none" else getattr(each, reduction)()
+    out = each if reduction == "none" else getattr(each, reduction)()
+    return checks.as_numpy(out) if was_numpy else out

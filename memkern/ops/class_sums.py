@@ -25,7 +25,7 @@ def _fake(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
 
 def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     means, labels = means.contiguous(), labels.contiguous()
-    sums = torch.zeros((classes, means.shape[1]), dtype=torch.float64)
+    sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)
     native.library().class_sums(
         means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], classes, labels.data_ptr(),
         sums.data_ptr(), torch.get_num_threads(),

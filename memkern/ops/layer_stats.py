@@ -56,9 +56,9 @@ torch.library.register_autograd("memkern::layer_stats", _backward, setup_context
 def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     x, dims, point_stride, view_stride = native.view_block(x)
     wide = native.wide(x.dtype)
-    alignment = torch.empty(x.shape[0], dtype=wide)
-    means = torch.empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
-    saved = torch.empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+    alignment = x.new_empty(x.shape[0], dtype=wide)  # on the CPU, whatever the default device is
+    means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
+    saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
     native.library().layer_stats(
         x.data_ptr(), native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim,
         x.shape[0], x.shape[1], dims, point_stride, view_stride, anchor, normalize,
@@ -67,9 +67,7 @@ def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) ->
     return alignment, means, saved
 
 
-def _reference(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     wide, pairs = native.wide(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
     # The reference's backward starts again from x; what it would have kept is not read.
@@ -130,8 +128,8 @@ def layer_stats(
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other. Gradients
-        flow through the alignment only.
+        ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other.
+        Gradients flow through the alignment only.
 
     Raises:
         TypeError: If ``activations`` is no array or not floating, or a dimension is no int.

@@ -25,7 +25,7 @@ def _fake(means: Tensor, backend: str) -> Tensor:
 
 def _cpu(means: Tensor) -> Tensor:
     means = means.contiguous()
-    out = torch.empty(means.shape[1], dtype=means.dtype)
+    out = means.new_empty(means.shape[1])
     native.library().median_of_others(
         means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], means.shape[1], out.data_ptr(),
         torch.get_num_threads(),

@@ -18,7 +18,8 @@ States = tuple[Tensor, Tensor, Tensor, Tensor]
 # order of their ids, give the same bits.
 
 LIBRARY.define(
-    "selectivity(Tensor x, int unit_dim, str activation, Tensor? order, str backend) -> (Tensor, Tensor, Tensor, Tensor)"
+    "selectivity(Tensor x, int unit_dim, str activation, Tensor? order, str backend) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -39,8 +40,8 @@ def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backe
 
 def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, low = torch.empty(units, dtype=wide), torch.empty(units, dtype=wide)
-    index, rest = torch.empty(units, dtype=torch.int64), torch.empty(units, dtype=torch.float64)
+    peak, low = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
     native.library().selectivity(
         x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
@@ -82,10 +83,10 @@ class SelectivityState(NamedTuple):
     """
 
     peak: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index on purpose: the field's name
     rest: Tensor
     low: Tensor
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 def selectivity(

@@ -26,7 +26,7 @@ def _fake(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
 
 
 def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    out = torch.empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
     native.library().unit_means(
         x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
         out.data_ptr(), torch.get_num_threads(),

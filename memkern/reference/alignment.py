@@ -34,7 +34,9 @@ def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> 
     z = z.double().flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
-    return torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)], 1)
+    return torch.stack(
+        [(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)], 1
+    )
 
 
 def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:

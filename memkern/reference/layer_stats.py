@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 
-def layer_stats(
-    x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True
-) -> tuple[Tensor, Tensor]:
+def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True) -> tuple[Tensor, Tensor]:
     """Alignment of the flattened views, and the unit means over views and space.
 
     Args:
@@ -27,4 +25,4 @@ def layer_stats(
     views = range(x.shape[1])
     chosen = itertools.combinations(views, 2) if pairs == "all" else ((0, j) for j in views[1:])
     alignment = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in chosen]).mean(0)
-    return alignment, x.movedim(unit_dim, 1).reshape(x.shape[0], x.shape[unit_dim], -1).mean(2)
+    return alignment, x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

@@ -21,7 +21,7 @@ def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tup
         low [U] float64: the smallest per-point mean, NaN if any is NaN.
     """
     x = {"raw": lambda a: a, "relu": lambda a: a.relu(), "abs": lambda a: a.abs()}[activation](x.double())
-    means = x.movedim(unit_dim, 1).reshape(x.shape[0], x.shape[unit_dim], -1).mean(2)
+    means = x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)
     peak, index = means.max(0)[0], means.argmax(0)  # argmax names the first maximum, and the first NaN
     others = means.scatter(0, index[None], torch.zeros_like(peak)[None])
     return peak, index, others.sum(0), means.amin(0)

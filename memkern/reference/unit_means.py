@@ -17,4 +17,4 @@ def unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> Tens
         [N, U] float64.
     """
     x = {"raw": lambda a: a, "relu": lambda a: a.relu(), "abs": lambda a: a.abs()}[activation](x.double())
-    return x.movedim(unit_dim, 1).reshape(x.shape[0], x.shape[unit_dim], -1).mean(2)
+    return x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

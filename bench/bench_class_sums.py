@@ -1,0 +1,59 @@
+"""Sums of unit means over the points of each class, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench import data, peers, peers_numba, roofline
+from bench.harness import Case, Peer
+from memkern.ops.class_sums import class_sums
+from memkern.reference import class_sums as reference
+
+# [points, units], classes
+SHAPES = ["5000x2048 100*", "50000x512 10", "50000x512 1000", "50000x2048 100", "777x333 7"]
+
+
+def numpy_add_at(array: Any, labels: Any, classes: int) -> Any:
+    import numpy as np
+
+    out = np.zeros((classes, array.shape[1]))
+    np.add.at(out, labels, array)
+    return out
+
+
+@pytest.mark.parametrize("shape", data.shapes(SHAPES))
+def bench_sums(race: Any, shape: str) -> None:
+    sizes, classes = shape.split(" ")[0], int(shape.split(" ")[1])
+    points, units = map(int, sizes.split("x"))
+    means = data.activations(points, units)
+    labels = torch.randint(classes, (points,), generator=torch.Generator().manual_seed(0))
+    error = data.error_plain(reference(means, labels, classes=classes))
+    array, label_array = means.numpy(), labels.numpy()
+
+    def index_add(dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(classes, units, dtype=dtype).index_add_(0, labels, means.to(dtype))
+
+    def one_hot() -> torch.Tensor:
+        return torch.nn.functional.one_hot(labels, classes).float().T @ means
+
+    compiled = peers.compiled(
+        lambda a: torch.zeros(classes, units, dtype=torch.float64).index_add(0, labels, a.double())
+    )
+    case = Case(
+        "class_sums", (points, units), torch.float32, 4 * means.numel(), error, error(index_add(torch.float32))[0],
+        variant=f"{classes} classes",
+        peers=[
+            *[Peer(name, call, "yardstick") for name, call in roofline.readers(means)],
+            Peer("memkern", lambda: class_sums(means, labels, classes=classes, backend="cpu"), "ours"),
+            Peer("torch index_add", lambda: index_add(torch.float32)),
+            Peer("torch index_add in float64", lambda: index_add(torch.float64)),
+            Peer("torch one-hot product", one_hot),
+            Peer("torch.compile index_add in float64", lambda: compiled(means)),
+            Peer("numpy add.at", lambda: numpy_add_at(array, label_array, classes)),
+            Peer("numba", lambda: peers_numba.class_sums(array, label_array, classes)),
+        ],
+    )  # fmt: skip
+    race(case)

@@ -1,0 +1,169 @@
+// From the sums of one point to its distances: which sums can be trusted, and what is done about the others.
+#pragma once
+#include "../ops.h"
+#include "exact_distance.h"
+#include "scratch.h"
+
+namespace memkern {
+namespace MEMKERN_ISA {
+
+// F.normalize divides by max(norm, this).
+constexpr double kSmallestNorm = 1e-12;
+
+template <class A> struct Limits;
+// Between these a sum of squares is exact to rounding: no square that matters has overflowed or lost digits.
+// `norm_error`: relative error of a norm made of such sums (measured 2e-8 to 4e-8 in float).
+template <> struct Limits<float> {
+  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8;
+};
+template <> struct Limits<double> {
+  static constexpr double smallest_sum = 1e-280, largest_sum = 1e308, norm_error = 1e-16;
+};
+
+// The distance of unit vectors from sums of the raw ones: with p = |a||b|,
+//   |a/|a| - b/|b||^2 = |a-b|^2/p - (|a|-|b|)^2/p = square - gap.
+// Both sums carry rounding errors, so the difference is trusted only
+//  - where the gap takes no more than half of the square, and
+//  - where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result (torch's own error grows
+//    in the same region, but slower: at 1e-3 between views and equally between their norms it is 2e-6, this 6e-5).
+// NaN is never trusted.
+template <class A>
+inline bool trusted(double square, double gap) {
+  constexpr double error = Limits<A>::norm_error;
+  const double rest = square - gap, allowed = 10 * rest - error;
+  return (rest >= gap) & (allowed > 0) & (allowed * allowed >= gap);
+}
+
+template <class T>
+class Distances {
+  using A = Wide<T>;
+
+ public:
+  explicit Distances(const Alignment& op)
+      : op_(op), pairs_(pair_count(op.views, op.pairs)), distances_(pairs_), gaps_(op.normalize ? pairs_ : 0),
+        scales_(op.normalize ? pairs_ : 0), norms_(op.views), inverses_(op.views), twins_(op.views) {}
+
+  // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
+  void finish(int64_t index, const double* sums) {
+    const T* const point = static_cast<const T*>(op_.z) + index * op_.point_stride;
+    if (op_.normalize) {
+      unit_distances(point, sums);
+    } else {
+      raw_distances(point, sums);
+    }
+    static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
+    if (op_.saved) save(index);
+  }
+
+ private:
+  using Limit = Limits<A>;
+  static bool in_range(double sum) { return (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum); }
+
+  // In a fixed order, eight at a time: one long chain of additions took as long as the distances themselves.
+  static double sum_of(const double* x, int64_t n) {
+    constexpr int lanes = Lanes<double>::count;
+    Vec<double> sum{};
+    int64_t i = 0;
+    for (; i + lanes <= n; i += lanes) sum += load(x + i);
+    double total = n >= lanes ? sum_lanes<double>(sum) : 0;
+    for (; i < n; ++i) total += x[i];
+    return total;
+  }
+
+  void raw_distances(const T* point, const double* sums) {
+    int doubtful = 0;
+    for (int64_t k = 0; k < pairs_; ++k) {
+      distances_[k] = __builtin_sqrt(sums[k]);
+      doubtful |= !in_range(sums[k]);
+    }
+    if (doubtful == 0) return;
+    forget_twins();
+    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+      if (in_range(sums[k]) || sums[k] != sums[k]) return;
+      distances_[k] = sums[k] == 0 && are_twins(point, i, j) ? 0 : exact_distance(view(point, i), 1, view(point, j), 1, op_.dims);
+    });
+  }
+
+  void unit_distances(const T* point, const double* sums) {
+    const double* const squared_norms = sums + pairs_;
+    for (int64_t v = 0; v < op_.views; ++v) {
+      norms_[v] = __builtin_sqrt(squared_norms[v]);
+      // a norm that cannot be trusted makes its pairs NaN, which are not trusted either
+      inverses_[v] = norm_in_range(squared_norms[v]) ? 1 / norms_[v] : __builtin_nan("");
+    }
+    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+      gaps_[k] = norms_[i] - norms_[j];
+      scales_[k] = inverses_[i] * inverses_[j];
+    });
+    int doubtful = 0;
+    for (int64_t k = 0; k < pairs_; ++k) {
+      const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k], rest = square - gap;
+      distances_[k] = __builtin_sqrt(rest > 0 ? rest : 0);
+      doubtful |= !(trusted<A>(square, gap) & in_range(sums[k]));
+    }
+    if (doubtful) correct_unit_distances(point, sums);
+  }
+
+  static bool norm_in_range(double squared_norm) {
+    return (squared_norm > kSmallestNorm * kSmallestNorm * 1.001) & in_range(squared_norm);
+  }
+
+  void correct_unit_distances(const T* point, const double* sums) {
+    for (int64_t v = 0; v < op_.views; ++v) {
+      if (inverses_[v] == inverses_[v]) continue;
+      if (!(norm_in_range(sums[pairs_ + v]))) norms_[v] = exact_norm(view(point, v), op_.dims);
+      inverses_[v] = 1 / (norms_[v] > kSmallestNorm ? norms_[v] : kSmallestNorm);
+    }
+    forget_twins();
+    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+      const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
+      if (trusted<A>(square, gap) && in_range(sums[k])) return;
+      distances_[k] = exact_unit_distance(point, i, j, sums[k] == 0);
+    });
+  }
+
+  double exact_unit_distance(const T* point, int64_t i, int64_t j, bool maybe_twins) {
+    if (norms_[i] == 0) return norms_[j] * inverses_[j];  // 0 or, but for a tiny norm, 1
+    if (norms_[j] == 0) return norms_[i] * inverses_[i];
+    if (maybe_twins && are_twins(point, i, j)) return 0;
+    return exact_distance(view(point, i), inverses_[i], view(point, j), inverses_[j], op_.dims);
+  }
+
+  // Identical views are common (a layer that is dead for a point, views that draw the same crop): each is compared with
+  // one representative, not with every other.
+  bool are_twins(const T* point, int64_t i, int64_t j) {
+    if (twins_[i] == twins_[j]) return true;
+    if (!equal_views(view(point, twins_[i]), view(point, j), op_.dims)) return false;
+    twins_[j] = twins_[i];
+    return true;
+  }
+
+  void forget_twins() {
+    for (int64_t v = 0; v < op_.views; ++v) twins_[v] = v;
+  }
+
+  template <class Use>
+  void for_each_pair(const Use& use) const {
+    int64_t k = 0;
+    for (int64_t i = 0; i < (op_.pairs == Pairs::anchor ? 1 : op_.views); ++i)
+      for (int64_t j = i + 1; j < op_.views; ++j) use(k++, i, j);
+  }
+
+  void save(int64_t index) const {
+    A* const saved = static_cast<A*>(op_.saved) + index * (pairs_ + (op_.normalize ? op_.views : 0));
+    for (int64_t k = 0; k < pairs_; ++k) saved[k] = A(distances_[k]);
+    if (op_.normalize)
+      for (int64_t v = 0; v < op_.views; ++v) saved[pairs_ + v] = A(norms_[v]);
+  }
+
+  const T* view(const T* point, int64_t v) const { return point + v * op_.view_stride; }
+
+  const Alignment& op_;
+  const int64_t pairs_;
+  const Scratch<double, 64> distances_, gaps_, scales_;  // [pairs]
+  const Scratch<double, 16> norms_, inverses_;           // [views]
+  const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
+};
+
+}  // namespace MEMKERN_ISA
+}  // namespace memkern

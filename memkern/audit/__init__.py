@@ -1,0 +1,1 @@
+"""Audits of encoders: taps, data, runs and reports."""

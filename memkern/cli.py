@@ -1,0 +1,108 @@
+"""The command `memkern`: parses, calls, prints. Everything else lives in `memkern.lab`."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+
+OPTIONAL = ("scikit-image", "scikit-learn", "scipy", "safetensors", "pyarrow", "matplotlib", "rich")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: Arguments after the program name; by default those of the process.
+
+    Returns:
+        The exit code: 0 complete, 1 an error (one line on stderr, a traceback with `--debug`), 130
+        interrupted.
+
+    Raises:
+        SystemExit: With code 2 on wrong usage, with code 0 after `--help` and `--version`.
+    """
+    args = _parser().parse_args(argv)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        if args.command == "doctor":
+            _doctor()
+        else:
+            _demo(args)
+    except KeyboardInterrupt:
+        print("memkern: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"memkern: error: {message}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """Turns SIGTERM into the interrupt that lets open files be cleaned up."""
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="memkern", description="Measure memorization in self-supervised encoders."
+    )
+    parser.add_argument("--version", action="version", version=_version("memkern"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", parents=[common], help="audit a pair of encoders on real images")
+    demo.add_argument("--train", action="store_true", help="train a fresh, shorter pair first (some minutes)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)"
+    )
+    demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
+    demo.add_argument(
+        "--weights", type=Path, help="folder of another pair to audit; default: the one that ships"
+    )
+    commands.add_parser("doctor", parents=[common], help="show versions and backends")
+    return parser
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise ValueError
+    return value
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from memkern.lab.demo import run_demo
+    from memkern.lab.pairs import ASSETS
+
+    run_demo(args.out, train=args.train, seed=args.seed, weights=args.weights or ASSETS)
+
+
+def _doctor() -> None:
+    import numpy
+    import torch
+
+    import memkern
+
+    print(f"memkern {memkern.__version__}")
+    print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; numpy {numpy.__version__}")
+    print(memkern.backends())
+    print("memkern[lab]: " + ", ".join(f"{name} {_version(name)}" for name in OPTIONAL))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,217 @@
+"""UnitMem as a torchmetrics metric (extra ``memkern[metrics]``); ``memkern.UnitMem`` is the one that needs no extra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memkern import checks, dispatch, scores
+from memkern.metrics.options import ACTIVATIONS
+from memkern.metrics.units import UnitMem as StreamingUnitMem
+from memkern.metrics.units import UnitStats
+from memkern.ops.selectivity import SelectivityState
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.utilities.distributed import gather_all_tensors
+except ModuleNotFoundError as error:
+    raise checks.no_extra("memkern.torchmetrics", "torchmetrics", "metrics") from error
+
+__all__ = ["UnitMem"]
+
+# Rows of the packed state. `KIND` holds twice the number of the activation, plus 1 after float64 input: metrics of a
+# MetricCollection that differ in the activation then never look alike, and the result dtype survives every merge.
+PEAK, INDEX, REST, LOW, COUNT, KIND = range(6)
+
+
+def pack(state: SelectivityState, activation: str) -> Tensor:
+    """Packs a state into one ``[6, U]`` float64 tensor; ids below 2^53 and every peak are exact in it."""
+    kind = 2 * ACTIVATIONS.index(activation) + (state.peak.dtype == torch.float64)
+    columns = (state.peak, state.index, state.rest, state.low)
+    constants = (torch.full_like(state.rest, float(value)) for value in (state.count, kind))
+    return torch.stack([*(column.double() for column in columns), *constants])
+
+
+def merge_packed(states: Tensor) -> Tensor:
+    """Merges ``[P, 6, U]`` packed states of disjoint sets of points; a state without a point changes nothing."""
+    merged = states[0]
+    for other in states[1:]:
+        peak, index, smaller = scores.merge_peaks(merged[PEAK], merged[INDEX], other[PEAK], other[INDEX])
+        both = torch.stack(
+            [
+                peak,
+                index,
+                merged[REST] + other[REST] + smaller,
+                torch.minimum(merged[LOW], other[LOW]),  # NaN wins
+                merged[COUNT] + other[COUNT],
+                torch.maximum(merged[KIND], other[KIND]),
+            ]
+        )
+        both = torch.where(other[COUNT] == 0, merged, both)
+        merged = torch.where(merged[COUNT] == 0, other, both)
+    return merged
+
+
+def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
+    """Every process's state; a process that saw no batch does not know the number of units and gets an empty state."""
+    states: list[Tensor] = gather_all_tensors(state, group)
+    units = max(part.shape[1] for part in states)
+    return [part if part.shape[1] else part.new_zeros((len(part), units)) for part in states]
+
+
+class UnitMem(Metric):  # type: ignore[misc]
+    """UnitMem over batches and processes, for training loops that speak torchmetrics.
+
+    The whole state is one float64 tensor of 6 numbers per unit, whatever the number of points, so that one collective
+    syncs it. It stays float64 under ``.half()`` and ``.to(dtype)``, which would round the ids.
+
+    Args:
+        view_dim: As for ``memkern.unitmem``.
+        unit_dim: As for ``memkern.unitmem``.
+        activation: As for ``memkern.unitmem``.
+        backend: As for ``memkern.unitmem``.
+        kwargs: As for ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an option is unknown.
+
+    Example:
+        >>> import torch
+        >>> from memkern.torchmetrics import UnitMem
+        >>> metric = UnitMem()
+        >>> metric.update(torch.tensor([[0.0, 2.0], [0.0, 2.0]]), ids=[10, 11])
+        >>> metric.update(torch.tensor([[1.0, 2.0], [8.0, 2.0]]), ids=[12, 13])
+        >>> metric.compute(), metric.stats().index
+        (tensor([0.9200, 0.0000]), tensor([13, 10]))
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = None
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    state: Tensor
+
+    def __init__(
+        self,
+        *,
+        view_dim: int | None = None,
+        unit_dim: int | None = None,
+        activation: str = "raw",
+        backend: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        checks.one_of(activation, "activation", ACTIVATIONS)
+        checks.one_of(backend, "backend", dispatch.NAMES)
+        self.view_dim, self.unit_dim, self.activation, self.backend = view_dim, unit_dim, activation, backend
+        self.add_state("state", torch.zeros((6, 0), dtype=torch.float64), dist_reduce_fx=merge_packed)
+
+    @property
+    def count(self) -> int:
+        """How many points this process has seen, or all processes while synced."""
+        return int(self.state[COUNT, 0]) if self.state.shape[1] else 0
+
+    def update(self, activations: Any, ids: Any = None) -> None:
+        """Adds the points of a batch.
+
+        Args:
+            activations: As for ``memkern.unitmem``, of one or more points, on the device of the metric.
+            ids: ``[n]`` int64 dataset ids below 2^53; default: the points are numbered as they come, on each process.
+
+        Raises:
+            TypeError: As for ``memkern.unitmem``, or if the result dtype differs from the earlier batches'.
+            ValueError: As for ``memkern.unitmem``, if an id is too large, or the number of units differs.
+            RuntimeError: If the batch is on another device than the metric, or the named backend cannot run here.
+        """
+        x, _ = checks.as_tensor(activations, "activations")
+        checks.same_device(x, self.state, "activations", "the metric")
+        batch = StreamingUnitMem(
+            view_dim=self.view_dim, unit_dim=self.unit_dim, activation=self.activation, backend=self.backend
+        )
+        if ids is not None:
+            ids = checks.ids(ids, len(x) if x.dim() else 0, x.device)
+            checks.exact_ids(ids)
+        elif x.dim() and self.count:
+            ids = torch.arange(self.count, self.count + len(x), device=x.device)
+        batch.update(x, ids=ids)
+        if batch._state is None:
+            return
+        if self.state.shape[1]:
+            checks.same_units(self._peak(), batch._state.peak)
+            self.state = merge_packed(torch.stack([self.state, pack(batch._state, self.activation)]))
+        else:
+            self.state = pack(batch._state, self.activation)
+
+    def _peak(self) -> Tensor:
+        return self.state[PEAK].to(torch.float64 if int(self.state[KIND, 0]) % 2 else torch.float32)
+
+    def forward(self, activations: Any, ids: Any = None) -> Any:
+        """Adds the points of a batch and returns the UnitMem of that batch alone; default ids go on counting."""
+        x, _ = checks.as_tensor(activations, "activations")
+        if ids is None and x.dim() and self.count:  # the base class empties the state before it calls `update`
+            ids = torch.arange(self.count, self.count + len(x), device=x.device)
+        return super().forward(x, ids)
+
+    def compute(self) -> Tensor:
+        """UnitMem of each unit over all points of all processes: ``[U]``.
+
+        Raises:
+            ValueError: If fewer than 2 points have been seen.
+        """
+        score: Tensor = self._stats().score
+        return score
+
+    def stats(self) -> UnitStats:
+        """The scores and their parts over all points of all processes; every process must call it.
+
+        Returns:
+            ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``; ``index`` holds dataset ids.
+
+        Raises:
+            ValueError: If fewer than 2 points have been seen.
+        """
+        should_sync = self.sync_on_compute and not self._is_synced
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=should_sync, should_unsync=should_sync):
+            return self._stats()
+
+    def _stats(self) -> UnitStats:
+        checks.at_least_two_points(self.count, "UnitMem")
+        peak, low = self._peak(), self.state[LOW].to(self._peak().dtype)
+        whole = StreamingUnitMem(activation=self.activation)
+        whole._state = SelectivityState(peak, self.state[INDEX].long(), self.state[REST], low, self.count)
+        return whole.stats()
+
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Adds the points of another metric, or of its ``metric_state``; any order gives the same peaks.
+
+        Raises:
+            ValueError: As for ``torchmetrics.Metric.merge_state``, or if activation or number of units differ.
+            TypeError: If the result dtypes differ.
+        """
+        if isinstance(incoming_state, UnitMem):
+            checks.same_options(self, incoming_state, ("activation",))
+            if not incoming_state.count:
+                return
+            if self.count:
+                checks.same_units(self._peak(), incoming_state._peak())
+            else:
+                self.state = incoming_state.state.to(self.state.device)
+                return
+        super().merge_state(incoming_state)
+
+    def sync(self, dist_sync_fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
+        """As ``torchmetrics.Metric.sync``, also where a process saw no batch."""
+        super().sync(dist_sync_fn or _gather, *args, **kwargs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        def move_only(x: Tensor) -> Tensor:
+            moved = fn(x)
+            return moved if moved.dtype == x.dtype else x.to(moved.device)
+
+        applied: nn.Module = super()._apply(move_only, exclude_state)
+        return applied

@@ -1,0 +1,126 @@
+"""Layer statistics: alignment and unit means of one read, in every layout, on every path."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from torch import Tensor
+
+import memkern
+from memkern import native, reference, testing
+
+OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
+
+
+def check(x: Tensor, unit_dim: int, path: str, pairs: str, normalize: bool, moved: Tensor | None = None) -> None:
+    """Both halves against the reference, within the budgets of the ops they stand for."""
+    options = {"pairs": pairs, "normalize": normalize}
+    got = memkern.layer_stats(x if moved is None else moved, unit_dim=unit_dim, backend=path, **options)
+    what = (tuple(x.shape), unit_dim, pairs, normalize)
+    alignment = testing.expected(
+        lambda x: reference.layer_stats(x, unit_dim=unit_dim, **options)[0],
+        functools.partial(testing.plain_alignment, **options),
+        x,
+    )
+    testing.assert_within(got.alignment, alignment, native.wide(x.dtype), (*what, "alignment"))
+    means = testing.expected(
+        lambda x: reference.layer_stats(x, unit_dim=unit_dim)[1],
+        functools.partial(testing.plain_unit_means, unit_dim=unit_dim),
+        x,
+        scale=functools.partial(reference.unit_means, unit_dim=unit_dim, activation="abs"),
+    )
+    testing.assert_within(got.unit_means, means, native.wide(x.dtype), (*what, "unit means"))
+
+
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+@pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
+def test_layouts(path, layout, dtype, pairs, normalize):
+    for shape in ((5, 3, 7, 4, 6), (3, 2, 33, 5), (4, 10, 19), (2, 5, 3, 17, 1)):
+        x = testing.randn(*shape, dtype=dtype)
+        for unit_dim in range(2, len(shape)):
+            check(x, unit_dim, path, pairs, normalize, testing.LAYOUTS[layout](x))
+
+
+@pytest.mark.parametrize("views", [2, 3, 4, 5, 6, 9, 10, 11, 16, 17, 32, 33])
+def test_view_counts(path, views, dtype):
+    for shape in ((2, views, 5, 7), (2, views, 37), (1, views, 64, 4, 4)):
+        for unit_dim in {2, len(shape) - 1}:
+            check(testing.randn(*shape, dtype=dtype), unit_dim, path, "all", True)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 32, 32), (2, 3, 2049, 2), (2, 10, 3, 57, 57), (2, 4, 197, 192)], ids=str)
+def test_larger_than_a_chunk(path, shape, dtype):
+    """Layers that are read in pieces; units on either side of a piece."""
+    for unit_dim in {2, len(shape) - 1}:
+        for pairs, normalize in (("all", True), ("anchor", False)):
+            check(testing.relu_features(*shape, dtype=dtype), unit_dim, path, pairs, normalize)
+    if len(shape) == 5:
+        x = testing.relu_features(*shape, dtype=dtype)
+        check(x, 2, path, "all", True, testing.LAYOUTS["channels last"](x))
+
+
+@pytest.mark.parametrize("family", testing.FAMILIES)
+def test_families(path, family, dtype):
+    check(testing.FAMILIES[family](4, 5, 12, 6, 6, dtype=dtype), 2, path, "all", True)
+
+
+@pytest.mark.parametrize("given", [(1, 3, 6, 5), (4, 1, 6, 5), (4, 3, 1, 5), (4, 3, 6, 1)], ids=str)
+def test_expanded(path, given, dtype):
+    x = testing.randn(*given, dtype=dtype).expand(4, 3, 6, 5)
+    check(x.contiguous(), 2, path, "all", True, x)
+
+
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+def test_agrees_with_the_two_ops(path, layout, dtype):
+    """The docstring's promise: the first is alignment(x), the second unit_means(x, view_dim=1)."""
+    x = testing.LAYOUTS[layout](testing.relu_features(6, 4, 8, 5, 5, dtype=dtype))
+    got = memkern.layer_stats(x, backend=path)
+    close = functools.partial(torch.testing.assert_close, rtol=8 * torch.finfo(native.wide(dtype)).eps, atol=0)
+    close(got.alignment, memkern.alignment(x, backend=path))
+    close(got.unit_means, memkern.unit_means(x, view_dim=1, backend=path))
+
+
+@pytest.mark.parametrize("view_dim", [1, 2, 3, -1])
+def test_view_dim(path, view_dim):
+    """The views in another place of the shape are the same views; units keep their number in the given shape."""
+    x = testing.randn(3, 4, 5, 6)
+    want = memkern.layer_stats(x, unit_dim=2, backend=path)
+    moved = x.movedim(1, view_dim)
+    unit_dim = 2 if view_dim == 1 else 1
+    got = memkern.layer_stats(moved, view_dim=view_dim, unit_dim=unit_dim, backend=path)
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+def test_gradient_is_that_of_alignment(path, layout, dtype, pairs, normalize):
+    x = testing.LAYOUTS[layout](testing.randn(3, 4, 5, 3, 2, dtype=dtype))
+    upstream = testing.randn(3, dtype=native.wide(dtype))
+    a, b = x.detach().requires_grad_(), x.detach().requires_grad_()
+    stats = memkern.layer_stats(a, pairs=pairs, normalize=normalize, backend=path)
+    assert not stats.unit_means.requires_grad
+    stats.alignment.backward(upstream)
+    memkern.alignment(b, pairs=pairs, normalize=normalize, backend=path).backward(upstream)
+    # what the forwards keep (distances, norms) may differ in the last bits: 16 roundings of the larger gradients
+    size = b.grad.abs().max().item()
+    eps = max(torch.finfo(native.wide(dtype)).eps * 16, torch.finfo(dtype).eps)
+    torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=eps * size)
+
+
+def test_gradcheck(path):
+    x = testing.randn(2, 3, 2, 3, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: memkern.layer_stats(x, backend=path).alignment, (x,))
+
+
+def test_no_points(path, dtype):
+    got = memkern.layer_stats(torch.empty(0, 3, 4, 5, dtype=dtype), backend=path)
+    assert got.alignment.shape == (0,)
+    assert got.unit_means.shape == (0, 4)
+
+
+def test_hand_worked(path, dtype):
+    got = memkern.layer_stats(torch.tensor([[[3.0, 4.0, 0.0], [4.0, 3.0, 0.0]]], dtype=dtype), backend=path)
+    assert got.alignment.item() == pytest.approx(0.2828427124746190, rel=1e-7)
+    assert got.unit_means.tolist() == [[3.5, 3.5, 0.0]]
