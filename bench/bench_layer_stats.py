@@ -101,4 +101,4 @@ def bench_hooks(
     forward = hooks.HookedForward(model)
     forward.check()
     benchmark.pedantic(forward.round, rounds=5 if quick else 9, iterations=1)
-    record(request.config, capsys, forward.result())
+    record(request, capsys, forward.result())

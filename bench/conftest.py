@@ -11,16 +11,18 @@ import numba
 import pytest
 import torch
 
-from bench import environment, harness, report, targets
+from bench import environment, harness, load, report, targets
 
 CASES: list[dict[str, Any]] = []
+LOCAL = Path(__file__).parent / "results" / "local.json"  # not under version control
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("memkern bench")
     group.addoption("--quick", action="store_true", help="a few shapes of every op, under 3 minutes")
     group.addoption("--seconds", type=float, default=0.0, help="timing budget of a case (default 3.5, --quick 2)")
-    group.addoption("--store", type=Path, help="JSON file to merge the results into")
+    group.addoption("--store", type=Path, default=LOCAL, help="JSON file to merge the results into")
+    group.addoption("--resume", action="store_true", help="only what is not stored yet, or was disturbed by other work")
     group.addoption("--machine", default="", help="name of the machine in the results")
 
 
@@ -30,7 +32,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("quick") is None]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    if config.getoption("--resume"):
+        done = settled(config.getoption("--store"))
+        left_out = [item for item in items if item.nodeid in done]
+        items[:] = [item for item in items if item.nodeid not in done]
+        config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+def settled(path: Path) -> set[str]:
+    """The tests whose stored case was timed on a quiet machine."""
+    cases = json.loads(path.read_text())["cases"] if path.exists() else []
+    return {case["test"] for case in cases if case["disturbed"] <= load.QUIET}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,19 +68,22 @@ def race(
 
     def run(case: harness.Case, scale: float = 1.0) -> dict[str, Any]:
         result = harness.run(benchmark, case, seconds * scale)
-        record(config, capsys, result)
+        record(request, capsys, result)
         return result
 
     return run
 
 
-def record(config: pytest.Config, capsys: pytest.CaptureFixture[str], result: dict[str, Any]) -> None:
+def record(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], result: dict[str, Any]) -> None:
     """Keeps a case, prints it, and fails if memkern's own result is wrong."""
-    result.update(commit=environment.commit(), date=environment.now(), quick=config.getoption("--quick"))
+    config = request.config
+    result.update(
+        test=request.node.nodeid, commit=environment.commit(), date=environment.now(), quick=config.getoption("--quick")
+    )
     CASES.append(result)
     with capsys.disabled():
         print("\n" + report.text_table(result), flush=True)
-    if config.getoption("--store"):
+    if config.getoption("benchmark_disable", False) is False:
         store(config.getoption("--store"), config.getoption("--machine"))
     wrong = [row for row in result["rows"] if row["role"] == "ours" and row["status"] != "ok"]
     assert not wrong, wrong
@@ -76,11 +92,13 @@ def record(config: pytest.Config, capsys: pytest.CaptureFixture[str], result: di
 def store(path: Path, machine: str) -> None:
     """Merges the cases of this run into a JSON file; a case that ran again replaces the one before."""
     before = json.loads(path.read_text()) if path.exists() else {"cases": []}
-    cases = {targets.key(case): case for case in before["cases"]} | {targets.key(case): case for case in CASES}
+    cases = {targets.key(case): case for case in [*before["cases"], *CASES]}
     found = {"environment": environment.environment(machine), "cases": list(cases.values())}
     found["targets"] = targets.judge(found["cases"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.rounded(found), indent=1) + "\n")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(report.rounded(found), indent=1) + "\n")
+    part.replace(path)  # whole or not at all, also when the run is killed
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -20,14 +20,15 @@ def shapes(texts: list[str]) -> list[Any]:
     ]
 
 
-def views(points: int, views: int, dims: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def views(points: int, views: int, dims: int, dtype: torch.dtype = torch.float32, *, apart: bool = False) -> Tensor:
     """[N, V, D]: the first half of the points has views 30 % apart, the second half nearly identical ones (1e-3).
 
     The second half is what memorized points look like; it shows which ways to compute a distance lose their digits.
+    With ``apart`` all points are like the first half.
     """
     rng = torch.Generator().manual_seed(points * 1_000_003 + views * 1009 + dims)
     z = torch.randn(points, views, dims, generator=rng)
-    half = separated(points)
+    half = points if apart else separated(points)
     z[:half].mul_(0.3)
     z[half:].mul_(1e-3)
     z += torch.randn(points, 1, dims, generator=rng)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import roofline
+from bench import load, roofline
 
 SAMPLE_SECONDS = 0.015  # a sample repeats its call until it takes this long: far above timer and scheduler noise
 MIN_ROUNDS, MAX_ROUNDS = 5, 31
@@ -91,7 +91,7 @@ class Race:
     """Checks the peers of a case, then times them in turns."""
 
     def __init__(self, case: Case, seconds: float) -> None:
-        self.case, self.rows, self.runners = case, [], []
+        self.case, self.rows, self.runners, self.load = case, [], [], load.Rounds()
         for peer in case.peers:
             row = {"peer": peer.name, "role": peer.role, "error": None, "accurate": None, "status": "ok"}
             self.rows.append(row)
@@ -131,14 +131,17 @@ class Race:
 
     def round(self) -> None:
         """Times every peer once."""
-        number = max((len(r.samples) for r in self.runners), default=0)
+        number = self.load.before()
         for runner in self.runners:
             if number < runner.last_round:
-                runner.sample()
+                runner.sample(number)
+        self.load.after()
 
     def result(self) -> dict[str, Any]:
         """The case with one row per peer: medians, quartiles, GB/s, shares, factors."""
+        kept = self.load.kept(MIN_ROUNDS)
         for runner in self.runners:
+            runner.keep(kept)
             runner.summarize(self.case.bytes)
         times = {r.peer.name: r for r in self.runners}
         readers = [times[name] for name in (roofline.READ, roofline.SUM) if name in times]
@@ -156,6 +159,7 @@ class Race:
             "size": roofline.size_class(self.case.bytes),
             "views": self.case.shape[1] if len(self.case.shape) > 2 else 1,
             "read_by": min(readers, key=lambda r: r.row["ms"]).peer.name if readers else "",
+            **self.load.record(kept),
             "budget": self.case.budget, "note": self.case.note, "rows": self.rows,
         }  # fmt: skip
 
@@ -164,21 +168,24 @@ class _Runner:
     """The timing of one peer."""
 
     def __init__(self, peer: Peer, row: dict[str, Any]) -> None:
-        self.peer, self.row, self.samples = peer, row, []
+        self.peer, self.row, self.samples = peer, row, {}  # samples: round -> seconds a call
         self.inner, self.cost, self.last_round = 1, 0.0, MAX_ROUNDS
 
     def calibrate(self) -> None:
-        once, calls = 0.0, 1
-        while once * calls < SAMPLE_SECONDS / 4 and calls <= 4096:
-            calls = calls * 4 if once else 1
+        """Finds how often a sample repeats the call, from the quickest of a few tries (others may run beside us)."""
+        once, calls = self._time(1), 1
+        while once * calls < SAMPLE_SECONDS / 4 and calls < 10_000:
+            calls *= 4
             once = self._time(calls)
+        if once < 0.5:
+            once = min(once, *(self._time(calls) for _ in range(3)))
         self.inner = max(1, math.ceil(SAMPLE_SECONDS / max(once, 1e-9)))
         self.cost = once * (self.inner + 1)
 
-    def sample(self) -> None:
+    def sample(self, number: int) -> None:
         if self.cost < 1.0:
             self.peer.call()  # untimed: every sample starts as warm as a repeated call is
-        self.samples.append(self._time(self.inner))
+        self.samples[number] = self._time(self.inner)
 
     def _time(self, calls: int) -> float:
         call = self.peer.call
@@ -187,8 +194,12 @@ class _Runner:
             call()
         return (time.perf_counter() - start) / calls
 
+    def keep(self, rounds: list[int]) -> None:
+        """Leaves out the samples of disturbed rounds, unless it ran in no other."""
+        self.samples = {number: self.samples[number] for number in rounds if number in self.samples} or self.samples
+
     def summarize(self, size: int) -> None:
-        low, middle, high = np.percentile(self.samples, [25, 50, 75])
+        low, middle, high = np.percentile(list(self.samples.values()), [25, 50, 75])
         self.row.update(
             ms=middle * 1e3, ms_q25=low * 1e3, ms_q75=high * 1e3, samples=len(self.samples), inner=self.inner,
             gbs=size / middle / 1e9,
@@ -196,7 +207,10 @@ class _Runner:
 
     def ratio(self, other: _Runner) -> float:
         """How many times the time of this one the other takes: the median over the rounds both ran in."""
-        return float(np.median([b / a for a, b in zip(self.samples, other.samples, strict=False)]))
+        both = self.samples.keys() & other.samples.keys()
+        if not both:
+            return other.row["ms"] / self.row["ms"]
+        return float(np.median([other.samples[number] / self.samples[number] for number in both]))
 
 
 def run(benchmark: Any, case: Case, seconds: float) -> dict[str, Any]:
@@ -210,8 +224,6 @@ def run(benchmark: Any, case: Case, seconds: float) -> dict[str, Any]:
     finally:
         if collecting:
             gc.enable()
-    if not all(r.samples for r in race.runners):  # --benchmark-disable, or a time limit
-        race.round()
     result = race.result()
     torch.compiler.reset()
     return result

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from bench import peers, roofline
+from bench import load, peers, roofline
 from memkern.reference import layer_stats as reference
 
 Reduce = Callable[[Tensor], Any]  # activations [N, V, U, H, W] -> what is kept of them
@@ -70,6 +70,7 @@ class HookedForward:
         self.hooks_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self.forward_ms: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no hooks")}
         self.errors: dict[str, float] = {}
+        self.load = load.Rounds()
 
     def _forward(self, reduce: Reduce | None) -> float:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -114,6 +115,7 @@ class HookedForward:
 
     def round(self) -> None:
         """One forward pass with each kind of hooks, and one without."""
+        self.load.before()
         self.forward_ms["no hooks"].append(1e3 * self._forward(None))
         for kind, (_, reduce) in KINDS.items():
             whole = self._forward(reduce)
@@ -122,10 +124,13 @@ class HookedForward:
             self.shares[kind].append(100 * self.spent / (whole - self.spent))
             if self.spent and self.calls:
                 self.kept_bytes, self.kept_calls = self.bytes, self.calls
+        self.load.after()
 
     def result(self) -> dict[str, Any]:
         """The case: per kind, the time in all hooks and its share of the rest of the same forward pass."""
-        rows = []
+        rows, rounds = [], self.load.kept(3)
+        for times in (self.shares, self.hooks_ms, self.forward_ms):
+            times.update({kind: [each[number] for number in rounds] for kind, each in times.items()})
         for kind, (role, _) in KINDS.items():
             low, middle, high = np.percentile(self.hooks_ms[kind], [25, 50, 75])
             factors = [a / b for a, b in zip(self.hooks_ms[kind], self.hooks_ms["memkern"], strict=True)]
@@ -145,6 +150,7 @@ class HookedForward:
             "op": "forward hooks", "shape": f"{name} {batch} at {side} px", "dtype": "float32",
             "layout": "channels-last" if name == "resnet9" else "NCHW", "variant": "", "bytes": self.kept_bytes,
             "size": roofline.size_class(self.kept_bytes), "views": self.views, "read_by": "", "budget": 0.0,
+            **self.load.record(rounds),
             "note": f"{self.kept_calls} hooked layers, {self.kept_bytes / 1e6:.0f} MB of activations; the forward pass "
             f"without hooks takes {bare:.1f} ms. Share: time in the hooks, in percent of the rest of the same pass.",
             "rows": rows,

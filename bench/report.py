@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import targets
+from bench import load, targets
 
 Case = dict[str, Any]
 
@@ -32,7 +32,8 @@ def heading(case: Case) -> str:
     """Op, input, size and where it lies."""
     size = case["bytes"]
     text = f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    return f"{case['op']} {targets.label(case)} ({text}, {case['size']})"
+    busy = f"; other work took {case['disturbed']:.0%} of the processors" if case["disturbed"] > load.QUIET else ""
+    return f"{case['op']} {targets.label(case)} ({text}, {case['size']}{busy})"
 
 
 def _time(row: dict[str, Any]) -> str:
@@ -106,8 +107,9 @@ def summary_row(case: Case) -> tuple[str, ...] | None:
     if ours is None:
         return None
     share = f"{ours['of_read']:.2f}" if "of_read" in ours else ""
+    mark = " †" if case["disturbed"] > load.QUIET else ""
     line = [
-        targets.label(case),
+        targets.label(case) + mark,
         f"{case['size']}, {case['bytes'] / 1e6:.3g} MB",
         _time(ours),
         f"{ours['gbs']:.1f}",
@@ -213,6 +215,7 @@ def parts(found: dict[str, Any]) -> dict[str, str]:
         "environment": environment_text(found),
         "targets": markdown_table(TARGET_COLUMNS, [_target_cells(entry) for entry in judged]),
         "summary": summary(found["cases"]),
+        "hooks": "\n".join(case_markdown(case) for case in found["cases"] if case["op"] == "forward hooks"),
         "cases": "\n".join(case_markdown(case) for case in found["cases"]),
         "headline": headline(found["cases"]),
     }

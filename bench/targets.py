@@ -93,6 +93,8 @@ TARGETS: list[tuple[str, float, bool, Callable[[list[Case]], Values]]] = [
      lambda c: _of_sum(_cases(c, ALIGN, **PLAIN, views=range(11), size="DRAM"))),
     ("alignment of unit length, V >= 4: time over plain", 1.15, False,
      lambda c: _slower_than(_cases(c, ALIGN, **PLAIN, views=range(4, 1000)), "memkern, unit length")),
+    ("alignment of unit length, V >= 4, views well apart: time over plain", 1.15, False,
+     lambda c: _slower_than(_cases(c, ALIGN, **PLAIN, views=range(4, 1000)), "memkern, unit length, views apart")),
     ("alignment, bfloat16, V = 16, 32: over torch's bfloat16 products", 1.0, True,
      lambda c: _over(_cases(c, ALIGN, dtype="bfloat16", views={16, 32}), "torch gram in bfloat16")),
     ("forward+backward, V >= 8, warm: over torch.compile of the gram form", 4.0, True,

@@ -44,7 +44,8 @@ Activations activations(uintptr_t data, int dtype, int activation, const py::tup
 
 Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
                            int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved) {
-  return {at(z),         DType(dtype), points,    views,  dims, point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
+  return {at(z),     DType(dtype), points,      views,
+          dims,      point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
           normalize, at(out),      at(saved)};
 }
 
@@ -60,27 +61,29 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Compiled kernels of memkern. Private: call memkern's functions instead.";
 
   m.def("isa", [] { return std::string(kernels().name); }, "The instruction set in use.");
-  m.def("select_isa", [](const std::string& name) { return select_kernels(name); },
-        "Use the named instruction set; False if this processor cannot.");
+  m.def(
+      "select_isa", [](const std::string& name) { return select_kernels(name); },
+      "Use the named instruction set; False if this processor cannot.");
   m.def("supported_isas", [] { return names(supported_kernels()); });
   m.def("compiled_isas", [] { return names(compiled_kernels()); });
 
   m.def("alignment", [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
                         int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved, int threads) {
     py::gil_scoped_release nogil;
-    run_alignment(alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved),
-                  threads);
+    run_alignment(
+        alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved),
+        threads);
   });
 
   m.def("alignment_backward",
-        [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride, int64_t view_stride,
-           bool anchor, bool normalize, uintptr_t saved, uintptr_t grad, uintptr_t grad_z, int64_t grad_point_stride,
-           int64_t grad_view_stride, int threads) {
+        [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
+           int64_t view_stride, bool anchor, bool normalize, uintptr_t saved, uintptr_t grad, uintptr_t grad_z,
+           int64_t grad_point_stride, int64_t grad_view_stride, int threads) {
           py::gil_scoped_release nogil;
-          run_alignment_backward({alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor,
-                                                   normalize, 0, saved),
-                                  at(grad), at(grad_z), grad_point_stride, grad_view_stride},
-                                 threads);
+          run_alignment_backward(
+              {alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, 0, saved),
+               at(grad), at(grad_z), grad_point_stride, grad_view_stride},
+              threads);
         });
 
   m.def("unit_means", [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
@@ -101,14 +104,15 @@ PYBIND11_MODULE(_native, m) {
           run_layer_stats(op, threads);
         });
 
-  m.def("selectivity", [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
-                          int unit_dim, uintptr_t order, uintptr_t peak, uintptr_t index, uintptr_t rest, uintptr_t low,
-                          int threads) {
-    const Selectivity op{activations(data, dtype, activation, sizes, strides, unit_dim), at<int64_t>(order),
-                         {at(peak), at<int64_t>(index), at<double>(rest), at(low)}};
-    py::gil_scoped_release nogil;
-    run_selectivity(op, threads);
-  });
+  m.def("selectivity",
+        [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides, int unit_dim,
+           uintptr_t order, uintptr_t peak, uintptr_t index, uintptr_t rest, uintptr_t low, int threads) {
+          const Selectivity op{activations(data, dtype, activation, sizes, strides, unit_dim),
+                               at<int64_t>(order),
+                               {at(peak), at<int64_t>(index), at<double>(rest), at(low)}};
+          py::gil_scoped_release nogil;
+          run_selectivity(op, threads);
+        });
 
   m.def("median_of_others", [](uintptr_t means, int dtype, int64_t points, int64_t units, int64_t point_stride,
                                uintptr_t median, int threads) {

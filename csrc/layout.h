@@ -7,8 +7,8 @@
 
 namespace memkern {
 
-// Dimension 0 holds the points, `unit_dim` the units; every other dimension is averaged. Averaged dimensions are ordered
-// by stride and merged where one runs into the next, so [N, V, U, H, W] in memory order becomes views x (H*W).
+// Dimension 0 holds the points, `unit_dim` the units; every other dimension is averaged. Averaged dimensions are
+// ordered by stride and merged where one runs into the next, so [N, V, U, H, W] in memory order becomes views x (H*W).
 inline Activations make_activations(const void* data, DType dtype, Activation activation, const int64_t* sizes,
                                     const int64_t* strides, int dims, int unit_dim) {
   Activations x{};

@@ -169,6 +169,12 @@ def at_least_two_points(points: int, name: str, what: str = "points") -> None:
         raise ValueError(f"Expected `{name}` to hold at least 2 {what}, got {points}: there is nothing to compare with")
 
 
+def readable(x: Tensor) -> bool:
+    """Whether values may be looked at: on the CPU, where it does not wait, and in no call that is traced or faked."""
+    faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not faked
+
+
 def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
@@ -199,15 +205,19 @@ def labels(value: Any, points: int, device: torch.device, num_classes: int | Non
     value = _one_per_point(value, "labels", "label", points)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"Expected `num_classes` to be at least 1, got {num_classes}")
-    if value.numel() > 0 and (
-        num_classes is None or (value.device.type == "cpu" and not torch.compiler.is_compiling())
-    ):
-        least, most = (int(bound) for bound in torch.aminmax(value))
-        if least < 0 or (num_classes is not None and most >= num_classes):
-            wanted = "at least 0" if num_classes is None else f"in [0, {num_classes})"
-            raise ValueError(f"Expected `labels` to be {wanted}, got values from {least} to {most}")
+    if value.numel() > 0 and (num_classes is None or readable(value)):
+        most = label_range(value, num_classes)
         num_classes = most + 1 if num_classes is None else num_classes
     return value.to(device), num_classes or 0
+
+
+def label_range(value: Tensor, num_classes: int | None) -> int:
+    """Requires labels in [0, num_classes); returns the largest. There must be one."""
+    least, most = (int(bound) for bound in torch.aminmax(value))
+    if least < 0 or (num_classes is not None and most >= num_classes):
+        wanted = "at least 0" if num_classes is None else f"in [0, {num_classes})"
+        raise ValueError(f"Expected `labels` to be {wanted}, got values from {least} to {most}")
+    return most
 
 
 def no_backend(backend: str, reason: str) -> RuntimeError:

@@ -56,20 +56,14 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(
-        prog="memkern", description="Measure memorization in self-supervised encoders."
-    )
+    parser = argparse.ArgumentParser(prog="memkern", description="Measure memorization in self-supervised encoders.")
     parser.add_argument("--version", action="version", version=_version("memkern"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", parents=[common], help="audit a pair of encoders on real images")
     demo.add_argument("--train", action="store_true", help="train a fresh, shorter pair first (some minutes)")
-    demo.add_argument(
-        "--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)"
-    )
+    demo.add_argument("--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)")
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
-    demo.add_argument(
-        "--weights", type=Path, help="folder of another pair to audit; default: the one that ships"
-    )
+    demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
     return parser
 

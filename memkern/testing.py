@@ -8,16 +8,17 @@ dtype, times a factor, plus a floor of a few roundings. It grows with size and d
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memkern import native
-from memkern.reference.alignment import pair_indices
+from memkern import native, reference
+from memkern.reference.alignment import pair_distances, pair_indices
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -207,6 +208,7 @@ def budget(
     scale: Tensor | None = None,
     factor: float = FACTOR,
     roundings: float = ROUNDINGS,
+    floor: float | Tensor = 0.0,
 ) -> Tensor:
     """The error that a result may have, element by element: factor x plain torch's own error + floor.
 
@@ -221,6 +223,7 @@ def budget(
             magnitude of the oracle.
         factor: How many times plain torch's error is allowed.
         roundings: How many epsilons of ``dtype`` are allowed besides.
+        floor: An absolute error that is allowed besides, per element or for all.
 
     Returns:
         A tolerance per element, float64.
@@ -231,7 +234,7 @@ def budget(
     worst = error.max().item() if error.numel() else 0.0
     epsilon, plain_epsilon = torch.finfo(dtype).eps, torch.finfo(plain.dtype).eps
     relative = factor * worst * epsilon / plain_epsilon + roundings * epsilon
-    return torch.where(scale.isfinite(), relative * scale, 0.0) + torch.finfo(dtype).smallest_normal
+    return torch.where(scale.isfinite(), relative * scale, 0.0) + floor + torch.finfo(dtype).smallest_normal
 
 
 class Expected(NamedTuple):
@@ -254,6 +257,7 @@ def expected(
     scale: Callable[[Tensor], Tensor] | None = None,
     factor: float = FACTOR,
     roundings: float = ROUNDINGS,
+    floor: float | Tensor = 0.0,
 ) -> Expected:
     """The reference of an input and the budget around it.
 
@@ -264,6 +268,7 @@ def expected(
         scale: As for ``budget``, as a function of the input in float64.
         factor: As for ``budget``.
         roundings: As for ``budget``.
+        floor: As for ``budget``.
 
     Returns:
         Reference and tolerance.
@@ -272,10 +277,69 @@ def expected(
         coarse, truth = x.float(), oracle(x)
         coarse_truth = truth if x.dtype != torch.float64 else oracle(coarse)
         magnitude = None if scale is None else scale(x.double())
-        tolerance = budget(
-            native.wide(x.dtype), plain(coarse), coarse_truth, scale=magnitude, factor=factor, roundings=roundings
-        )
-    return Expected(truth, tolerance)
+        rules = {"scale": magnitude, "factor": factor, "roundings": roundings, "floor": floor}
+        return Expected(truth, budget(native.wide(x.dtype), plain(coarse), coarse_truth, **rules))
+
+
+def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:
+    """The reference of ``alignment`` and the budget around it."""
+    options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
+    distances = pair_distances(z, **options)
+    # Norms rounded to half an epsilon each make an error of up to an epsilon along the unit vectors, at a right angle
+    # to a small distance: nothing beside 1e-4, all that is left of 0.
+    epsilon = torch.finfo(native.wide(z.dtype)).eps if normalize else 0.0
+    return expected(
+        functools.partial(reference.alignment, **options),
+        functools.partial(plain_alignment, **options),
+        z,
+        roundings=ROUNDINGS + walk(distances.shape[1]),  # the distances are added up, too
+        floor=(torch.hypot(distances, torch.full_like(distances, epsilon)) - distances).nan_to_num(0.0).mean(1),
+    )
+
+
+def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:
+    """The reference of the gradient of ``sum(upstream * alignment(z))`` and the budget around it."""
+    options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
+    epsilon = torch.finfo(native.wide(z.dtype)).eps
+
+    def plain(z: Tensor) -> Tensor:
+        leaf = z.detach().requires_grad_()
+        plain_alignment(leaf, **options).backward(upstream.to(leaf.dtype))
+        assert leaf.grad is not None
+        return leaf.grad
+
+    def scale(z: Tensor) -> Tensor:
+        """Each pair adds a unit vector, a difference of unit vectors: it has their error over their distance."""
+        flat = z.flatten(2)
+        norms = flat.norm(dim=2, keepdim=True).clamp_min(1e-12)
+        elements = (flat / norms).abs().clamp_min(flat.shape[2] ** -0.5)
+        distances = pair_distances(z, **options)
+        error = 1 + (1 / distances.clamp_min(epsilon) if normalize else torch.zeros_like(distances))
+        first, second = (torch.tensor(views) for views in pair_indices(z.shape[1], pairs))
+        per_view = torch.zeros(z.shape[:2], dtype=z.dtype).index_add(1, first, error).index_add(1, second, error)
+        size = upstream.double().abs()[:, None] * per_view / len(first)
+        return (size[:, :, None] * elements / (norms if normalize else 1)).view(z.shape)
+
+    return expected(functools.partial(reference.alignment_backward, upstream, **options), plain, z, scale=scale)
+
+
+def expected_unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> Expected:
+    """The reference of ``unit_means`` and the budget around it, relative to the mean of the magnitudes."""
+    options: dict[str, Any] = {"unit_dim": unit_dim, "activation": activation}
+    elements = x[0].numel() // max(x.shape[unit_dim], 1) if len(x) else 0
+    return expected(
+        functools.partial(reference.unit_means, **options),
+        functools.partial(plain_unit_means, **options),
+        x,
+        scale=functools.partial(reference.unit_means, unit_dim=unit_dim, activation="abs"),
+        # float64 has nothing wider to add in
+        roundings=ROUNDINGS + (walk(elements) if x.dtype == torch.float64 else 0.0),
+    )
+
+
+def walk(count: int) -> float:
+    """Epsilons that adding ``count`` numbers may lose: each addition half of one at most, up or down by chance."""
+    return count**0.5 / 4
 
 
 def assert_within(got: Tensor, want: Expected, dtype: torch.dtype, what: object = "") -> None:

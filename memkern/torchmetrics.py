@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern import checks, dispatch, scores
-from memkern.metrics.options import ACTIVATIONS
+from memkern.metrics.options import ACTIVATIONS, check_activations
 from memkern.metrics.units import UnitMem as StreamingUnitMem
 from memkern.metrics.units import UnitStats
 from memkern.ops.selectivity import SelectivityState
@@ -141,11 +141,11 @@ class UnitMem(Metric):  # type: ignore[misc]
         batch.update(x, ids=ids)
         if batch._state is None:
             return
-        if self.state.shape[1]:
+        packed = pack(batch._state, self.activation)
+        if self.count:
             checks.same_units(self._peak(), batch._state.peak)
-            self.state = merge_packed(torch.stack([self.state, pack(batch._state, self.activation)]))
-        else:
-            self.state = pack(batch._state, self.activation)
+            packed = merge_packed(torch.stack([self.state, packed]))
+        self.state = packed
 
     def _peak(self) -> Tensor:
         return self.state[PEAK].to(torch.float64 if int(self.state[KIND, 0]) % 2 else torch.float32)
@@ -153,8 +153,12 @@ class UnitMem(Metric):  # type: ignore[misc]
     def forward(self, activations: Any, ids: Any = None) -> Any:
         """Adds the points of a batch and returns the UnitMem of that batch alone; default ids go on counting."""
         x, _ = checks.as_tensor(activations, "activations")
-        if ids is None and x.dim() and self.count:  # the base class empties the state before it calls `update`
+        unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
+        # The base class empties the state, calls `update`, and merges what was there: of equal shape, please.
+        if self.count and ids is None:
             ids = torch.arange(self.count, self.count + len(x), device=x.device)
+        elif not self.count:
+            self.state = self.state.new_zeros((len(self.state), x.shape[unit]))
         return super().forward(x, ids)
 
     def compute(self) -> Tensor:
@@ -197,11 +201,10 @@ class UnitMem(Metric):  # type: ignore[misc]
             checks.same_options(self, incoming_state, ("activation",))
             if not incoming_state.count:
                 return
-            if self.count:
-                checks.same_units(self._peak(), incoming_state._peak())
-            else:
+            if not self.count:
                 self.state = incoming_state.state.to(self.state.device)
                 return
+            checks.same_units(self._peak(), incoming_state._peak())
         super().merge_state(incoming_state)
 
     def sync(self, dist_sync_fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import hypothesis
 import pytest
@@ -27,14 +27,27 @@ def pytest_report_header() -> list[str]:
     return [f"memkern path {path}: {reason or 'runs'}" for path, reason in PATHS.items()]
 
 
+@contextmanager
+def forced(path: str) -> Iterator[str]:
+    if PATHS[path]:
+        pytest.skip(PATHS[path])
+    # The reference is plain torch: on small tensors its threads only wait for each other.
+    limit = testing.threads(1) if path == "reference" else nullcontext()
+    with limit, testing.forced_path(path) as backend:
+        yield backend
+
+
 @pytest.fixture(params=PATHS)
 def path(request: pytest.FixtureRequest) -> Iterator[str]:
     """The backend to name in a call, with the path's instruction set in force."""
-    if PATHS[request.param]:
-        pytest.skip(PATHS[request.param])
-    # The reference is plain torch: on small tensors its threads only wait for each other.
-    limit = testing.threads(1) if request.param == "reference" else nullcontext()
-    with limit, testing.forced_path(request.param) as backend:
+    with forced(request.param) as backend:
+        yield backend
+
+
+@pytest.fixture(params=[path for path in PATHS if path != "reference"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same without the reference: for sweeps over sizes, where it would be compared with itself."""
+    with forced(request.param) as backend:
         yield backend
 
 

@@ -21,11 +21,7 @@ DIMS = [1, 2, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 255, 256, 257, 511, 513, 1
 @functools.lru_cache(maxsize=4096)
 def case(family: str, shape: tuple[int, ...], dtype: torch.dtype, pairs: str, normalize: bool):
     z = testing.FAMILIES[family](*shape, dtype=dtype)
-    options = {"pairs": pairs, "normalize": normalize}
-    want = testing.expected(
-        functools.partial(reference.alignment, **options), functools.partial(testing.plain_alignment, **options), z
-    )
-    return z, want
+    return z, testing.expected_alignment(z, pairs=pairs, normalize=normalize)
 
 
 def check(path: str, family: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -36,21 +32,21 @@ def check(path: str, family: str, shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("views", VIEWS)
-def test_view_counts(path, views, dtype):
+def test_view_counts(kernel, views, dtype):
     for dims in (1, 3, 16, 33, 70) if views < 20 else (33,):  # the reference takes 20 us a pair
-        check(path, "randn", (2, views, dims), dtype)
+        check(kernel, "randn", (2, views, dims), dtype)
 
 
 @pytest.mark.parametrize("dims", DIMS)
-def test_dims(path, dims, dtype):
+def test_dims(kernel, dims, dtype):
     for views in (2, 3, 4, 5, 10):
-        check(path, "relu features", (3, views, dims), dtype)
+        check(kernel, "relu features", (3, views, dims), dtype)
 
 
 @pytest.mark.parametrize("family", testing.FAMILIES)
 @pytest.mark.parametrize("shape", [(6, 2, 300), (6, 4, 2048), (6, 10, 515), (2, 23, 129)], ids=str)
-def test_families(path, family, shape, dtype):
-    check(path, family, shape, dtype)
+def test_families(kernel, family, shape, dtype):
+    check(kernel, family, shape, dtype)
 
 
 def test_error_does_not_grow_with_size(path):
@@ -58,18 +54,18 @@ def test_error_does_not_grow_with_size(path):
     check(path, "relu features", (2, 3, 65537), torch.float32)
 
 
-def test_more_than_one_thread_of_points(path, dtype):
+def test_more_than_one_thread_of_points(kernel, dtype):
     """301 points of 3 x 65 elements pass the size from which the range is split."""
-    check(path, "randn", (301, 3, 65), dtype)
+    check(kernel, "randn", (301, 3, 65), dtype)
 
 
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 @pytest.mark.parametrize("shape", [(5, 3, 4, 3, 5), (4, 10, 37), (3, 2, 1, 7)], ids=str)
-def test_layouts(path, layout, shape, dtype):
+def test_layouts(kernel, layout, shape, dtype):
     for pairs, normalize in OPTIONS:
         z, want = case("randn", shape, dtype, pairs, normalize)
         moved = testing.LAYOUTS[layout](z)
-        got = memkern.alignment(moved, pairs=pairs, normalize=normalize, backend=path)
+        got = memkern.alignment(moved, pairs=pairs, normalize=normalize, backend=kernel)
         testing.assert_within(got, want, native.wide(dtype), (layout, pairs, normalize))
 
 
@@ -78,8 +74,7 @@ def test_expanded(path, dtype, given):
     """Stride 0 in points, views or dims; equal views have distance exactly 0."""
     z = testing.randn(*given, dtype=dtype).expand(6, 4, 20)
     for normalize in (True, False):
-        oracle = functools.partial(reference.alignment, normalize=normalize)
-        want = testing.expected(oracle, functools.partial(testing.plain_alignment, normalize=normalize), z.contiguous())
+        want = testing.expected_alignment(z.contiguous(), normalize=normalize)
         got = memkern.alignment(z, normalize=normalize, backend=path)
         testing.assert_within(got, want, native.wide(dtype), (given, normalize))
         assert (got == 0).all() == (given[1] == 1)
@@ -121,30 +116,11 @@ def gradient(z: Tensor, upstream: Tensor, path: str, **options: object) -> Tenso
     return leaf.grad
 
 
-def plain_gradient(z: Tensor, upstream: Tensor, **options: object) -> Tensor:
-    leaf = z.detach().clone().requires_grad_()
-    testing.plain_alignment(leaf, **options).backward(upstream.to(leaf.dtype))
-    return leaf.grad
-
-
 @functools.lru_cache(maxsize=4096)
 def backward_case(family: str, shape: tuple[int, ...], dtype: torch.dtype, pairs: str, normalize: bool):
     z = testing.FAMILIES[family](*shape, dtype=dtype)
     upstream = testing.randn(shape[0], dtype=native.wide(dtype))
-    options = {"pairs": pairs, "normalize": normalize}
-
-    def oracle(z: Tensor) -> Tensor:
-        return reference.alignment_backward(upstream, z, **options)
-
-    def scale(z: Tensor) -> Tensor:
-        """A gradient is a sum of unit vectors over the norm of the view; its elements cancel, so its size counts."""
-        norms = z.flatten(2).norm(dim=2) if normalize else torch.ones(z.shape[:2], dtype=torch.float64)
-        per_view = 2 / shape[1] if pairs == "all" else 1.0
-        bound = (upstream.abs().double()[:, None] * per_view / norms).view(*z.shape[:2], *[1] * (z.dim() - 2))
-        return bound.expand(z.shape) / z[0, 0].numel() ** 0.5
-
-    want = testing.expected(oracle, functools.partial(plain_gradient, upstream=upstream, **options), z, scale=scale)
-    return z, upstream, want
+    return z, upstream, testing.expected_gradient(z, upstream, pairs=pairs, normalize=normalize)
 
 
 def check_backward(path: str, family: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -155,20 +131,20 @@ def check_backward(path: str, family: str, shape: tuple[int, ...], dtype: torch.
 
 
 @pytest.mark.parametrize("views", [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 33, 65])
-def test_backward_view_counts(path, views, dtype):
+def test_backward_view_counts(kernel, views, dtype):
     for dims in (2, 16, 37) if views < 20 else (37,):
-        check_backward(path, "randn", (2, views, dims), dtype)
+        check_backward(kernel, "randn", (2, views, dims), dtype)
 
 
 @pytest.mark.parametrize("dims", [1, 7, 16, 17, 63, 65, 255, 257, 513, 1025, 4099])
-def test_backward_dims(path, dims, dtype):
+def test_backward_dims(kernel, dims, dtype):
     for views in (2, 5, 10) if dims < 1000 else (2, 5):
-        check_backward(path, "randn", (2, views, dims), dtype)
+        check_backward(kernel, "randn", (2, views, dims), dtype)
 
 
 @pytest.mark.parametrize("family", testing.FAMILIES)
-def test_backward_families(path, family, dtype):
-    check_backward(path, family, (4, 5, 515), dtype)
+def test_backward_families(kernel, family, dtype):
+    check_backward(kernel, family, (4, 5, 515), dtype)
 
 
 @pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
@@ -181,11 +157,11 @@ def test_gradcheck(path, pairs, normalize, views):
 
 
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
-def test_backward_layouts(path, layout, dtype):
+def test_backward_layouts(kernel, layout, dtype):
     """Same values in other memory: the same gradient to the last bits of its rounding."""
     for pairs, normalize in OPTIONS:
         z, upstream, want = backward_case("randn", (4, 3, 4, 3, 5), dtype, pairs, normalize)
-        got = gradient(testing.LAYOUTS[layout](z), upstream, path, pairs=pairs, normalize=normalize)
+        got = gradient(testing.LAYOUTS[layout](z), upstream, kernel, pairs=pairs, normalize=normalize)
         testing.assert_within(got, want, dtype, (layout, pairs, normalize))
 
 
@@ -231,6 +207,20 @@ def test_zero_distance_has_gradient_zero(path, dtype, normalize):
     assert (got[:, 2] != 0).any()
     same = gradient(z[:, :2].contiguous(), torch.ones(2, dtype=native.wide(dtype)), path, normalize=normalize)
     assert (same == 0).all()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 5, 64, 300])
+@pytest.mark.parametrize("views", [2, 3, 6])
+def test_gradient_of_parallel_views_is_bounded(path, dtype, views, dims):
+    """One direction, many lengths: the distance is 0 but for rounding, and a pair may pull by a unit vector at most."""
+    norms = torch.arange(1, views + 1, dtype=dtype)[:, None]
+    for seed in range(8):
+        z = testing.randn(3, 1, dims, dtype=dtype).roll(seed, 2) * norms
+        for pairs in ("all", "anchor"):
+            got = gradient(z, torch.ones(3, dtype=native.wide(dtype)), path, pairs=pairs).double()
+            assert got.isfinite().all()
+            pull = got.norm(dim=2) * z.double().norm(dim=2)  # at most one of every pair that the view is in
+            assert (pull <= (1 if pairs == "anchor" else 2 / views) * 1.01).all(), (pairs, pull)
 
 
 @pytest.mark.parametrize("wide", [torch.float32, torch.float64])

@@ -31,14 +31,14 @@ def check(means: Tensor, labels: Tensor, classes: int, path: str) -> None:
 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 15, 16, 17, 33, 100, 257, 2049])
-def test_units(path, units, wide):
+def test_units(kernel, units, wide):
     for points, classes in ((1, 1), (5, 3), (40, 10)):
-        check(testing.randn(points, units, dtype=wide), labels_of(points, classes), classes, path)
+        check(testing.randn(points, units, dtype=wide), labels_of(points, classes), classes, kernel)
 
 
 @pytest.mark.parametrize(("points", "classes"), [(2, 2), (100, 1), (100, 7), (100, 1000), (3000, 10), (1000, 1000)])
-def test_points_and_classes(path, points, classes, wide):
-    check(testing.randn(points, 19, dtype=wide), labels_of(points, classes), classes, path)
+def test_points_and_classes(kernel, points, classes, wide):
+    check(testing.randn(points, 19, dtype=wide), labels_of(points, classes), classes, kernel)
 
 
 def test_missing_classes_sum_to_zero(path, wide):

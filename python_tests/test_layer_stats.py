@@ -19,51 +19,52 @@ def check(x: Tensor, unit_dim: int, path: str, pairs: str, normalize: bool, move
     options = {"pairs": pairs, "normalize": normalize}
     got = memkern.layer_stats(x if moved is None else moved, unit_dim=unit_dim, backend=path, **options)
     what = (tuple(x.shape), unit_dim, pairs, normalize)
-    alignment = testing.expected(
-        lambda x: reference.layer_stats(x, unit_dim=unit_dim, **options)[0],
-        functools.partial(testing.plain_alignment, **options),
-        x,
-    )
-    testing.assert_within(got.alignment, alignment, native.wide(x.dtype), (*what, "alignment"))
-    means = testing.expected(
-        lambda x: reference.layer_stats(x, unit_dim=unit_dim)[1],
-        functools.partial(testing.plain_unit_means, unit_dim=unit_dim),
-        x,
-        scale=functools.partial(reference.unit_means, unit_dim=unit_dim, activation="abs"),
-    )
-    testing.assert_within(got.unit_means, means, native.wide(x.dtype), (*what, "unit means"))
+    wide = native.wide(x.dtype)
+    testing.assert_within(got.alignment, testing.expected_alignment(x, **options), wide, (*what, "alignment"))
+    means = testing.expected_unit_means(x, unit_dim=unit_dim)
+    testing.assert_within(got.unit_means, means, wide, (*what, "unit means"))
+
+
+def test_reference_is_the_two_references(dtype):
+    """The oracle of this op is written out again; it must be the other two oracles."""
+    x = testing.randn(3, 4, 5, 6, dtype=dtype)
+    for unit_dim in (2, 3):
+        for pairs, normalize in OPTIONS:
+            alignment, means = reference.layer_stats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
+            torch.testing.assert_close(alignment, reference.alignment(x, pairs=pairs, normalize=normalize))
+            torch.testing.assert_close(means, reference.unit_means(x, unit_dim=unit_dim))
 
 
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 @pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
-def test_layouts(path, layout, dtype, pairs, normalize):
+def test_layouts(kernel, layout, dtype, pairs, normalize):
     for shape in ((5, 3, 7, 4, 6), (3, 2, 33, 5), (4, 10, 19), (2, 5, 3, 17, 1)):
         x = testing.randn(*shape, dtype=dtype)
         for unit_dim in range(2, len(shape)):
-            check(x, unit_dim, path, pairs, normalize, testing.LAYOUTS[layout](x))
+            check(x, unit_dim, kernel, pairs, normalize, testing.LAYOUTS[layout](x))
 
 
 @pytest.mark.parametrize("views", [2, 3, 4, 5, 6, 9, 10, 11, 16, 17, 32, 33])
-def test_view_counts(path, views, dtype):
+def test_view_counts(kernel, views, dtype):
     for shape in ((2, views, 5, 7), (2, views, 37), (1, views, 64, 4, 4)):
         for unit_dim in {2, len(shape) - 1}:
-            check(testing.randn(*shape, dtype=dtype), unit_dim, path, "all", True)
+            check(testing.randn(*shape, dtype=dtype), unit_dim, kernel, "all", True)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 32, 32), (2, 3, 2049, 2), (2, 10, 3, 57, 57), (2, 4, 197, 192)], ids=str)
-def test_larger_than_a_chunk(path, shape, dtype):
+def test_larger_than_a_chunk(kernel, shape, dtype):
     """Layers that are read in pieces; units on either side of a piece."""
     for unit_dim in {2, len(shape) - 1}:
         for pairs, normalize in (("all", True), ("anchor", False)):
-            check(testing.relu_features(*shape, dtype=dtype), unit_dim, path, pairs, normalize)
+            check(testing.relu_features(*shape, dtype=dtype), unit_dim, kernel, pairs, normalize)
     if len(shape) == 5:
         x = testing.relu_features(*shape, dtype=dtype)
-        check(x, 2, path, "all", True, testing.LAYOUTS["channels last"](x))
+        check(x, 2, kernel, "all", True, testing.LAYOUTS["channels last"](x))
 
 
 @pytest.mark.parametrize("family", testing.FAMILIES)
-def test_families(path, family, dtype):
-    check(testing.FAMILIES[family](4, 5, 12, 6, 6, dtype=dtype), 2, path, "all", True)
+def test_families(kernel, family, dtype):
+    check(testing.FAMILIES[family](4, 5, 12, 6, 6, dtype=dtype), 2, kernel, "all", True)
 
 
 @pytest.mark.parametrize("given", [(1, 3, 6, 5), (4, 1, 6, 5), (4, 3, 1, 5), (4, 3, 6, 1)], ids=str)

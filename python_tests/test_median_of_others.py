@@ -26,16 +26,16 @@ def wide(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.mark.parametrize("points", POINTS)
-def test_points(path, points, wide):
+def test_points(kernel, points, wide):
     for units in UNITS:
-        check(testing.randn(points, units, dtype=wide), path)
+        check(testing.randn(points, units, dtype=wide), kernel)
 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 15, 17, 31, 63, 64, 65, 100, 129, 513])
-def test_units(path, units, wide):
+def test_units(kernel, units, wide):
     """Columns are handled in blocks: every remainder, and each column gets its own median."""
     for points in (2, 5, 130):
-        check(testing.randn(points, units, dtype=wide) + torch.arange(units, dtype=wide), path)
+        check(testing.randn(points, units, dtype=wide) + torch.arange(units, dtype=wide), kernel)
 
 
 def hard_columns(points: int, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -69,12 +69,12 @@ def hard_columns(points: int, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("points", [2, 3, 4, 7, 8, 40, 101, 999, 1000, 1001, 5000])
-def test_hard_columns(path, points, wide):
+def test_hard_columns(kernel, points, wide):
     columns = hard_columns(points, wide)
     both = torch.stack(list(columns.values()), 1)
-    check(both, path, list(columns))
+    check(both, kernel, list(columns))
     for name, column in columns.items():
-        check(column[:, None], path, name)
+        check(column[:, None], kernel, name)
 
 
 @pytest.mark.parametrize("points", [2, 3, 8, 101, 1000, 5000])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 from torch import Tensor
@@ -19,12 +17,7 @@ UNITS = [1, 2, 7, 8, 9, 15, 16, 17, 33, 64, 257]
 def check(x: Tensor, path: str, *, unit_dim: int = 1, activation: str = "raw", moved: Tensor | None = None) -> None:
     options = {"unit_dim": unit_dim, "activation": activation}
     wide = native.wide(x.dtype)
-    means = testing.expected(
-        functools.partial(reference.unit_means, **options),
-        functools.partial(testing.plain_unit_means, **options),
-        x,
-        scale=functools.partial(reference.unit_means, unit_dim=unit_dim, activation="abs"),
-    )
+    means = testing.expected_unit_means(x, **options)
     peak, index, rest, low = reference.selectivity(x, **options)
     got = selectivity(x if moved is None else moved, backend=path, **options)
     what = (tuple(x.shape), options)
@@ -43,23 +36,23 @@ def check(x: Tensor, path: str, *, unit_dim: int = 1, activation: str = "raw", m
 
 
 @pytest.mark.parametrize("points", POINTS)
-def test_points(path, points, dtype):
+def test_points(kernel, points, dtype):
     for units in (1, 5, 33):
-        check(testing.randn(points, units, dtype=dtype), path)
+        check(testing.randn(points, units, dtype=dtype), kernel)
 
 
 @pytest.mark.parametrize("units", UNITS)
-def test_units(path, units, dtype):
+def test_units(kernel, units, dtype):
     for points in (2, 21, 130):
-        check(testing.randn(points, units, dtype=dtype), path)
+        check(testing.randn(points, units, dtype=dtype), kernel)
 
 
 @pytest.mark.parametrize("activation", ["raw", "relu", "abs"])
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
-def test_layouts(path, layout, dtype, activation):
+def test_layouts(kernel, layout, dtype, activation):
     for shape, unit_dim in (((21, 2, 9, 3, 4), 2), ((10, 33, 4), 1), ((19, 5, 17), 2), ((23, 6), 1)):
         x = testing.randn(*shape, dtype=dtype)
-        check(x, path, unit_dim=unit_dim, activation=activation, moved=testing.LAYOUTS[layout](x))
+        check(x, kernel, unit_dim=unit_dim, activation=activation, moved=testing.LAYOUTS[layout](x))
 
 
 def test_units_past_one_block(path, dtype):

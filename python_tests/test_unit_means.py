@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -11,101 +9,91 @@ from torch import Tensor
 
 import memkern
 from memkern import native, reference, testing
+from memkern.testing import expected_unit_means as expected
 
 ACTIVATIONS = ("raw", "relu", "abs")
 
 
-def expected(x: Tensor, unit_dim: int, activation: str = "raw") -> testing.Expected:
-    """Rounding errors of a mean are relative to the mean of the magnitudes."""
-    options = {"unit_dim": unit_dim, "activation": activation}
-    return testing.expected(
-        functools.partial(reference.unit_means, **options),
-        functools.partial(testing.plain_unit_means, **options),
-        x,
-        scale=functools.partial(reference.unit_means, unit_dim=unit_dim, activation="abs"),
-    )
-
-
 def check(x: Tensor, unit_dim: int, path: str, activation: str = "raw", want: testing.Expected | None = None) -> None:
     got = memkern.unit_means(x, unit_dim=unit_dim, activation=activation, backend=path)
-    want = want or expected(x, unit_dim, activation)
+    want = want or expected(x, unit_dim=unit_dim, activation=activation)
     what = (tuple(x.shape), x.stride(), unit_dim, activation)
     testing.assert_within(got, want, native.wide(x.dtype), what)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
-def test_layouts(path, layout, dtype, activation):
+def test_layouts(kernel, layout, dtype, activation):
     """Every layout with every dimension in the role of the units."""
     for shape in ((5, 3, 7, 4, 6), (3, 2, 33, 5, 5), (4, 35, 9), (2, 3, 5, 17, 1)):
         x = testing.randn(*shape, dtype=dtype)
         moved = testing.LAYOUTS[layout](x)
         for unit_dim in range(1, len(shape)):
-            check(moved, unit_dim, path, activation, expected(x, unit_dim, activation))
+            check(moved, unit_dim, kernel, activation, expected(x, unit_dim=unit_dim, activation=activation))
 
 
 @pytest.mark.parametrize("space", [1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 49, 63, 64, 65, 127, 129, 196, 257, 1000])
-def test_space(path, space, dtype):
+def test_space(kernel, space, dtype):
     """Maps from below a vector to several trees of vectors, with every ragged end; units on both sides of a block."""
     for units in (1, 2, 9, 19):
         x = testing.randn(2, units, space, dtype=dtype)
-        check(x, 1, path)
-        check(testing.misaligned(x.mT.contiguous()), 2, path)  # the same numbers as tokens
+        check(x, 1, kernel)
+        check(testing.misaligned(x.mT.contiguous()), 2, kernel)  # the same numbers as tokens
 
 
 @pytest.mark.parametrize(
     "units", [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 1023, 2047, 2049, 4099]
 )
-def test_units(path, units, dtype):
+def test_units(kernel, units, dtype):
     """Rows of units, summed over 1 to 11 tokens; 2048 units are one block."""
     for tokens in (1, 2, 5, 11):
-        check(testing.randn(2, tokens, units, dtype=dtype), 2, path)
-    check(testing.randn(3, units, dtype=dtype), 1, path)
+        check(testing.randn(2, tokens, units, dtype=dtype), 2, kernel)
+    check(testing.randn(3, units, dtype=dtype), 1, kernel)
 
 
 @pytest.mark.parametrize("units", [1, 2, 3, 5, 7, 12])
-def test_narrow_rows(path, units, dtype):
+def test_narrow_rows(kernel, units, dtype):
     """Fewer units than a vector holds, many rows: several rows are added as one."""
     for rows in (1, 7, 8, 9, 63, 64, 65, 130, 577):
-        check(testing.misaligned(testing.randn(2, rows, units, dtype=dtype)), 2, path)
+        check(testing.misaligned(testing.randn(2, rows, units, dtype=dtype)), 2, kernel)
 
 
 @pytest.mark.parametrize(
     "shape", [(3, 1, 1, 1, 1), (3, 2, 1, 4, 4), (3, 1, 6, 1, 1), (1, 1, 1, 1, 9), (2, 3, 4, 1, 5)], ids=str
 )
-def test_dimensions_of_size_one(path, shape, dtype):
+def test_dimensions_of_size_one(kernel, shape, dtype):
     x = testing.randn(*shape, dtype=dtype)
     for unit_dim in range(1, 5):
-        check(x, unit_dim, path)
+        check(x, unit_dim, kernel)
         odd_strides = x.as_strided(
             shape, [1000 if size == 1 else step for size, step in zip(shape, x.stride(), strict=True)]
         )
-        check(odd_strides, unit_dim, path, want=expected(x, unit_dim))
+        check(odd_strides, unit_dim, kernel, want=expected(x, unit_dim=unit_dim))
 
 
 @pytest.mark.parametrize("points", [1, 2, 255, 256, 257, 600])
-def test_points_innermost(path, points, dtype):
+def test_points_innermost(kernel, points, dtype):
     """A transposed matrix, with and without something to average; points are handled in blocks of 256."""
     x = testing.randn(points, 19, dtype=dtype)
-    check(testing.in_order(x, 1, 0), 1, path, want=expected(x, 1))
+    check(testing.in_order(x, 1, 0), 1, kernel, want=expected(x, unit_dim=1))
     x = testing.randn(points, 3, 5, dtype=dtype)
     for unit_dim in (1, 2):
-        check(testing.in_order(x, 1, 2, 0), unit_dim, path, want=expected(x, unit_dim))
+        check(testing.in_order(x, 1, 2, 0), unit_dim, kernel, want=expected(x, unit_dim=unit_dim))
 
 
 def test_nine_dimensions_without_neighbours(path):
     """Seven averaged dimensions that cannot be merged: the longest odometer."""
     x = testing.randn(2, 2, 3, 2, 2, 3, 2, 2, 2)
     spread = testing.in_order(x, 0, 2, 4, 6, 8, 1, 3, 5, 7)[..., ::1]
-    check(spread, 1, path, want=expected(x, 1))
-    check(testing.gapped(x), 4, path, want=expected(x, 4))
+    check(spread, 1, path, want=expected(x, unit_dim=1))
+    check(testing.gapped(x), 4, path, want=expected(x, unit_dim=4))
 
 
 @pytest.mark.parametrize("given", [(1, 3, 8, 6), (4, 1, 8, 6), (4, 3, 1, 6), (4, 3, 8, 1), (1, 1, 1, 1)], ids=str)
-def test_expanded(path, given, dtype):
+def test_expanded(kernel, given, dtype):
     x = testing.randn(*given, dtype=dtype).expand(4, 3, 8, 6)
     for unit_dim in (1, 2, 3):
-        check(x, unit_dim, path, want=expected(x.contiguous(), unit_dim))
+        check(x, unit_dim, kernel, want=expected(x.contiguous(), unit_dim=unit_dim))
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (0, 1, 3, 4, 2)], ids=["planes", "channels last"])
@@ -127,7 +115,8 @@ def test_mean_of_a_constant_is_that_constant(path, dtype, value):
         x = torch.full(shape, value, dtype=dtype)
         got = memkern.unit_means(x, backend=path)
         if dtype == torch.float64:
-            torch.testing.assert_close(got, torch.full_like(got, value), rtol=x[0, 0].numel() * torch.finfo(dtype).eps, atol=0)
+            slack = x[0, 0].numel() * torch.finfo(dtype).eps
+            torch.testing.assert_close(got, torch.full_like(got, value), rtol=slack, atol=0)
         else:
             assert (got == x.flatten()[0].float()).all(), shape
 

@@ -34,23 +34,21 @@ inline bool trusted(double square, double gap) {
   return (rest >= gap) & (allowed > 0) & (allowed * allowed >= gap);
 }
 
-template <class T>
+template <class A>
 class Distances {
-  using A = Wide<T>;
-
  public:
-  explicit Distances(const Alignment& op)
-      : op_(op), pairs_(pair_count(op.views, op.pairs)), distances_(pairs_), gaps_(op.normalize ? pairs_ : 0),
-        scales_(op.normalize ? pairs_ : 0), norms_(op.views), inverses_(op.views), twins_(op.views) {}
+  Distances(const Alignment& op, const ExactViews& exact)
+      : op_(op), exact_(exact), pairs_(pair_count(op.views, op.pairs)), distances_(pairs_), gaps_(op.normalize ? pairs_ : 0),
+        scales_(op.normalize ? pairs_ : 0), norms_(op.views), inverses_(op.views), twins_(op.views),
+        norm_is_exact_(op.views) {}
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
   void finish(int64_t index, const double* sums) {
-    const T* const point = static_cast<const T*>(op_.z) + index * op_.point_stride;
-    if (op_.normalize) {
-      unit_distances(point, sums);
-    } else {
-      raw_distances(point, sums);
-    }
+    point_ = static_cast<const char*>(op_.z) + index * op_.point_stride * exact_.element_bytes;
+    if (op_.normalize)
+      unit_distances(sums);
+    else
+      raw_distances(sums);
     static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
     if (op_.saved) save(index);
   }
@@ -70,7 +68,7 @@ class Distances {
     return total;
   }
 
-  void raw_distances(const T* point, const double* sums) {
+  void raw_distances(const double* sums) {
     int doubtful = 0;
     for (int64_t k = 0; k < pairs_; ++k) {
       distances_[k] = __builtin_sqrt(sums[k]);
@@ -80,11 +78,11 @@ class Distances {
     forget_twins();
     for_each_pair([&](int64_t k, int64_t i, int64_t j) {
       if (in_range(sums[k]) || sums[k] != sums[k]) return;
-      distances_[k] = sums[k] == 0 && are_twins(point, i, j) ? 0 : exact_distance(view(point, i), 1, view(point, j), 1, op_.dims);
+      distances_[k] = sums[k] == 0 && are_twins(i, j) ? 0 : exact_.distance(view(i), 1, view(j), 1, op_.dims);
     });
   }
 
-  void unit_distances(const T* point, const double* sums) {
+  void unit_distances(const double* sums) {
     const double* const squared_norms = sums + pairs_;
     for (int64_t v = 0; v < op_.views; ++v) {
       norms_[v] = __builtin_sqrt(squared_norms[v]);
@@ -101,39 +99,44 @@ class Distances {
       distances_[k] = __builtin_sqrt(rest > 0 ? rest : 0);
       doubtful |= !(trusted<A>(square, gap) & in_range(sums[k]));
     }
-    if (doubtful) correct_unit_distances(point, sums);
+    if (doubtful) correct_unit_distances(sums);
   }
 
   static bool norm_in_range(double squared_norm) {
     return (squared_norm > kSmallestNorm * kSmallestNorm * 1.001) & in_range(squared_norm);
   }
 
-  void correct_unit_distances(const T* point, const double* sums) {
-    for (int64_t v = 0; v < op_.views; ++v) {
-      if (inverses_[v] == inverses_[v]) continue;
-      if (!(norm_in_range(sums[pairs_ + v]))) norms_[v] = exact_norm(view(point, v), op_.dims);
-      inverses_[v] = 1 / (norms_[v] > kSmallestNorm ? norms_[v] : kSmallestNorm);
-    }
+  void correct_unit_distances(const double* sums) {
     forget_twins();
+    for (int64_t v = 0; v < op_.views; ++v) norm_is_exact_[v] = false;
     for_each_pair([&](int64_t k, int64_t i, int64_t j) {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
-      if (trusted<A>(square, gap) && in_range(sums[k])) return;
-      distances_[k] = exact_unit_distance(point, i, j, sums[k] == 0);
+      if (!(trusted<A>(square, gap) && in_range(sums[k]))) distances_[k] = exact_unit_distance(i, j, sums[k] == 0);
     });
   }
 
-  double exact_unit_distance(const T* point, int64_t i, int64_t j, bool maybe_twins) {
-    if (norms_[i] == 0) return norms_[j] * inverses_[j];  // 0 or, but for a tiny norm, 1
+  double exact_unit_distance(int64_t i, int64_t j, bool maybe_twins) {
+    if (maybe_twins && are_twins(i, j)) return 0;
+    make_norm_exact(i);
+    make_norm_exact(j);
+    if (norms_[i] == 0) return norms_[j] * inverses_[j];  // the length of the other unit vector
     if (norms_[j] == 0) return norms_[i] * inverses_[i];
-    if (maybe_twins && are_twins(point, i, j)) return 0;
-    return exact_distance(view(point, i), inverses_[i], view(point, j), inverses_[j], op_.dims);
+    return exact_.distance(view(i), inverses_[i], view(j), inverses_[j], op_.dims);
+  }
+
+  // The error of a norm moves its unit vector, by more than what separates two nearly parallel ones.
+  void make_norm_exact(int64_t v) {
+    if (norm_is_exact_[v]) return;
+    norms_[v] = exact_.norm(view(v), op_.dims);
+    inverses_[v] = 1 / (norms_[v] < kSmallestNorm ? kSmallestNorm : norms_[v]);
+    norm_is_exact_[v] = true;
   }
 
   // Identical views are common (a layer that is dead for a point, views that draw the same crop): each is compared with
   // one representative, not with every other.
-  bool are_twins(const T* point, int64_t i, int64_t j) {
+  bool are_twins(int64_t i, int64_t j) {
     if (twins_[i] == twins_[j]) return true;
-    if (!equal_views(view(point, twins_[i]), view(point, j), op_.dims)) return false;
+    if (std::memcmp(view(twins_[i]), view(j), size_t(op_.dims * exact_.element_bytes)) != 0) return false;
     twins_[j] = twins_[i];
     return true;
   }
@@ -156,13 +159,16 @@ class Distances {
       for (int64_t v = 0; v < op_.views; ++v) saved[pairs_ + v] = A(norms_[v]);
   }
 
-  const T* view(const T* point, int64_t v) const { return point + v * op_.view_stride; }
+  const char* view(int64_t v) const { return point_ + v * op_.view_stride * exact_.element_bytes; }
 
   const Alignment& op_;
+  const ExactViews exact_;
   const int64_t pairs_;
+  const char* point_ = nullptr;
   const Scratch<double, 64> distances_, gaps_, scales_;  // [pairs]
   const Scratch<double, 16> norms_, inverses_;           // [views]
   const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;                // [views]
 };
 
 }  // namespace MEMKERN_ISA

@@ -36,17 +36,16 @@ inline double largest_lane(Vec<double> v) {
   return largest;
 }
 
-// The l2 norm of scale_a * a - scale_b * b.
-template <class T>
-inline double exact_distance(const T* a, double scale_a, const T* b, double scale_b, int64_t n) {
+// The l2 norm of element(a, b), element by element.
+template <class T, class Element>
+inline double exact_l2(const T* a, const T* b, int64_t n, const Element& element) {
   // Squares of doubles overflow from 1e154 on and vanish below 1e-162: divide by a power of two near the largest first.
   // Squares of floats fit.
   double unit = 1;
   if constexpr (sizeof(T) == sizeof(double)) {
     Vec<double> largest{};
     for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y) {
-      const Vec<double> difference = x * scale_a - y * scale_b;
-      const Vec<double> size = difference < 0 ? -difference : difference;
+      const Vec<double> value = element(x, y), size = value < 0 ? -value : value;
       largest = size > largest ? size : largest;
     });
     const double most = largest_lane(largest);
@@ -57,29 +56,35 @@ inline double exact_distance(const T* a, double scale_a, const T* b, double scal
   const double to_unit = 1 / unit;
   Vec<double> sum{};
   for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y) {
-    const Vec<double> difference = (x * scale_a - y * scale_b) * to_unit;
-    sum += difference * difference;
+    const Vec<double> value = element(x, y) * to_unit;
+    sum += value * value;
   });
   return unit * __builtin_sqrt(sum_lanes<double>(sum));
 }
 
 template <class T>
-inline double exact_norm(const T* x, int64_t n) {
-  return exact_distance(x, 1, x, 0, n);
+double exact_norm(const char* x_bytes, int64_t n) {
+  const T* const x = reinterpret_cast<const T*>(x_bytes);
+  return exact_l2(x, x, n, [](Vec<double> value, Vec<double>) { return value; });
 }
 
-// Equal element by element (so -0 equals 0 and NaN nothing).
+// |scale_a a - scale_b b|
 template <class T>
-inline bool equal_views(const T* a, const T* b, int64_t n) {
-  constexpr int64_t block = 16;  // look at the verdict only now and then
-  int64_t d = 0;
-  while (d < n) {
-    const int64_t end = n - d < block * kGroup<T> ? n : d + block * kGroup<T>;
-    bool equal = true;
-    for (; d < end; ++d) equal &= widen(a[d]) == widen(b[d]);
-    if (!equal) return false;
-  }
-  return true;
+double exact_distance(const char* a_bytes, double scale_a, const char* b_bytes, double scale_b, int64_t n) {
+  const T *const a = reinterpret_cast<const T*>(a_bytes), *const b = reinterpret_cast<const T*>(b_bytes);
+  return exact_l2(a, b, n, [=](Vec<double> x, Vec<double> y) { return x * scale_a - y * scale_b; });
+}
+
+// The same for elements whose type is known only at run time.
+struct ExactViews {
+  int64_t element_bytes;
+  double (*norm)(const char* x, int64_t n);
+  double (*distance)(const char* a, double scale_a, const char* b, double scale_b, int64_t n);
+};
+
+template <class T>
+inline ExactViews exact_views() {
+  return {int64_t(sizeof(T)), exact_norm<T>, exact_distance<T>};
 }
 
 }  // namespace MEMKERN_ISA

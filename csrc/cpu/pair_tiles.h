@@ -181,25 +181,37 @@ template <int views, bool with_norms, class T>
   }
 }
 
-template <bool with_norms, class T>
+// Any number of views up to kFewViews; their norms unless `norms` is null.
+constexpr int64_t kFewViews = 5;
+
+template <class T>
 inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
                          Vec<Wide<T>>* norms) {
-  switch (views) {
-    case 2: return add_diagonal_tile<2, with_norms>(x, stride, n, slots, norms);
-    case 3: return add_diagonal_tile<3, with_norms>(x, stride, n, slots, norms);
-    case 4: return add_diagonal_tile<4, with_norms>(x, stride, n, slots, norms);
-    case 5: return add_diagonal_tile<5, with_norms>(x, stride, n, slots, norms);
+  switch (views * 2 + (norms != nullptr)) {
+    case 2 * 2 + 0: return add_diagonal_tile<2, false>(x, stride, n, slots, norms);
+    case 2 * 2 + 1: return add_diagonal_tile<2, true>(x, stride, n, slots, norms);
+    case 3 * 2 + 0: return add_diagonal_tile<3, false>(x, stride, n, slots, norms);
+    case 3 * 2 + 1: return add_diagonal_tile<3, true>(x, stride, n, slots, norms);
+    case 4 * 2 + 0: return add_diagonal_tile<4, false>(x, stride, n, slots, norms);
+    case 4 * 2 + 1: return add_diagonal_tile<4, true>(x, stride, n, slots, norms);
+    case 5 * 2 + 0: return add_diagonal_tile<5, false>(x, stride, n, slots, norms);
+    case 5 * 2 + 1: return add_diagonal_tile<5, true>(x, stride, n, slots, norms);
   }
 }
 
-template <bool with_norms, class T>
+// One to four views; their norms unless `norms` is null.
+template <class T>
 inline void add_anchor(int64_t views, const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
                        Vec<Wide<T>>* norms) {
-  switch (views) {
-    case 1: return add_anchor_tile<1, with_norms>(anchor, x, stride, n, pairs, norms);
-    case 2: return add_anchor_tile<2, with_norms>(anchor, x, stride, n, pairs, norms);
-    case 3: return add_anchor_tile<3, with_norms>(anchor, x, stride, n, pairs, norms);
-    case 4: return add_anchor_tile<4, with_norms>(anchor, x, stride, n, pairs, norms);
+  switch (views * 2 + (norms != nullptr)) {
+    case 1 * 2 + 0: return add_anchor_tile<1, false>(anchor, x, stride, n, pairs, norms);
+    case 1 * 2 + 1: return add_anchor_tile<1, true>(anchor, x, stride, n, pairs, norms);
+    case 2 * 2 + 0: return add_anchor_tile<2, false>(anchor, x, stride, n, pairs, norms);
+    case 2 * 2 + 1: return add_anchor_tile<2, true>(anchor, x, stride, n, pairs, norms);
+    case 3 * 2 + 0: return add_anchor_tile<3, false>(anchor, x, stride, n, pairs, norms);
+    case 3 * 2 + 1: return add_anchor_tile<3, true>(anchor, x, stride, n, pairs, norms);
+    case 4 * 2 + 0: return add_anchor_tile<4, false>(anchor, x, stride, n, pairs, norms);
+    case 4 * 2 + 1: return add_anchor_tile<4, true>(anchor, x, stride, n, pairs, norms);
   }
 }
 

@@ -1,5 +1,6 @@
 // Working memory of one range call, aligned to a cache line. Kernels allocate it once a call, never per point.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <new>
 

@@ -112,15 +112,6 @@ Loops<T> choose_loops(Activation activation) {
 
 // ---- means -------------------------------------------------------------------------------------------------------
 
-// A constant's mean is that constant: its sum is exact in double, and in float the reciprocal's error rounds away.
-void divide(const double* sums, int64_t units, int64_t count, float* means) {
-  const double scale = 1.0 / double(count);
-  for (int64_t u = 0; u < units; ++u) means[u] = float(sums[u] * scale);
-}
-void divide(const double* sums, int64_t units, int64_t count, double* means) {
-  for (int64_t u = 0; u < units; ++u) means[u] = sums[u] / double(count);
-}
-
 template <class T>
 struct PointMeans {
   explicit PointMeans(const Activations& x)
@@ -144,7 +135,7 @@ struct PointMeans {
     const int64_t block = path == Path::maps ? kUnitBlock / dims.inner_size : kUnitBlock;
     for (int64_t u = 0; u < x.units; u += block) {
       const int64_t units = x.units - u < block ? x.units - u : block;
-      double sums[kUnitBlock];
+      alignas(64) double sums[kUnitBlock];
       for (int64_t i = 0; i < units; ++i) sums[i] = 0;
       if (path == Path::maps)
         add_maps(point + u * dims.inner_size, units, sums);
@@ -175,7 +166,7 @@ struct PointMeans {
     for (int64_t together : {64, 8}) {
       const int64_t wide_rows = count / together, wide_units = together * units;
       if (wide_rows == 0 || wide_units < kGroup<T>) continue;
-      double wide[64 * kGroup<T>] = {};
+      alignas(64) double wide[64 * kGroup<T>] = {};
       loops.add_rows(rows, wide_rows, wide_units, wide_units, wide, kBytesAhead);
       for (int64_t i = 0; i < wide_units; i += units)
         for (int64_t u = 0; u < units; ++u) sums[u] += wide[i + u];
@@ -187,7 +178,7 @@ struct PointMeans {
 
   // Small maps lie one after the other: those of all units are one row, and the views are rows below each other.
   void add_maps(const T* maps, int64_t units, double* sums) const {
-    double wide[kUnitBlock];
+    alignas(64) double wide[kUnitBlock];
     const int64_t elements = units * dims.inner_size;
     for (int64_t i = 0; i < elements; ++i) wide[i] = 0;
     if (dims.outer_dims == 0) {
@@ -212,7 +203,7 @@ struct PointMeans {
     for (int64_t u = 0; u < x.units; u += kLaneUnits) {
       const int64_t units = x.units - u < kLaneUnits ? x.units - u : kLaneUnits;
       for (int64_t i = 0; i < units; ++i) {
-        double sums[kLanePoints] = {};
+        alignas(64) double sums[kLanePoints] = {};
         add_units(Path::lanes, points + (u + i) * x.unit_stride, count, 1, sums);
         divide(sums, count, dims.count(), tile[i]);
       }

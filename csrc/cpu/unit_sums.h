@@ -36,7 +36,8 @@ inline A activate_one(A x) {
 }
 
 // The addresses are only hints and may lie past the end; as integers they may do so without undefined behaviour.
-inline void prefetch(const void* p, int64_t bytes_ahead) {
+// always_inline: GCC takes a function that only prefetches for one without effect and drops the calls it did not inline.
+[[gnu::always_inline]] inline void prefetch(const void* p, int64_t bytes_ahead) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(bytes_ahead)));
 }
 
@@ -86,6 +87,9 @@ struct Tail {
   Bits keep[kColumns<T>];
 };
 
+// Terms of one tree. Twice as many of 16 bits: with 8 or 11 digits of their own they lose none in so short a sum.
+template <class T> constexpr int kTerms = sizeof(T) == 2 ? 16 : 8;
+
 // Adds `count` (a power of two) groups, `stride` elements apart, in a balanced tree.
 template <int count, Activation activation, class T>
 [[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
@@ -113,23 +117,46 @@ template <class T>
   return kDoubles<Wide<T>> == 2 ? parts[0] + parts[kDoubles<Wide<T>> - 1] : parts[0];
 }
 
-// Adds to `total` what trees of `count` groups, then of half as many, ... cover of the rest of a plane.
+// Adds to `total` the rest of a plane: trees of `count` groups, of half as many, ... and the tail.
 template <int count, Activation activation, class T>
-[[gnu::always_inline]] inline const T* add_smaller_trees(const T* x, const T* end, int64_t bytes_ahead, Vec<double>& total) {
-  if (end - x >= count * kGroup<T>) {
-    Vec<Wide<T>> columns[kColumns<T>];
-    sum_groups<count, activation>(x, kGroup<T>, bytes_ahead, columns);
+[[gnu::always_inline]] inline void add_rest(const T* x, const T* end, const Tail<T>& tail, int64_t bytes_ahead,
+                                            Vec<double>& total) {
+  Vec<Wide<T>> columns[kColumns<T>];
+  if constexpr (count > 0) {
+    if (end - x >= count * kGroup<T>) {
+      sum_groups<count, activation>(x, kGroup<T>, bytes_ahead, columns);
+      total += fold_columns<T>(columns);
+      x += count * kGroup<T>;
+    }
+    add_rest<count / 2, activation>(x, end, tail, bytes_ahead, total);
+  } else if (tail.count) {
+    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
+    tail.clear_counted(columns);
     total += fold_columns<T>(columns);
-    x += count * kGroup<T>;
   }
-  if constexpr (count > 1) return add_smaller_trees<count / 2, activation>(x, end, bytes_ahead, total);
-  return x;
+}
+
+// The same for 16-bit types, whose short sums are exact in any order: all in one sum.
+template <Activation activation, class T>
+[[gnu::always_inline]] inline void add_short_rest(const T* x, const T* end, const Tail<T>& tail, int64_t bytes_ahead,
+                                                  Vec<double>& total) {
+  Vec<Wide<T>> columns[kColumns<T>] = {}, next[kColumns<T>];
+  if (tail.count) {
+    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
+    tail.clear_counted(columns);
+  }
+  for (; end - x >= kGroup<T>; x += kGroup<T>) {
+    sum_groups<1, activation>(x, 0, bytes_ahead, next);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
+  }
+  total += fold_columns<T>(columns);
 }
 
 // One plane of at least one whole group.
 template <Activation activation, class T>
-[[gnu::always_inline]] inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail, int64_t bytes_ahead) {
-  constexpr int kTree = 8 / kColumns<T>;
+[[gnu::always_inline]] inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail,
+                                                    int64_t bytes_ahead) {
+  constexpr int kTree = kTerms<T> / kColumns<T>;
   const T* const end = x + space;
   Vec<Wide<T>> columns[kColumns<T>];
   Vec<double> total{};
@@ -137,12 +164,10 @@ template <Activation activation, class T>
     sum_groups<kTree, activation>(x, kGroup<T>, bytes_ahead, columns);
     total += fold_columns<T>(columns);
   }
-  add_smaller_trees<kTree / 2, activation>(x, end, bytes_ahead, total);
-  if (tail.count) {
-    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
-    tail.clear_counted(columns);
-    total += fold_columns<T>(columns);
-  }
+  if constexpr (sizeof(T) == 2)
+    add_short_rest<activation>(x, end, tail, bytes_ahead, total);
+  else
+    add_rest<kTree / 2, activation>(x, end, tail, bytes_ahead, total);
   return total;
 }
 
@@ -168,7 +193,7 @@ template <int count>
 }
 
 // sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
-// `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
+// `sums` had better be aligned to a cache line. `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
 template <Activation activation, class T>
 [[gnu::noinline]] void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
                                   int64_t bytes_ahead = 0) {
@@ -206,18 +231,36 @@ template <class T>
   }
 }
 
-// `count` rows of at least one whole group.
+// The sum of a group over `count` rows; any count for 16-bit types, whose short sums are exact in any order.
 template <int count, Activation activation, class T>
-inline void add_row_block(const T* x, int64_t units, int64_t row_stride, const Tail<T>& tail, double* sums,
-                          int64_t bytes_ahead) {
+[[gnu::always_inline]] inline void sum_rows(const T* x, int64_t rows, int64_t row_stride, int64_t bytes_ahead,
+                                            Vec<Wide<T>>* columns) {
+  if constexpr (count > 0) return sum_groups<count, activation>(x, row_stride, bytes_ahead, columns);
+  for (int c = 0; c < kColumns<T>; ++c) columns[c] = Vec<Wide<T>>{};
+  Vec<Wide<T>> next[kColumns<T>];
+  int64_t r = 0;
+  for (; r + 2 <= rows; r += 2) {
+    sum_groups<2, activation>(x + r * row_stride, row_stride, bytes_ahead, next);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
+  }
+  if (r < rows) {
+    sum_groups<1, activation>(x + r * row_stride, 0, bytes_ahead, next);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
+  }
+}
+
+// Adds `rows` rows (`count` of them, if that is not 0) of at least one whole group.
+template <int count, Activation activation, class T>
+inline void add_row_block(const T* x, int64_t rows, int64_t units, int64_t row_stride, const Tail<T>& tail,
+                          double* sums, int64_t bytes_ahead) {
   Vec<Wide<T>> columns[kColumns<T>];
   int64_t u = 0;
   for (; u + kGroup<T> <= units; u += kGroup<T>) {
-    sum_groups<count, activation>(x + u, row_stride, bytes_ahead, columns);
+    sum_rows<count, activation>(x + u, rows, row_stride, bytes_ahead, columns);
     add_columns<T>(columns, sums + u);
   }
   if (tail.count) {
-    sum_groups<count, activation>(x + units - kGroup<T>, row_stride, bytes_ahead, columns);
+    sum_rows<count, activation>(x + units - kGroup<T>, rows, row_stride, bytes_ahead, columns);
     tail.clear_counted(columns);  // adding zero to units that are done changes nothing
     add_columns<T>(columns, sums + units - kGroup<T>);
   }
@@ -230,11 +273,11 @@ void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, doubl
 // on how many others it is summed with.
 template <Activation activation, class T>
 void add_padded_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums) {
-  T padded[8 * kGroup<T>] = {};
-  double padded_sums[kGroup<T>] = {};
+  T padded[kTerms<T> * kGroup<T>] = {};
+  alignas(64) double padded_sums[kGroup<T>] = {};
   for (int64_t u = 0; u < units; ++u) padded_sums[u] = sums[u];
-  for (int64_t r = 0; r < rows; r += 8) {
-    const int64_t count = rows - r < 8 ? rows - r : 8;
+  for (int64_t r = 0; r < rows; r += kTerms<T>) {
+    const int64_t count = rows - r < kTerms<T> ? rows - r : kTerms<T>;
     for (int64_t i = 0; i < count; ++i)
       for (int64_t u = 0; u < units; ++u) padded[i * kGroup<T> + u] = x[(r + i) * row_stride + u];
     add_rows<activation>(padded, count, kGroup<T>, kGroup<T>, padded_sums, 0);
@@ -249,11 +292,17 @@ template <Activation activation, class T>
   if (units < kGroup<T>) return add_padded_rows<activation>(x, rows, units, row_stride, sums);
   int64_t r = 0;
   const Tail<T> tail(units);
-  for (; r + 8 <= rows; r += 8)
-    add_row_block<8, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
-  for (; r + 2 <= rows; r += 2)
-    add_row_block<2, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
-  if (r < rows) add_row_block<1, activation>(x + r * row_stride, units, row_stride, tail, sums, bytes_ahead);
+  if constexpr (sizeof(T) == 2) {
+    for (; r < rows; r += kTerms<T>)
+      add_row_block<0, activation>(x + r * row_stride, rows - r < kTerms<T> ? rows - r : kTerms<T>, units, row_stride,
+                                   tail, sums, bytes_ahead);
+  } else {
+    for (; r + 8 <= rows; r += 8)
+      add_row_block<8, activation>(x + r * row_stride, 8, units, row_stride, tail, sums, bytes_ahead);
+    for (; r + 2 <= rows; r += 2)
+      add_row_block<2, activation>(x + r * row_stride, 2, units, row_stride, tail, sums, bytes_ahead);
+    if (r < rows) add_row_block<1, activation>(x + r * row_stride, 1, units, row_stride, tail, sums, bytes_ahead);
+  }
 }
 
 }  // namespace MEMKERN_ISA

@@ -50,9 +50,7 @@ class Tap:
         torch.Size([2, 3])
     """
 
-    def __init__(
-        self, model: nn.Module, layers: Mapping[str, str] | Sequence[str], *, n_views: int | None
-    ) -> None:
+    def __init__(self, model: nn.Module, layers: Mapping[str, str] | Sequence[str], *, n_views: int | None) -> None:
         inner = getattr(model, "_orig_mod", model)
         self.model: nn.Module = inner
         self.layers = dict(layers) if isinstance(layers, Mapping) else {name: name for name in layers}
@@ -62,9 +60,7 @@ class Tap:
         modules = dict(self.model.named_modules())
         missing = [name for name in self.layers.values() if name not in modules]
         if missing or not self.layers:
-            raise ValueError(
-                f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}"
-            )
+            raise ValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
         self._modules = {label: modules[name] for label, name in self.layers.items()}
         self._seen: dict[str, TapStats] = {}
         self._handles: list[Any] = []
@@ -96,22 +92,16 @@ class Tap:
         """
         silent = [label for label in self.layers if label not in self._seen]
         if silent:
-            raise RuntimeError(
-                f"Expected every tapped layer to run in the forward pass; these did not: {silent}"
-            )
+            raise RuntimeError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
         seen, self._seen = self._seen, {}
         return {label: seen[label] for label in self.layers}
 
     def _hook(self, label: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim < 2:
-                raise TypeError(
-                    f"Expected layer {label!r} to return a tensor [N, U, ...], got {type(output).__name__}"
-                )
+                raise TypeError(f"Expected layer {label!r} to return a tensor [N, U, ...], got {type(output).__name__}")
             if label in self._seen:
-                raise RuntimeError(
-                    f"Expected layer {label!r} to run once between two calls of `take`; it ran twice"
-                )
+                raise RuntimeError(f"Expected layer {label!r} to run once between two calls of `take`; it ran twice")
             self._seen[label] = self._reduce(label, output.detach())
 
         return hook

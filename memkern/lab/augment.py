@@ -98,9 +98,7 @@ def random_views(images: Tensor, spec: ViewSpec, generator: torch.Generator) -> 
     return apply_views(images, torch.rand(len(images), N_NUMBERS, generator=generator), spec)
 
 
-def _crop(
-    x: Tensor, area: Tensor, aspect: Tensor, cx: Tensor, cy: Tensor, flip: Tensor, spec: ViewSpec
-) -> Tensor:
+def _crop(x: Tensor, area: Tensor, aspect: Tensor, cx: Tensor, cy: Tensor, flip: Tensor, spec: ViewSpec) -> Tensor:
     low, high = spec.scale
     share = low + (high - low) * area
     log_low, log_high = torch.tensor(spec.ratio).log().tolist()

@@ -20,7 +20,7 @@ from memkern.lab.measure import ALL_TAPS, Audit, audit_pair
 from memkern.lab.pairs import ASSETS, MANIFEST, RECIPE, Pair, load_pair, train_pair, versions
 from memkern.lab.splits import GROUPS
 
-QUICK_RECIPE = replace(RECIPE, epochs=300)
+QUICK_RECIPE = replace(RECIPE, epochs=250)
 """The shorter training of `memkern demo --train`."""
 
 
@@ -91,9 +91,7 @@ def run_demo(
             on_batch=lambda count: step("measure", count, ""),
         )
     files = [*_write_tables(audit, data, out), _write_arrays(audit, out), *figures.draw_all(audit, data, out)]
-    write_json(
-        out / MANIFEST, _manifest(audit, pair, data, files, n_views, seed, train, time.monotonic() - start)
-    )
+    write_json(out / MANIFEST, _manifest(audit, pair, data, files, n_views, seed, train, time.monotonic() - start))
     _show(audit, data, console)
     console.print(f"\nTables, arrays and pictures are in [bold]{out}[/] ({time.monotonic() - start:.1f} s).")
     return audit
@@ -160,9 +158,7 @@ def _write_arrays(audit: Audit, out: Path) -> Path:
     }
     path = out / "scores.safetensors"
     with replace_atomically(path) as part:
-        need("safetensors.torch", "safetensors").save_file(
-            arrays, part, metadata={"taps": ",".join(ALL_TAPS)}
-        )
+        need("safetensors.torch", "safetensors").save_file(arrays, part, metadata={"taps": ",".join(ALL_TAPS)})
     return path
 
 
@@ -226,8 +222,7 @@ def _show(audit: Audit, data: ImageSet, console: Any) -> None:
     order = figures.ranked_candidates(audit)
     for title, places in (("Most", order[:5]), ("Least", order.flip(0)[:5])):
         shown = [
-            f"#{int(audit.ids[place])} {data.label_names[int(audit.labels[place])]} "
-            f"({float(audit.sslmem[place]):+.3f})"
+            f"#{int(audit.ids[place])} {data.label_names[int(audit.labels[place])]} ({float(audit.sslmem[place]):+.3f})"
             for place in places
         ]
         console.print(f"{title} memorized candidates: {', '.join(shown)}", highlight=False)

@@ -56,9 +56,7 @@ def groups(audit: Audit) -> Any:
         x = column + 0.5 * (torch.rand(len(score), generator=jitter) - 0.5)
         axes.scatter(x.numpy(), score.numpy(), s=14, alpha=0.6, color=COLORS[name], linewidths=0)
         axes.hlines(audit.means[name], column - 0.35, column + 0.35, color="black", linewidth=2)
-        axes.annotate(
-            f"{audit.means[name]:+.3f}", (column + 0.37, audit.means[name]), va="center", fontsize=9
-        )
+        axes.annotate(f"{audit.means[name]:+.3f}", (column + 0.37, audit.means[name]), va="center", fontsize=9)
     axes.axhline(0, color="black", linewidth=0.6)
     seen = {"shared": "f and g", "candidate": "f only", "independent": "g only", "extra": "neither"}
     axes.set_xticks(range(len(GROUPS)), [f"{name}\n(seen by {seen[name]})" for name in GROUPS])
@@ -72,9 +70,7 @@ def layers(audit: Audit) -> Any:
     figure, (left, right) = _figure(11, 4, columns=2)
     names = [layer.name for layer in audit.layers]
     for name in GROUPS:
-        left.plot(
-            names, [layer.layermem[name] for layer in audit.layers], "o-", color=COLORS[name], label=name
-        )
+        left.plot(names, [layer.layermem[name] for layer in audit.layers], "o-", color=COLORS[name], label=name)
     left.axhline(0, color="black", linewidth=0.6)
     left.set_ylabel("LayerMem")
     left.set_title("LayerMem by layer and group")

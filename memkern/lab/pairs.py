@@ -240,9 +240,7 @@ def summarize(data: ImageSet, out: Path) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains the pairs of some seeds and measures all that are finished."""
     parser = argparse.ArgumentParser(prog="python -m memkern.lab.pairs", description="Make encoder pairs.")
-    parser.add_argument(
-        "--seeds", type=int, nargs="*", default=[0], help="seeds to train; none: only measure"
-    )
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="seeds to train; none: only measure")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pairs and their checkpoints")
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="epochs of each training")
     parser.add_argument("--threads", type=int, default=1, help="threads; the weights depend on it")

@@ -72,9 +72,7 @@ def make_split(labels: Tensor, sizes: Sizes, seed: int) -> Split:
     for label in labels.unique().tolist():
         of_class = torch.nonzero(labels == label).flatten()
         if len(of_class) < sum(counts):
-            raise ValueError(
-                f"Expected class {label} to have {sum(counts)} images or more, got {len(of_class)}"
-            )
+            raise ValueError(f"Expected class {label} to have {sum(counts)} images or more, got {len(of_class)}")
         drawn = of_class[torch.randperm(len(of_class), generator=generator)]
         for part, ids in zip(parts, drawn[: sum(counts)].split(list(counts)), strict=True):
             part.append(ids)

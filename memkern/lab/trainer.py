@@ -75,16 +75,12 @@ class Training:
 
     def __init__(self, images: Tensor, recipe: Recipe, seed: int) -> None:
         if len(images) < recipe.batch:
-            raise ValueError(
-                f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}"
-            )
+            raise ValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
         self.images, self.recipe, self.seed = images, recipe, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ResNet9()
-            self.model = nn.ModuleDict(
-                {"encoder": encoder, "projector": projector(256, recipe.hidden, recipe.out)}
-            )
+            self.model = nn.ModuleDict({"encoder": encoder, "projector": projector(256, recipe.hidden, recipe.out)})
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True

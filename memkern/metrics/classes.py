@@ -114,7 +114,7 @@ def classmem_stats(
     centre = "median" if compat_scripts(compat) else rest
     labels, classes = checks.labels(labels, x.shape[0], x.device, num_classes)
     count = torch.zeros(classes, dtype=torch.int64, device=x.device).index_add(0, labels, torch.ones_like(labels))
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if checks.readable(count):
         checks.at_least_two_points(int((count > 0).sum()), "labels", "classes with points")
     means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
     sums = class_sums(means, labels, classes=classes, backend=backend)

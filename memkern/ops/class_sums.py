@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import checks, dispatch, native
 from memkern.ops import LIBRARY
 from memkern.reference.class_sums import class_sums as reference
 
@@ -45,7 +45,14 @@ def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
     return result
 
 
-LIBRARY.impl("class_sums", _run, "CompositeExplicitAutograd")
+def _run_traced(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
+    """What compiled and exported programs call: labels could not be read when they were traced, so it is done here."""
+    if labels.device.type == "cpu" and labels.numel():
+        checks.label_range(labels, classes)
+    return _run(means, labels, classes, backend)
+
+
+LIBRARY.impl("class_sums", _run_traced, "CompositeExplicitAutograd")
 
 # ---- function -----------------------------------------------------------------------------------------------------
 

@@ -30,9 +30,7 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
         ValueError: If the shapes differ, are not `[N, D]`, or `temperature` is not above 0.
     """
     if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(
-            f"Expected `a` and `b` to share one shape [N, D], got {list(a.shape)} and {list(b.shape)}"
-        )
+        raise ValueError(f"Expected `a` and `b` to share one shape [N, D], got {list(a.shape)} and {list(b.shape)}")
     if not temperature > 0:
         raise ValueError(f"Expected `temperature` > 0, got {temperature}")
     n = len(a)

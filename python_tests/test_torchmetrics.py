@@ -1,0 +1,226 @@
+"""The torchmetrics class agrees with the functional form through updates, forward, merges, saving and moving."""
+
+import builtins
+import copy
+import importlib
+import itertools
+import sys
+
+import pytest
+import torch
+
+import memkern
+from memkern.testing import assert_same_bits, relu_features
+
+pytest.importorskip("torchmetrics", reason="torchmetrics is an extra (memkern[metrics])")
+from torchmetrics import Metric, MetricCollection
+
+from memkern.torchmetrics import UnitMem
+
+MATRIX = torch.tensor([[0.0, 2, 1, 0], [0, 2, 3, 0], [1, 2, 9, 0], [8, 2, 9, 0]])
+
+
+def assert_same_stats(got, want):
+    for name, a, b in zip(got._fields, got, want, strict=True):
+        if isinstance(a, torch.Tensor):
+            assert_same_bits(a, b, name)
+        else:
+            assert a == b, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("options", [{}, {"activation": "abs"}, {"view_dim": 1}, {"unit_dim": -1}], ids=str)
+def test_it_is_the_functional_form(options, dtype):
+    x = relu_features(9, 3, 4, dtype=dtype)
+    metric = UnitMem(**options)
+    for batch in x.split([4, 1, 4]):
+        metric.update(batch)
+    want = memkern.unitmem_stats(x, **options)
+    assert_same_bits(metric.stats().peak, want.peak)
+    assert metric.stats().index.tolist() == want.index.tolist()
+    tolerance = 2 * torch.finfo(want.score.dtype).eps  # the sum of the others in another order, rounded once
+    torch.testing.assert_close(metric.compute(), want.score, rtol=tolerance, atol=tolerance)
+    assert metric.compute().dtype == want.score.dtype
+
+
+def test_hand_worked_values_whatever_the_order_of_batches():
+    for order in itertools.permutations(range(4)):
+        metric = UnitMem()
+        for row in order:
+            metric.update(MATRIX[row : row + 1], ids=[10 + row])
+        assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX, ids=torch.arange(10, 14)))
+
+
+def test_nan_ties_and_dead_units():
+    x = MATRIX.clone()
+    x[1, 0] = torch.nan
+    metric = UnitMem()
+    metric.update(x[2:], ids=[2, 3])
+    metric.update(x[:2], ids=[0, 1])
+    stats = metric.stats()
+    assert stats.score.isnan().tolist() == [True, False, False, False]
+    assert stats.index.tolist() == [1, 0, 2, 0]
+    assert int(stats.n_dead) == 1
+
+
+def test_the_class_attributes_that_spare_a_second_update():
+    metric = UnitMem()
+    assert isinstance(metric, Metric)
+    assert (metric.full_state_update, metric.is_differentiable, metric.higher_is_better) == (False, False, None)
+    calls = []
+    original = memkern.torchmetrics.StreamingUnitMem.update
+    try:
+        memkern.torchmetrics.StreamingUnitMem.update = lambda *a, **kw: (calls.append(1), original(*a, **kw))[1]
+        metric(MATRIX)
+    finally:
+        memkern.torchmetrics.StreamingUnitMem.update = original
+    assert len(calls) == 1
+
+
+def test_forward_returns_the_batch_and_keeps_the_whole():
+    metric = UnitMem()
+    first = metric(MATRIX[:2])
+    second = metric(MATRIX[2:])
+    assert_same_bits(first, memkern.unitmem(MATRIX[:2]))
+    assert_same_bits(second, memkern.unitmem(MATRIX[2:]))
+    assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX))  # ids counted on: 0 to 3
+
+
+def test_the_state_is_one_tensor_of_constant_size():
+    metric = UnitMem()
+    assert list(metric.metric_state) == ["state"]
+    for batch in relu_features(40, 4).split(7):
+        metric.update(batch)
+        assert metric.state.shape == (6, 4)
+        assert metric.state.dtype == torch.float64
+
+
+def test_reset_and_merge_state():
+    one, two, empty = UnitMem(), UnitMem(), UnitMem()
+    one.update(torch.full((2, 4), 99.0))
+    one.reset()
+    one.update(MATRIX[:2], ids=[0, 1])
+    two.update(MATRIX[2:], ids=[2, 3])
+    before = two.stats()
+    want = memkern.unitmem_stats(MATRIX)
+    for metric in (one, empty):
+        metric.merge_state(two)
+    assert_same_stats(one.stats(), want)
+    assert_same_stats(empty.stats(), before)
+    one.merge_state(UnitMem())
+    assert_same_stats(one.stats(), want)
+    assert_same_stats(two.stats(), before)
+    again = UnitMem()
+    again.update(MATRIX[:2], ids=[0, 1])
+    again.merge_state(two.metric_state)
+    assert_same_stats(again.stats(), want)
+
+
+def test_merges_that_are_refused():
+    metric = UnitMem()
+    metric.update(MATRIX)
+    other = UnitMem(activation="abs")
+    with pytest.raises(ValueError, match="activation='raw' like this metric, got 'abs'"):
+        metric.merge_state(other)
+    for batch, kind in ((MATRIX[:, :3], ValueError), (MATRIX.double(), TypeError)):
+        other = UnitMem()
+        other.update(batch)
+        with pytest.raises(kind, match="like those before"):
+            metric.merge_state(other)
+        with pytest.raises(kind, match="like those before"):
+            metric.update(batch)
+    assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_state_dict_only_when_persistent(dtype, tmp_path):
+    metric = UnitMem()
+    metric.update(MATRIX.to(dtype), ids=[7, 5, 3, 1])
+    assert metric.state_dict() == {}
+    metric.persistent(True)
+    torch.save(metric.state_dict(), tmp_path / "state.pt")
+    loaded = UnitMem()
+    loaded.persistent(True)
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert_same_stats(loaded.stats(), metric.stats())
+    assert loaded.stats().index.tolist() == [1, 1, 1, 1]
+    assert_same_stats(copy.deepcopy(metric).stats(), metric.stats())
+
+
+def test_a_dtype_that_rounds_ids_is_never_taken():
+    metric = UnitMem()
+    metric.update(MATRIX, ids=[2**52 + 1, 2**52 + 3, 2**52 + 5, 2**52 + 7])
+    want = metric.stats()
+    parent = torch.nn.Module()
+    parent.metric = metric
+    for change in (
+        parent.half, parent.bfloat16, lambda: parent.to(torch.float16), lambda: metric.set_dtype(torch.float32),
+    ):  # fmt: skip
+        change()
+        assert metric.state.dtype == torch.float64
+        assert_same_stats(metric.stats(), want)
+    parent.to("cpu")
+    assert_same_stats(metric.stats(), want)
+    parent.to("meta")
+    assert metric.state.device.type == "meta"
+
+
+@pytest.mark.parametrize("bad", [2**53, -(2**53)])
+def test_ids_that_float64_cannot_hold(bad):
+    metric = UnitMem()
+    with pytest.raises(
+        ValueError, match=r"^Expected `ids` below 2\*\*53 \(they are kept in float64\), got 9007199254740992$"
+    ):
+        metric.update(MATRIX, ids=[0, 1, 2, bad])
+    metric.update(MATRIX, ids=[0, 1, 2, 2**53 - 1])
+    assert metric.stats().index[0].item() == 2**53 - 1
+
+
+def test_other_errors():
+    with pytest.raises(ValueError, match="Expected `activation` to be one of"):
+        UnitMem(activation="gelu")
+    with pytest.raises(ValueError, match="Expected `backend` to be one of"):
+        UnitMem(backend="gpu")
+    with pytest.raises(RuntimeError, match="Expected `activations` and `the metric` on one device, got meta and cpu"):
+        UnitMem().update(MATRIX.to("meta"))
+    with pytest.raises(TypeError, match="Expected `activations` to be float32"):
+        UnitMem().update(MATRIX.long())
+    with pytest.raises(ValueError, match=r"Expected `activations` to have shape \[N, U, ...\], got \[\]"):
+        UnitMem().update(torch.tensor(1.0))
+    with pytest.raises(ValueError, match="one id per point"):
+        UnitMem().update(MATRIX, ids=[1])
+    metric = UnitMem()
+    metric.update(MATRIX[:1])
+    with pytest.raises(ValueError, match="Expected `UnitMem` to hold at least 2 points, got 1"):
+        metric.compute()
+
+
+def test_metric_collection():
+    both = MetricCollection({"raw": UnitMem(), "abs": UnitMem(activation="abs"), "twin": UnitMem()})
+    for batch in (MATRIX, -2 * MATRIX):  # equal after the first batch, not after the second
+        both.update(batch)
+    whole = torch.cat([MATRIX, -2 * MATRIX])
+    got = both.compute()
+    for name, activation in (("raw", "raw"), ("abs", "abs"), ("twin", "raw")):
+        torch.testing.assert_close(
+            got[name], memkern.unitmem(whole, activation=activation), rtol=2**-22, atol=2**-22, equal_nan=True
+        )
+    values = both(MATRIX, ids=torch.arange(20, 24))
+    assert set(values) == {"raw", "abs", "twin"}
+    assert both["raw"].stats().count == both["abs"].stats().count == 12
+
+
+def test_without_torchmetrics_the_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *rest):
+        if name.partition(".")[0] == "torchmetrics":
+            raise ModuleNotFoundError("No module named 'torchmetrics'", name="torchmetrics")
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "memkern.torchmetrics")
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module("memkern.torchmetrics")
+    text = "memkern.torchmetrics needs torchmetrics; install it with `pip install 'memkern[metrics]'`"
+    assert (str(caught.value), caught.value.name) == (text, "torchmetrics")
