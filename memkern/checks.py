@@ -171,8 +171,9 @@ def at_least_two_points(points: int, name: str, what: str = "points") -> None:
 
 def readable(x: Tensor) -> bool:
     """Whether values may be looked at: on the CPU, where it does not wait, and in no call that is traced or faked."""
-    faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not faked
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
 
 
 def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:

@@ -72,6 +72,7 @@ def direct(x: Tensor) -> bool:
     return (
         type(x) in (Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
+        and not x.is_neg()  # memory with a pending minus sign; torch settles it on the way to the op
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )

@@ -51,9 +51,12 @@ def test_view_counts(kernel, views, dtype):
             check(testing.randn(*shape, dtype=dtype), unit_dim, kernel, "all", True)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 64, 32, 32), (2, 3, 2049, 2), (2, 10, 3, 57, 57), (2, 4, 197, 192)], ids=str)
+LARGE = [(2, 3, 64, 45, 33), (2, 3, 2049, 45), (2, 10, 3, 101, 101), (2, 4, 197, 384)]
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_larger_than_a_chunk(kernel, shape, dtype):
-    """Layers that are read in pieces; units on either side of a piece."""
+    """Points of more than 512 KB in every dtype, which are read in pieces; units on either side of a piece."""
     for unit_dim in {2, len(shape) - 1}:
         for pairs, normalize in (("all", True), ("anchor", False)):
             check(testing.relu_features(*shape, dtype=dtype), unit_dim, kernel, pairs, normalize)

@@ -77,6 +77,24 @@ def test_hard_columns(kernel, points, wide):
         check(column[:, None], kernel, name)
 
 
+def test_misleading_samples(kernel):
+    """A column's window is guessed from a sample of it, and one column in 2000 misses: 8000 columns meet some."""
+    check(testing.randn(600, 8000), kernel)
+
+
+@pytest.mark.parametrize("points", [600, 601, 1000, 1001])
+def test_a_floor_that_is_a_middle_value(kernel, points, wide):
+    """Half of the others are one value, the rest lie above it: the middle values are on both sides of its edge."""
+    for equal in range(points // 2 - 2, points // 2 + 3):
+        means = testing.randn(points, 33, dtype=wide).abs() + 1
+        means[:equal] = -1
+        check(means[permutation(points)], kernel, equal)
+
+
+def permutation(points: int) -> Tensor:
+    return torch.randperm(points, generator=testing.rng("permutation", points))
+
+
 @pytest.mark.parametrize("points", [2, 3, 8, 101, 1000, 5000])
 def test_nan_makes_its_column_nan_and_no_other(path, points, wide):
     for place in {0, 1, points // 2, points - 1}:

@@ -55,17 +55,17 @@ def test_points_may_come_in_any_order(path, seed, points, views, dims, dtype, pa
 
 
 @given(SEEDS, size(40, 2), size(7, 2), size(20), size(20), DTYPES, st.data())
-def test_any_split_into_batches_gives_the_same_bits(path, seed, points, views, units, space, dtype, data):
+def test_any_split_into_batches_gives_the_same_bits(kernel, seed, points, views, units, space, dtype, data):
     x = randn(seed, points, views, units, space, dtype=dtype)
     cuts = sorted(data.draw(st.lists(st.integers(0, points), max_size=4)))
     bounds = list(zip([0, *cuts], [*cuts, points], strict=True))
-    alignment = torch.cat([memkern.alignment(x[a:b], backend=path) for a, b in bounds])
-    testing.assert_same_bits(alignment, memkern.alignment(x, backend=path), "alignment")
+    alignment = torch.cat([memkern.alignment(x[a:b], backend=kernel) for a, b in bounds])
+    testing.assert_same_bits(alignment, memkern.alignment(x, backend=kernel), "alignment")
     for unit_dim in (2, 3):
-        means = torch.cat([memkern.unit_means(x[a:b], unit_dim=unit_dim, backend=path) for a, b in bounds])
-        testing.assert_same_bits(means, memkern.unit_means(x, unit_dim=unit_dim, backend=path), "unit means")
-        stats = [memkern.layer_stats(x[a:b], unit_dim=unit_dim, backend=path) for a, b in bounds]
-        want = memkern.layer_stats(x, unit_dim=unit_dim, backend=path)
+        means = torch.cat([memkern.unit_means(x[a:b], unit_dim=unit_dim, backend=kernel) for a, b in bounds])
+        testing.assert_same_bits(means, memkern.unit_means(x, unit_dim=unit_dim, backend=kernel), "unit means")
+        stats = [memkern.layer_stats(x[a:b], unit_dim=unit_dim, backend=kernel) for a, b in bounds]
+        want = memkern.layer_stats(x, unit_dim=unit_dim, backend=kernel)
         testing.assert_same_bits(torch.cat([part.alignment for part in stats]), want.alignment, "layer stats")
         testing.assert_same_bits(torch.cat([part.unit_means for part in stats]), want.unit_means, "layer stats")
 

@@ -15,7 +15,7 @@ from memkern.testing import assert_same_bits, relu_features
 pytest.importorskip("torchmetrics", reason="torchmetrics is an extra (memkern[metrics])")
 from torchmetrics import Metric, MetricCollection
 
-from memkern.torchmetrics import UnitMem
+from memkern.torchmetrics import UnitMem, merge_packed
 
 MATRIX = torch.tensor([[0.0, 2, 1, 0], [0, 2, 3, 0], [1, 2, 9, 0], [8, 2, 9, 0]])
 
@@ -49,6 +49,14 @@ def test_hand_worked_values_whatever_the_order_of_batches():
         for row in order:
             metric.update(MATRIX[row : row + 1], ids=[10 + row])
         assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX, ids=torch.arange(10, 14)))
+
+
+def test_states_without_points_change_nothing():
+    negative = UnitMem()
+    negative.update(MATRIX - 100)
+    empty = negative.state.new_zeros(negative.state.shape)
+    for order in ([negative.state, empty], [empty, negative.state], [empty, negative.state, empty]):
+        assert torch.equal(merge_packed(torch.stack(order)), negative.state)
 
 
 def test_nan_ties_and_dead_units():

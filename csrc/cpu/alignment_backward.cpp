@@ -3,7 +3,10 @@
 //   unit:  dz_i = r_i (sum_j w_ij (u_i - u_j) - along_i u_i)           u_i = r_i z_i, r_i = 1 / max(|z_i|, 1e-12)
 // The projection onto the sphere needs no second read: along_i = u_i . sum_j w_ij (u_i - u_j) follows from the
 // distances. Direct differences again: as a matrix product the sum is wrong by 1 % for views 1e-5 apart.
+#include <optional>
+
 #include "../ops.h"
+#include "exact_gradient.h"
 #include "pair_tiles.h"
 #include "rows.h"
 #include "scratch.h"
@@ -144,13 +147,18 @@ class Backward {
  public:
   explicit Backward(const AlignmentBackward& op)
       : op_(op), views_(op.forward.views), pairs_(pair_count(views_, op.forward.pairs)), pair_weights_(pairs_),
-        square_(row_form_used() ? views_ * views_ : 1), inverse_(views_), along_(views_), sphere_(views_),
-        wide_(views_ * kRow), wide_gradient_(views_ * kRow), stream_(can_stream()) {}
+        square_(row_form_used() ? views_ * views_ : 1), inverse_(views_), along_(views_), along_sum_(views_), sphere_(views_),
+        wide_(views_ * kRow), wide_gradient_(views_ * kRow), exact_(), stream_(can_stream()) {}
 
   void run(int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
-      weigh(p);
-      run_point(p);
+      if (unit && has_close_pair(p)) {
+        if (!exact_) exact_.emplace(op_);
+        exact_->run(p, kSmallestNorm);
+      } else {
+        weigh(p);
+        run_point(p);
+      }
     }
     if (stream_) finish_stores();
   }
@@ -159,6 +167,16 @@ class Backward {
   static constexpr int64_t kStrip = 256;  // dims: 10 views in and out stay in L1
   static constexpr int64_t kRow = kStrip + Lanes<A>::count;
   static constexpr int64_t kLargeGradient = int64_t{16} << 20;
+
+  // Differences of float unit vectors carry errors of about 1e-7: below a thousand times that they are taken in double.
+  static constexpr double kClose = sizeof(A) == sizeof(float) ? 1e-4 : 1e-12;
+
+  bool has_close_pair(int64_t p) const {
+    const A* const distances = static_cast<const A*>(op_.forward.saved) + p * (pairs_ + (unit ? views_ : 0));
+    bool close = false;
+    for (int64_t k = 0; k < pairs_; ++k) close |= (distances[k] > 0) & (distances[k] < A(kClose));
+    return close;
+  }
 
   bool row_form_used() const { return op_.forward.pairs == Pairs::all && views_ > kPairForm; }
 
@@ -181,7 +199,7 @@ class Backward {
         const double norm = double(norms[v]), inverse = 1 / (norm < kSmallestNorm ? kSmallestNorm : norm);
         inverse_[v] = A(inverse);
         sphere_[v] = norm < kSmallestNorm ? norm * inverse * norm * inverse : 1;  // |u|^2
-        along_[v] = 0;
+        along_sum_[v] = 0;
       }
     }
     int64_t k = 0;
@@ -192,15 +210,15 @@ class Backward {
         if (row_form_used()) square_[i * views_ + j] = square_[j * views_ + i] = A(weight);
         if (unit) {
           // u_i . (u_i - u_j), which is d^2 / 2 where both have length 1
-          along_[i] += A(weight * (distance * distance + (sphere_[i] - sphere_[j])) / 2);
-          along_[j] += A(weight * (distance * distance + (sphere_[j] - sphere_[i])) / 2);
+          along_sum_[i] += weight * (distance * distance + (sphere_[i] - sphere_[j])) / 2;
+          along_sum_[j] += weight * (distance * distance + (sphere_[j] - sphere_[i])) / 2;
         }
       }
     if (row_form_used())
       for (int64_t v = 0; v < views_; ++v) square_[v * views_ + v] = 0;
     if (unit)
       for (int64_t v = 0; v < views_; ++v)
-        if (double(norms[v]) < kSmallestNorm) along_[v] = 0;  // the clamped norm is a constant
+        along_[v] = double(norms[v]) < kSmallestNorm ? A(0) : A(along_sum_[v]);  // a clamped norm is a constant
   }
 
   void run_point(int64_t p) {
@@ -231,8 +249,9 @@ class Backward {
   const Scratch<A, 64> pair_weights_;
   const Scratch<A> square_;
   const Scratch<A, 16> inverse_, along_;
-  const Scratch<double, 16> sphere_;
+  const Scratch<double, 16> along_sum_, sphere_;
   const Scratch<A> wide_, wide_gradient_;
+  std::optional<ExactGradient<T>> exact_;  // made for the first point that needs it
   const bool stream_;
 };
 

@@ -16,7 +16,7 @@ void add_units(const ClassSums& op, int64_t first, int64_t last) {
     for (; u + lanes <= last; u += lanes) {
       prefetch(row + u, op.units * int64_t(sizeof(A)));  // the next point's row: the units of one block lie far apart
       Vec<double> in_double[parts];
-      to_double(load(row + u), in_double);
+      load_double(row + u, in_double);
       for (int part = 0; part < parts; ++part) {
         double* const at = sums + u + part * Lanes<double>::count;
         store(at, load(at) + in_double[part]);

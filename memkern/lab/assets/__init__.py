@@ -1,0 +1,1 @@
+"""The encoder pair that ships with memkern; `memkern.lab.pairs` makes and loads it."""

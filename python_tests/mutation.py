@@ -1,0 +1,188 @@
+"""Plants faults in copies of the ops, one at a time, and requires that the tests named beside each go red.
+
+    python python_tests/mutation.py [--quick N] [--only TEXT] [--list]
+
+The copy is built in a scratch folder; nothing in the checkout changes. A fault that no test notices, or that no longer
+compiles, is a failure of the suite. `test_mutation.py` keeps the table true: every text stands in its file once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("CMakeLists.txt", "csrc", "memkern", "python_tests", "pyproject.toml")
+
+
+class Fault(NamedTuple):
+    """One planted fault: `text` stands in `file` exactly once; with `replacement`, `tests` must go red."""
+
+    file: str
+    text: str
+    replacement: str
+    tests: str  # of python_tests, separated by spaces
+
+
+FAULTS = [
+    # ---- alignment
+    Fault("csrc/cpu/distances.h", "(rest >= gap) & (allowed > 0) & (allowed * allowed >= gap)", "rest >= 0",
+          "test_alignment.py::test_families"),
+    Fault("csrc/cpu/distances.h", "/ double(pairs_))", "/ double(op_.views))",
+          "test_alignment.py::test_pairs_are_those_named"),
+    Fault("csrc/cpu/pair_panels.h", "int64_t j = a == b ? i + 1 : 0;", "int64_t j = i + 1;",
+          "test_alignment.py::test_view_counts"),
+    Fault("csrc/cpu/pair_sums.h", "std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));",
+          "std::memset(static_cast<void*>(row), 0, 1);", "test_alignment.py::test_dims"),
+    Fault("csrc/cpu/alignment_backward.cpp", "(gradient - u * weights.along[view])", "gradient",
+          "test_alignment.py::test_gradcheck"),
+    Fault("csrc/cpu/alignment_backward.cpp", "gradient[j] -= weight * difference;",
+          "gradient[j] += weight * difference;", "test_alignment.py::test_gradcheck"),
+    Fault("memkern/ops/alignment.py", " and native.is_dense(z.shape[2:], z.stride()[2:])", "",
+          "test_alignment.py::test_backward_layouts"),
+    Fault("memkern/native.py", "    if not is_dense(z.shape[2:], z.stride()[2:]):", "    if False:",
+          "test_alignment.py::test_layouts"),
+    Fault("memkern/native.py", "        if stride != expected:", "        if stride > expected:",
+          "test_alignment.py::test_expanded"),
+    Fault("memkern/dispatch.py", "        and not x.is_neg()", "        and True",
+          "test_hazards_memory.py::test_negated_view"),
+    # ---- unit means
+    Fault("csrc/cpu/unit_sums.h", "return v < 0 ? Vec<A>{} : v;", "return v > 0 ? v : Vec<A>{};",
+          "test_hazards_values.py::test_unit_means_of_one_special_element"),
+    Fault("csrc/cpu/unit_sums.h", "tail.clear_counted(columns);  // adding zero", "// adding zero",
+          "test_unit_means.py::test_units"),
+    Fault("csrc/cpu/unit_means.cpp", "      rows += wide_rows * wide_units;\n", "",
+          "test_unit_means.py::test_narrow_rows"),
+    Fault("csrc/cpu/unit_means.cpp", "means[p * x.units + u + i] = tile[i][p];", "means[p * x.units + i] = tile[i][p];",
+          "test_unit_means.py::test_points_innermost"),
+    Fault("csrc/layout.h", "if (x.mean_strides[kept] == x.mean_strides[d] * x.mean_sizes[d]) {", "if (true) {",
+          "test_unit_means.py::test_layouts"),
+    Fault("csrc/cpu/run.cpp", "body(count * piece / pieces, count * (piece + 1) / pieces);",
+          "body(count * piece / pieces, count * (piece + 1) / pieces - (piece == 1));",
+          "test_properties.py::test_any_number_of_threads_gives_the_same_bits"),
+    # ---- selectivity
+    Fault("csrc/cpu/selectivity.cpp", "return !(value <= peak) && peak == peak;",
+          "return !(value < peak) && peak == peak;", "test_selectivity.py::test_ties_take_the_lowest_position"),
+    Fault("csrc/cpu/selectivity.cpp", "const auto rises = value[c] > peak[c];",
+          "const auto rises = value[c] >= peak[c];", "test_selectivity.py::test_ties_take_the_lowest_position"),
+    Fault("csrc/cpu/selectivity.cpp", "if (any(lost[c] != lost[c])) return false;", "if (false) return false;",
+          "test_hazards_values.py::test_selectivity_with_nan"),
+    Fault("csrc/cpu/selectivity.cpp", "double(rises ? peak[u] : later_peak[u])", "double(later_peak[u])",
+          "test_selectivity.py::test_ties_take_the_lowest_position"),
+    Fault("memkern/ops/selectivity.py", "ids[order[position]]", "ids[position]",
+          "test_selectivity.py::test_ties_take_the_lowest_id"),
+    Fault("memkern/scores.py", "torch.where(tied, index_b < index_a,", "torch.where(tied, index_b > index_a,",
+          "test_properties.py::test_states_merge_exactly_in_any_order"),
+    # ---- median of the others, class sums, layer statistics
+    Fault("csrc/cpu/median_of_others.cpp", "ranks_{(op.points - 2) / 2, (op.points - 1) / 2}",
+          "ranks_{(op.points - 1) / 2, op.points / 2}", "test_median_of_others.py::test_hand_worked"),
+    Fault("csrc/cpu/median_of_others.cpp", "return {floor, select(values, kept, {0, 0}).low};",
+          "return {floor, floor};", "test_median_of_others.py::test_a_floor_that_is_a_middle_value"),
+    Fault("csrc/cpu/median_of_others.cpp", "if (again) pass(", "if (false) pass(",
+          "test_median_of_others.py::test_misleading_samples"),
+    Fault("csrc/cpu/class_sums.cpp", "for (; u < last; ++u) sums[u]", "for (; u < last - 1; ++u) sums[u]",
+          "test_class_sums.py::test_units"),
+    Fault("csrc/cpu/layer_stats.cpp", "add_rows<Activation::raw>(view(p, v) + d,",
+          "add_rows<Activation::raw>(view(p, 0) + d,", "test_layer_stats.py::test_larger_than_a_chunk"),
+]  # fmt: skip
+
+
+def copy_sources(scratch: Path) -> None:
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "assets", "gpu*")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, scratch / name, ignore=ignored)
+        else:
+            shutil.copy2(source, scratch / name)
+
+
+def configure(scratch: Path) -> None:
+    import pybind11
+
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    subprocess.run(
+        ["cmake", "-S", scratch, "-B", scratch / "build", *generator, "-DCMAKE_BUILD_TYPE=Release",
+         "-DMEMKERN_OPTIMIZE=-O1", f"-DPython_EXECUTABLE={sys.executable}",
+         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}", f"-DCMAKE_INSTALL_PREFIX={scratch / 'memkern'}"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def build(scratch: Path) -> bool:
+    """Compiles what has changed and puts the module into the copied package."""
+    command = ["cmake", "--build", scratch / "build", "--parallel", "2", "--target", "install"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def run_tests(scratch: Path, tests: str) -> tuple[int, str]:
+    chosen = [f"python_tests/{test}" for test in tests.split()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *chosen]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def verdict(scratch: Path, fault: Fault) -> str:
+    """Plants the fault, and takes it out again. "" if the tests went red, else what is wrong."""
+    path = scratch / fault.file
+    sound = path.read_text()
+    if sound.count(fault.text) != 1:
+        return f"its text stands there {sound.count(fault.text)} times"
+    path.write_text(sound.replace(fault.text, fault.replacement))
+    try:
+        if fault.file.startswith("csrc/") and not build(scratch):
+            return "does not compile"
+        code, output = run_tests(scratch, fault.tests)
+    finally:
+        path.write_text(sound)  # newer than before: the next build compiles it again
+    if code == 1 or code < 0 or code > 128:  # failed, or brought the process down
+        return ""
+    return "SURVIVED" if code == 0 else f"the tests did not run (exit code {code}): {output[-500:]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", type=int, metavar="N", help="a random sample of N faults")
+    parser.add_argument("--seed", type=int, default=0, help="of that sample")
+    parser.add_argument("--only", metavar="TEXT", help="faults whose file or tests contain TEXT")
+    parser.add_argument("--list", action="store_true", help="print the table and stop")
+    options = parser.parse_args()
+    faults = [fault for fault in FAULTS if not options.only or options.only in fault.file + " " + fault.tests]
+    if options.quick:
+        faults = random.Random(options.seed).sample(faults, min(options.quick, len(faults)))
+    # Python first, then C++ file by file: fewer files to compile between two faults
+    faults.sort(key=lambda fault: (fault.file.startswith("csrc/"), fault.file))
+    if options.list:
+        print("\n".join(f"{fault.file}: {fault.text.strip()!r} -> {fault.tests}" for fault in faults))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="memkern-mutation-") as folder:
+        scratch = Path(folder)
+        copy_sources(scratch)
+        configure(scratch)
+        if not build(scratch):
+            print("the sound copy does not compile")
+            return 1
+        code, output = run_tests(scratch, " ".join(sorted({fault.tests for fault in faults})))
+        if code != 0:
+            print(f"the tests are red without a fault:\n{output[-3000:]}")
+            return 1
+        wrong = 0
+        for fault in faults:
+            started = time.perf_counter()
+            problem = verdict(scratch, fault)
+            wrong += bool(problem)
+            seconds = time.perf_counter() - started
+            print(f"{problem or 'red':<10} {seconds:5.0f} s  {fault.file}: {fault.text.strip()[:60]!r}", flush=True)
+    print(f"{len(faults) - wrong} of {len(faults)} planted faults turned the tests red")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
