@@ -79,7 +79,7 @@ def view_block(z: Tensor) -> tuple[Tensor, int, int, int]:
         The tensor (the given one, or its copy), its number of dims, and the strides of points and views.
     """
     if z.is_contiguous():
-        dims = z[0, 0].numel() if z.shape[0] else 1
+        dims = math.prod(z.shape[2:])
         return z, dims, z.shape[1] * dims, dims
     if not is_dense(z.shape[2:], z.stride()[2:]):
         z = z.contiguous()

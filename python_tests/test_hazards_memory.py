@@ -34,7 +34,7 @@ def results(x: Tensor, path: str) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("offset", range(1, 17))
+@pytest.mark.parametrize("offset", [1, 2, 3, 7, 12])
 def test_every_misalignment_gives_the_same_bits(path, dtype, offset):
     """The address modulo a vector must not change which elements are added together."""
     x = testing.relu_features(*SHAPE, dtype=dtype)

@@ -71,7 +71,7 @@ def test_scales_that_squares_survive(path, wide, exponent):
         # float32: 129 squares of at least (1e-18 / 4)^2 fall to 2^-149 each by half of it: up to 2 % of 1e-36 at worst
         slack = 16 * torch.finfo(wide).eps if exponent > -18 or wide == torch.float64 else 1e-5
         if normalize and exponent < -12:  # divided by 1e-12, as F.normalize does
-            assert (want < 1e-2).all()
+            assert (want < 0.1).all()
         testing.assert_within(got, testing.Expected(want, want * slack), wide, (exponent, normalize))
 
 
@@ -165,7 +165,7 @@ def test_selectivity_with_nan(path, dtype, points):
             assert got.peak[unit].isnan()
             assert got.low[unit].isnan()
             assert got.index[unit] == min(places[unit])
-            assert got.rest[unit].isnan() == (len(places[unit]) > 1)
+            assert got.rest[unit].isnan() == (len(set(places[unit])) > 1)
         else:
             testing.assert_same_bits(got.peak[unit], clean.peak[unit])
             testing.assert_same_bits(got.rest[unit], clean.rest[unit])

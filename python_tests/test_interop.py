@@ -64,7 +64,10 @@ def test_read_only_and_strided_numpy(name, backend):
     assert_equal_results(CALLS[name](array, backend=backend), want)
     wide = np.full((6, 3, 4, 4), np.nan, dtype=np.float32)
     wide[..., ::2] = array
-    assert_equal_results(CALLS[name](wide[..., ::2], backend=backend), want)
+    # Another layout is summed in another order: at most 6 non-negative elements, so 6 roundings of either mean.
+    tolerance = 16 * torch.finfo(torch.float32).eps
+    for got, part in zip(parts(CALLS[name](wide[..., ::2], backend=backend)), parts(want), strict=True):
+        np.testing.assert_allclose(got, part, rtol=tolerance, atol=tolerance)
 
 
 class DLPackOnly:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,13 +17,25 @@ POINTS = [1, 2, 3, 7, 8, 9, 16, 17, 63, 64, 65, 511, 512, 513, 1000]
 UNITS = [1, 2, 7, 8, 9, 15, 16, 17, 33, 64, 257]
 
 
-def check(x: Tensor, path: str, *, unit_dim: int = 1, activation: str = "raw", moved: Tensor | None = None) -> None:
+@functools.lru_cache(maxsize=1024)
+def case(shape: tuple[int, ...], dtype: torch.dtype, unit_dim: int, activation: str):
+    x = testing.randn(*shape, dtype=dtype)
     options = {"unit_dim": unit_dim, "activation": activation}
-    wide = native.wide(x.dtype)
-    means = testing.expected_unit_means(x, **options)
-    peak, index, rest, low = reference.selectivity(x, **options)
-    got = selectivity(x if moved is None else moved, backend=path, **options)
-    what = (tuple(x.shape), options)
+    return x, testing.expected_unit_means(x, **options), reference.selectivity(x, **options)
+
+
+def check(
+    path: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    unit_dim: int = 1,
+    activation: str = "raw",
+    layout: Callable[[Tensor], Tensor] = Tensor.contiguous,
+) -> None:
+    wide = native.wide(dtype)
+    x, means, (peak, index, rest, low) = case(shape, dtype, unit_dim, activation)
+    got = selectivity(layout(x), unit_dim=unit_dim, activation=activation, backend=path)
+    what = (shape, unit_dim, activation)
     units = torch.arange(len(index))
     slack = means.tolerance.amax(0) + means.oracle.abs().amax(0) * torch.finfo(wide).eps / 2
     testing.assert_within(got.peak, testing.Expected(peak, slack), wide, (what, "peak"))
@@ -32,43 +47,45 @@ def check(x: Tensor, path: str, *, unit_dim: int = 1, activation: str = "raw", m
     sums = testing.Expected(rest[same], (means.tolerance + means.oracle.abs() * torch.finfo(wide).eps).sum(0)[same])
     testing.assert_within(got.rest[same], sums, torch.float64, (what, "rest"))
     assert got.index.dtype == torch.int64
-    assert got.count == x.shape[0]
+    assert got.count == shape[0]
 
 
 @pytest.mark.parametrize("points", POINTS)
 def test_points(kernel, points, dtype):
     for units in (1, 5, 33):
-        check(testing.randn(points, units, dtype=dtype), kernel)
+        check(kernel, (points, units), dtype)
 
 
 @pytest.mark.parametrize("units", UNITS)
 def test_units(kernel, units, dtype):
     for points in (2, 21, 130):
-        check(testing.randn(points, units, dtype=dtype), kernel)
+        check(kernel, (points, units), dtype)
 
 
 @pytest.mark.parametrize("activation", ["raw", "relu", "abs"])
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 def test_layouts(kernel, layout, dtype, activation):
     for shape, unit_dim in (((21, 2, 9, 3, 4), 2), ((10, 33, 4), 1), ((19, 5, 17), 2), ((23, 6), 1)):
-        x = testing.randn(*shape, dtype=dtype)
-        check(x, kernel, unit_dim=unit_dim, activation=activation, moved=testing.LAYOUTS[layout](x))
+        check(kernel, shape, dtype, unit_dim, activation, testing.LAYOUTS[layout])
 
 
 def test_units_past_one_block(path, dtype):
-    check(testing.randn(11, 2, 4099, dtype=dtype), path, unit_dim=2)
+    check(path, (11, 2, 4099), dtype, unit_dim=2)
 
 
 @pytest.mark.parametrize("given", [(1, 6, 4), (30, 1, 4), (30, 6, 1)], ids=str)
 def test_expanded(path, given, dtype):
     x = testing.randn(*given, dtype=dtype).expand(30, 6, 4)
+    got = selectivity(x, backend=path)
     if given[0] == 1:  # every point ties: the first one is named, the others are the rest
-        state = selectivity(x, backend=path)
-        assert (state.index == 0).all()
-        testing.assert_same_bits(state.peak, state.low)
-        torch.testing.assert_close(state.rest, 29 * state.peak.double(), rtol=1e-6, atol=0)
-    else:
-        check(x.contiguous(), path, moved=x)
+        assert (got.index == 0).all()
+        testing.assert_same_bits(got.peak, got.low)
+    means = testing.expected_unit_means(x.contiguous())
+    peak, index, rest, _ = reference.selectivity(x)
+    assert (got.index == index).all()
+    testing.assert_within(got.peak, testing.Expected(peak, means.tolerance.amax(0)), native.wide(dtype), given)
+    slack = means.tolerance.sum(0) + rest.abs() * torch.finfo(native.wide(dtype)).eps
+    testing.assert_within(got.rest, testing.Expected(rest, slack), torch.float64, given)
 
 
 def small_integers(points: int, units: int, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -21,15 +23,20 @@ def check(x: Tensor, unit_dim: int, path: str, activation: str = "raw", want: te
     testing.assert_within(got, want, native.wide(x.dtype), what)
 
 
+@functools.lru_cache(maxsize=1024)
+def case(shape: tuple[int, ...], dtype: torch.dtype, unit_dim: int, activation: str):
+    x = testing.randn(*shape, dtype=dtype)
+    return x, expected(x, unit_dim=unit_dim, activation=activation)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 def test_layouts(kernel, layout, dtype, activation):
     """Every layout with every dimension in the role of the units."""
     for shape in ((5, 3, 7, 4, 6), (3, 2, 33, 5, 5), (4, 35, 9), (2, 3, 5, 17, 1)):
-        x = testing.randn(*shape, dtype=dtype)
-        moved = testing.LAYOUTS[layout](x)
         for unit_dim in range(1, len(shape)):
-            check(moved, unit_dim, kernel, activation, expected(x, unit_dim=unit_dim, activation=activation))
+            x, want = case(shape, dtype, unit_dim, activation)
+            check(testing.LAYOUTS[layout](x), unit_dim, kernel, activation, want)
 
 
 @pytest.mark.parametrize("space", [1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 49, 63, 64, 65, 127, 129, 196, 257, 1000])

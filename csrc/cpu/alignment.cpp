@@ -4,6 +4,14 @@
 
 namespace memkern {
 namespace MEMKERN_ISA {
+
+template class PairSums<float>;
+template class PairSums<double>;
+template class PairSums<bf16>;
+template class PairSums<f16>;
+template class Distances<float>;
+template class Distances<double>;
+
 namespace {
 
 constexpr int64_t kRange = 65536;  // dims whose sums stay in the wide type before they are added up in double

@@ -16,10 +16,13 @@ namespace MEMKERN_ISA {
 namespace {
 
 constexpr double kSmallestNorm = 1e-12;
+// Views whose elements and gradients fit in registers. Double, the rarer, has fewer pair forms to compile.
 #if defined(__AVX512F__)
-constexpr int kPairForm = 10, kRowForm = 8;  // views whose elements and gradients fit in 32 registers
+template <class A> constexpr int kPairForm = sizeof(A) == sizeof(float) ? 10 : 4;
+constexpr int kRowForm = 8;
 #else
-constexpr int kPairForm = 7, kRowForm = 6;
+template <class A> constexpr int kPairForm = sizeof(A) == sizeof(float) ? 7 : 4;
+constexpr int kRowForm = 6;
 #endif
 
 // What one point's gradient is made of.
@@ -134,7 +137,7 @@ void run_row_form(const Strip<A>& strip, const Weights<A>& weights, int64_t view
 template <bool unit, class A>
 void run_strip(const Strip<A>& strip, const Weights<A>& weights, Pairs pairs, int64_t views) {
   if (pairs == Pairs::anchor) return anchor_form<unit>(strip, weights, views);
-  if (views <= kPairForm) return run_pair_form<kPairForm, unit>(strip, weights, views);
+  if (views <= kPairForm<A>) return run_pair_form<kPairForm<A>, unit>(strip, weights, views);
   const Blocks blocks(views, kRowForm);
   for (int64_t b = 0; b < blocks.blocks; ++b)
     run_row_form<kRowForm, unit>(strip, weights, views, blocks.first(b), blocks.size(b));
@@ -178,7 +181,7 @@ class Backward {
     return close;
   }
 
-  bool row_form_used() const { return op_.forward.pairs == Pairs::all && views_ > kPairForm; }
+  bool row_form_used() const { return op_.forward.pairs == Pairs::all && views_ > kPairForm<A>; }
 
   // Writing past the caches saves reading every line first: (512, 10, 2048) 3.7 -> 2.4 ms. A small gradient stays in
   // cache for whoever uses it next; stores that are not whole lines would be slow.

@@ -28,21 +28,7 @@ class PairSums {
 
   // Adds to `sums` (of each point in turn) what dims [first, last) of points [point, point + points) contribute.
   // `next`, a point and a dim that will be wanted afterwards, is only prefetched.
-  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
-    if (first == last) return;
-    const T* const z = static_cast<const T*>(op_.z) + point * op_.point_stride;
-    if (direct()) {
-      const int64_t per_point = this->sums();
-      for (int64_t i = 0; i < points * per_point; ++i) slots_[i] = Vec<A>{};
-      for (int64_t p = 0; p < points; ++p) add_few(z + p * op_.point_stride, first, last, slots_.get() + p * per_point);
-      add_lane_sums<A>(slots_.get(), points * per_point, sums);
-    } else {
-      const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
-      panels_->add({reinterpret_cast<const char*>(z), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
-                    kGroup<T>, widen, sizeof(T) == sizeof(A)},
-                   op_.normalize, first, last, reinterpret_cast<const char*>(next), sums);
-    }
-  }
+  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums);
 
  private:
   static constexpr int64_t kBatch = 8, kBatchedSums = 16;
@@ -88,6 +74,29 @@ class PairSums {
   const Scratch<T, 8 * kGroup<T>> tail_;
   std::optional<PairPanels<A>> panels_;
 };
+
+// Not in the class, so that it is not inline: alignment.cpp compiles it, with all its tiles, for layer_stats.cpp too.
+template <class T>
+void PairSums<T>::add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
+  if (first == last) return;
+  const T* const z = static_cast<const T*>(op_.z) + point * op_.point_stride;
+  if (direct()) {
+    const int64_t per_point = this->sums();
+    for (int64_t i = 0; i < points * per_point; ++i) slots_[i] = Vec<A>{};
+    for (int64_t p = 0; p < points; ++p) add_few(z + p * op_.point_stride, first, last, slots_.get() + p * per_point);
+    add_lane_sums<A>(slots_.get(), points * per_point, sums);
+  } else {
+    const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
+    panels_->add({reinterpret_cast<const char*>(z), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
+                  kGroup<T>, widen, sizeof(T) == sizeof(A)},
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums);
+  }
+}
+
+extern template class PairSums<float>;
+extern template class PairSums<double>;
+extern template class PairSums<bf16>;
+extern template class PairSums<f16>;
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

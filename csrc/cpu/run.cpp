@@ -20,7 +20,7 @@ std::atomic<bool> forked{false};
 std::once_flag watch_fork;
 
 // Below this many input elements starting the pool (about 1 us, 5 when its threads sleep) costs more than it saves.
-constexpr int64_t kSerialElements = 16 * 1024;
+constexpr int64_t kSerialElements = 32 * 1024;
 
 // Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
 // machine a core that was taken away would otherwise hold everybody up.
@@ -28,7 +28,7 @@ template <class Body>
 void split(int64_t count, int64_t elements, int threads, Body body) {
   if (count <= 0) return;
   std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
-  if (threads <= 1 || count == 1 || elements < kSerialElements || forked) return body(int64_t{0}, count);
+  if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
   const int64_t pieces = std::min<int64_t>(count, int64_t{8} * threads);
   std::exception_ptr error;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)

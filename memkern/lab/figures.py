@@ -93,7 +93,7 @@ def units(audit: Audit) -> Any:
         axes.scatter(audit.unitmem[name].numpy(), audit.classmem[name].numpy(), s=6, alpha=0.6, linewidths=0)
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
         share = float((audit.unitmem[name] > audit.classmem[name]).float().mean())
-        axes.set_title(f"{name}: {share:.0%} of units remember\nan image more than a class", fontsize=9)
+        axes.set_title(f"{name}: UnitMem > ClassMem\nin {share:.0%} of the units", fontsize=9)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="UnitMem", ylabel="ClassMem")
     return figure
 

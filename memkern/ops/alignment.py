@@ -54,14 +54,14 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
     z, dims, point_stride, view_stride = native.view_block(z)
     wide = native.wide(z.dtype)
     out = z.new_empty(z.shape[0], dtype=wide)  # on the CPU, whatever the default device is
-    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide)
+    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
     native.library().alignment(
         z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
-        anchor, normalize, out.data_ptr(), saved.data_ptr() if keep else 0, torch.get_num_threads(),
+        anchor, normalize, out.data_ptr(), 0 if saved is None else saved.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
     return out, saved
 
@@ -84,11 +84,11 @@ def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normaliz
     return out if grad_z is out else out.copy_(grad_z)
 
 
-def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
     wide, pairs = native.wide(z.dtype), "anchor" if anchor else "all"
     distances = pair_distances(z, pairs=pairs, normalize=normalize)
-    saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide, device=z.device)
-    if keep:
+    saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide, device=z.device) if keep else None
+    if saved is not None:
         saved[:, : distances.shape[1]] = distances
         if normalize:
             saved[:, distances.shape[1] :] = z.double().flatten(2).norm(dim=2)
@@ -104,9 +104,14 @@ TABLE = {"cpu": _cpu, "reference": _reference}
 BACKWARD_TABLE = {"cpu": _cpu_backward, "reference": _reference_backward}
 
 
-def _run(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep)
+def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor | None]:
+    result: tuple[Tensor, Tensor | None] = dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep)
     return result
+
+
+def _run(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
+    out, saved = _forward(z, anchor, normalize, keep, backend)
+    return out, z.new_empty((0, 0), dtype=out.dtype) if saved is None else saved
 
 
 def _run_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
@@ -168,7 +173,7 @@ def alignment(
     checks.one_of(pairs, "pairs", ("all", "anchor"))
     checks.one_of(backend, "backend", dispatch.NAMES)
     keep = z.requires_grad and torch.is_grad_enabled()
-    run = _run if not keep and dispatch.direct(z) else torch.ops.memkern.alignment.default
+    run = _forward if not keep and dispatch.direct(z) else torch.ops.memkern.alignment.default
     out = run(z, pairs == "anchor", bool(normalize), keep, backend)[0]
     return checks.as_numpy(out) if was_numpy else out
 
