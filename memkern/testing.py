@@ -9,6 +9,7 @@ dtype, times a factor, plus a floor of a few roundings. It grows with size and d
 from __future__ import annotations
 
 import functools
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -277,8 +278,16 @@ def expected(
         coarse, truth = x.float(), oracle(x)
         coarse_truth = truth if x.dtype != torch.float64 else oracle(coarse)
         magnitude = None if scale is None else scale(x.double())
-        rules = {"scale": magnitude, "factor": factor, "roundings": roundings, "floor": floor}
-        return Expected(truth, budget(native.wide(x.dtype), plain(coarse), coarse_truth, **rules))
+        allowed = budget(
+            native.wide(x.dtype),
+            plain(coarse),
+            coarse_truth,
+            scale=magnitude,
+            factor=factor,
+            roundings=roundings,
+            floor=floor,
+        )
+        return Expected(truth, allowed)
 
 
 def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:
@@ -318,7 +327,8 @@ def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normal
         first, second = (torch.tensor(views) for views in pair_indices(z.shape[1], pairs))
         per_view = torch.zeros(z.shape[:2], dtype=z.dtype).index_add(1, first, error).index_add(1, second, error)
         size = upstream.double().abs()[:, None] * per_view / len(first)
-        return (size[:, :, None] * elements / (norms if normalize else 1)).view(z.shape)
+        bound: Tensor = size[:, :, None] * elements / (norms if normalize else 1)
+        return bound.view(z.shape)
 
     return expected(functools.partial(reference.alignment_backward, upstream, **options), plain, z, scale=scale)
 
@@ -339,7 +349,7 @@ def expected_unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw"
 
 def walk(count: int) -> float:
     """Epsilons that adding ``count`` numbers may lose: each addition half of one at most, up or down by chance."""
-    return count**0.5 / 4
+    return math.sqrt(count) / 4
 
 
 def assert_within(got: Tensor, want: Expected, dtype: torch.dtype, what: object = "") -> None:

@@ -62,7 +62,7 @@ def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
     return [part if part.shape[1] else part.new_zeros((len(part), units)) for part in states]
 
 
-class UnitMem(Metric):  # type: ignore[misc]
+class UnitMem(Metric):
     """UnitMem over batches and processes, for training loops that speak torchmetrics.
 
     The whole state is one float64 tensor of 6 numbers per unit, whatever the number of points, so that one collective

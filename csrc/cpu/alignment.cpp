@@ -14,8 +14,6 @@ template class Distances<double>;
 
 namespace {
 
-constexpr int64_t kRange = 65536;  // dims whose sums stay in the wide type before they are added up in double
-
 template <class T>
 void align(const Alignment& op, int64_t first, int64_t last) {
   PairSums<T> pair_sums(op);
@@ -26,13 +24,8 @@ void align(const Alignment& op, int64_t first, int64_t last) {
   for (int64_t p = first; p < last; p += batch) {
     const int64_t points = last - p < batch ? last - p : batch;
     for (int64_t i = 0; i < points * per_point; ++i) sums[i] = 0;
-    for (int64_t d = 0; d < op.dims; d += kRange) {
-      const int64_t end = op.dims - d < kRange ? op.dims : d + kRange;
-      const T* const next = end < op.dims       ? z + p * op.point_stride + end
-                            : p + points < last ? z + (p + points) * op.point_stride
-                                                : z + p * op.point_stride;
-      pair_sums.add(p, points, d, end, next, sums.get());
-    }
+    const T* const next = z + (p + points < last ? p + points : p) * op.point_stride;
+    pair_sums.add(p, points, 0, op.dims, next, sums.get());
     for (int64_t i = 0; i < points; ++i) distances.finish(p + i, sums.get() + i * per_point);
   }
 }
@@ -43,10 +36,14 @@ void alignment(const Alignment& op, int64_t first, int64_t last);  // in the tab
 
 void alignment(const Alignment& op, int64_t first, int64_t last) {
   switch (op.dtype) {
-    case DType::float32: return align<float>(op, first, last);
-    case DType::float64: return align<double>(op, first, last);
-    case DType::bfloat16: return align<bf16>(op, first, last);
-    case DType::float16: return align<f16>(op, first, last);
+    case DType::float32:
+      return align<float>(op, first, last);
+    case DType::float64:
+      return align<double>(op, first, last);
+    case DType::bfloat16:
+      return align<bf16>(op, first, last);
+    case DType::float16:
+      return align<f16>(op, first, last);
   }
 }
 

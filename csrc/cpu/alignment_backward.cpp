@@ -18,10 +18,12 @@ namespace {
 constexpr double kSmallestNorm = 1e-12;
 // Views whose elements and gradients fit in registers. Double, the rarer, has fewer pair forms to compile.
 #if defined(__AVX512F__)
-template <class A> constexpr int kPairForm = sizeof(A) == sizeof(float) ? 10 : 4;
+template <class A>
+constexpr int kPairForm = sizeof(A) == sizeof(float) ? 10 : 4;
 constexpr int kRowForm = 8;
 #else
-template <class A> constexpr int kPairForm = sizeof(A) == sizeof(float) ? 7 : 4;
+template <class A>
+constexpr int kPairForm = sizeof(A) == sizeof(float) ? 7 : 4;
 constexpr int kRowForm = 6;
 #endif
 
@@ -52,7 +54,8 @@ inline Vec<A> read(const Strip<A>& strip, const Weights<A>& weights, int64_t vie
 }
 
 template <bool unit, class A>
-inline void write(const Strip<A>& strip, const Weights<A>& weights, int64_t view, int64_t d, Vec<A> u, Vec<A> gradient) {
+inline void write(const Strip<A>& strip, const Weights<A>& weights, int64_t view, int64_t d, Vec<A> u,
+                  Vec<A> gradient) {
   if (unit) gradient = (gradient - u * weights.along[view]) * weights.inverse[view];
   A* const out = strip.out + view * strip.out_stride + d;
   if (strip.stream)
@@ -149,9 +152,19 @@ class Backward {
 
  public:
   explicit Backward(const AlignmentBackward& op)
-      : op_(op), views_(op.forward.views), pairs_(pair_count(views_, op.forward.pairs)), pair_weights_(pairs_),
-        square_(row_form_used() ? views_ * views_ : 1), inverse_(views_), along_(views_), along_sum_(views_), sphere_(views_),
-        wide_(views_ * kRow), wide_gradient_(views_ * kRow), exact_(), stream_(can_stream()) {}
+      : op_(op),
+        views_(op.forward.views),
+        pairs_(pair_count(views_, op.forward.pairs)),
+        pair_weights_(pairs_),
+        square_(row_form_used() ? views_ * views_ : 1),
+        inverse_(views_),
+        along_(views_),
+        along_sum_(views_),
+        sphere_(views_),
+        wide_(views_ * kRow),
+        wide_gradient_(views_ * kRow),
+        exact_(),
+        stream_(can_stream()) {}
 
   void run(int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
@@ -272,10 +285,14 @@ void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last
 
 void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last) {
   switch (op.forward.dtype) {
-    case DType::float32: return run<float>(op, first, last);
-    case DType::float64: return run<double>(op, first, last);
-    case DType::bfloat16: return run<bf16>(op, first, last);
-    case DType::float16: return run<f16>(op, first, last);
+    case DType::float32:
+      return run<float>(op, first, last);
+    case DType::float64:
+      return run<double>(op, first, last);
+    case DType::bfloat16:
+      return run<bf16>(op, first, last);
+    case DType::float16:
+      return run<f16>(op, first, last);
   }
 }
 

@@ -10,13 +10,16 @@ namespace MEMKERN_ISA {
 // F.normalize divides by max(norm, this).
 constexpr double kSmallestNorm = 1e-12;
 
-template <class A> struct Limits;
+template <class A>
+struct Limits;
 // Between these a sum of squares is exact to rounding: no square that matters has overflowed or lost digits.
 // `norm_error`: relative error of a norm made of such sums (measured 2e-8 to 4e-8 in float).
-template <> struct Limits<float> {
+template <>
+struct Limits<float> {
   static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8;
 };
-template <> struct Limits<double> {
+template <>
+struct Limits<double> {
   static constexpr double smallest_sum = 1e-280, largest_sum = 1e308, norm_error = 1e-16;
 };
 
@@ -26,21 +29,29 @@ template <> struct Limits<double> {
 //  - where the gap takes no more than half of the square, and
 //  - where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result, or grows no faster with
 //    shrinking distance than the error of subtracting unit vectors in float does (2e-6 at a distance of 1e-3): that is
-//    so while the lengths differ by less than a tenth of the distance, as those of near-identical views do.
+//    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical views do.
 // NaN is never trusted.
 template <class A>
 inline bool trusted(double square, double gap) {
   constexpr double error = Limits<A>::norm_error;
+  constexpr double share = Lanes<A>::count >= 16 ? 0.01 : 0.0025;  // fewer lanes, longer sums, larger errors
   const double rest = square - gap, allowed = 10 * rest - error;
-  return (rest >= gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (0.01 * rest >= gap));
+  return (rest >= gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (share * rest >= gap));
 }
 
 template <class A>
 class Distances {
  public:
   Distances(const Alignment& op, const ExactViews& exact)
-      : op_(op), exact_(exact), pairs_(pair_count(op.views, op.pairs)), distances_(pairs_), gaps_(op.normalize ? pairs_ : 0),
-        scales_(op.normalize ? pairs_ : 0), norms_(op.views), inverses_(op.views), twins_(op.views),
+      : op_(op),
+        exact_(exact),
+        pairs_(pair_count(op.views, op.pairs)),
+        distances_(pairs_),
+        gaps_(op.normalize ? pairs_ : 0),
+        scales_(op.normalize ? pairs_ : 0),
+        norms_(op.views),
+        inverses_(op.views),
+        twins_(op.views),
         norm_is_exact_(op.views) {}
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.

@@ -1,8 +1,9 @@
 // The gradient of one point in double, for unit vectors that nearly coincide.
 //
-// A pair pulls its views with the unit vector (u_i - u_j) / d. Where d is itself made of rounding errors (one direction,
-// two lengths), that quotient is bounded only if both come from the same differences: with d from the forward and
-// differences of float vectors it grew to 10^6. So norms and distances are computed anew, here, and in double.
+// A pair pulls its views with the unit vector (u_i - u_j) / d. Where d is itself made of rounding errors (one
+// direction, two lengths), that quotient is bounded only if both come from the same differences: with d from the
+// forward and differences of float vectors it grew to 10^6. So norms and distances are computed anew, here, and in
+// double.
 #pragma once
 #include "exact_distance.h"
 #include "rows.h"
@@ -110,10 +111,10 @@ class ExactGradient {
 
   const AlignmentBackward& op_;
   const int64_t views_, pairs_;
-  const Scratch<double> weights_;                    // [pairs]
-  const Scratch<double> inverse_, sphere_, along_;   // [views]
-  const Scratch<double> unit_, gradient_;            // [views, kStrip]
-  const Scratch<A> row_;                             // [kStrip]
+  const Scratch<double> weights_;                   // [pairs]
+  const Scratch<double> inverse_, sphere_, along_;  // [views]
+  const Scratch<double> unit_, gradient_;           // [views, kStrip]
+  const Scratch<A> row_;                            // [kStrip]
 };
 
 }  // namespace MEMKERN_ISA

@@ -124,10 +124,14 @@ void layer_stats(const LayerStats& op, int64_t first, int64_t last);  // in the 
 
 void layer_stats(const LayerStats& op, int64_t first, int64_t last) {
   switch (op.alignment.dtype) {
-    case DType::float32: return stats<float>(op, first, last);
-    case DType::float64: return stats<double>(op, first, last);
-    case DType::bfloat16: return stats<bf16>(op, first, last);
-    case DType::float16: return stats<f16>(op, first, last);
+    case DType::float32:
+      return stats<float>(op, first, last);
+    case DType::float64:
+      return stats<double>(op, first, last);
+    case DType::bfloat16:
+      return stats<bf16>(op, first, last);
+    case DType::float16:
+      return stats<f16>(op, first, last);
   }
 }
 

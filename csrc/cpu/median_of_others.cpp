@@ -25,8 +25,8 @@ struct Pair {
 
 // ---- sorting side by side ----------------------------------------------------------------------------------------
 
-// Sorts rows[0..n) in every lane: Batcher's merge exchange (Knuth, volume 3, 5.2.2 M), for any n. Its comparisons do not
-// depend on the data, so W columns cost as much as one.
+// Sorts rows[0..n) in every lane: Batcher's merge exchange (Knuth, volume 3, 5.2.2 M), for any n. Its comparisons do
+// not depend on the data, so W columns cost as much as one.
 template <class A>
 void sort_lanes(Vec<A>* rows, int64_t n) {
   int64_t top = 1;
@@ -182,8 +182,8 @@ class ColumnMedians {
   static constexpr int kLanes = Lanes<A>::count;
   static constexpr int64_t kSortedPoints = 512;  // up to here everything is sorted
   static constexpr int64_t kMostSamples = 1024;
-  static constexpr int64_t kBlock = 64;  // columns handled together: 256 bytes of each row
-  static constexpr int64_t kChunk = 256;  // rows turned at a time
+  static constexpr int64_t kBlock = 64;                      // columns handled together: 256 bytes of each row
+  static constexpr int64_t kChunk = 256;                     // rows turned at a time
   static constexpr int64_t kColumnStride = kChunk + kLanes;  // not a multiple of 4 KB over a few columns
 
  public:
@@ -293,7 +293,8 @@ class ColumnMedians {
     Vec<A> v[kLanes];
     for (int r = 0; r < kLanes; ++r) {
       v[r] = r < rows ? load_columns(point + r, unit, columns) : Vec<A>{};
-      if (r < rows) prefetch(means_ + (point + r) * op_.point_stride + unit, kLanes * op_.point_stride * int64_t(sizeof(A)));
+      if (r < rows)
+        prefetch(means_ + (point + r) * op_.point_stride + unit, kLanes * op_.point_stride * int64_t(sizeof(A)));
       poison = v[r] != v[r] ? v[r] : poison;
     }
     transpose<A>(v);
@@ -305,8 +306,8 @@ class ColumnMedians {
   const MedianOfOthers& op_;
   const A* const means_;
   const Ranks ranks_;
-  const Scratch<Vec<A>> sorted_;      // points or samples, a column per lane
-  const Scratch<A> turned_, kept_;    // [block][chunk], [block][points]
+  const Scratch<Vec<A>> sorted_;    // points or samples, a column per lane
+  const Scratch<A> turned_, kept_;  // [block][chunk], [block][points]
 };
 
 }  // namespace

@@ -38,20 +38,24 @@ inline int64_t pair_row(int64_t i, int64_t views) { return i * views - i * (i + 
 // The views of one point in whatever type they are stored, and how to bring them to A.
 template <class A>
 struct StoredViews {
-  const char* first;    // dim 0 of view 0
-  int64_t view_bytes;   // from one view to the next
+  const char* first;   // dim 0 of view 0
+  int64_t view_bytes;  // from one view to the next
   int64_t element_bytes;
-  int64_t group;        // elements that widen() takes together
+  int64_t group;  // elements that widen() takes together
   void (*widen)(const char* row, int64_t n, A* out);
-  bool wide;            // already elements of A
+  bool wide;  // already elements of A
 };
 
 template <class A>
 class PairPanels {
  public:
   explicit PairPanels(int64_t views)
-      : views_(views), pairs_(views * (views - 1) / 2), panels_(views, kPanel), slots_(kPanel * kPanel),
-        panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0), rows_(2 * kPanel * kRow) {}
+      : views_(views),
+        pairs_(views * (views - 1) / 2),
+        panels_(views, kPanel),
+        slots_(kPanel * kPanel),
+        panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0),
+        rows_(2 * kPanel * kRow) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
   // afterwards, and is only prefetched.
@@ -61,8 +65,8 @@ class PairPanels {
   }
 
  private:
-  static constexpr int64_t kPanel = 32;   // views; their sums take 64 KiB
-  static constexpr int64_t kChunk = 272;  // dims
+  static constexpr int64_t kPanel = 32;                          // views; their sums take 64 KiB
+  static constexpr int64_t kChunk = 272;                         // dims
   static constexpr int64_t kRow = kChunk + 2 * Lanes<A>::count;  // rows of a multiple of 4 KiB would share L1 sets
 
   // A chunk of the rows of one panel, in place or widened, and what is read after it.
@@ -115,8 +119,7 @@ class PairPanels {
     const char* const data = z.first + view * z.view_bytes + d * z.element_bytes;
     const Ahead ahead{reinterpret_cast<uintptr_t>(after) + uintptr_t(view * z.view_bytes), z.view_bytes,
                       Lanes<A>::count * z.element_bytes};
-    if (z.wide && n % z.group == 0)
-      return {reinterpret_cast<const A*>(data), z.view_bytes / int64_t(sizeof(A)), ahead};
+    if (z.wide && n % z.group == 0) return {reinterpret_cast<const A*>(data), z.view_bytes / int64_t(sizeof(A)), ahead};
     for (int64_t v = 0; v < views; ++v) z.widen(data + v * z.view_bytes, n, widened + v * kRow);
     return {widened, kRow, ahead};
   }

@@ -15,7 +15,9 @@ class PairSums {
 
  public:
   explicit PairSums(const Alignment& op)
-      : op_(op), pairs_(pair_count(op.views, op.pairs)), slots_(direct() ? kBatch * sums() : 0),
+      : op_(op),
+        pairs_(pair_count(op.views, op.pairs)),
+        slots_(direct() ? batch() * sums() : 0),
         tail_(direct() ? op.views * kGroup<T> : 0) {
     if (!direct()) panels_.emplace(op.views);
   }
@@ -24,7 +26,7 @@ class PairSums {
   int64_t sums() const { return pairs_ + (op_.normalize ? op_.views : 0); }
 
   // Points worth passing to add() together, because lanes are folded a vector of sums at a time.
-  int64_t batch() const { return direct() && sums() <= kBatchedSums ? kBatch : 1; }
+  int64_t batch() const { return direct() && sums() <= kBatchedSums && op_.dims <= kRange ? kBatch : 1; }
 
   // Adds to `sums` (of each point in turn) what dims [first, last) of points [point, point + points) contribute.
   // `next`, a point and a dim that will be wanted afterwards, is only prefetched.
@@ -32,13 +34,22 @@ class PairSums {
 
  private:
   static constexpr int64_t kBatch = 8, kBatchedSums = 16;
+  // Dims whose sums stay in the wide type before they are added up in double. In float, the norm of 20000 elements is
+  // right to 1e-8 then, and to 1e-7 without; the distance of nearly parallel unit vectors shows the difference.
+  static constexpr int64_t kRange = 256 * Lanes<A>::count;
 
   // Few views, or one anchor: each element is loaded once, straight from memory.
   bool direct() const { return op_.pairs == Pairs::anchor || op_.views <= kFewViews; }
 
-  void add_few(const T* point, int64_t first, int64_t last, Vec<A>* slots) {
-    // Bounds the terms that one float sum sees, to 32 or so: a norm then is right to 1e-8, which unit distances need.
-    const int64_t chunk = (op_.views <= 3 ? 128 : 32) * kGroup<T>;
+  void add_few(const T* z, int64_t points, int64_t first, int64_t last, double* sums) {
+    const int64_t per_point = this->sums();
+    for (int64_t i = 0; i < points * per_point; ++i) slots_[i] = Vec<A>{};
+    for (int64_t p = 0; p < points; ++p) add_point(z + p * op_.point_stride, first, last, slots_.get() + p * per_point);
+    add_lane_sums<A>(slots_.get(), points * per_point, sums);
+  }
+
+  void add_point(const T* point, int64_t first, int64_t last, Vec<A>* slots) {
+    const int64_t chunk = (op_.views <= 3 ? 128 : 32) * kGroup<T>;  // some 32 terms for each register of a tile
     int64_t d = first;
     while (last - d >= kGroup<T>) {
       const int64_t n = (last - d < chunk ? last - d : chunk) / kGroup<T> * kGroup<T>;
@@ -68,6 +79,14 @@ class PairSums {
     }
   }
 
+  // More views: each element is used many times, from cache.
+  void add_many(const T* z, int64_t first, int64_t last, const T* next, double* sums) {
+    const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
+    panels_->add({reinterpret_cast<const char*>(z), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)), kGroup<T>,
+                  widen, sizeof(T) == sizeof(A)},
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums);
+  }
+
   const Alignment& op_;
   const int64_t pairs_;
   const Scratch<Vec<A>, kBatch * kBatchedSums> slots_;
@@ -78,18 +97,13 @@ class PairSums {
 // Not in the class, so that it is not inline: alignment.cpp compiles it, with all its tiles, for layer_stats.cpp too.
 template <class T>
 void PairSums<T>::add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
-  if (first == last) return;
   const T* const z = static_cast<const T*>(op_.z) + point * op_.point_stride;
-  if (direct()) {
-    const int64_t per_point = this->sums();
-    for (int64_t i = 0; i < points * per_point; ++i) slots_[i] = Vec<A>{};
-    for (int64_t p = 0; p < points; ++p) add_few(z + p * op_.point_stride, first, last, slots_.get() + p * per_point);
-    add_lane_sums<A>(slots_.get(), points * per_point, sums);
-  } else {
-    const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
-    panels_->add({reinterpret_cast<const char*>(z), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
-                  kGroup<T>, widen, sizeof(T) == sizeof(A)},
-                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums);
+  for (int64_t d = first; d < last; d += kRange) {
+    const int64_t end = last - d < kRange ? last : d + kRange;
+    if (direct())
+      add_few(z, points, d, end, sums);
+    else
+      add_many(z, d, end, end < last ? z + end : next, sums);
   }
 }
 

@@ -17,7 +17,8 @@ constexpr int kTile = 4;
 
 // `count` things in nearly equal blocks of at most `most`; the larger blocks come first.
 struct Blocks {
-  Blocks(int64_t count, int64_t most) : blocks((count + most - 1) / most), small(count / blocks), larger(count % blocks) {}
+  Blocks(int64_t count, int64_t most)
+      : blocks((count + most - 1) / most), small(count / blocks), larger(count % blocks) {}
   int64_t first(int64_t block) const { return block * small + (block < larger ? block : larger); }
   int64_t size(int64_t block) const { return small + (block < larger); }
   int64_t blocks, small, larger;
@@ -40,7 +41,8 @@ struct Ahead {
   Ahead from(int row) const { return {row0 + uintptr_t(row * row_bytes), row_bytes, step}; }
 };
 
-// always_inline: GCC takes a function that only prefetches for one without effect, and drops the calls it did not inline.
+// always_inline: GCC takes a function that only prefetches for one without effect, and drops the calls it did not
+// inline.
 template <int rows>
 [[gnu::always_inline]] inline void prefetch_rows(const Ahead& ahead, int64_t vector) {
 #pragma GCC unroll 8
@@ -52,7 +54,7 @@ template <int rows>
 // Views a[0..rows) against views b[0..cols), n elements (whole vectors) of each.
 template <int rows, int cols, bool prefetch, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
-                               const Ahead& ahead_b) {
+                                const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
   Vec<A> sum[rows][cols] = {};
   for (int64_t d = 0; d < n; d += lanes) {
@@ -84,17 +86,23 @@ template <bool prefetch, class A>
 inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
                        const Ahead& ahead_a, const Ahead& ahead_b) {
   switch (rows * 8 + cols) {
-    case 3 * 8 + 3: return add_tile<3, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
-    case 4 * 8 + 3: return add_tile<4, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
-    case 4 * 8 + 4: return add_tile<4, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    case 3 * 8 + 3:
+      return add_tile<3, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    case 4 * 8 + 3:
+      return add_tile<4, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    case 4 * 8 + 4:
+      return add_tile<4, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
   }
   if constexpr (kTile == 4) {
     add_tile<3, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
   } else {
     switch (rows * 8 + cols) {
-      case 4 * 8 + 5: return add_tile<4, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
-      case 5 * 8 + 4: return add_tile<5, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
-      case 5 * 8 + 5: return add_tile<5, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      case 4 * 8 + 5:
+        return add_tile<4, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      case 5 * 8 + 4:
+        return add_tile<5, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      case 5 * 8 + 5:
+        return add_tile<5, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
     }
   }
 }
@@ -104,7 +112,8 @@ constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >
 
 // Every pair of views x[0..views), and their squared norms if asked for; n elements (whole groups) of each.
 template <int views, bool with_norms, class T>
-[[gnu::noinline]] void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots, Vec<Wide<T>>* norms) {
+[[gnu::noinline]] void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
+                                         Vec<Wide<T>>* norms) {
   using A = Wide<T>;
   constexpr int columns = kColumns<T>, group = kGroup<T>;
   constexpr int sets = sets_for(views * (views - 1) / 2 + (with_norms ? views : 0));
@@ -155,7 +164,7 @@ template <int views, bool with_norms, class T>
 // The anchor against views x[0..views), and the squared norms of these views if asked for.
 template <int views, bool with_norms, class T>
 [[gnu::noinline]] void add_anchor_tile(const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
-                            Vec<Wide<T>>* norms) {
+                                       Vec<Wide<T>>* norms) {
   using A = Wide<T>;
   constexpr int columns = kColumns<T>;
   constexpr int sets = views >= 4 ? 1 : columns;
@@ -189,14 +198,22 @@ template <class T>
 inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
                          Vec<Wide<T>>* norms) {
   switch (views * 2 + (norms != nullptr)) {
-    case 2 * 2 + 0: return add_diagonal_tile<2, false>(x, stride, n, slots, norms);
-    case 2 * 2 + 1: return add_diagonal_tile<2, true>(x, stride, n, slots, norms);
-    case 3 * 2 + 0: return add_diagonal_tile<3, false>(x, stride, n, slots, norms);
-    case 3 * 2 + 1: return add_diagonal_tile<3, true>(x, stride, n, slots, norms);
-    case 4 * 2 + 0: return add_diagonal_tile<4, false>(x, stride, n, slots, norms);
-    case 4 * 2 + 1: return add_diagonal_tile<4, true>(x, stride, n, slots, norms);
-    case 5 * 2 + 0: return add_diagonal_tile<5, false>(x, stride, n, slots, norms);
-    case 5 * 2 + 1: return add_diagonal_tile<5, true>(x, stride, n, slots, norms);
+    case 2 * 2 + 0:
+      return add_diagonal_tile<2, false>(x, stride, n, slots, norms);
+    case 2 * 2 + 1:
+      return add_diagonal_tile<2, true>(x, stride, n, slots, norms);
+    case 3 * 2 + 0:
+      return add_diagonal_tile<3, false>(x, stride, n, slots, norms);
+    case 3 * 2 + 1:
+      return add_diagonal_tile<3, true>(x, stride, n, slots, norms);
+    case 4 * 2 + 0:
+      return add_diagonal_tile<4, false>(x, stride, n, slots, norms);
+    case 4 * 2 + 1:
+      return add_diagonal_tile<4, true>(x, stride, n, slots, norms);
+    case 5 * 2 + 0:
+      return add_diagonal_tile<5, false>(x, stride, n, slots, norms);
+    case 5 * 2 + 1:
+      return add_diagonal_tile<5, true>(x, stride, n, slots, norms);
   }
 }
 
@@ -205,14 +222,22 @@ template <class T>
 inline void add_anchor(int64_t views, const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
                        Vec<Wide<T>>* norms) {
   switch (views * 2 + (norms != nullptr)) {
-    case 1 * 2 + 0: return add_anchor_tile<1, false>(anchor, x, stride, n, pairs, norms);
-    case 1 * 2 + 1: return add_anchor_tile<1, true>(anchor, x, stride, n, pairs, norms);
-    case 2 * 2 + 0: return add_anchor_tile<2, false>(anchor, x, stride, n, pairs, norms);
-    case 2 * 2 + 1: return add_anchor_tile<2, true>(anchor, x, stride, n, pairs, norms);
-    case 3 * 2 + 0: return add_anchor_tile<3, false>(anchor, x, stride, n, pairs, norms);
-    case 3 * 2 + 1: return add_anchor_tile<3, true>(anchor, x, stride, n, pairs, norms);
-    case 4 * 2 + 0: return add_anchor_tile<4, false>(anchor, x, stride, n, pairs, norms);
-    case 4 * 2 + 1: return add_anchor_tile<4, true>(anchor, x, stride, n, pairs, norms);
+    case 1 * 2 + 0:
+      return add_anchor_tile<1, false>(anchor, x, stride, n, pairs, norms);
+    case 1 * 2 + 1:
+      return add_anchor_tile<1, true>(anchor, x, stride, n, pairs, norms);
+    case 2 * 2 + 0:
+      return add_anchor_tile<2, false>(anchor, x, stride, n, pairs, norms);
+    case 2 * 2 + 1:
+      return add_anchor_tile<2, true>(anchor, x, stride, n, pairs, norms);
+    case 3 * 2 + 0:
+      return add_anchor_tile<3, false>(anchor, x, stride, n, pairs, norms);
+    case 3 * 2 + 1:
+      return add_anchor_tile<3, true>(anchor, x, stride, n, pairs, norms);
+    case 4 * 2 + 0:
+      return add_anchor_tile<4, false>(anchor, x, stride, n, pairs, norms);
+    case 4 * 2 + 1:
+      return add_anchor_tile<4, true>(anchor, x, stride, n, pairs, norms);
   }
 }
 

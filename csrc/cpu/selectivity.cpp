@@ -17,9 +17,13 @@ constexpr int64_t kRows = 8;
 
 // The rules, for one value. NaN sticks: nothing replaces a NaN, and a NaN replaces every number. Ties keep the first.
 template <class A>
-inline bool replaces(A value, A peak) { return !(value <= peak) && peak == peak; }
+inline bool replaces(A value, A peak) {
+  return !(value <= peak) && peak == peak;
+}
 template <class A>
-inline A lower(A value, A low) { return (value < low || value != value) && low == low ? value : low; }
+inline A lower(A value, A low) {
+  return (value < low || value != value) && low == low ? value : low;
+}
 
 template <class Mask>
 inline bool any_lane(const Mask& mask) {
@@ -64,8 +68,10 @@ struct ShortSums {
   }
   Vec<float> values[kColumns<T>] = {};
 };
-template <> struct LostValues<bf16> : ShortSums<bf16> {};
-template <> struct LostValues<f16> : ShortSums<f16> {};
+template <>
+struct LostValues<bf16> : ShortSums<bf16> {};
+template <>
+struct LostValues<f16> : ShortSums<f16> {};
 
 // The state of all units while a range is visited. Units are kept by groups and, within a group, by the columns in
 // which load_group delivers them. A ragged last group is the last whole group of the row; the units in it that
@@ -122,9 +128,7 @@ class UnitStates {
   }
 
  private:
-  int64_t offset(int64_t group) const {
-    return group < groups_ - 1 ? group * kGroup<T> : units_ - kGroup<T>;
-  }
+  int64_t offset(int64_t group) const { return group < groups_ - 1 ? group * kGroup<T> : units_ - kGroup<T>; }
   // where element e of a group is kept
   static int64_t slot(int64_t group, int64_t e) {
     return group * kGroup<T> + e % kColumns<T> * Lanes<A>::count + e / kColumns<T>;
@@ -200,9 +204,7 @@ class UnitStates {
 template <Activation activation, class T>
 void visit_input(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
   const T* const x = static_cast<const T*>(op.x.data);
-  const auto row = [&](int64_t position) {
-    return x + (op.order ? op.order[position] : position) * op.x.point_stride;
-  };
+  const auto row = [&](int64_t position) { return x + (op.order ? op.order[position] : position) * op.x.point_stride; };
   UnitStates<T> states(op.x.units);
   states.template start<activation>(row(first));
   const T* rows[kRows];
@@ -246,9 +248,12 @@ void visit(const Selectivity& op, int64_t first, int64_t last, const Selectivity
   if (op.x.mean_dims > 0 || op.x.unit_stride != 1 || op.x.units < kGroup<T>)
     return visit_means<Wide<T>>(op, first, last, partial);
   switch (op.x.activation) {
-    case Activation::raw: return visit_input<Activation::raw, T>(op, first, last, partial);
-    case Activation::relu: return visit_input<Activation::relu, T>(op, first, last, partial);
-    case Activation::abs: return visit_input<Activation::abs, T>(op, first, last, partial);
+    case Activation::raw:
+      return visit_input<Activation::raw, T>(op, first, last, partial);
+    case Activation::relu:
+      return visit_input<Activation::relu, T>(op, first, last, partial);
+    case Activation::abs:
+      return visit_input<Activation::abs, T>(op, first, last, partial);
   }
 }
 
@@ -271,10 +276,14 @@ void merge(const SelectivityState& into, const SelectivityState& from, int64_t f
 
 void selectivity(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
   switch (op.x.dtype) {
-    case DType::float32: return visit<float>(op, first, last, partial);
-    case DType::float64: return visit<double>(op, first, last, partial);
-    case DType::bfloat16: return visit<bf16>(op, first, last, partial);
-    case DType::float16: return visit<f16>(op, first, last, partial);
+    case DType::float32:
+      return visit<float>(op, first, last, partial);
+    case DType::float64:
+      return visit<double>(op, first, last, partial);
+    case DType::bfloat16:
+      return visit<bf16>(op, first, last, partial);
+    case DType::float16:
+      return visit<f16>(op, first, last, partial);
   }
 }
 

@@ -107,9 +107,12 @@ template <class T>
 Loops<T> choose_loops(Activation activation) {
   constexpr Activation raw = Activation::raw, relu = Activation::relu, abs = Activation::abs;
   switch (activation) {
-    case relu: return {add_planes<relu, T>, add_rows<relu, T>, add_strided<relu, T>, convert_row<relu, T>};
-    case abs: return {add_planes<abs, T>, add_rows<abs, T>, add_strided<abs, T>, convert_row<abs, T>};
-    default: return {add_planes<raw, T>, add_rows<raw, T>, add_strided<raw, T>, convert_row<raw, T>};
+    case relu:
+      return {add_planes<relu, T>, add_rows<relu, T>, add_strided<relu, T>, convert_row<relu, T>};
+    case abs:
+      return {add_planes<abs, T>, add_rows<abs, T>, add_strided<abs, T>, convert_row<abs, T>};
+    default:
+      return {add_planes<raw, T>, add_rows<raw, T>, add_strided<raw, T>, convert_row<raw, T>};
   }
 }
 
@@ -223,10 +226,14 @@ struct PointMeans {
 
 int64_t elements_in_vector(DType dtype) {
   switch (dtype) {
-    case DType::float32: return kGroup<float>;
-    case DType::float64: return kGroup<double>;
-    case DType::bfloat16: return kGroup<bf16>;
-    case DType::float16: return kGroup<f16>;
+    case DType::float32:
+      return kGroup<float>;
+    case DType::float64:
+      return kGroup<double>;
+    case DType::bfloat16:
+      return kGroup<bf16>;
+    case DType::float16:
+      return kGroup<f16>;
   }
   return 1;
 }
@@ -235,10 +242,14 @@ int64_t elements_in_vector(DType dtype) {
 
 void write_means(const Activations& x, int64_t first, int64_t last, void* means) {
   switch (x.dtype) {
-    case DType::float32: return PointMeans<float>(x).write(first, last, static_cast<float*>(means));
-    case DType::float64: return PointMeans<double>(x).write(first, last, static_cast<double*>(means));
-    case DType::bfloat16: return PointMeans<bf16>(x).write(first, last, static_cast<float*>(means));
-    case DType::float16: return PointMeans<f16>(x).write(first, last, static_cast<float*>(means));
+    case DType::float32:
+      return PointMeans<float>(x).write(first, last, static_cast<float*>(means));
+    case DType::float64:
+      return PointMeans<double>(x).write(first, last, static_cast<double*>(means));
+    case DType::bfloat16:
+      return PointMeans<bf16>(x).write(first, last, static_cast<float*>(means));
+    case DType::float16:
+      return PointMeans<f16>(x).write(first, last, static_cast<float*>(means));
   }
 }
 

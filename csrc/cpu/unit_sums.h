@@ -36,13 +36,15 @@ inline A activate_one(A x) {
 }
 
 // The addresses are only hints and may lie past the end; as integers they may do so without undefined behaviour.
-// always_inline: GCC takes a function that only prefetches for one without effect and drops the calls it did not inline.
+// always_inline: GCC takes a function that only prefetches for one without effect and drops the calls it did not
+// inline.
 [[gnu::always_inline]] inline void prefetch(const void* p, int64_t bytes_ahead) {
   __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + uintptr_t(bytes_ahead)));
 }
 
 // Vectors of double that hold one vector of A.
-template <class A> constexpr int kDoubles = int(sizeof(double) / sizeof(A));
+template <class A>
+constexpr int kDoubles = int(sizeof(double) / sizeof(A));
 
 // Intrinsics, because GCC 12 converts lane by lane for SSE2 and in four pieces for AVX-512. (The zero-masked form with
 // a full mask is the plain instruction; the plain form warns of an uninitialized value inside GCC's own header.)
@@ -107,7 +109,8 @@ struct Tail {
 };
 
 // Terms of one tree. Twice as many of 16 bits: with 8 or 11 digits of their own they lose none in so short a sum.
-template <class T> constexpr int kTerms = sizeof(T) == 2 ? 16 : 8;
+template <class T>
+constexpr int kTerms = sizeof(T) == 2 ? 16 : 8;
 
 // Adds `count` (a power of two) groups, `stride` elements apart, in a balanced tree.
 template <int count, Activation activation, class T>
@@ -212,7 +215,8 @@ template <int count>
 }
 
 // sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
-// `sums` had better be aligned to a cache line. `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to be in cache.
+// `sums` had better be aligned to a cache line. `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to
+// be in cache.
 template <Activation activation, class T>
 [[gnu::noinline]] void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
                                   int64_t bytes_ahead = 0) {

@@ -21,33 +21,57 @@ constexpr int kVectorBytes = 16;  // SSE2, NEON, or whatever the compiler makes 
 #endif
 
 // Storage types that C++ has no arithmetic for.
-struct bf16 { uint16_t bits; };
-struct f16 { uint16_t bits; };
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
 
 // A storage type's accumulating ("wide") type.
-template <class T> struct WideOf { using type = float; };
-template <> struct WideOf<double> { using type = double; };
-template <class T> using Wide = typename WideOf<T>::type;
+template <class T>
+struct WideOf {
+  using type = float;
+};
+template <>
+struct WideOf<double> {
+  using type = double;
+};
+template <class T>
+using Wide = typename WideOf<T>::type;
 
 // A vector of the wide type A, and the same bits as unsigned integers.
-template <class A> struct Lanes;
-template <> struct Lanes<float> {
+template <class A>
+struct Lanes;
+template <>
+struct Lanes<float> {
   typedef float Vec __attribute__((vector_size(kVectorBytes)));
   typedef float Unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
   typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
   static constexpr int count = kVectorBytes / 4;
 };
-template <> struct Lanes<double> {
+template <>
+struct Lanes<double> {
   typedef double Vec __attribute__((vector_size(kVectorBytes)));
   typedef double Unaligned __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
   typedef uint64_t Bits __attribute__((vector_size(kVectorBytes)));
   static constexpr int count = kVectorBytes / 8;
 };
-template <class A> using Vec = typename Lanes<A>::Vec;
+template <class A>
+using Vec = typename Lanes<A>::Vec;
 
-template <class A> inline Vec<A> load(const A* p) { return *reinterpret_cast<const typename Lanes<A>::Unaligned*>(p); }
-template <class A> inline void store(A* p, Vec<A> v) { *reinterpret_cast<typename Lanes<A>::Unaligned*>(p) = v; }
-template <class A> inline Vec<A> broadcast(A a) { return Vec<A>{} + a; }
+template <class A>
+inline Vec<A> load(const A* p) {
+  return *reinterpret_cast<const typename Lanes<A>::Unaligned*>(p);
+}
+template <class A>
+inline void store(A* p, Vec<A> v) {
+  *reinterpret_cast<typename Lanes<A>::Unaligned*>(p) = v;
+}
+template <class A>
+inline Vec<A> broadcast(A a) {
+  return Vec<A>{} + a;
+}
 
 // ---- one element -----------------------------------------------------------------------------------------------
 
@@ -82,10 +106,13 @@ inline float widen(f16 x) {
 // holds even and odd elements, split by a shift and a mask (1.7-2 times faster than widening in order). Inside a sum
 // over elements the order of the columns does not matter; where it does, `interleave` restores it.
 
-template <class T> constexpr int kColumns = 1;
-template <> constexpr int kColumns<bf16> = 2;
+template <class T>
+constexpr int kColumns = 1;
+template <>
+constexpr int kColumns<bf16> = 2;
 // elements per group
-template <class T> constexpr int kGroup = kColumns<T> * Lanes<Wide<T>>::count;
+template <class T>
+constexpr int kGroup = kColumns<T> * Lanes<Wide<T>>::count;
 
 inline void load_group(const float* p, Vec<float>* out) { out[0] = load(p); }
 inline void load_group(const double* p, Vec<double>* out) { out[0] = load(p); }
@@ -117,7 +144,8 @@ inline void load_group(const f16* p, Vec<float>* out) {
 // ---- shuffles --------------------------------------------------------------------------------------------------
 // Index lists come from an index_sequence: one line serves every vector width.
 
-template <class A> using LaneIndices = std::make_index_sequence<Lanes<A>::count>;
+template <class A>
+using LaneIndices = std::make_index_sequence<Lanes<A>::count>;
 
 // The first (Half 0) or second (Half 1) half of a0 b0 a1 b1 a2 b2 ...
 template <int Half, class A, size_t... I>
@@ -139,7 +167,8 @@ inline void interleave(Vec<Wide<T>>* columns) {
 
 // ---- sums across a vector --------------------------------------------------------------------------------------
 
-template <class A> inline A sum_lanes(Vec<A> v) {
+template <class A>
+inline A sum_lanes(Vec<A> v) {
   // Halves folded onto each other: a fixed tree, so the same bits on every run.
   constexpr int n = Lanes<A>::count;
   alignas(kVectorBytes) A lane[n];

@@ -28,10 +28,14 @@ int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DTy
 DType wide_of(DType dtype) { return dtype == DType::float64 ? dtype : DType::float32; }
 double epsilon_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return 1.2e-7;
-    case DType::float64: return 2.3e-16;
-    case DType::bfloat16: return 7.9e-3;
-    case DType::float16: return 9.8e-4;
+    case DType::float32:
+      return 1.2e-7;
+    case DType::float64:
+      return 2.3e-16;
+    case DType::bfloat16:
+      return 7.9e-3;
+    case DType::float16:
+      return 9.8e-4;
   }
   return 0;
 }
@@ -60,7 +64,8 @@ double decode_half(uint16_t bits, int exponent_bits, int mantissa_bits) {
 class Block {
  public:
   Block(DType dtype, int64_t count, int64_t offset = 0)
-      : dtype_(dtype), offset_(offset * size_of(dtype)),
+      : dtype_(dtype),
+        offset_(offset * size_of(dtype)),
         memory_(static_cast<char*>(std::malloc(size_t(offset_ + count * size_of(dtype))))) {
     std::memset(memory_, 0xff, size_t(offset_ + count * size_of(dtype)));  // NaN in every dtype
   }
@@ -75,10 +80,18 @@ class Block {
     const float narrow = float(value);
     uint16_t half = 0;
     switch (dtype_) {
-      case DType::float32: std::memcpy(at, &narrow, 4); return;
-      case DType::float64: std::memcpy(at, &value, 8); return;
-      case DType::bfloat16: half = encode_half(value, 8, 7); break;
-      case DType::float16: half = encode_half(value, 5, 10); break;
+      case DType::float32:
+        std::memcpy(at, &narrow, 4);
+        return;
+      case DType::float64:
+        std::memcpy(at, &value, 8);
+        return;
+      case DType::bfloat16:
+        half = encode_half(value, 8, 7);
+        break;
+      case DType::float16:
+        half = encode_half(value, 5, 10);
+        break;
     }
     std::memcpy(at, &half, 2);
   }
@@ -89,9 +102,14 @@ class Block {
     double wide;
     uint16_t half;
     switch (dtype_) {
-      case DType::float32: std::memcpy(&narrow, at, 4); return double(narrow);
-      case DType::float64: std::memcpy(&wide, at, 8); return wide;
-      default: std::memcpy(&half, at, 2);
+      case DType::float32:
+        std::memcpy(&narrow, at, 4);
+        return double(narrow);
+      case DType::float64:
+        std::memcpy(&wide, at, 8);
+        return wide;
+      default:
+        std::memcpy(&half, at, 2);
     }
     return dtype_ == DType::bfloat16 ? decode_half(half, 8, 7) : decode_half(half, 5, 10);
   }
@@ -154,8 +172,17 @@ void test_alignment(DType dtype, const Shape& shape, Pairs pairs, bool normalize
   const DType wide = wide_of(dtype);
   const Block z(dtype, count, 1), out(wide, shape.points), saved(wide, keep ? shape.points * kept : 0);
   fill(z, count);
-  const Alignment op = {z.data(),  dtype, shape.points, shape.views, shape.dims, per_point,
-                        shape.dims, pairs, normalize,    out.data(),  keep ? saved.data() : nullptr};
+  const Alignment op = {z.data(),
+                        dtype,
+                        shape.points,
+                        shape.views,
+                        shape.dims,
+                        per_point,
+                        shape.dims,
+                        pairs,
+                        normalize,
+                        out.data(),
+                        keep ? saved.data() : nullptr};
   run_alignment(op, threads);
 
   const Block grad(wide, shape.points), grad_z(dtype, count, 1);
@@ -166,7 +193,8 @@ void test_alignment(DType dtype, const Shape& shape, Pairs pairs, bool normalize
     std::vector<double> point(per_point), gradient(per_point);
     for (int64_t i = 0; i < per_point; ++i) point[i] = z.get(p * per_point + i);
     const double want = align_point(point, op, value_at(p), &gradient), got = out.get(p);
-    // Elements are multiples of 1/8, so distances are not tiny unless unit vectors are parallel: then an absolute slack.
+    // Elements are multiples of 1/8, so distances are not tiny unless unit vectors are parallel: then an absolute
+    // slack.
     expect(std::fabs(got - want) <= 32 * epsilon_of(wide) * want + 1e-7, "alignment", got, want);
     for (int64_t i = 0; i < per_point && keep; ++i) {
       const double g = grad_z.get(p * per_point + i);
@@ -183,8 +211,11 @@ struct Layout {
   const char* name;
   int order[4];  // of the dimensions points, views, units, space, outermost first
 };
-const Layout layouts[] = {{"maps", {0, 1, 2, 3}}, {"channels last", {0, 1, 3, 2}}, {"points inner", {1, 2, 3, 0}},
-                          {"views inner", {0, 2, 3, 1}}, {"units outer", {2, 0, 1, 3}}};
+const Layout layouts[] = {{"maps", {0, 1, 2, 3}},
+                          {"channels last", {0, 1, 3, 2}},
+                          {"points inner", {1, 2, 3, 0}},
+                          {"views inner", {0, 2, 3, 1}},
+                          {"units outer", {2, 0, 1, 3}}};
 
 struct Tensor4 {
   int64_t sizes[4], strides[4];
@@ -257,8 +288,8 @@ void test_activations(DType dtype, const Tensor4& t, Activation activation, int 
                          (t.strides[2] == 1 || t.strides[3] == 1) && t.sizes[1] > 1;
   if (!one_block || activation != Activation::raw) return;
   const Block alignment(wide, points);
-  const Alignment z = {data.data(),  dtype,     points, t.sizes[1],       units * t.sizes[3], t.strides[0],
-                       t.strides[1], Pairs::all, true,   alignment.data(), nullptr};
+  const Alignment z = {data.data(), dtype, points,           t.sizes[1], units * t.sizes[3], t.strides[0], t.strides[1],
+                       Pairs::all,  true,  alignment.data(), nullptr};
   const Block both_means(wide, points * units), alone(wide, points);
   run_layer_stats({z, {x, both_means.data()}}, threads);
   Alignment single = z;
@@ -270,7 +301,8 @@ void test_activations(DType dtype, const Tensor4& t, Activation activation, int 
     expect(std::fabs(alignment.get(p) - alone.get(p)) <= slack, "alignment of a layer", alignment.get(p), alone.get(p));
 }
 
-// ---- matrices of means -----------------------------------------------------------------------------------------------
+// ---- matrices of means
+// -----------------------------------------------------------------------------------------------
 
 void test_matrix(DType dtype, int64_t points, int64_t units, int threads) {
   const Block means(dtype, points * units, 1), median(dtype, units);
@@ -294,7 +326,8 @@ void test_matrix(DType dtype, int64_t points, int64_t units, int threads) {
     const int64_t others = points - 1;
     const double middle = (column[(others - 1) / 2] + column[others / 2]) / 2;
     expect(median.get(u) == middle, "median", median.get(u), middle);
-    for (int64_t c = 0; c < classes; ++c) expect(sums[c * units + u] == want[c], "class sum", sums[c * units + u], want[c]);
+    for (int64_t c = 0; c < classes; ++c)
+      expect(sums[c * units + u] == want[c], "class sum", sums[c * units + u], want[c]);
   }
 }
 
@@ -302,8 +335,8 @@ void test_matrix(DType dtype, int64_t points, int64_t units, int threads) {
 
 int main() {
   const DType dtypes[] = {DType::float32, DType::float64, DType::bfloat16, DType::float16};
-  const Shape shapes[] = {{1, 2, 1}, {3, 2, 7}, {5, 3, 17}, {2, 4, 33}, {3, 5, 65}, {2, 7, 257}, {2, 10, 31}, {1, 17, 129},
-                          {1, 33, 9}, {0, 3, 5}, {1, 2, 70001}};
+  const Shape shapes[] = {{1, 2, 1},   {3, 2, 7},    {5, 3, 17}, {2, 4, 33}, {3, 5, 65},   {2, 7, 257},
+                          {2, 10, 31}, {1, 17, 129}, {1, 33, 9}, {0, 3, 5},  {1, 2, 70001}};
   const Activation activations[] = {Activation::raw, Activation::relu, Activation::abs};
   for (const Kernels* set : supported_kernels()) {
     if (!select_kernels(set->name)) return 2;
