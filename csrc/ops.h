@@ -29,7 +29,7 @@ struct Alignment {
                     // then the norms before clamping; what the backward needs. Null: not kept.
 };
 
-inline int64_t pair_count(int64_t views, Pairs pairs) {
+static inline int64_t pair_count(int64_t views, Pairs pairs) {
   return pairs == Pairs::all ? views * (views - 1) / 2 : views - 1;
 }
 

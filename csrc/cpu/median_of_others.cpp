@@ -57,7 +57,7 @@ template <class A, class Keep>
 int64_t keep_if(const A* values, int64_t n, A* kept, const Keep& keep) {
   int64_t i = 0, count = 0;
 #if defined(__AVX512F__)
-  // A register compress and a whole store: five times the portable loop; the compressing store itself is slower.
+  // A register compress and a whole store, where the portable loop below stores element by element.
   for (; i + Lanes<A>::count <= n; i += Lanes<A>::count) {
     const Vec<A> v = load(values + i);
     if constexpr (sizeof(A) == 4) {

@@ -2,9 +2,8 @@
 //
 // Both add to `double sums[units]` and may be called on any part of an activation (a block of units, a slice of the
 // space, a few rows): the parts combine without error growth. Elements are added in their wide type only inside a
-// balanced tree of at most 8 terms, everything above that in double. Measured on 31360 ReLU values in fp32: error
-// 3e-8, where one long fp32 sum has 7e-6; and since every tree holds a power of two of terms, the mean of a constant
-// is that constant exactly. It costs two conversions and two additions in eight loads, far below the price of a load.
+// balanced tree of a few terms (8, 16 for the 16-bit types), everything above that in double: the means of fp32 input
+// are within 1.4e-7 of the float64 reference over all tested sizes, where one long fp32 sum of 31360 values has 7e-6.
 #pragma once
 #include "../ops.h"
 #include "vec.h"
@@ -68,7 +67,7 @@ inline void to_double(Vec<float> v, Vec<double>* out) {
 }
 inline void to_double(Vec<double> v, Vec<double>* out) { out[0] = v; }
 
-// The same from memory: a converting load needs no shuffles, half the work of a conversion between registers.
+// The same from memory: a converting load needs no shuffles.
 template <class A>
 inline void load_double(const A* p, Vec<double>* out) {
 #if defined(__AVX512F__)
