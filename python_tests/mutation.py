@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 FAULTS = [
     # ---- alignment
-    Fault("csrc/cpu/distances.h", "(rest >= gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (0.01 * rest >= gap))", "rest >= 0",
+    Fault("csrc/cpu/distances.h", "(rest >= gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (share * rest >= gap))", "rest >= 0",
           "test_alignment.py::test_families"),
     Fault("csrc/cpu/distances.h", "/ double(pairs_))", "/ double(op_.views))",
           "test_alignment.py::test_pairs_are_those_named"),
