@@ -1,0 +1,156 @@
+// alignment: [points, views, dims] -> [points].
+//
+// Two launches. The first sums squared differences over chunks of the dims into double partial sums, one row per point
+// and chunk: [pair_count + views], the pairs in order, then the squared norms. Two kernels do that: pair_sums holds all
+// views of a thread's dims in registers (up to 10 views), tile_sums takes 4 x 4 pairs a warp (any number of views, any
+// alignment of memory). The second launch, finish_alignment (distances.cuh), turns sums into distances.
+//
+// Every view is read from DRAM once: tile_sums reads a view once per tile, but the tiles of a point run side by side.
+#pragma once
+#include "elements.cuh"
+#include "pairs.h"
+#include "reduce.cuh"
+#include "settings.h"
+
+namespace memkern {
+
+// pair_count() of ops.h is host code.
+__host__ __device__ inline int64_t count_pairs(const Alignment& op) {
+  return op.pairs == Pairs::all ? op.views * (op.views - 1) / 2 : op.views - 1;
+}
+__host__ __device__ inline int64_t count_sums(const Alignment& op) { return count_pairs(op) + op.views; }
+
+// ---- few views, all pairs -----------------------------------------------------------------------------------------
+
+// What a thread knows of one point: squared distances of all pairs in order, squared norms of the views, and padding up
+// to what warp_sums takes.
+template <int views>
+struct FewViews {
+  static constexpr int pairs = views * (views - 1) / 2, sums = pairs + views;
+  static constexpr int held = (sums + kWarp - 1) / kWarp * kWarp;
+};
+
+// Adds one pack of dims, x[views][width].
+template <int views, class A, int width>
+__device__ __forceinline__ void add_pairs(const A (&x)[views][width], A (&sum)[FewViews<views>::held]) {
+  int k = 0;
+#pragma unroll
+  for (int i = 0; i < views; ++i) {
+#pragma unroll
+    for (int j = i + 1; j < views; ++j, ++k) {
+#pragma unroll
+      for (int e = 0; e < width; ++e) {
+        const A difference = x[i][e] - x[j][e];
+        sum[k] += difference * difference;
+      }
+    }
+#pragma unroll
+    for (int e = 0; e < width; ++e) sum[FewViews<views>::pairs + i] += x[i][e] * x[i][e];
+  }
+}
+
+// Writes the sums over all threads of the block: row[sums].
+template <int views, class A>
+__device__ __forceinline__ void write_pair_sums(const A (&sum)[FewViews<views>::held], double* row) {
+  constexpr int held = FewViews<views>::held, sums = FewViews<views>::sums, warps = kPairThreads / kWarp;
+  MEMKERN_SHARED(double[warps][held], warp_totals);
+#pragma unroll
+  for (int part = 0; part < held; part += kWarp) {
+    A values[kWarp];
+#pragma unroll
+    for (int i = 0; i < kWarp; ++i) values[i] = sum[part + i];
+    warp_totals[warp_index()][part + lane_index()] = warp_sums(values);
+  }
+  __syncthreads();
+  for (int k = int(threadIdx.x); k < sums; k += kPairThreads) {
+    double total = 0;
+    for (int warp = 0; warp < warps; ++warp) total += warp_totals[warp][k];
+    row[k] = total;
+  }
+}
+
+// grid: x = points, y = chunks of the dims.  partial: [points, chunks, sums]
+template <class T, int views>
+__global__ void __launch_bounds__(kPairThreads) pair_sums(const Alignment op, int64_t chunk, double* partial) {
+  constexpr int width = kPack<T>;
+  using A = Wide<T>;
+  const T* const point = static_cast<const T*>(op.z) + int64_t(blockIdx.x) * op.point_stride;
+  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
+  A sum[FewViews<views>::held] = {};
+  for (int64_t d = first + int64_t(threadIdx.x) * width; d < last; d += kPairThreads * width) {
+    A x[views][width];
+#pragma unroll
+    for (int v = 0; v < views; ++v) load_some<T, width>(point + v * op.view_stride + d, last - d, x[v]);
+    add_pairs<views>(x, sum);
+  }
+  write_pair_sums<views>(sum, partial + (int64_t(blockIdx.x) * gridDim.y + blockIdx.y) * FewViews<views>::sums);
+}
+
+// ---- any number of views, any pairs -------------------------------------------------------------------------------
+
+// Tiles of 4 x 4 views: those on and above the diagonal, or for anchor pairs those that hold view 0's row.
+__host__ __device__ inline int64_t count_tiles(const Alignment& op) {
+  const int64_t blocks = (op.views + kTileViews - 1) / kTileViews;
+  return op.pairs == Pairs::anchor ? blocks : blocks * (blocks + 1) / 2;
+}
+
+// grid: x = points x groups of tiles, y = chunks of the dims; one tile a warp.  partial: [points, chunks, sums]
+template <class T, int width>
+__global__ void __launch_bounds__(kTileWarps* kWarp)
+    tile_sums(const Alignment op, int64_t chunk, int64_t groups, double* partial) {
+  using A = Wide<T>;
+  constexpr int n = kTileViews;
+  const int64_t point = blockIdx.x / groups, tile = blockIdx.x % groups * kTileWarps + warp_index();
+  if (tile >= count_tiles(op)) return;  // a whole warp; nothing below waits for the block
+  const bool anchor = op.pairs == Pairs::anchor;
+  // a diagonal included is the strict upper triangle of one block more
+  const int64_t blocks = (op.views + n - 1) / n;
+  const Pair at = anchor ? Pair{0, tile + 1} : upper_pair(tile, blocks + 1);
+  const int64_t first_row = at.first * n, first_column = (at.second - 1) * n;
+
+  // Rows and columns past the end repeat the last: their sums are not written.
+  const T* const z = static_cast<const T*>(op.z) + point * op.point_stride;
+  const int64_t last_row = anchor ? 0 : op.views - 1;
+  const T *rows[n], *columns[n];
+#pragma unroll
+  for (int i = 0; i < n; ++i) {
+    rows[i] = z + (first_row + i < last_row ? first_row + i : last_row) * op.view_stride;
+    columns[i] = z + (first_column + i < op.views - 1 ? first_column + i : op.views - 1) * op.view_stride;
+  }
+
+  A sum[kWarp] = {};  // n * n pairs, n norms, padding
+  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
+  for (int64_t d = first + lane_index() * width; d < last; d += kWarp * width) {
+    A x[n][width], y[n][width];
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+      load_some<T, width>(rows[i] + d, last - d, x[i]);
+      load_some<T, width>(columns[i] + d, last - d, y[i]);
+    }
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+#pragma unroll
+      for (int e = 0; e < width; ++e) {
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          const A difference = x[i][e] - y[j][e];
+          sum[i * n + j] += difference * difference;
+        }
+        sum[n * n + j] += y[j][e] * y[j][e];
+      }
+    }
+  }
+
+  const double total = warp_sums(sum);
+  const int lane = lane_index();
+  const int64_t i = first_row + lane / n, j = first_column + lane % n;
+  double* const out = partial + (point * gridDim.y + blockIdx.y) * count_sums(op);
+  if (lane < n * n) {
+    if (i < j && i <= last_row && j < op.views) out[index_of(i, j, op.views, op.pairs)] = total;
+  } else if (lane < n * n + n) {
+    const int64_t view = first_column + lane - n * n;
+    if (view < op.views && (anchor || at.first == at.second - 1)) out[count_pairs(op) + view] = total;
+  }
+}
+
+}  // namespace memkern

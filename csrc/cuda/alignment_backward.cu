@@ -1,0 +1,48 @@
+// alignment_backward: coefficients, then gradients.
+#include "alignment_backward.cuh"
+#include "launch.h"
+#include "surface.h"
+
+namespace memkern {
+namespace {
+
+template <class T>
+void launch(const AlignmentBackward& op, Wide<T>* coefficients, cudaStream_t stream) {
+  const Alignment& f = op.forward;
+  const int64_t coefficient_threads = round_up(f.views, kWarp);
+  MEMKERN_LAUNCH((gradient_coefficients<Wide<T>>), dim3(unsigned(f.points)),
+                 dim3(unsigned(coefficient_threads < kFinishThreads ? coefficient_threads : kFinishThreads)), stream,
+                 op, coefficients);
+  if (f.dims == 0) return;
+  const bool packs = aligned_for_packs(f.z, f.dtype, f.point_stride, f.view_stride) &&
+                     aligned_for_packs(op.grad_z, f.dtype, op.grad_point_stride, op.grad_view_stride);
+  const int64_t step = kWarp * (packs ? kPack<T> : 1), longest = round_up(ceil_div(f.dims, kMaxGridY), step);
+  const int64_t chunk = longest > step * kGradientPacks ? longest : step * kGradientPacks;
+  const int64_t tiles = ceil_div(f.views, kGradientViews), groups = ceil_div(tiles, kTileWarps);
+  const dim3 grid(unsigned(f.points * groups), unsigned(ceil_div(f.dims, chunk)));
+  const dim3 block(unsigned((tiles < kTileWarps ? tiles : kTileWarps) * kWarp));
+  if (packs)
+    MEMKERN_LAUNCH((alignment_gradient<T, kPack<T>>), grid, block, stream, op, chunk, groups, coefficients);
+  else
+    MEMKERN_LAUNCH((alignment_gradient<T, 1>), grid, block, stream, op, chunk, groups, coefficients);
+}
+
+}  // namespace
+}  // namespace memkern
+
+int64_t memkern_cuda_alignment_backward_scratch(const memkern::AlignmentBackward* op) {
+  const memkern::Alignment& f = op->forward;
+  return f.points * memkern::count_coefficients(f.views) * (f.dtype == memkern::DType::float64 ? 8 : 4);
+}
+
+const char* memkern_cuda_alignment_backward(const memkern::AlignmentBackward* op, void* scratch, void* stream) {
+  const memkern::Alignment& f = op->forward;
+  if (f.points == 0) return nullptr;
+  const int64_t groups = memkern::ceil_div(f.views, memkern::kGradientViews * memkern::kTileWarps);
+  if (f.points > memkern::kMaxGridX / groups) return "too many points and views for one launch";
+  memkern::for_dtype(f.dtype, [&](auto element) {
+    using T = decltype(element);
+    memkern::launch<T>(*op, static_cast<memkern::Wide<T>*>(scratch), memkern::cuda_stream(stream));
+  });
+  return memkern::take_launch_error();
+}

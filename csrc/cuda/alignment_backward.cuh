@@ -1,0 +1,98 @@
+// alignment_backward: the gradient of sum(grad * alignment) with respect to z.
+//
+// With u = z / n (n the clamped norm, 1 if views are not normalized), d the distances, and P pairs:
+//   gradient_i = sum_j w_ij (u_i - u_j) - r_i u_i,   w_ij = grad / (P d_ij n_i), 0 where d_ij = 0,
+//   r_i = grad / (P n_i) sum_j u_i (u_i - u_j) / d_ij   the part along u_i, which normalizing takes away,
+// and u_i (u_i - u_j) = (|u_i|^2 - |u_j|^2 + d_ij^2) / 2 needs no pass over the data. The first launch writes these
+// coefficients, the second reads every view from DRAM once and writes every gradient once.
+#pragma once
+#include "distances.cuh"
+
+namespace memkern {
+
+// A point's coefficients, wide: [views, views] w, [views] 1/n, [views] r.
+__host__ __device__ inline int64_t count_coefficients(int64_t views) { return views * (views + 2); }
+
+// grid: x = points.
+template <class A>
+__global__ void __launch_bounds__(kFinishThreads) gradient_coefficients(const AlignmentBackward op, A* coefficients) {
+  const Alignment& f = op.forward;
+  const int64_t point = blockIdx.x, views = f.views, pairs = count_pairs(f);
+  const A* const distances = static_cast<const A*>(f.saved) + point * (pairs + (f.normalize ? views : 0));
+  const A* const norms = distances + pairs;
+  A* const w = coefficients + point * count_coefficients(views);
+  const double scale = double(static_cast<const A*>(op.grad)[point]) / double(pairs);
+  for (int64_t i = threadIdx.x; i < views; i += blockDim.x) {
+    const double norm = f.normalize ? double(norms[i]) : 1, divisor = f.normalize ? clamped_norm(norm) : 1;
+    const double length = norm / divisor;  // of u_i: 1 but for tiny views
+    double along = 0;
+    for (int64_t j = 0; j < views; ++j) {
+      const bool compared = i != j && (f.pairs == Pairs::all || i == 0 || j == 0);
+      double weight = 0;
+      if (compared) {
+        const double distance = double(distances[index_of(i < j ? i : j, i < j ? j : i, views, f.pairs)]);
+        const double other = f.normalize ? double(norms[j]) / clamped_norm(double(norms[j])) : 1;
+        if (distance != 0) {
+          weight = scale / distance / divisor;
+          along += (length * length - other * other + distance * distance) / (2 * distance);
+        }
+      }
+      w[i * views + j] = A(weight);
+    }
+    w[views * views + i] = A(1 / divisor);
+    // below the clamp the divisor is a constant, and nothing is taken away
+    w[views * views + views + i] = A(f.normalize && !(norm < kSmallestNorm) ? along * scale / divisor : 0);
+  }
+}
+
+// grid: x = points x groups of tiles, y = chunks of the dims; kGradientViews views a warp.
+template <class T, int width>
+__global__ void __launch_bounds__(kTileWarps* kWarp)
+    alignment_gradient(const AlignmentBackward op, int64_t chunk, int64_t groups, const Wide<T>* coefficients) {
+  using A = Wide<T>;
+  constexpr int n = kGradientViews;
+  const Alignment& f = op.forward;
+  const int64_t point = blockIdx.x / groups, views = f.views;
+  const int64_t first_view = (blockIdx.x % groups * kTileWarps + warp_index()) * n;
+  if (first_view >= views) return;  // a whole warp; nothing below waits for the block
+  const T* const z = static_cast<const T*>(f.z) + point * f.point_stride;
+  T* const gradient = static_cast<T*>(op.grad_z) + point * op.grad_point_stride;
+  const A* const w = coefficients + point * count_coefficients(views);
+  const A *const inverses = w + views * views, *const radials = inverses + views;
+  // of anchor pairs, all but the first view are compared with the first alone
+  const int64_t others = f.pairs == Pairs::anchor && first_view > 0 ? 1 : views;
+
+  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < f.dims ? first + chunk : f.dims;
+  for (int64_t d = first + lane_index() * width; d < last; d += kWarp * width) {
+    A own[n][width], sum[n][width];
+    int64_t view[n];
+#pragma unroll
+    for (int i = 0; i < n; ++i) {
+      view[i] = first_view + i < views ? first_view + i : views - 1;  // past the end the last again: not written
+      load_some<T, width>(z + view[i] * f.view_stride + d, last - d, own[i]);
+#pragma unroll
+      for (int e = 0; e < width; ++e) {
+        own[i][e] *= inverses[view[i]];
+        sum[i][e] = -radials[view[i]] * own[i][e];
+      }
+    }
+    for (int64_t j = 0; j < others; ++j) {
+      A other[width];
+      load_some<T, width>(z + j * f.view_stride + d, last - d, other);
+#pragma unroll
+      for (int e = 0; e < width; ++e) other[e] *= inverses[j];
+#pragma unroll
+      for (int i = 0; i < n; ++i) {
+        const A weight = w[view[i] * views + j];
+#pragma unroll
+        for (int e = 0; e < width; ++e) sum[i][e] += weight * (own[i][e] - other[e]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < n; ++i)
+      if (first_view + i < views)
+        store_some<T, width>(gradient + (first_view + i) * op.grad_view_stride + d, last - d, sum[i]);
+  }
+}
+
+}  // namespace memkern

@@ -1,0 +1,37 @@
+// The device: whether there is one, and the launch settings in print.
+#include <string>
+
+#include "port.cuh"
+#include "settings.h"
+#include "surface.h"
+
+#if defined(__CUDACC__)
+
+const char* memkern_cuda_unavailable() {
+  int devices = 0;
+  if (const char* error = memkern::text_of(cudaGetDeviceCount(&devices))) {
+    cudaGetLastError();  // it has been reported
+    return error;
+  }
+  return devices > 0 ? nullptr : "no CUDA device";
+}
+
+const char* memkern_cuda_use_device(int device) { return memkern::text_of(cudaSetDevice(device)); }
+
+#else
+
+const char* memkern_cuda_unavailable() { return nullptr; }
+const char* memkern_cuda_use_device(int device) { return device == 0 ? nullptr : "invalid device ordinal"; }
+
+#endif
+
+const char* memkern_cuda_settings() {
+  static const std::string table = [] {
+    std::string lines;
+    for (const memkern::Setting& setting : memkern::kSettings)
+      lines += std::string(setting.kernel) + "\t" + setting.name + "\t" + std::to_string(setting.value) + "\t" +
+               setting.reason + "\n";
+    return lines;
+  }();
+  return table.c_str();
+}

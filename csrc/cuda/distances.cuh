@@ -1,0 +1,166 @@
+// From the sums of a point to its distances: which sums can be trusted, and what is done about the others. The same
+// rules as csrc/cpu/distances.h; a block works on one point.
+#pragma once
+#include "alignment.cuh"
+
+namespace memkern {
+
+constexpr double kSmallestNorm = 1e-12;  // F.normalize divides by max(norm, this)
+
+// Between these a sum of squares is exact to rounding: no square that matters has overflowed or lost digits.
+// `norm_error`: relative error of a norm made of such sums.
+template <class A>
+struct Limits {
+  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8;
+};
+template <>
+struct Limits<double> {
+  static constexpr double smallest_sum = 1e-280, largest_sum = 1e308, norm_error = 1e-16;
+};
+
+template <class A>
+__device__ __forceinline__ bool in_range(double sum) {
+  return sum >= Limits<A>::smallest_sum && sum <= Limits<A>::largest_sum;
+}
+
+// The distance of unit vectors from sums of the raw ones: with p = |a||b|,
+//   |a/|a| - b/|b||^2 = |a-b|^2/p - (|a|-|b|)^2/p = square - gap.
+// Both carry rounding errors, so the difference is trusted only where the gap takes no more than half of the square and
+// where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result.
+template <class A>
+__device__ __forceinline__ bool trusted(double square, double gap) {
+  const double rest = square - gap, allowed = 10 * rest - Limits<A>::norm_error;
+  return rest >= gap && allowed > 0 && allowed * allowed >= gap;
+}
+
+// Whether a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.
+template <class A>
+__device__ __forceinline__ bool norm_in_range(double norm) {
+  return norm > kSmallestNorm * 1.0005 && in_range<A>(norm * norm);
+}
+
+// ---- norms in double, straight from the elements, by the whole block: slow, right for every finite input ----------
+
+// The l2 norm of element(0), ..., element(n - 1).
+template <class T, class Element>
+__device__ __forceinline__ double exact_norm(int64_t n, const Element& element) {
+  // Squares of doubles overflow from 1e154 on and vanish below 1e-162: divide by a power of two near the largest first.
+  // Squares of floats fit.
+  double unit = 1;
+  if (sizeof(T) == sizeof(double)) {
+    double largest = 0;
+    for (int64_t d = threadIdx.x; d < n; d += blockDim.x) largest = fmax(largest, fabs(element(d)));
+    largest = block_max(largest);
+    int exponent = 0;
+    if (largest > 0 && largest <= 1.7976931348623157e308) frexp(largest, &exponent);
+    unit = ldexp(1.0, exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent);
+  }
+  double sum = 0;
+  for (int64_t d = threadIdx.x; d < n; d += blockDim.x) {
+    const double x = element(d) / unit;
+    sum += x * x;
+  }
+  return unit * sqrt(block_sum(sum));
+}
+
+template <class T>
+__device__ double exact_view_norm(const T* x, int64_t n) {
+  return exact_norm<T>(n, [=](int64_t d) { return double(widen(x[d])); });
+}
+
+// Divides, where the sums' formula multiplies by an inverse: parallel views then give 0, as they do in torch.
+template <class T>
+__device__ double exact_distance(const T* a, double divisor_a, const T* b, double divisor_b, int64_t n) {
+  return exact_norm<T>(n, [=](int64_t d) { return double(widen(a[d])) / divisor_a - double(widen(b[d])) / divisor_b; });
+}
+
+__device__ __forceinline__ double clamped_norm(double norm) { return norm > kSmallestNorm ? norm : kSmallestNorm; }
+
+template <class T>
+__device__ __forceinline__ const T* view_of(const Alignment& op, int64_t point, int64_t view) {
+  return static_cast<const T*>(op.z) + point * op.point_stride + view * op.view_stride;
+}
+
+constexpr double kDoubtful = -1;  // in place of a distance that the sums cannot give
+
+template <class A>
+__device__ __forceinline__ double raw_distance(double sum) {
+  return in_range<A>(sum) || sum != sum ? sqrt(sum) : kDoubtful;
+}
+
+template <class A>
+__device__ __forceinline__ double unit_distance(double sum, double norm_i, double norm_j) {
+  if (sum != sum) return sum;
+  if (norm_i == 0) return norm_j / clamped_norm(norm_j);  // 0 or, but for a tiny norm, 1
+  if (norm_j == 0) return norm_i / clamped_norm(norm_i);
+  if (!in_range<A>(sum) || !norm_in_range<A>(norm_i) || !norm_in_range<A>(norm_j)) return kDoubtful;
+  const double scale = 1 / (norm_i * norm_j), square = sum * scale, gap = (norm_i - norm_j) * (norm_i - norm_j) * scale;
+  return trusted<A>(square, gap) ? sqrt(square - gap) : kDoubtful;
+}
+
+// The norms of all views that `wanted` names, by the whole block.
+template <class T, class Wanted>
+__device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t point, double* norms,
+                                                const Wanted& wanted) {
+  for (int64_t v = 0; v < op.views; ++v) {  // the same v for all threads: they recompute it together
+    if (!wanted(norms[v])) continue;
+    const double exact = exact_view_norm(view_of<T>(op, point, v), op.dims);
+    if (threadIdx.x == 0) norms[v] = exact;
+  }
+  __syncthreads();
+}
+
+// All doubtful distances, by the whole block.
+template <class T>
+__device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t point, double* values, double* norms) {
+  // Views that are nearly parallel must be divided by better norms than the sums give.
+  if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
+  for (int64_t k = 0; k < count_pairs(op); ++k) {
+    if (values[k] != kDoubtful) continue;
+    const Pair pair = pair_of(k, op.views, op.pairs);
+    const double exact = exact_distance(
+        view_of<T>(op, point, pair.first), op.normalize ? clamped_norm(norms[pair.first]) : 1,
+        view_of<T>(op, point, pair.second), op.normalize ? clamped_norm(norms[pair.second]) : 1, op.dims);
+    if (threadIdx.x == 0) values[k] = exact;
+  }
+  __syncthreads();
+}
+
+// grid: x = points.  partial: [points, chunks, sums]; the row of chunk 0 becomes the point's totals, then distances and
+// norms.
+template <class T>
+__global__ void __launch_bounds__(kFinishThreads, 4)
+    finish_alignment(const Alignment op, int64_t chunks, double* partial) {
+  using A = Wide<T>;
+  const int64_t point = blockIdx.x, pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
+  double* const values = partial + point * chunks * sums;
+  double* const norms = values + pairs;
+  for (int64_t k = threadIdx.x; k < sums; k += threads) {
+    double total = values[k];
+    for (int64_t c = 1; c < chunks; ++c) total += values[c * sums + k];
+    values[k] = k < pairs ? total : sqrt(total);
+  }
+  __syncthreads();
+
+  if (op.normalize)
+    recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
+
+  bool doubtful = false;
+  for (int64_t k = threadIdx.x; k < pairs; k += threads) {
+    const Pair pair = pair_of(k, op.views, op.pairs);
+    values[k] =
+        op.normalize ? unit_distance<A>(values[k], norms[pair.first], norms[pair.second]) : raw_distance<A>(values[k]);
+    doubtful |= values[k] == kDoubtful;
+  }
+  if (block_any(doubtful)) recompute_distances<T>(op, point, values, norms);
+
+  double sum = 0;
+  for (int64_t k = threadIdx.x; k < pairs; k += threads) sum += values[k];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
+  if (!op.saved) return;
+  const int64_t kept = op.normalize ? sums : pairs;
+  for (int64_t k = threadIdx.x; k < kept; k += threads) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
+}
+
+}  // namespace memkern

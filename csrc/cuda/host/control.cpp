@@ -1,0 +1,32 @@
+// Only in the emulated library: tests choose the schedule, and read what was counted.
+#include "../../layout.h"
+#include "../surface.h"
+#include "launch.h"
+
+using memkern::emulation::block;
+
+MEMKERN_API void memkern_emulation_configure(int32_t order, uint64_t seed, int64_t sampled_blocks) {
+  block.config = {memkern::emulation::Order(order), seed, sampled_blocks};
+}
+
+// Clears the counters, and watches `bytes` of memory from now on.
+MEMKERN_API void memkern_emulation_watch(const void* memory, int64_t bytes) {
+  block.counters = {};
+  block.watched = static_cast<const char*>(memory);
+  block.watched_bytes.assign(size_t(bytes), false);
+}
+
+MEMKERN_API void memkern_emulation_counters(memkern::emulation::Counters* counters) { *counters = block.counters; }
+
+// A record from a tensor's sizes and strides, made as the binding makes it. Returns whether that is possible.
+MEMKERN_API bool memkern_emulation_activations(memkern::Activations* x, const void* data, int32_t dtype,
+                                               int32_t activation, const int64_t* sizes, const int64_t* strides,
+                                               int32_t dims, int32_t unit_dim) {
+  try {
+    *x = memkern::make_activations(data, memkern::DType(dtype), memkern::Activation(activation), sizes, strides, dims,
+                                   unit_dim);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}

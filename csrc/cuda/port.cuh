@@ -1,0 +1,93 @@
+// The only file that knows which compiler is at work: nvcc, NVRTC, or a plain C++ compiler that runs kernels on the CPU
+// (host/). Kernels are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the
+// usual syntax, and use neither inline PTX, nor atomics, nor libraries.
+#pragma once
+#include <cstdint>
+
+#if defined(__CUDACC__)
+
+#include <cuda_fp16.h>
+#if !defined(__CUDACC_RTC__)
+#include <cuda_runtime.h>
+#endif
+
+constexpr uint32_t kAllLanes = 0xffffffffu;
+
+namespace memkern {
+template <class T>
+struct TypeOf {
+  using type = T;
+};  // lets an array type stand before the name it declares
+}  // namespace memkern
+#define MEMKERN_SHARED(Type, name) __shared__ typename memkern::TypeOf<Type>::type name
+#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, stream>>>(__VA_ARGS__)
+#define MEMKERN_COUNT_LOAD(from, bytes)
+
+namespace memkern {
+
+__device__ __forceinline__ float float_of_bits(uint32_t bits) { return __uint_as_float(bits); }
+__device__ __forceinline__ double double_of_bits(uint64_t bits) { return __longlong_as_double((long long)(bits)); }
+__device__ __forceinline__ uint32_t bits_of(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ uint64_t bits_of(double x) { return uint64_t(__double_as_longlong(x)); }
+__device__ __forceinline__ float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+__device__ __forceinline__ uint16_t half_of_float(float x) { return __half_as_ushort(__float2half_rn(x)); }
+
+#if !defined(__CUDACC_RTC__)
+inline const char* text_of(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
+inline const char* take_launch_error() { return text_of(cudaGetLastError()); }
+#endif
+
+}  // namespace memkern
+
+#else  // the host emulation
+
+#include "host/dialect.h"
+
+#define MEMKERN_SHARED(Type, name) \
+  static char name##_tag;          \
+  auto& name =                     \
+      *static_cast<memkern::emulation::Shared<Type>*>(memkern::emulation::shared_variable(&name##_tag, sizeof(Type)))
+#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...) \
+  ((void)(stream), memkern::emulation::launch(kernel, grid, block, __VA_ARGS__))
+#define MEMKERN_COUNT_LOAD(from, bytes) memkern::emulation::count_load(from, bytes)
+
+namespace memkern {
+
+template <class To, class From>
+inline To copy_bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "");
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+inline float float_of_bits(uint32_t bits) { return copy_bits<float>(bits); }
+inline double double_of_bits(uint64_t bits) { return copy_bits<double>(bits); }
+inline uint32_t bits_of(float x) { return copy_bits<uint32_t>(x); }
+inline uint64_t bits_of(double x) { return copy_bits<uint64_t>(x); }
+
+inline float float_of_half(uint16_t bits) {
+  const uint32_t magnitude = bits & 0x7fffu, sign = uint32_t(bits & 0x8000u) << 16;
+  if (magnitude >= 0x7c00u) return float_of_bits(((magnitude << 13) + 0x70000000u) | sign);      // infinity, NaN
+  return float_of_bits(bits_of(float_of_bits(magnitude << 13) * 5.192296858534828e33f) | sign);  // 2^112: the new bias
+}
+
+// Round to nearest even: in units of the last place, which below the normal numbers stays 2^-24.
+inline uint16_t half_of_float(float x) {
+  const uint16_t sign = uint16_t(bits_of(x) >> 16 & 0x8000u);
+  if (x != x) return uint16_t(sign | 0x7fffu);
+  const double magnitude = std::fabs(double(x));
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  const int last_place = exponent - 11 < -24 ? -24 : exponent - 11;
+  const double rounded = std::ldexp(std::nearbyint(std::ldexp(magnitude, -last_place)), last_place);
+  if (rounded >= 65536) return uint16_t(sign | 0x7c00u);
+  if (rounded < 0x1p-14) return uint16_t(sign | int(rounded * 0x1p24));
+  std::frexp(rounded, &exponent);
+  return uint16_t(sign | ((exponent + 14) << 10) | (int(std::ldexp(rounded, 11 - exponent)) & 0x3ff));
+}
+
+inline const char* take_launch_error() { return emulation::take_error(); }
+
+}  // namespace memkern
+
+#endif

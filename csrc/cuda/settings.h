@@ -1,0 +1,89 @@
+// Every launch setting, and why it has its value. None depends on the device: the same input gives the same bits on
+// every GPU of one architecture. None has been timed on hardware; the reasons are arithmetic.
+#pragma once
+#include <cstdint>
+
+namespace memkern {
+
+constexpr int kPairThreads = 128;
+constexpr int kPairPacks = 8;
+constexpr int kLayerPacks = 8;
+constexpr int kMaxFewViews = 10;
+constexpr int kTileViews = 4;
+constexpr int kTileWarps = 4;
+constexpr int kTilePacks = 16;
+constexpr int kMaxChunks = 512;
+constexpr int kPartialShare = 16;
+constexpr int kFinishThreads = 128;
+constexpr int kGradientPacks = 4;
+constexpr int kGradientViews = 4;
+constexpr int kRowThreads = 256;
+constexpr int kRowUnroll = 8;
+constexpr int kRowLanes = 8;
+constexpr int kManyRows = 64;
+constexpr int kRowsPerBlock = 256;
+constexpr int kPlaneWarps = 8;
+constexpr int kPlanePacks = 8;
+constexpr int kPlaneUnroll = 4;
+constexpr int kPlaneItems = 8;
+constexpr int kElementThreads = 256;
+constexpr int kElementUnroll = 4;
+constexpr int kElementsPerThread = 4096;
+constexpr int kStateThreads = 128;
+constexpr int kStateUnroll = 8;
+constexpr int kStateChunks = 128;
+constexpr int kMinStatePoints = 32;
+constexpr int kClassThreads = 256;
+constexpr int kClassBlocks = 256;
+constexpr int kMinClassPoints = 1024;
+constexpr int kMedianUnits = 32;
+constexpr int kMedianRows = 8;
+constexpr int kMedianBits = 4;
+
+struct Setting {
+  const char* kernel;
+  const char* name;
+  int value;
+  const char* reason;
+};
+
+constexpr Setting kSettings[] = {
+    {"pair_sums", "threads", kPairThreads,
+     "10 views x 16 bytes a thread keep 20 KB a block in flight; 3 blocks cover HBM3"},
+    {"pair_sums", "packs", kPairPacks, "packs a thread adds per chunk: 64 float additions in a row at most"},
+    {"pair_sums", "max views", kMaxFewViews, "45 pairs and 10 norms fit the registers beside 10 packs; 12 views spill"},
+    {"layer_sums", "packs", kLayerPacks, "of a thread per chunk: 16 KB of shared memory, 32 KB for 16-bit elements"},
+    {"tile_sums", "views", kTileViews, "4 x 4 pairs per 8 loads: as many cycles in the FP32 pipes as in the L1 cache"},
+    {"tile_sums", "warps", kTileWarps, "tiles of one point side by side, so that they share its views in L1"},
+    {"tile_sums", "packs", kTilePacks, "packs a lane adds per chunk: 64 float additions (128 of 16-bit elements)"},
+    {"alignment", "max chunks", kMaxChunks, "of a point; the finishing block adds them up one after the other"},
+    {"alignment", "partial share", kPartialShare, "partial sums take at most 1/16 of the bytes of the input"},
+    {"finish_alignment", "threads", kFinishThreads, "45 pairs; recomputes doubtful pairs with all of them"},
+    {"alignment_gradient", "packs", kGradientPacks,
+     "of a lane per block: enough blocks from 4096 dims on even for one point"},
+    {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},
+    {"sum_rows", "threads", kRowThreads, "16 bytes each: 4 KB of a row; whole units of up to 256 elements fit"},
+    {"sum_rows", "unroll", kRowUnroll, "128 bytes a thread in flight; one addition in double per 8 elements"},
+    {"sum_rows", "row lanes", kRowLanes, "of a block when rows are many: 512 bytes wide, 8 rows deep"},
+    {"sum_rows", "many rows", kManyRows, "from here on rows are shared by lanes"},
+    {"sum_rows", "rows a block", kRowsPerBlock, "partial sums under 1/32 of the bytes of 16-bit input"},
+    {"sum_planes", "warps", kPlaneWarps, "a block only for scheduling; warps do not meet"},
+    {"sum_planes", "packs", kPlanePacks, "of a lane per piece: two rounds of loads"},
+    {"sum_planes", "unroll", kPlaneUnroll, "64 bytes a lane in flight; one addition in double per 16 or 32 elements"},
+    {"sum_planes", "items", kPlaneItems, "pieces of planes per warp, up to 32 KB: one double written for each"},
+    {"sum_elements", "threads", kElementThreads, "a point and unit per thread: the layout has nothing to share"},
+    {"sum_elements", "unroll", kElementUnroll, "loads in flight; their sum is a tree"},
+    {"sum_elements", "elements a thread", kElementsPerThread, "then another thread goes on"},
+    {"visit_points", "threads", kStateThreads, "a pack of units per thread"},
+    {"visit_points", "unroll", kStateUnroll, "rows loaded before the first is looked at: 128 bytes a thread in flight"},
+    {"visit_points", "chunks", kStateChunks, "of the points at most: 40 bytes per unit each"},
+    {"visit_points", "min points", kMinStatePoints, "a chunk's state is 24 bytes per unit, under 1/5 of 32 floats"},
+    {"class_sums", "threads", kClassThreads, "a unit per thread; the labels are read once per 256 units and class"},
+    {"class_sums", "blocks", kClassBlocks, "classes x ranges of points: enough for two blocks an SM"},
+    {"class_sums", "min points", kMinClassPoints, "a range's partial sums are 1/512 of its means or less"},
+    {"median_of_others", "units", kMedianUnits, "a warp reads 128 contiguous bytes"},
+    {"median_of_others", "rows", kMedianRows, "warps that count a column's values together"},
+    {"median_of_others", "bits", kMedianBits, "decided per pass: 16 counters a thread, 16 KB a block"},
+};
+
+}  // namespace memkern

@@ -1,0 +1,68 @@
+"""Class sums: [points, units] means and labels -> the sum of each class's rows, in float64.
+
+Points are sorted by label first (stably, by torch, on the GPU), so a program reads the rows of its class one after the
+other and every row is read once; the order of a sum is the order of the points.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memkern.triton_kernels.launches import setting, warps
+from memkern.triton_kernels.memory import on_device_of
+
+
+@triton.jit
+def _sum_class(
+    means,  # [points, units]
+    order,  # [points] int64, points sorted by class
+    starts,  # [classes + 1] int64, where each class starts in the order
+    sums,  # [classes, units] float64
+    units,
+    unit_blocks,
+    point_stride,
+    unit_stride,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+):
+    program = tl.cast(tl.program_id(0), tl.int64)
+    label = program // unit_blocks
+    unit = (program % unit_blocks * UNITS + tl.arange(0, UNITS))[None, :]
+    end = tl.load(starts + label + 1)
+    total = tl.zeros([ROWS, UNITS], tl.float64)
+    for first in range(tl.load(starts + label), end, ROWS):
+        position = (first + tl.arange(0, ROWS))[:, None]
+        point = tl.load(order + position, mask=position < end, other=0)
+        row = means + point * point_stride + unit * unit_stride
+        total += tl.load(row, mask=(position < end) & (unit < units), other=0.0).to(tl.float64)
+    tl.store(sums + label * units + unit, tl.sum(total, 0, keep_dims=True), mask=unit < units)
+
+
+def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The forward of ``torch.ops.memkern.class_sums``.
+
+    Args:
+        means: [N, U] float32 or float64.
+        labels: [N] int64 in [0, classes).
+        classes: How many classes; one without a point sums to 0.
+
+    Returns:
+        [classes, U] float64.
+    """
+    units = means.shape[1]
+    sums = torch.empty((classes, units), dtype=torch.float64, device=means.device)
+    if sums.numel() == 0:
+        return sums
+    ordered, order = labels.sort(stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(classes + 1, device=labels.device))
+    width = min(setting("class_sums", "side"), triton.next_power_of_2(units))
+    blocks = triton.cdiv(units, width)
+    with on_device_of(means):
+        _sum_class[(classes * blocks,)](
+            means, order, starts, sums, units, blocks, means.stride(0), means.stride(1),
+            ROWS=setting("class_sums", "tile") // width, UNITS=width, num_warps=warps(setting("class_sums", "lanes")),
+        )  # fmt: skip
+    return sums

@@ -1,0 +1,151 @@
+"""Layer statistics: alignment per point and unit means from one read of a layer's activations.
+
+One program per point and chunk of whole units (maps one after the other in memory: NCHW) or of whole positions (units
+innermost: channels-last, tokens). It sums the pairs of views as alignment does, then the units as unit_means does; the
+second time the chunk comes from the cache. Each has its own finish.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memkern.triton_kernels import alignment as align
+from memkern.triton_kernels import unit_means as means_of
+from memkern.triton_kernels.launches import setting, warps
+from memkern.triton_kernels.memory import loops, on_device_of, view_block, wide
+from memkern.triton_kernels.pair_sums import store_pair_sums
+from memkern.triton_kernels.unit_sums import lane_sums
+
+# ---- kernel -------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _sum_layer(
+    x,  # [points, views, dims], dims in the order of memory
+    pair_sums,  # [points, chunks, pairs + views] float64
+    unit_sums,  # [1 if PLANES else chunks, points, units] float64
+    dims,
+    views,
+    pairs,
+    chunks,
+    point_stride,
+    view_stride,
+    points,
+    units,
+    unit_stride,
+    space,
+    space_stride,
+    chunk_units,  # of these two, one is everything and the other a part
+    chunk_space,
+    ANCHOR: tl.constexpr,
+    PLANES: tl.constexpr,
+    ROWS: tl.constexpr,
+    LANES: tl.constexpr,
+    VECTOR: tl.constexpr,
+    UNIT_LANES: tl.constexpr,
+    UNIT_BLOCK: tl.constexpr,
+    TREE: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    program = tl.cast(tl.program_id(0), tl.int64)
+    point, chunk = program // chunks, program % chunks
+    x += point * point_stride
+    chunk_dims = tl.cast(chunk_units, tl.int64) * chunk_space
+    store_pair_sums(
+        x, pair_sums + program * (pairs + views), views, pairs, view_stride,
+        chunk * chunk_dims, (chunk + 1) * chunk_dims, dims, ANCHOR, ROWS, LANES, VECTOR, WIDE,
+    )  # fmt: skip
+    first_unit, first_space = (chunk * chunk_units, 0) if PLANES else (0, chunk * chunk_space)
+    # units and positions of this chunk; no minimum of a number that is contiguous in memory (see tile_sums)
+    last_unit = tl.minimum(first_unit + chunk_units, units) if PLANES else units
+    here = space if PLANES else tl.minimum(chunk_space, space - first_space)
+    blocks = tl.cdiv(here, UNIT_BLOCK) * views
+    unit_sums += (point if PLANES else chunk * points + point) * units
+    for start in range(first_unit, last_unit, UNIT_LANES):
+        unit = tl.cast(start + tl.arange(0, UNIT_LANES), tl.int64)
+        sums = lane_sums(
+            x + first_space * space_stride, unit, last_unit, unit_stride, 0, blocks, here, space_stride,
+            views, view_stride, 1, 0, 0, 1, "raw", UNIT_BLOCK, TREE, WIDE,
+        )  # fmt: skip
+        tl.store(unit_sums + unit, sums, mask=unit < last_unit)
+
+
+# ---- host ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How the dims of a view are cut into programs."""
+
+    planes: bool  # whether a chunk is some units with all their positions, not some positions with all units
+    space: int  # positions of a unit
+    space_stride: int
+    units: int  # of a chunk
+    positions: int  # of a chunk
+    count: int
+
+
+def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
+    """The cut of activations [N, V, *dims] whose views are dense; None if units lie neither outermost nor innermost."""
+    units, unit_stride = x.shape[unit_dim], x.stride(unit_dim)
+    space_loops = loops((x.shape[d], x.stride(d)) for d in range(2, x.dim()) if d != unit_dim)
+    space = math.prod(size for size, _ in space_loops)
+    planes = space_loops == [(space, 1)] and unit_stride == space
+    if not planes and not (units == 1 or (unit_stride == 1 and len(space_loops) < 2)):
+        return None
+    whole, other = (space, units) if planes else (units, space)
+    # As many whole units, or positions, as a chunk holds; a multiple of 16 dims, which keeps the 128-bit loads, unless
+    # that takes far more than a chunk.
+    chunk, together = setting("alignment", "chunk"), 16 // math.gcd(whole, 16)
+    if whole * together > 4 * chunk:
+        together = 1
+    part = max(chunk // (whole * together), 1) * together
+    space_stride = space_loops[0][1] if space_loops else 1
+    chunk_units, positions = (part, space) if planes else (units, part)
+    return Chunks(planes, space, space_stride, chunk_units, positions, max(1, triton.cdiv(other, part)))
+
+
+def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The forward of ``torch.ops.memkern.layer_stats``.
+
+    Args:
+        x: [N, V, ...] activations, V >= 2.
+        unit_dim: The dimension of the units.
+        anchor: As for alignment.
+        normalize: As for alignment.
+        keep: As for alignment.
+
+    Returns:
+        Alignment [N], unit means [N, U], and what alignment keeps.
+    """
+    x, dims = view_block(x)
+    chunks = chunks_of(x, unit_dim)
+    points, views, units = *x.shape[:2], x.shape[unit_dim]
+    if chunks is None or points == 0 or dims == 0:
+        out, saved = align.alignment(x, anchor, normalize, keep)
+        return out, means_of.unit_means(x, unit_dim, "raw"), saved
+    out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count)
+    means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
+    parts = 1 if chunks.planes else chunks.count
+    unit_sums = torch.empty((parts, points, units), dtype=torch.float64, device=x.device)
+    walk = means_of.Lanes(False, (chunks.positions, chunks.space_stride), ((views, x.stride(1)),))
+    tile = means_of.tile_of(x.dtype, walk, chunks.units)
+    blocks = triton.cdiv(chunks.positions, tile["BLOCK"]) * views
+    lanes = setting("alignment", "lanes")
+    launch = align.pair_tiles(x, dims, anchor) | {"LANES": lanes, "num_warps": warps(lanes)}
+    with on_device_of(x):
+        _sum_layer[(points * chunks.count,)](
+            x, pair_sums, unit_sums, dims, views, pair_sums.shape[2] - views, chunks.count, x.stride(0), x.stride(1),
+            points, units, x.stride(unit_dim), chunks.space, chunks.space_stride, chunks.units, chunks.positions,
+            PLANES=chunks.planes, UNIT_LANES=tile["LANES"], UNIT_BLOCK=tile["BLOCK"],
+            TREE=min(4, triton.next_power_of_2(blocks)), **launch,
+        )  # fmt: skip
+        align.finish(x, dims, pair_sums, out, saved, anchor, normalize, keep)
+        means_of.divide(unit_sums, means, views * chunks.space)
+    return out, means, saved

@@ -1,0 +1,179 @@
+"""Selectivity: per unit the largest per-point mean, where it was, the sum of all the others, and the smallest.
+
+Activations with views or space become a matrix of means first (unit_means); a matrix is read as it is. One program per
+block of units and chunk of positions leaves a partial state, a second launch merges the chunks in order. One rule,
+`_merge`, combines states everywhere: of two lanes, of two rows, of two chunks.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memkern.triton_kernels.launches import setting, warps
+from memkern.triton_kernels.memory import on_device_of, triton_wide, wide
+from memkern.triton_kernels.unit_means import unit_means
+from memkern.triton_kernels.unit_sums import activate
+
+States = tuple[Tensor, Tensor, Tensor, Tensor]
+
+# The index of a state of no point.
+NOBODY = tl.constexpr(2**63 - 1)
+
+# ---- kernels ------------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _merge(peak, index, rest, low, peak_2, index_2, rest_2, low_2):
+    """The state of two disjoint sets of points; in whatever order they come.
+
+    The larger peak stays, a NaN before any number, the smaller index among equals. The other peak joins the rest.
+    """
+    nan, nan_2 = peak != peak, peak_2 != peak_2
+    equal = (nan & nan_2) | (peak == peak_2)
+    second = (equal & (index_2 < index)) | (~equal & ~nan & (nan_2 | (peak_2 > peak)))
+    second = (second & (index_2 != NOBODY)) | (index == NOBODY)
+    loser, loser_index = tl.where(second, peak, peak_2), tl.where(second, index, index_2)
+    rest += rest_2 + tl.where(loser_index == NOBODY, 0.0, loser.to(tl.float64))
+    low = tl.where((low_2 < low) | (low_2 != low_2), low_2, low)  # NaN replaces, and is never replaced
+    return tl.where(second, peak_2, peak), tl.where(second, index_2, index), rest, low
+
+
+@triton.jit
+def _visit(
+    x,  # [points, units]
+    order,  # [points] the point visited at each position; read if ORDERED
+    peak,  # [chunks, units] wide, as low
+    index,  # [chunks, units] int64
+    rest,  # [chunks, units] float64
+    low,
+    points,
+    units,
+    chunks,
+    point_stride,
+    unit_stride,
+    ORDERED: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    program = tl.cast(tl.program_id(0), tl.int64)
+    chunk = program % chunks
+    unit = (program // chunks * UNITS + tl.arange(0, UNITS))[None, :]
+    state_peak, state_index, state_rest, state_low = _nobody(ROWS, UNITS, WIDE)
+    for start in range(0, CHUNK, ROWS):
+        position = (chunk * CHUNK + start + tl.arange(0, ROWS))[:, None]
+        point = tl.load(order + position, mask=position < points, other=0) if ORDERED else position
+        there = (position < points) & (unit < units)
+        value = tl.load(x + point * point_stride + unit * unit_stride, mask=there, other=0.0).to(WIDE)
+        value = activate(value, ACTIVATION)
+        state_peak, state_index, state_rest, state_low = _merge(
+            state_peak, state_index, state_rest, state_low,
+            value, tl.where(there, position, NOBODY), tl.zeros([ROWS, UNITS], tl.float64),
+            tl.where(there, value, float("inf")),
+        )  # fmt: skip
+    _store(state_peak, state_index, state_rest, state_low, peak, index, rest, low, chunk * units + unit, unit < units)
+
+
+@triton.jit
+def _merge_chunks(
+    chunk_peak,  # [chunks, units] wide, as chunk_low
+    chunk_index,  # [chunks, units] int64
+    chunk_rest,  # [chunks, units] float64
+    chunk_low,
+    peak,  # [units] wide, as low
+    index,  # [units] int64
+    rest,  # [units] float64
+    low,
+    units,
+    chunks,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    unit = (tl.cast(tl.program_id(0), tl.int64) * UNITS + tl.arange(0, UNITS))[None, :]
+    state_peak, state_index, state_rest, state_low = _nobody(ROWS, UNITS, WIDE)
+    for start in range(0, chunks, ROWS):
+        chunk = tl.cast(start + tl.arange(0, ROWS), tl.int64)[:, None]
+        at, there = chunk * units + unit, (chunk < chunks) & (unit < units)
+        state_peak, state_index, state_rest, state_low = _merge(
+            state_peak, state_index, state_rest, state_low,
+            tl.load(chunk_peak + at, mask=there, other=0.0), tl.load(chunk_index + at, mask=there, other=NOBODY),
+            tl.load(chunk_rest + at, mask=there, other=0.0), tl.load(chunk_low + at, mask=there, other=float("inf")),
+        )  # fmt: skip
+    _store(state_peak, state_index, state_rest, state_low, peak, index, rest, low, unit, unit < units)
+
+
+@triton.jit
+def _nobody(ROWS: tl.constexpr, UNITS: tl.constexpr, WIDE: tl.constexpr):
+    """The state of no point, in each lane."""
+    peak, low = tl.zeros([ROWS, UNITS], WIDE), tl.full([ROWS, UNITS], float("inf"), WIDE)
+    return peak, tl.full([ROWS, UNITS], NOBODY, tl.int64), tl.zeros([ROWS, UNITS], tl.float64), low
+
+
+@triton.jit
+def _store(state_peak, state_index, state_rest, state_low, peak, index, rest, low, at, mask):
+    """Merges the rows of the lanes [ROWS, UNITS] and stores the states at [1, UNITS]."""
+    lanes = (state_peak, state_index, state_rest, state_low)
+    state_peak, state_index, state_rest, state_low = tl.reduce(lanes, 0, _merge, keep_dims=True)
+    tl.store(peak + at, state_peak, mask=mask)
+    tl.store(index + at, state_index, mask=mask)
+    tl.store(rest + at, state_rest, mask=mask)
+    tl.store(low + at, state_low, mask=mask)
+
+
+# ---- host ---------------------------------------------------------------------------------------------------------
+
+
+def selectivity(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    """The forward of ``torch.ops.memkern.selectivity``.
+
+    Args:
+        x: Activations, dim 0 holds the points, any strides.
+        unit_dim: The dimension of the units; every other is averaged.
+        activation: "raw", "relu" or "abs".
+        order: [N] int64, the point visited at each position; None for 0, 1, 2, ...
+
+    Returns:
+        Per unit: peak (wide), index (int64, a position), rest (float64), low (wide).
+    """
+    if any(size != 1 for dim, size in enumerate(x.shape) if dim not in (0, unit_dim)):
+        x, unit_dim, activation = unit_means(x, unit_dim, activation), 1, "raw"
+    (points, point_stride), (units, unit_stride) = (x.shape[0], x.stride(0)), (x.shape[unit_dim], x.stride(unit_dim))
+    chunk = setting("selectivity", "chunk")
+    chunks = max(1, triton.cdiv(points, chunk))
+    state = _states((units,), x)
+    if units == 0:
+        return state
+    tile = tile_of(points, units, point_stride, unit_stride)
+    programs = triton.cdiv(units, tile["UNITS"])
+    partial = state if chunks == 1 else _states((chunks, units), x)
+    launch = {"WIDE": triton_wide(x.dtype), **tile, "num_warps": warps(setting("selectivity", "lanes"))}
+    with on_device_of(x):
+        _visit[(programs * chunks,)](
+            x, x if order is None else order.contiguous(), *partial, points, units, chunks, point_stride, unit_stride,
+            ORDERED=order is not None, ACTIVATION=activation, CHUNK=chunk, **launch,
+        )  # fmt: skip
+        if chunks > 1:
+            _merge_chunks[(programs,)](*partial, *state, units, chunks, **launch)
+    return state
+
+
+def _states(shape: tuple[int, ...], x: Tensor) -> States:
+    dtypes = (wide(x.dtype), torch.int64, torch.float64, wide(x.dtype))
+    peak, index, rest, low = (torch.empty(shape, dtype=dtype, device=x.device) for dtype in dtypes)
+    return peak, index, rest, low
+
+
+def tile_of(points: int, units: int, point_stride: int, unit_stride: int) -> dict[str, int]:
+    """[ROWS, UNITS] values at once, long side along what memory holds side by side."""
+    tile, side = setting("selectivity", "tile"), setting("selectivity", "side")
+    if point_stride == 1 and unit_stride != 1:
+        rows = min(side, setting("selectivity", "chunk"))
+        return {"ROWS": rows, "UNITS": min(tile // rows, triton.next_power_of_2(units))}
+    width = min(side, triton.next_power_of_2(units))
+    return {"ROWS": min(tile // width, setting("selectivity", "chunk")), "UNITS": width}

@@ -1,0 +1,145 @@
+"""Builds csrc/cuda: by a C++ compiler for the CPU (the host emulation, also under sanitizers), and by nvcc.
+
+Objects and libraries lie in build/gpu/, named by a hash of what they are made of, so nothing is built twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "csrc" / "cuda"
+BUILD = ROOT / "build" / "gpu"
+ARCHITECTURES = (80, 86, 90, 100, 120)
+
+COMPILER = os.environ.get("CXX", "g++")
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-ignored-attributes"]
+EMULATED = [COMPILER, "-std=c++17", "-g", "-fPIC", "-fvisibility=hidden", *WARNINGS]
+MODES = {
+    "plain": ["-O2"],
+    "asan": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "tsan": ["-O1", "-fsanitize=thread"],
+}
+# Both warnings are needed: an array that ptxas could not keep in registers is local memory without being a spill.
+NVCC = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-Werror", "all-warnings", "-Xptxas",
+        "-v,-warn-spills,-warn-lmem-usage,-Werror"]  # fmt: skip
+GENCODE = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ARCHITECTURES]
+PTX = f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}"  # for GPUs to come
+
+
+class BuildError(RuntimeError):
+    """A compiler refused; the message is its output."""
+
+
+def nvcc() -> str | None:
+    """The path of nvcc, or None."""
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
+def op_sources(sources: Path = SOURCES) -> list[Path]:
+    """One file per op, and device.cu."""
+    return sorted(sources.glob("*.cu"))
+
+
+def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> Path:
+    """The library of the host emulation.
+
+    Args:
+        mode: "plain", "asan" (with UBSan) or "tsan".
+        sources: The folder to build instead of csrc/cuda (a copy with a planted fault); ops.h lies above it.
+        stems: The ops to build; none named: all.
+
+    Returns:
+        The path of the library.
+    """
+    flags = [*EMULATED, *MODES[mode]]
+    units = [source for source in op_sources(sources) if not stems or source.stem in stems]
+    units += [sources / "host" / "control.cpp"]
+    objects = compile_all([(unit, [*flags, "-x", "c++", "-c"]) for unit in units], sources)
+    return _made("libmemkern_emulated.so", [*flags, "-shared", *map(str, objects)], digest(objects))
+
+
+def cuda_objects(sources: Path = SOURCES) -> list[Path]:
+    """One object per op, by nvcc for every architecture; spills and local memory are errors.
+
+    Raises:
+        BuildError: If nvcc is missing, or refuses.
+    """
+    compiler = nvcc()
+    if compiler is None:
+        raise BuildError("nvcc is not on PATH nor in /usr/local/cuda/bin")
+    command = [compiler, *NVCC, *GENCODE, PTX, "-c"]
+    return compile_all([(source, command) for source in op_sources(sources)], sources)
+
+
+def cuda_library() -> Path:
+    """The library for GPUs; it loads, and says what is missing, on machines without one."""
+    objects = cuda_objects()
+    compiler = nvcc()
+    assert compiler is not None
+    return _made("libmemkern_cuda.so", [compiler, "-shared", *map(str, objects)], digest(objects))
+
+
+def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int = 2) -> list[Path]:
+    """Compiles every unit with its command; an object is made again when any header or its own source has changed."""
+    headers = [path for path in sorted(sources.parent.rglob("*")) if path.suffix in (".h", ".cuh")]
+    headers_digest = digest([path for path in headers if "cpu" not in path.relative_to(sources.parent).parts])
+
+    def compile_one(unit: tuple[Path, list[str]]) -> Path:
+        source, command = unit
+        return _made(f"{source.stem}.o", [*command, str(source)], headers_digest + digest([source]))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(compile_one, units))
+
+
+def digest(paths: list[Path]) -> str:
+    """A hash of the contents of some files."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+def _made(name: str, command: list[str], inputs: str) -> Path:
+    """Runs ``command -o FILE`` unless that was done before; keeps what the compiler said in FILE.log."""
+    key = hashlib.sha256(repr((command, inputs)).encode()).hexdigest()[:16]
+    out = BUILD / key / name
+    with _locked(BUILD / f"{key}.lock"):
+        if not out.exists():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            half_done = out.with_suffix(".half")
+            done = subprocess.run([*command, "-o", str(half_done)], capture_output=True, text=True)
+            if done.returncode:
+                raise BuildError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+            log_of(out).write_text(done.stdout + done.stderr)
+            half_done.rename(out)
+    return out
+
+
+def log_of(made: Path) -> Path:
+    """Where the compiler's messages about a made file are kept."""
+    return made.with_suffix(".log")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Only one process at a time, for test runs with several workers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@functools.cache
+def runtime_of(mode: str) -> Path:
+    """The sanitizer's library, to be preloaded into a Python that is not built with it."""
+    name = {"asan": "libasan.so", "tsan": "libtsan.so"}[mode]
+    found = subprocess.run([COMPILER, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())

@@ -1,0 +1,237 @@
+"""The CUDA kernels on the CPU: the emulated library, with the signatures of the backend tables of memkern.ops.
+
+Outputs and scratch memory start as NaN (integers as -1), so what a kernel forgets to write shows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu import build
+from torch import Tensor
+
+from memkern import native
+
+# Set by test_cuda_sanitizers.py for the runs it starts.
+MODE_VARIABLE = "MEMKERN_EMULATION"
+LIBRARY_VARIABLE = "MEMKERN_EMULATED_LIBRARY"
+
+ORDERS = ("forward", "reverse", "random", "greedy")
+
+# ---- the records of csrc/ops.h, field by field --------------------------------------------------------------------
+
+_i32, _i64, _pointer, _bool = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool
+
+
+def _record(name: str, **fields: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+Alignment = _record(
+    "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
+    pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer,
+)  # fmt: skip
+AlignmentBackward = _record(
+    "AlignmentBackward", forward=Alignment, grad=_pointer, grad_z=_pointer, grad_point_stride=_i64,
+    grad_view_stride=_i64,
+)  # fmt: skip
+Activations = _record(
+    "Activations", data=_pointer, dtype=_i32, activation=_i32, points=_i64, units=_i64, point_stride=_i64,
+    unit_stride=_i64, mean_dims=_i32, mean_sizes=_i64 * 8, mean_strides=_i64 * 8,
+)  # fmt: skip
+UnitMeans = _record("UnitMeans", x=Activations, means=_pointer)
+Selectivity = _record(
+    "Selectivity", x=Activations, order=_pointer, peak=_pointer, index=_pointer, rest=_pointer, low=_pointer
+)
+MedianOfOthers = _record(
+    "MedianOfOthers", means=_pointer, dtype=_i32, points=_i64, units=_i64, point_stride=_i64, median=_pointer
+)
+ClassSums = _record(
+    "ClassSums", means=_pointer, dtype=_i32, points=_i64, units=_i64, classes=_i64, labels=_pointer, sums=_pointer
+)
+LayerStats = _record("LayerStats", alignment=Alignment, means=UnitMeans)
+Counters = _record(
+    "Counters", launches=_i64, blocks=_i64, switches=_i64, barriers=_i64, collectives=_i64, loads=_i64,
+    loaded_bytes=_i64, wide_loads=_i64, watched_loaded_bytes=_i64, watched_distinct_bytes=_i64,
+)  # fmt: skip
+
+STEMS = (
+    "alignment", "alignment_backward", "unit_means", "selectivity", "layer_stats", "median_of_others", "class_sums",
+)  # fmt: skip
+
+# ---- the library --------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """Loads a library with the surface of csrc/cuda/surface.h, or a part of it."""
+    library = ctypes.CDLL(str(path))
+    for stem in STEMS:
+        if not hasattr(library, f"memkern_cuda_{stem}"):
+            continue
+        getattr(library, f"memkern_cuda_{stem}_scratch").restype = ctypes.c_int64
+        getattr(library, f"memkern_cuda_{stem}").restype = ctypes.c_char_p
+        getattr(library, f"memkern_cuda_{stem}").argtypes = [_pointer, _pointer, _pointer]
+    for name in ("unavailable", "use_device", "settings"):
+        if hasattr(library, f"memkern_cuda_{name}"):
+            getattr(library, f"memkern_cuda_{name}").restype = ctypes.c_char_p
+    return library
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The emulated library of this process."""
+    path = os.environ.get(LIBRARY_VARIABLE) or build.emulated_library(os.environ.get(MODE_VARIABLE, "plain"))
+    return load(Path(path))
+
+
+def configure(*, order: str = "random", seed: int = 1, sampled_blocks: int = 0) -> None:
+    """Chooses the schedule of the next launches; ``sampled_blocks`` of a huge grid run, 0 for all."""
+    library().memkern_emulation_configure(_i32(ORDERS.index(order)), ctypes.c_uint64(seed), _i64(sampled_blocks))
+
+
+@contextmanager
+def schedule(*, order: str, seed: int = 1) -> Iterator[None]:
+    """One schedule for a while."""
+    configure(order=order, seed=seed)
+    try:
+        yield
+    finally:
+        configure()
+
+
+@contextmanager
+def sampled(blocks: int) -> Iterator[None]:
+    """Only some blocks of every grid run for a while: the first, the last, and random ones."""
+    configure(sampled_blocks=blocks)
+    try:
+        yield
+    finally:
+        configure()
+
+
+def watch(memory: Tensor) -> None:
+    """Clears the counters and watches the storage that a tensor spans."""
+    elements = 1 + sum((size - 1) * stride for size, stride in zip(memory.shape, memory.stride(), strict=True))
+    library().memkern_emulation_watch(_pointer(memory.data_ptr()), _i64(elements * memory.element_size()))
+
+
+def counters() -> Any:
+    """What was counted since ``watch``."""
+    found = Counters()
+    library().memkern_emulation_counters(ctypes.byref(found))
+    return found
+
+
+class LaunchError(RuntimeError):
+    """What the library said."""
+
+
+def _run(stem: str, record: ctypes.Structure) -> None:
+    scratch_bytes = getattr(library(), f"memkern_cuda_{stem}_scratch")(ctypes.byref(record))
+    scratch = torch.full((scratch_bytes,), 255, dtype=torch.uint8)  # NaN in every floating dtype
+    error = getattr(library(), f"memkern_cuda_{stem}")(ctypes.byref(record), scratch.data_ptr(), None)
+    if error is not None:
+        raise LaunchError(error.decode())
+
+
+def _unwritten(*shape: int, dtype: torch.dtype) -> Tensor:
+    return torch.full(shape, torch.nan if dtype.is_floating_point else -1, dtype=dtype)
+
+
+# ---- the ops ------------------------------------------------------------------------------------------------------
+
+
+def _alignment_record(z: Tensor, anchor: bool, normalize: bool, out: Tensor | None, saved: Tensor | None) -> Any:
+    block, dims, point_stride, view_stride = native.view_block(z)
+    assert block is z, "the kernel reads this layout only after a copy: make it in the test"
+    return Alignment(
+        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, int(anchor),
+        normalize, None if out is None else out.data_ptr(), None if saved is None else saved.data_ptr(),
+    )  # fmt: skip
+
+
+def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    z = native.view_block(z)[0]
+    wide = native.wide(z.dtype)
+    out, saved = (
+        _unwritten(z.shape[0], dtype=wide),
+        _unwritten(*native.saved_shape(z, anchor, normalize, keep), dtype=wide),
+    )
+    _run("alignment", _alignment_record(z, anchor, normalize, out, saved if keep else None))
+    return out, saved
+
+
+def alignment_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    z, grad = native.view_block(z)[0], grad.contiguous()
+    if 0 in z.stride():  # expanded: the gradient is not
+        z = z.contiguous()
+    grad_z = torch.empty_strided(z.shape, z.stride(), dtype=z.dtype).fill_(torch.nan)
+    forward = _alignment_record(z, anchor, normalize, None, saved)
+    strides = grad_z.stride(0), grad_z.stride(1)
+    _run("alignment_backward", AlignmentBackward(forward, grad.data_ptr(), grad_z.data_ptr(), *strides))
+    return grad_z
+
+
+def _activations(x: Tensor, unit_dim: int, activation: str) -> Any:
+    record = Activations()
+    sizes, strides = (_i64 * x.dim())(*x.shape), (_i64 * x.dim())(*x.stride())
+    made = library().memkern_emulation_activations(
+        ctypes.byref(record), _pointer(x.data_ptr()), native.DTYPES[x.dtype], native.ACTIVATIONS[activation],
+        sizes, strides, x.dim(), unit_dim,
+    )  # fmt: skip
+    assert made, "too many dimensions"
+    return record
+
+
+def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    means = _unwritten(x.shape[0], x.shape[unit_dim], dtype=native.wide(x.dtype))
+    _run("unit_means", UnitMeans(_activations(x, unit_dim, activation), means.data_ptr()))
+    return means
+
+
+def selectivity(
+    x: Tensor, unit_dim: int, activation: str, order: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    peak, low = _unwritten(units, dtype=wide), _unwritten(units, dtype=wide)
+    index, rest = _unwritten(units, dtype=torch.int64), _unwritten(units, dtype=torch.float64)
+    order = None if order is None else order.contiguous()
+    _run("selectivity", Selectivity(
+        _activations(x, unit_dim, activation), None if order is None else order.data_ptr(), peak.data_ptr(),
+        index.data_ptr(), rest.data_ptr(), low.data_ptr(),
+    ))  # fmt: skip
+    return peak, index, rest, low
+
+
+def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    x, wide = native.view_block(x)[0], native.wide(x.dtype)
+    out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
+    saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+    first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
+    _run("layer_stats", LayerStats(first, UnitMeans(_activations(x, unit_dim, "raw"), means.data_ptr())))
+    return out, means, saved
+
+
+def median_of_others(means: Tensor) -> Tensor:
+    means = means.contiguous()
+    median = _unwritten(means.shape[1], dtype=means.dtype)
+    points, units = means.shape
+    dtype = native.DTYPES[means.dtype]
+    _run("median_of_others", MedianOfOthers(means.data_ptr(), dtype, points, units, means.stride(0), median.data_ptr()))
+    return median
+
+
+def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    means, labels = means.contiguous(), labels.contiguous()
+    sums = torch.zeros(classes, means.shape[1], dtype=torch.float64)
+    _run("class_sums", ClassSums(
+        means.data_ptr(), native.DTYPES[means.dtype], *means.shape, classes, labels.data_ptr(), sums.data_ptr(),
+    ))  # fmt: skip
+    return sums

@@ -1,0 +1,185 @@
+"""Tiny inputs that reach every CUDA kernel and every branch of its launcher, compared with the float64 reference.
+
+Run under sanitizers, where each case must be small, and against planted faults:  python -m gpu.tiny [--only TEXT]
+[--schedules N]. Prints one line per failure; exits with 1 if there is any, or if no case ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+import torch
+from gpu import emulated
+from torch import Tensor
+
+from memkern import native, reference, testing
+
+Case = tuple[str, Callable[[], None]]
+
+
+def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
+    pairs, wide = "anchor" if anchor else "all", native.wide(z.dtype)
+    out, saved = emulated.alignment(z, anchor, normalize, True)
+    testing.assert_within(out, testing.expected_alignment(z, pairs=pairs, normalize=normalize), wide, "alignment")
+    distances = reference.alignment.__globals__["pair_distances"](z, pairs=pairs, normalize=normalize)
+    torch.testing.assert_close(saved[:, : distances.shape[1]].double(), distances, rtol=1e-4, atol=1e-6, equal_nan=True)
+    if normalize:
+        norms = z.double().flatten(2).norm(dim=2)
+        torch.testing.assert_close(saved[:, distances.shape[1] :].double(), norms, rtol=1e-6, atol=0, equal_nan=True)
+    upstream = testing.randn(z.shape[0], dtype=wide)
+    gradient = emulated.alignment_backward(upstream, z, saved, anchor, normalize)
+    if bool(z.isfinite().all()) and bool((distances > 1e-3).all()):
+        want = testing.expected_gradient(z, upstream, pairs=pairs, normalize=normalize)
+        testing.assert_within(gradient, want, z.dtype, "gradient")
+
+
+def check_means(x: Tensor, unit_dim: int, activation: str) -> None:
+    want = testing.expected_unit_means(x, unit_dim=unit_dim, activation=activation)
+    got = emulated.unit_means(x, unit_dim, activation)
+    testing.assert_within(got, want, native.wide(x.dtype), "unit_means")
+
+
+def check_selectivity(x: Tensor, unit_dim: int, order: Tensor | None) -> None:
+    got = emulated.selectivity(x, unit_dim, "raw", order)
+    want = reference.selectivity(x if order is None else x[order], unit_dim=unit_dim)
+    for value, expected, name in zip(got, want, ("peak", "index", "rest", "low"), strict=True):
+        torch.testing.assert_close(
+            value.double(),
+            expected.double(),
+            rtol=2e-6,
+            atol=2e-6,
+            equal_nan=True,
+            msg=lambda text, name=name: name + text,
+        )
+
+
+def check_layer_stats(x: Tensor, unit_dim: int) -> None:
+    alignment, means, saved = emulated.layer_stats(x, unit_dim, False, True, True)
+    testing.assert_within(alignment, testing.expected_alignment(x), native.wide(x.dtype), "alignment")
+    testing.assert_within(means, testing.expected_unit_means(x, unit_dim=unit_dim), native.wide(x.dtype), "unit means")
+    apart = emulated.alignment(x, False, True, True)[1]  # its sums are cut elsewhere
+    torch.testing.assert_close(saved, apart, rtol=1e-12 if x.dtype == torch.float64 else 1e-6, atol=0)
+
+
+def check_median(means: Tensor) -> None:
+    testing.assert_same_bits(emulated.median_of_others(means), reference.median_of_others(means).to(means.dtype))
+
+
+def check_class_sums(means: Tensor, labels: Tensor, classes: int) -> None:
+    got, want = emulated.class_sums(means, labels, classes), reference.class_sums(means, labels, classes=classes)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def hazards(dtype: torch.dtype) -> Tensor:
+    """[7, 3, 9]: zero views, equal views, NaN, infinity, overflow, underflow, parallel views of different norms."""
+    z = testing.randn(7, 3, 9, dtype=dtype)
+    largest = {torch.float16: 3e4, torch.float64: 1e15}.get(dtype, 1e20)
+    z[0, 1] = 0
+    z[1, 1] = z[1, 0]
+    z[2, 2, 4] = torch.nan
+    z[3, 0, 0] = torch.inf
+    z[4] *= largest
+    z[5] /= largest
+    z[6, 1:] = z[6, :1] * torch.tensor([[2.0], [3.0]], dtype=dtype)
+    return z
+
+
+def far_apart(*shape: int) -> Tensor:
+    """Points 2^30 elements apart, so that offsets pass 2^31; the memory between is never touched."""
+    inner = torch.empty(shape[1:]).stride()
+    memory = torch.empty((shape[0] - 1) * 2**30 + shape[1] * inner[0], dtype=torch.float16)
+    return memory.as_strided(shape, (2**30, *inner)).copy_(testing.randn(*shape))
+
+
+def cases() -> Iterator[Case]:
+    """Every case by name."""
+    for dtype in testing.DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        # (views, dims, anchor): registers, tiles, several groups of tiles, ragged ends
+        for views, dims, anchor in ((2, 24, False), (3, 21, False), (10, 16, False), (17, 9, False), (18, 32, False),
+                                    (6, 40, True)):  # fmt: skip
+            for normalize in (True, False):
+                z = testing.relu_features(2, views, dims, dtype=dtype)
+                yield (
+                    f"alignment {name} {views} {dims} {anchor} {normalize}",
+                    lambda z=z, a=anchor, n=normalize: check_alignment(z, a, n),
+                )
+        for layout in ("misaligned", "padded", "views outermost"):
+            z = testing.LAYOUTS[layout](testing.randn(3, 4, 21, dtype=dtype))
+            yield f"alignment {name} {layout}", lambda z=z: check_alignment(z, False, True)
+        for normalize in (True, False):
+            yield f"hazards {name} {normalize}", lambda d=dtype, n=normalize: check_alignment(hazards(d), False, n)
+        shapes: tuple[tuple[tuple[int, ...], int], ...] = (
+            ((3, 5, 7), 1), ((2, 3, 5, 3, 3), 2), ((2, 2, 9, 7, 7), 2), ((2, 70, 40), 2), ((1, 300, 6), 2),
+            ((2, 2, 2, 19, 17), 2), ((1, 9, 2, 1100), 2), ((3, 4), 1),
+        )  # fmt: skip
+        for shape, unit_dim in shapes:
+            for layout in ("contiguous", "misaligned", "points innermost"):
+                x = testing.LAYOUTS[layout](testing.randn(*shape, dtype=dtype))
+                yield f"means {name} {shape} {layout}", lambda x=x, u=unit_dim: check_means(x, u, "relu")
+        for points in (1, 31, 70):
+            x = testing.randn(points, 11, dtype=dtype)
+            x[points // 2] = x[0]
+            yield f"selectivity {name} {points}", lambda x=x: check_selectivity(x, 1, None)
+        x = testing.misaligned(testing.randn(40, 5, dtype=dtype))
+        yield f"selectivity {name} order", lambda x=x: check_selectivity(x, 1, torch.arange(40).flip(0))
+        x = testing.randn(33, 2, 5, 3, dtype=dtype)
+        x[7, 0, 1, 0] = torch.nan
+        yield f"selectivity {name} maps", lambda x=x: check_selectivity(x, 2, None)
+        # in one read: maps, maps in chunks, tokens, tokens in chunks, a linear layer; then what needs two
+        shapes = (
+            ((2, 3, 8, 4, 4), 2), ((1, 2, 18, 32, 32), 2), ((2, 3, 5, 24), 3), ((1, 2, 400, 24), 3),
+            ((2, 10, 40), 2), ((2, 11, 5, 9), 2), ((1, 4, 3, 7, 3), 2), ((2, 2, 3, 8, 4), 3),
+        )  # fmt: skip
+        for shape, unit_dim in shapes:
+            x = testing.randn(*shape, dtype=dtype)
+            yield f"layer_stats {name} {shape}", lambda x=x, u=unit_dim: check_layer_stats(x, u)
+    for name, shape in (("few views", (4, 3, 24)), ("tiles", (4, 11, 24)), ("elements", (4, 3, 5))):
+        yield f"far apart alignment {name}", lambda shape=shape: check_alignment(far_apart(*shape), False, True)
+    for shape, unit_dim in (((4, 2, 3, 5), 2), ((4, 2, 2, 300), 2), ((4, 9), 1)):
+        yield f"far apart means {shape}", lambda shape=shape, u=unit_dim: check_means(far_apart(*shape), u, "raw")
+        yield (
+            f"far apart selectivity {shape}",
+            lambda shape=shape, u=unit_dim: check_selectivity(far_apart(*shape), u, None),
+        )
+    for shape, unit_dim in (((4, 2, 8, 2, 2), 2), ((4, 2, 5, 8), 3)):
+        yield f"far apart layer_stats {shape}", lambda shape=shape, u=unit_dim: check_layer_stats(far_apart(*shape), u)
+    for wide in (torch.float32, torch.float64):
+        for points in (2, 3, 20, 41):
+            means = testing.randn(points, 35, dtype=wide)
+            means[0, :3], means[points // 2, 3] = torch.tensor([torch.inf, -torch.inf, torch.nan]), means[0, 3]
+            yield f"median {wide} {points}", lambda m=means: check_median(m)
+            yield f"median {wide} {points} ties", lambda m=means: check_median((m * 2).round() + 0.0)
+        for points, units, classes in ((5, 3, 4), (70, 260, 2), (2100, 2, 1)):
+            labels = torch.arange(points) * 7 % 5 % classes
+            means = testing.randn(points, units, dtype=wide)
+            yield f"classes {wide} {points}", lambda m=means, y=labels, c=classes: check_class_sums(m, y, c)
+
+
+def main() -> int:
+    """Runs the cases; see above."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--schedules", type=int, default=1, help="how many orders of threads and blocks")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    ran = failed = 0
+    for seed in range(options.schedules):
+        emulated.configure(order=emulated.ORDERS[(seed + 2) % len(emulated.ORDERS)], seed=seed + 1)
+        for name, run in cases():
+            if options.only not in name:
+                continue
+            ran += 1
+            try:
+                run()
+            except (AssertionError, emulated.LaunchError) as error:
+                failed += 1
+                print(f"FAILED {name}: {str(error).splitlines()[0]}", flush=True)
+    print(f"{ran} cases, {failed} failed", flush=True)
+    return int(failed > 0 or ran == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

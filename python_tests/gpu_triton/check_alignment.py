@@ -1,0 +1,151 @@
+"""The Triton alignment against the float64 reference, forward."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from support import on_cpu, on_device
+from torch import Tensor
+
+from memkern import reference, testing
+from memkern.reference.alignment import pair_distances
+from memkern.triton_kernels import alignment as kernels
+from memkern.triton_kernels.launches import setting
+from memkern.triton_kernels.memory import wide
+
+OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
+CHUNK = setting("alignment", "chunk")
+
+
+def run(z: Tensor, pairs: str = "all", normalize: bool = True, keep: bool = False) -> tuple[Tensor, Tensor]:
+    out, saved = on_cpu(kernels.alignment(on_device(z), pairs == "anchor", normalize, keep))
+    return out, saved
+
+
+def expected(z: Tensor, pairs: str, normalize: bool) -> testing.Expected:
+    options = {"pairs": pairs, "normalize": normalize}
+    oracle, plain = (
+        functools.partial(reference.alignment, **options),
+        functools.partial(testing.plain_alignment, **options),
+    )
+    return testing.expected(oracle, plain, z)
+
+
+def check(z: Tensor, memory: Tensor | None = None, options: list[tuple[str, bool]] = OPTIONS) -> None:
+    for pairs, normalize in options:
+        got, _ = run(z if memory is None else memory, pairs, normalize)
+        testing.assert_within(got, expected(z, pairs, normalize), wide(z.dtype), (pairs, normalize))
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 2, 1), (1, 3, 7), (1, 4, 64), (1, 5, 33), (1, 10, 130), (1, 17, 20), (1, 2, 515)], ids=str
+)
+def test_shapes(shape):
+    check(testing.randn(*shape))
+
+
+def test_dtypes(dtype):
+    check(testing.relu_features(2, 3, 300, dtype=dtype))
+
+
+@pytest.mark.parametrize("dims", [CHUNK - 1, CHUNK + 16, 18 * CHUNK + 3])
+def test_chunks(dims):
+    """The last is more chunks than `_finish` adds at once."""
+    check(testing.relu_features(1, 2, dims), options=[("all", True)])
+
+
+@pytest.mark.parametrize("family", testing.FAMILIES)
+def test_families(family):
+    for dtype in (torch.float32, torch.float64):
+        check(testing.FAMILIES[family](2, 3, 150, dtype=dtype), options=[("all", True)])
+
+
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+def test_layouts(layout):
+    z = testing.randn(2, 3, 4, 3, 5)
+    check(z, testing.LAYOUTS[layout](z), options=[("all", True)])
+
+
+@pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
+def test_kept(pairs, normalize, dtype):
+    """Distances in pair order, then norms as they are: 1e-13 is not raised to the clamp."""
+    z = testing.randn(2, 5, 20, dtype=dtype)
+    z[0, 1] *= 0
+    if dtype == torch.float32:
+        z[1, 3] *= 1e-14
+    out, saved = run(z, pairs, normalize, keep=True)
+    distances = pair_distances(z, pairs=pairs, normalize=normalize)
+    want = torch.cat([distances, z.double().flatten(2).norm(dim=2)], 1) if normalize else distances
+    torch.testing.assert_close(saved.double(), want, rtol=16 * torch.finfo(wide(dtype)).eps, atol=0)
+    mean = saved[:, : distances.shape[1]].double().mean(1)
+    torch.testing.assert_close(out.double(), mean, rtol=4 * torch.finfo(wide(dtype)).eps, atol=0)
+
+
+def test_zero_and_equal_views():
+    z = testing.randn(4, 3, 40)
+    z[0] = 0
+    z[1, 1] = 0
+    z[2] = z[2, :1]
+    z[3, 2] = z[3, 0]
+    check(z)
+    out, _ = run(z)
+    assert out[0] == 0
+    assert out[2] == 0
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_non_finite_views_stay_in_their_point(value):
+    z = testing.randn(3, 3, 40)
+    z[1, 2, 7] = value
+    check(z)
+    clean = testing.randn(3, 3, 40)
+    testing.assert_same_bits(run(z)[0][[0, 2]], run(clean)[0][[0, 2]])
+
+
+@pytest.mark.parametrize("magnitude", [1e-42, 1e-30, 3e-13, 1e-12, 2e-12, 1e-6, 1e19, 1e25, 3e37])
+def test_magnitudes_of_floats(magnitude):
+    """Squares that vanish or overflow in float32, and norms around the clamp."""
+    check(testing.randn(2, 3, 20) * magnitude)
+
+
+@pytest.mark.parametrize("exponent", [-1010, -560, -500, 500, 560, 1010])
+def test_magnitudes_of_doubles(exponent):
+    """Squares that vanish or overflow in float64, where the oracle fails too: powers of two scale exactly."""
+    z = testing.randn(2, 3, 20, dtype=torch.float64)
+    small = z * 2.0**exponent
+    torch.testing.assert_close(
+        run(small, normalize=False)[0] * 2.0**-exponent, run(z, normalize=False)[0], rtol=1e-15, atol=0
+    )
+    want = run(z)[0] if exponent > 0 else run(z, normalize=False)[0] * 2.0**exponent / 1e-12
+    torch.testing.assert_close(run(small)[0], want, rtol=4e-15, atol=0)
+
+
+def test_one_large_view():
+    """One norm overflows float32 when squared, its neighbours do not."""
+    z = testing.randn(2, 4, 30)
+    z[0, 1] *= 1e22
+    z[1, 0] *= 1e-20
+    check(z)
+
+
+def test_point_does_not_depend_on_its_batch():
+    z = testing.relu_features(3, 3, 300)
+    whole, _ = run(z)
+    testing.assert_same_bits(run(z[1:2])[0], whole[1:2])
+    testing.assert_same_bits(run(z.flip(0))[0], whole.flip(0))
+
+
+def test_expanded():
+    z = testing.randn(1, 3, 20).expand(3, 3, 20)
+    testing.assert_same_bits(run(z)[0], run(z.contiguous())[0])
+    z = testing.randn(2, 1, 20).expand(2, 3, 20)
+    assert (run(z)[0] == 0).all()
+
+
+def test_no_points(dtype):
+    out, saved = run(torch.empty(0, 3, 5, dtype=dtype), keep=True)
+    assert out.shape == (0,)
+    assert saved.shape == (0, 6)
+    assert out.dtype == wide(dtype)

@@ -1,0 +1,58 @@
+"""The Triton layer_stats: the same numbers as alignment and unit_means apart, in every order of memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import on_cpu, on_device
+
+from memkern import reference, testing
+from memkern.triton_kernels.layer_stats import chunks_of, layer_stats
+from memkern.triton_kernels.memory import wide
+
+
+@pytest.mark.parametrize(
+    ("shape", "unit_dim", "order", "planes", "chunks"),
+    [
+        ((2, 3, 5, 7, 7), 2, None, True, 1),
+        ((1, 2, 90, 7, 7), 2, None, True, 2),  # 80 maps of 49 in the first chunk
+        ((1, 2, 3, 70, 70), 2, None, True, 3),  # a map larger than a chunk
+        ((1, 2, 3, 6, 5), 2, (0, 1, 3, 4, 2), False, 1),  # channels-last
+        ((1, 2, 500, 20), 3, None, False, 3),  # tokens
+        ((2, 3, 150), 2, None, False, 1),  # a vector per view
+        ((2, 3, 1, 4, 4), 2, None, True, 1),
+        ((1, 2, 4, 5, 6), 3, None, None, None),  # units in the middle: two passes
+    ],
+    ids=str,
+)
+def test_layouts(shape, unit_dim, order, planes, chunks):
+    x = testing.relu_features(*shape)
+    memory = x if order is None else testing.in_order(x, *order)
+    cut = chunks_of(memory, unit_dim)
+    assert (cut and (cut.planes, cut.count)) == (None if planes is None else (planes, chunks))
+    check(x, memory, unit_dim)
+
+
+def check(x, memory, unit_dim, options=((False, True), (True, False))):
+    for anchor, normalize in options:
+        alignment, means, saved = on_cpu(layer_stats(on_device(memory), unit_dim, anchor, normalize, True))
+        want = reference.layer_stats(x, unit_dim=unit_dim, pairs="anchor" if anchor else "all", normalize=normalize)
+        eps = torch.finfo(wide(x.dtype)).eps
+        torch.testing.assert_close(alignment.double(), want[0], rtol=8 * eps, atol=0)
+        torch.testing.assert_close(means.double(), want[1], rtol=8 * eps, atol=8 * eps)
+        pairs = x.shape[1] - 1 if anchor else x.shape[1] * (x.shape[1] - 1) // 2
+        assert saved.shape == (x.shape[0], pairs + (x.shape[1] if normalize else 0))
+        torch.testing.assert_close(saved[:, :pairs].double().mean(1), alignment.double(), rtol=8 * eps, atol=0)
+
+
+def test_dtypes(dtype):
+    x = testing.relu_features(2, 3, 5, 20, dtype=dtype)
+    check(x, x, 2, options=[(False, True)])
+
+
+def test_nan_stays_in_its_point_and_unit():
+    x = testing.relu_features(2, 3, 5, 20)
+    x[1, 2, 3, 4] = torch.nan
+    alignment, means, _ = on_cpu(layer_stats(on_device(x), 2, False, True, False))
+    assert alignment.isnan().tolist() == [False, True]
+    assert means.isnan().nonzero().tolist() == [[1, 3]]

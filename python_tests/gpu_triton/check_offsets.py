@@ -1,0 +1,58 @@
+"""Offsets past 2^31: points, views and units that far apart, in memory of which only a few pages are ever touched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import DEVICE, on_cpu
+from torch import Tensor
+
+from memkern import reference, testing
+from memkern.triton_kernels.alignment import alignment
+from memkern.triton_kernels.alignment_backward import alignment_backward
+from memkern.triton_kernels.selectivity import selectivity
+from memkern.triton_kernels.unit_means import unit_means
+
+FAR = 2**31 + 16
+
+
+@pytest.fixture(scope="module")
+def memory() -> Tensor:
+    return torch.empty(FAR + 4096, dtype=torch.bfloat16, device=DEVICE)
+
+
+def place(memory: Tensor, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Values on the CPU, and the same in that memory."""
+    values = testing.randn(*shape, dtype=torch.bfloat16)
+    there = memory.as_strided(shape, strides)
+    there.copy_(values.to(DEVICE))
+    return values, there
+
+
+@pytest.mark.parametrize("strides", [(FAR, 20, 1), (60, FAR // 2, 1)], ids=["points", "views"])
+def test_alignment(memory, strides):
+    z, there = place(memory, (2, 3, 20), strides)
+    out, saved = alignment(there, False, True, True)
+    torch.testing.assert_close(on_cpu(out).double(), reference.alignment(z), rtol=1e-6, atol=0)
+    got = on_cpu(alignment_backward(torch.ones(2, device=DEVICE), there, saved, False, True))
+    want = reference.alignment_backward(torch.ones(2), z)
+    torch.testing.assert_close(got.double(), want, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "strides", [(FAR, 20, 1), (60, FAR // 2, 1), (20, 40, FAR // 19)], ids=["points", "units", "space"]
+)
+def test_unit_means(memory, strides):
+    x, there = place(memory, (2, 3, 20), strides)
+    got = on_cpu(unit_means(there, 1, "raw"))
+    torch.testing.assert_close(got.double(), reference.unit_means(x), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("strides", [(FAR // 4, 1), (1, FAR // 2)], ids=["points", "units"])
+def test_selectivity(memory, strides):
+    x, there = place(memory, (5, 3), strides)
+    peak, index, rest, _ = on_cpu(selectivity(there, 1, "raw", None))
+    want = reference.selectivity(x)
+    assert torch.equal(peak.double(), want[0])
+    assert torch.equal(index, want[1])
+    torch.testing.assert_close(rest, want[2])

@@ -1,0 +1,153 @@
+"""Compiles the shipped launches for GPUs that are not here and holds each to its line of budgets.json.
+
+python compile_gate.py [--target sm_90 ...] [--only REGEX] [--update]
+
+A budget is a promise about one kernel of one case on one GPU: registers and shared memory at most, wide loads at least,
+and never a spill. --update writes what was measured: review the difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from launches_offline import TARGETS, Launch, Resources, compiled, launches, resources
+from lint import ir_faults
+from torch import Tensor
+
+from memkern.triton_kernels.alignment import alignment
+from memkern.triton_kernels.alignment_backward import alignment_backward
+from memkern.triton_kernels.class_sums import class_sums
+from memkern.triton_kernels.layer_stats import layer_stats
+from memkern.triton_kernels.selectivity import selectivity
+from memkern.triton_kernels.unit_means import unit_means
+
+BUDGETS = Path(__file__).with_name("budgets.json")
+f32, f64, bf16, f16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
+
+
+def x(*shape: int, dtype: torch.dtype = f32) -> Tensor:
+    return torch.empty(shape, dtype=dtype)  # never written: costs no memory
+
+
+def channels_last(*shape: int, dtype: torch.dtype = f32) -> Tensor:
+    """[N, V, U, H, W] with units innermost."""
+    n, v, u, h, w = shape
+    return x(n, v, h, w, u, dtype=dtype).permute(0, 1, 4, 2, 3)
+
+
+def backward(z: Tensor, anchor: bool, normalize: bool) -> None:
+    points, views = z.shape[:2]
+    wide = f64 if z.dtype == f64 else f32
+    kept = (views - 1 if anchor else views * (views - 1) // 2) + (views if normalize else 0)
+    alignment_backward(x(points, dtype=wide), z, x(points, kept, dtype=wide), anchor, normalize)
+
+
+# Between them every kernel, dtype, tile and path of the launch table.
+CASES: dict[str, Callable[[], object]] = {
+    "alignment": lambda: alignment(x(2, 10, 65536), False, True, True),
+    "alignment bf16": lambda: alignment(x(2, 10, 65536, dtype=bf16), False, True, False),
+    "alignment f16": lambda: alignment(x(2, 10, 65536, dtype=f16), False, True, False),
+    "alignment f64": lambda: alignment(x(2, 10, 65536, dtype=f64), False, True, False),
+    "alignment raw": lambda: alignment(x(2, 10, 65536), False, False, False),
+    "alignment anchor": lambda: alignment(x(2, 10, 65536), True, True, False),
+    "alignment anchor bf16": lambda: alignment(x(2, 10, 65536, dtype=bf16), True, True, False),
+    "alignment 2 views": lambda: alignment(x(2, 2, 65536), False, True, False),
+    "alignment 2 views bf16": lambda: alignment(x(2, 2, 65536, dtype=bf16), False, True, False),
+    "alignment 128 dims": lambda: alignment(x(2, 10, 128), False, True, False),
+    "alignment 256 dims": lambda: alignment(x(2, 10, 256), False, True, False),
+    "alignment odd dims": lambda: alignment(x(2, 10, 65537), False, True, False),
+    "backward": lambda: backward(x(2, 10, 65536), False, True),
+    "backward bf16": lambda: backward(x(2, 10, 65536, dtype=bf16), False, True),
+    "backward f64": lambda: backward(x(2, 10, 65536, dtype=f64), False, True),
+    "backward anchor raw": lambda: backward(x(2, 10, 65536), True, False),
+    "means 56x56": lambda: unit_means(x(4, 10, 64, 56, 56), 2, "raw"),
+    "means 56x56 bf16": lambda: unit_means(x(4, 10, 64, 56, 56, dtype=bf16), 2, "relu"),
+    "means 56x56 f64": lambda: unit_means(x(4, 10, 64, 56, 56, dtype=f64), 2, "raw"),
+    "means 7x7": lambda: unit_means(x(4, 10, 512, 7, 7), 2, "abs"),
+    "means channels-last": lambda: unit_means(channels_last(4, 10, 64, 56, 56), 2, "raw"),
+    "means tokens bf16": lambda: unit_means(x(4, 10, 197, 768, dtype=bf16), 3, "raw"),
+    "means matrix": lambda: unit_means(x(64, 2048), 1, "raw"),
+    "means transposed": lambda: unit_means(x(2048, 4, 4096).permute(2, 0, 1), 1, "raw"),
+    "selectivity": lambda: selectivity(x(50000, 512), 1, "raw", None),
+    "selectivity bf16": lambda: selectivity(x(200, 512, dtype=bf16), 1, "relu", None),
+    "selectivity f64": lambda: selectivity(x(50000, 512, dtype=f64), 1, "raw", None),
+    "selectivity ordered": lambda: selectivity(x(200, 512), 1, "raw", torch.arange(200)),
+    "selectivity transposed": lambda: selectivity(x(512, 50048).t(), 1, "raw", None),
+    "layer maps": lambda: layer_stats(x(2, 10, 64, 56, 56), 2, False, True, False),
+    "layer maps bf16": lambda: layer_stats(x(2, 2, 64, 56, 56, dtype=bf16), 2, False, True, False),
+    "layer tokens bf16": lambda: layer_stats(x(2, 10, 197, 768, dtype=bf16), 3, False, True, False),
+    "class sums": lambda: class_sums(x(256, 2048), torch.zeros(256, dtype=torch.int64), 10),
+    "class sums f64": lambda: class_sums(x(256, 2048, dtype=f64), torch.zeros(256, dtype=torch.int64), 10),
+}  # fmt: skip
+
+
+def excess(got: Resources, budget: dict[str, int]) -> list[str]:
+    """What of a kernel is beyond its budget."""
+    found = [
+        f"{name} {getattr(got, name)} > {budget[name]}"
+        for name in ("registers", "shared")
+        if getattr(got, name) > budget[name]
+    ]
+    if got.spills:
+        found.append(f"spills {got.spills}")
+    if got.wide_loads < budget["wide_loads"] or got.loads - got.wide_loads > budget["narrow_loads"]:
+        found.append(
+            f"{got.wide_loads} wide and {got.loads - got.wide_loads} narrow loads, "
+            f"not {budget['wide_loads']} and {budget['narrow_loads']}"
+        )
+    return found
+
+
+def key(case: str, launch: Launch, target: str) -> str:
+    return f"{case} | {launch.kernel.__name__} | {target}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", nargs="*", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--only", default="")
+    parser.add_argument("--update", action="store_true")
+    options = parser.parse_args()
+    budgets = json.loads(BUDGETS.read_text()) if BUDGETS.exists() else {}
+    done: dict[str, Resources] = {}
+    bad = 0
+    for target in options.target:
+        seen = set[tuple[object, ...]]()
+        for case, call in CASES.items():
+            if not re.search(options.only, case):
+                continue
+            for launch in launches(call, target):
+                kernel = compiled(launch, target)
+                if (kernel.hash,) in seen:
+                    continue  # the same finish as of another case
+                seen.add((kernel.hash,))
+                name, got = key(case, launch, target), resources(kernel, target)
+                faults = ir_faults(kernel.asm["ttir"])
+                if options.update:
+                    faults += ["spills"] if got.spills else []
+                    budgets[name] = {
+                        "registers": got.registers,
+                        "shared": got.shared,
+                        "wide_loads": got.wide_loads,
+                        "narrow_loads": got.loads - got.wide_loads,
+                    }
+                else:
+                    faults += excess(got, budgets[name]) if name in budgets else ["no line in budgets.json"]
+                bad += bool(faults)
+                done[name] = got
+                print(f"{'BAD' if faults else 'ok ':<4} {name:<62} {got._asdict()} {'; '.join(faults)}", flush=True)
+    if options.update:
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(budgets[name])}" for name in sorted(budgets))
+        BUDGETS.write_text("{\n" + lines + "\n}\n")
+    print(f"{len(done)} kernels compiled, {bad} bad")
+    return 1 if bad or not done else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""What the Triton checks share. They run on the device named by DEV: "cpu" (Triton's interpreter) or "cuda".
+
+"cuda" is a real GPU, or ttsem, which executes the compiler's own intermediate code for such tensors on any machine.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DEVICE = os.environ.get("DEV", "cpu")
+
+
+def on_device(x: Tensor) -> Tensor:
+    """The same values in the same memory layout (gaps and misalignment too) on the device under test."""
+    if DEVICE == "cpu":
+        return x
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+    offset = x.storage_offset()
+    memory = x.as_strided((offset + extent,), (1,), 0).to(DEVICE)
+    return memory.as_strided(x.shape, x.stride(), offset)
+
+
+def on_cpu(results: Any) -> Any:
+    """Results where they can be compared."""
+    return results.cpu() if isinstance(results, Tensor) else type(results)(result.cpu() for result in results)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,20 @@
+"""The CUDA kernels' own source under sanitizers: out-of-bounds, misaligned and overflowing accesses, and races."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from gpu import build, sanitizer
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("mode", ["plain", "asan", "tsan"])
+def test_tiny_cases(mode):
+    """Every kernel, every branch of every launcher; races are found whatever the schedule, so one is enough."""
+    schedules = {"plain": 4, "asan": 2, "tsan": 1}[mode]
+    done = sanitizer.run_tiny(build.emulated_library(mode), mode, "--schedules", str(schedules))
+    assert done.code == 0, done.output[-4000:]
+    found = re.search(r"^(\d+) cases, 0 failed$", done.output, re.MULTILINE)
+    assert found, done.output[-4000:]
+    assert int(found[1]) >= 220 * schedules, "cases were lost"
