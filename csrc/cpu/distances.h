@@ -29,7 +29,8 @@ struct Limits<double> {
 //  - where the gap takes no more than half of the square, and
 //  - where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result, or grows no faster with
 //    shrinking distance than the error of subtracting unit vectors in float does (2e-6 at a distance of 1e-3): that is
-//    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical views do.
+//    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical
+//    views do.
 // NaN is never trusted.
 template <class A>
 inline bool trusted(double square, double gap) {
