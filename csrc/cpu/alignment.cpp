@@ -1,22 +1,17 @@
 // Alignment of points: the mean l2 distance over pairs of views, in one pass over memory.
+#include "alignment.h"
+
 #include "distances.h"
+#include "kernels.h"
 #include "pair_sums.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
-
-template class PairSums<float>;
-template class PairSums<double>;
-template class PairSums<bf16>;
-template class PairSums<f16>;
-template class Distances<float>;
-template class Distances<double>;
-
 namespace {
 
 template <class T>
-void align(const Alignment& op, int64_t first, int64_t last) {
-  PairSums<T> pair_sums(op);
+void align(const Alignment& op, int64_t first, int64_t last, const Observer* observer) {
+  PairSums<T> pair_sums(op, observer);
   Distances<Wide<T>> distances(op, exact_views<T>());
   const int64_t batch = pair_sums.batch(), per_point = pair_sums.sums();
   const Scratch<double, 128> sums(batch * per_point);
@@ -26,26 +21,29 @@ void align(const Alignment& op, int64_t first, int64_t last) {
     for (int64_t i = 0; i < points * per_point; ++i) sums[i] = 0;
     const T* const next = z + (p + points < last ? p + points : p) * op.point_stride;
     pair_sums.add(p, points, 0, op.dims, next, sums.get());
-    for (int64_t i = 0; i < points; ++i) distances.finish(p + i, sums.get() + i * per_point);
+    for (int64_t i = 0; i < points; ++i) {
+      distances.finish(p + i, sums.get() + i * per_point);
+      if (observer) observer->done(observer->self, p + i);
+    }
   }
 }
 
 }  // namespace
 
-void alignment(const Alignment& op, int64_t first, int64_t last);  // in the table of isa.cpp
-
-void alignment(const Alignment& op, int64_t first, int64_t last) {
+void align_points(const Alignment& op, int64_t first, int64_t last, const Observer* observer) {
   switch (op.dtype) {
     case DType::float32:
-      return align<float>(op, first, last);
+      return align<float>(op, first, last, observer);
     case DType::float64:
-      return align<double>(op, first, last);
+      return align<double>(op, first, last, observer);
     case DType::bfloat16:
-      return align<bf16>(op, first, last);
+      return align<bf16>(op, first, last, observer);
     case DType::float16:
-      return align<f16>(op, first, last);
+      return align<f16>(op, first, last, observer);
   }
 }
+
+void alignment(const Alignment& op, int64_t first, int64_t last) { align_points(op, first, last, nullptr); }
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

@@ -56,7 +56,15 @@ class Distances {
         norm_is_exact_(op.views) {}
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
-  void finish(int64_t index, const double* sums);
+  void finish(int64_t index, const double* sums) {
+    point_ = static_cast<const char*>(op_.z) + index * op_.point_stride * exact_.element_bytes;
+    if (op_.normalize)
+      unit_distances(sums);
+    else
+      raw_distances(sums);
+    static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
+    if (op_.saved) save(index);
+  }
 
  private:
   using Limit = Limits<A>;
@@ -175,21 +183,6 @@ class Distances {
   const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
   const Scratch<bool, 16> norm_is_exact_;                // [views]
 };
-
-// Compiled in alignment.cpp, as PairSums is.
-template <class A>
-void Distances<A>::finish(int64_t index, const double* sums) {
-  point_ = static_cast<const char*>(op_.z) + index * op_.point_stride * exact_.element_bytes;
-  if (op_.normalize)
-    unit_distances(sums);
-  else
-    raw_distances(sums);
-  static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
-  if (op_.saved) save(index);
-}
-
-extern template class Distances<float>;
-extern template class Distances<double>;
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

@@ -1,128 +1,276 @@
 // layer_stats: alignment and unit means of the same activations, which come from memory once.
 //
-// Small points go through both kernels a few at a time: the second finds them in L2. A point that would not stay there
-// (10 views of a 64 x 112 x 112 map are 32 MB) is cut into segments of its dims, and both kinds of sums are taken of a
-// segment before the next one is read.
-#include "distances.h"
+// The unit sums are taken of what the alignment has just read, some 10 KB at a time, while the next of it is on its way
+// from memory. Larger pieces (256 KB, from L2) left memory idle meanwhile and cost 1.45 times the alignment alone.
+#include <type_traits>
+
+#include "alignment.h"
 #include "kernels.h"
-#include "pair_sums.h"
+#include "scratch.h"
 #include "unit_means.h"
+#include "unit_sums.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
-
-void alignment(const Alignment& op, int64_t first, int64_t last);
-
 namespace {
 
-constexpr int64_t kInCache = 512 * 1024;       // bytes of points that both kernels see in turn: a quarter of L2
-constexpr int64_t kSegmentBytes = 256 * 1024;  // over all views of one point
-
-// How the dims of a view lie in memory: unit planes one after the other, or rows of all units.
+// How the dims of a view lie in memory: [units, space], [space, units], or neither.
 enum class Layout { planes, rows, other };
 
-Layout layout_of(const LayerStats& op, int64_t group) {
+Layout layout_of(const LayerStats& op) {
   const Activations& x = op.means.x;
-  const int64_t space = op.alignment.dims / x.units;
-  if ((x.unit_stride == space || x.units == 1) && space >= group) return Layout::planes;
-  if (x.unit_stride == 1 && x.units > 1) return Layout::rows;
-  return Layout::other;
+  if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return Layout::planes;
+  return x.unit_stride == 1 ? Layout::rows : Layout::other;
 }
 
-// One large point at a time, by segments.
+// Elements of one unit that are added in the wide type before double takes over.
+constexpr int kTerms = 16;
+
+// Up to kTerms groups, `stride` apart, in a balanced tree.
 template <class T>
-class Segments {
+[[gnu::always_inline]] inline void sum_views(const T* x, int64_t views, int64_t stride, int64_t bytes_ahead,
+                                             Vec<Wide<T>>* columns) {
+  const auto add_if = [&](auto count) __attribute__((always_inline)) {
+    if (!(views & count)) return;
+    Vec<Wide<T>> some[kColumns<T>];
+    sum_groups<count, Activation::raw>(x, stride, bytes_ahead, some);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += some[c];
+    x += count * stride;
+  };
+  for (int c = 0; c < kColumns<T>; ++c) columns[c] = Vec<Wide<T>>{};
+  add_if(std::integral_constant<int, 16>{});
+  add_if(std::integral_constant<int, 8>{});
+  add_if(std::integral_constant<int, 4>{});
+  add_if(std::integral_constant<int, 2>{});
+  add_if(std::integral_constant<int, 1>{});
+}
+
+// The same over some steps of `step` elements each.
+template <class T>
+[[gnu::always_inline]] inline void sum_steps(const T* x, int64_t views, int64_t stride, int64_t steps, int64_t step,
+                                             int64_t bytes_ahead, Vec<Wide<T>>* columns) {
+  sum_views(x, views, stride, bytes_ahead, columns);
+  for (int64_t i = 1; i < steps; ++i) {
+    Vec<Wide<T>> more[kColumns<T>];
+    sum_views(x + i * step, views, stride, bytes_ahead, more);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] += more[c];
+  }
+}
+
+// Calls use with the number of views as a constant if they are few, else with 0.
+template <class Use>
+inline void with_views(int64_t views, const Use& use) {
+  switch (views) {
+    case 2:
+      return use(std::integral_constant<int, 2>{});
+    case 3:
+      return use(std::integral_constant<int, 3>{});
+    case 4:
+      return use(std::integral_constant<int, 4>{});
+    case 5:
+      return use(std::integral_constant<int, 5>{});
+    default:
+      return use(std::integral_constant<int, 0>{});
+  }
+}
+
+// The unit sums of the points that are being aligned. All views have the same units at the same dims, so they are added
+// first; dims [d, d + n) of some views are at hand at a time.
+template <class T>
+class UnitsSeen {
  public:
-  explicit Segments(const LayerStats& op)
+  explicit UnitsSeen(const LayerStats& op)
       : op_(op),
-        layout_(layout_of(op, kGroup<T>)),
         units_(op.means.x.units),
         space_(op.alignment.dims / units_),
-        pair_sums_(op.alignment),
-        distances_(op.alignment, exact_views<T>()),
-        sums_(pair_sums_.sums()),
-        unit_sums_(units_) {}
-
-  void run(int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; ++p) {
-      for (int64_t i = 0; i < pair_sums_.sums(); ++i) sums_[i] = 0;
-      for (int64_t u = 0; u < units_; ++u) unit_sums_[u] = 0;
-      if (layout_ == Layout::planes)
-        add_planes_of(p);
-      else
-        add_rows_of(p);
-      distances_.finish(p, sums_.get());
-      divide(unit_sums_.get(), units_, op_.alignment.views * space_,
-             static_cast<Wide<T>*>(op_.means.means) + p * units_);
-    }
+        stride_(op.alignment.view_stride),
+        rows_(layout_of(op) == Layout::rows || space_ == 1),
+        sums_(kPointsAtOnce * units_) {
+    for (int64_t i = 0; i < kPointsAtOnce * units_; ++i) sums_[i] = 0;
   }
+
+  Observer observer() { return {seen, done, this}; }
 
  private:
-  // Whole planes where some fit into a segment, else slices of one plane after the other.
-  void add_planes_of(int64_t p) {
-    const int64_t dims = segment_dims();
-    const int64_t units = dims / space_ > 0 ? dims / space_ : 1, slice = dims < space_ ? dims : space_;
-    for (int64_t u = 0; u < units_; u += units) {
-      const int64_t some = units_ - u < units ? units_ - u : units;
-      for (int64_t s = 0; s < space_; s += slice) {
-        const int64_t n = space_ - s < slice ? space_ - s : slice, d = u * space_ + s;
-        add_pairs(p, d, d + (some - 1) * space_ + n);
-        for (int64_t v = 0; v < op_.alignment.views; ++v)
-          add_planes<Activation::raw>(view(p, v) + d, some, n, space_, unit_sums_.get() + u);
+  static constexpr int64_t kGroups = 16;  // planes or groups that are folded together
+
+  static void seen(void* self, int64_t point, int64_t view, int64_t views, int64_t first, int64_t last) {
+    const UnitsSeen& units = *static_cast<UnitsSeen*>(self);
+    const Alignment& a = units.op_.alignment;
+    const T* const x = static_cast<const T*>(a.z) + point * a.point_stride + view * a.view_stride + first;
+    for (int64_t v = 0; v < views; v += kTerms) {
+      const int64_t some = views - v < kTerms ? views - v : kTerms;
+      with_views(some, [&](auto fixed) {
+        units.template add<fixed>(x + v * a.view_stride, some, first, last - first, units.sums_of(point));
+      });
+    }
+  }
+  static void done(void* self, int64_t point) { static_cast<UnitsSeen*>(self)->write(point); }
+
+  double* sums_of(int64_t point) const { return &sums_[point % kPointsAtOnce * units_]; }
+
+  template <int fixed>
+  void add(const T* x, int64_t any_views, int64_t d, int64_t n, double* sums) const {
+    const int64_t views = fixed ? fixed : any_views;
+    if (rows_)
+      add_rows_of<fixed>(x, views, d, n, sums);
+    else if (space_ < kGroup<T>)
+      add_small_planes(x, views, d, n, sums);
+    else
+      add_planes_of<fixed>(x, views, d, n, sums);
+  }
+
+  // The alignment of many views asks for the next dims itself; that of a few leaves it to the processor, which stops
+  // looking ahead while the sums are taken.
+  template <int fixed>
+  static constexpr int64_t bytes_ahead(int64_t n) {
+    return fixed == 0 ? 0 : n * int64_t(sizeof(T));
+  }
+
+  // ---- [units, space] --------------------------------------------------------------------------------------------
+
+  // Calls use(at, size) for the planes, or parts of planes, in dims [d, d + n).
+  template <class Use>
+  void for_each_plane(int64_t d, int64_t n, const Use& use) const {
+    int64_t left = space_ - d % space_;
+    for (int64_t at = 0; at < n; left = space_) {
+      const int64_t size = left < n - at ? left : n - at;
+      use(at, size);
+      at += size;
+    }
+  }
+
+  template <int fixed>
+  void add_planes_of(const T* x, int64_t views, int64_t d, int64_t n, double* sums) const {
+    const int64_t ahead = bytes_ahead<fixed>(n);
+    Vec<double> totals[kGroups] = {};
+    double* to = sums + d / space_;
+    int64_t planes = 0;
+    for_each_plane(d, n, [&](int64_t at, int64_t size) {
+      totals[planes++] = sum_plane_of<fixed>(x + at, views, size, ahead);
+      if (planes < kGroups) return;
+      add_totals(totals, kGroups, to);
+      to += kGroups;
+      planes = 0;
+    });
+    add_totals(totals, planes, to);
+  }
+
+  // x may be read up to a group before the plane: that is this view's, too, because planes are no smaller than a group.
+  template <int fixed>
+  Vec<double> sum_plane_of(const T* x, int64_t views, int64_t n, int64_t ahead) const {
+    constexpr int64_t kSteps = fixed == 0 ? 1 : fixed <= 3 ? 4 : 2, group = kGroup<T>;
+    Vec<double> total{};
+    Vec<Wide<T>> columns[kColumns<T>];
+    int64_t s = 0;
+    for (; s + kSteps * group <= n; s += kSteps * group) {
+      sum_steps(x + s, views, stride_, kSteps, group, ahead, columns);
+      total += fold_columns<T>(columns);
+    }
+    for (; s + group <= n; s += group) {
+      sum_views(x + s, views, stride_, ahead, columns);
+      total += fold_columns<T>(columns);
+    }
+    if (s < n) {
+      sum_views(x + n - group, views, stride_, 0, columns);
+      Tail<T>(n).clear_counted(columns);
+      total += fold_columns<T>(columns);
+    }
+    return total;
+  }
+
+  static void add_totals(const Vec<double>* totals, int64_t count, double* sums) {
+    constexpr int lanes = Lanes<double>::count;
+    for (int64_t i = 0; i < count; i += lanes) {
+      const Vec<double> some = sum_each<lanes>(totals + i, 1);
+      for (int64_t k = 0; k < lanes && i + k < count; ++k) sums[i + k] += some[k];
+    }
+  }
+
+  void add_small_planes(const T* x, int64_t views, int64_t d, int64_t n, double* sums) const {
+    constexpr int64_t kBlock = 16 * kGroup<T>;
+    for (int64_t b = 0; b < n; b += kBlock) {
+      const int64_t some = n - b < kBlock ? n - b : kBlock;
+      alignas(64) double dims[kBlock] = {};
+      add_rows<Activation::raw>(x + b, views, some, stride_, dims);
+      double* to = sums + (d + b) / space_;
+      for_each_plane(d + b, some, [&](int64_t at, int64_t size) {
+        for (int64_t i = at; i < at + size; ++i) *to += dims[i];
+        ++to;
+      });
+    }
+  }
+
+  // ---- [space, units] --------------------------------------------------------------------------------------------
+
+  template <int fixed>
+  void add_rows_of(const T* x, int64_t views, int64_t d, int64_t n, double* sums) const {
+    const int64_t unit = d % units_, ahead = bytes_ahead<fixed>(n);
+    int64_t at = 0;
+    if (unit > 0) {
+      at = units_ - unit < n ? units_ - unit : n;
+      add_units<fixed>(x, views, 1, at, ahead, sums + unit);
+    }
+    const int64_t rows = (n - at) / units_;
+    if (rows > 0) add_units<fixed>(x + at, views, rows, units_, ahead, sums);
+    at += rows * units_;
+    if (at < n) add_units<fixed>(x + at, views, 1, n - at, ahead, sums);
+  }
+
+  // Some neighbouring units of one row, or all units of some rows.
+  template <int fixed>
+  void add_units(const T* x, int64_t views, int64_t rows, int64_t units, int64_t ahead, double* sums) const {
+    constexpr int64_t kSteps = fixed == 0 ? 1 : fixed <= 3 ? 4 : 2, group = kGroup<T>;
+    const int64_t whole = units / group * group;
+    for (int64_t r = 0; r < rows; r += kSteps) {
+      const int64_t steps = rows - r < kSteps ? rows - r : kSteps;
+      for (int64_t u = 0; u < whole; u += group) {
+        Vec<Wide<T>> columns[kColumns<T>];
+        sum_steps(x + r * units_ + u, views, stride_, steps, units_, ahead, columns);
+        add_columns<T>(columns, sums + u);
       }
     }
+    if (whole == units) return;
+    for (int64_t r = 0; r < rows; ++r)
+      add_rows<Activation::raw>(x + r * units_ + whole, views, units - whole, stride_, sums + whole);
   }
 
-  void add_rows_of(int64_t p) {
-    const int64_t rows = segment_dims() / units_ > 0 ? segment_dims() / units_ : 1;
-    for (int64_t r = 0; r < space_; r += rows) {
-      const int64_t some = space_ - r < rows ? space_ - r : rows, d = r * units_;
-      add_pairs(p, d, d + some * units_);
-      for (int64_t v = 0; v < op_.alignment.views; ++v)
-        add_rows<Activation::raw>(view(p, v) + d, some, units_, units_, unit_sums_.get());
-    }
-  }
-
-  void add_pairs(int64_t p, int64_t first, int64_t last) {
-    const T* const next = view(p, 0) + (last < op_.alignment.dims ? last : first);
-    pair_sums_.add(p, 1, first, last, next, sums_.get());
-  }
-
-  int64_t segment_dims() const {
-    const int64_t dims = kSegmentBytes / (op_.alignment.views * int64_t(sizeof(T)));
-    return dims < 512 ? 512 : dims / 512 * 512;
-  }
-
-  const T* view(int64_t p, int64_t v) const {
-    return static_cast<const T*>(op_.alignment.z) + p * op_.alignment.point_stride + v * op_.alignment.view_stride;
+  void write(int64_t point) const {
+    double* const sums = sums_of(point);
+    divide(sums, units_, op_.alignment.views * space_, static_cast<Wide<T>*>(op_.means.means) + point * units_);
+    for (int64_t u = 0; u < units_; ++u) sums[u] = 0;
   }
 
   const LayerStats& op_;
-  const Layout layout_;
-  const int64_t units_, space_;
-  PairSums<T> pair_sums_;
-  Distances<Wide<T>> distances_;
-  const Scratch<double> sums_, unit_sums_;
+  const int64_t units_, space_, stride_;
+  const bool rows_;
+  const Scratch<double> sums_;  // [kPointsAtOnce, units]
 };
 
 template <class T>
 void stats(const LayerStats& op, int64_t first, int64_t last) {
-  const Alignment& a = op.alignment;
-  const int64_t point_bytes = a.views * a.dims * int64_t(sizeof(T));
-  if (point_bytes > kInCache && layout_of(op, kGroup<T>) != Layout::other) return Segments<T>(op).run(first, last);
+  UnitsSeen<T> units(op);
+  const Observer observer = units.observer();
+  align_points(op.alignment, first, last, &observer);
+}
+
+// Two kernels in turn, over few enough points that the second finds them in L2.
+void stats_of_other_layouts(const LayerStats& op, int64_t first, int64_t last) {
+  constexpr int64_t kInCache = 512 * 1024;
+  const int64_t wide_bytes = op.alignment.dtype == DType::float64 ? 8 : 4;
+  const int64_t point_bytes = op.alignment.views * op.alignment.dims * wide_bytes;
   const int64_t points = point_bytes < kInCache ? kInCache / point_bytes : 1;
   for (int64_t p = first; p < last; p += points) {
     const int64_t end = last - p < points ? last : p + points;
-    alignment(a, p, end);
-    write_means(op.means.x, p, end, static_cast<Wide<T>*>(op.means.means) + p * op.means.x.units);
+    align_points(op.alignment, p, end, nullptr);
+    write_means(op.means.x, p, end, static_cast<char*>(op.means.means) + p * op.means.x.units * wide_bytes);
   }
 }
 
 }  // namespace
 
-void layer_stats(const LayerStats& op, int64_t first, int64_t last);  // in the table of isa.cpp
-
 void layer_stats(const LayerStats& op, int64_t first, int64_t last) {
+  if (layout_of(op) == Layout::other) return stats_of_other_layouts(op, first, last);
   switch (op.alignment.dtype) {
     case DType::float32:
       return stats<float>(op, first, last);

@@ -58,10 +58,12 @@ class PairPanels {
         rows_(2 * kPanel * kRow) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
-  // afterwards, and is only prefetched.
-  void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums) {
+  // afterwards, and is only prefetched. Each view is shown to `seen` once.
+  template <class Seen>
+  void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums,
+           const Seen& seen) {
     for (int64_t a = 0; a < panels_.blocks; ++a)
-      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums);
+      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums, seen);
   }
 
  private:
@@ -76,8 +78,9 @@ class PairPanels {
     Ahead ahead;
   };
 
+  template <class Seen>
   void add_panel(const StoredViews<A>& z, bool with_norms, int64_t a, int64_t b, int64_t first, int64_t last,
-                 const char* next, double* sums) {
+                 const char* next, double* sums, const Seen& seen) {
     const int64_t first_a = panels_.first(a), views_a = panels_.size(a);
     const int64_t first_b = panels_.first(b), views_b = panels_.size(b);
     // A panel with itself keeps its upper triangle, in pair order: a single panel then is the whole result.
@@ -96,6 +99,7 @@ class PairPanels {
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr);
+        seen(first_a, views_a, d, d + n);
       } else {
         const Rows rows_b = rows_of(z, first_b, views_b, d, n, after, rows_.get() + kPanel * kRow);
         add_rectangle(rows_a, views_a, rows_b, views_b, whole, slots);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "../ops.h"
+#include "alignment.h"
 #include "pair_panels.h"
 #include "rows.h"
 
@@ -14,8 +15,9 @@ class PairSums {
   using A = Wide<T>;
 
  public:
-  explicit PairSums(const Alignment& op)
+  explicit PairSums(const Alignment& op, const Observer* observer = nullptr)
       : op_(op),
+        observer_(observer),
         pairs_(pair_count(op.views, op.pairs)),
         slots_(direct() ? batch() * sums() : 0),
         tail_(direct() ? op.views * kGroup<T> : 0) {
@@ -30,10 +32,18 @@ class PairSums {
 
   // Adds to `sums` (of each point in turn) what dims [first, last) of points [point, point + points) contribute.
   // `next`, a point and a dim that will be wanted afterwards, is only prefetched.
-  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums);
+  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
+    for (int64_t d = first; d < last; d += kRange) {
+      const int64_t end = last - d < kRange ? last : d + kRange;
+      if (direct())
+        add_few(point, points, d, end, sums);
+      else
+        add_many(point, d, end, end < last ? view0(point) + end : next, sums);
+    }
+  }
 
  private:
-  static constexpr int64_t kBatch = 8, kBatchedSums = 16;
+  static constexpr int64_t kBatch = kPointsAtOnce, kBatchedSums = 16;
   // Dims whose sums stay in the wide type before they are added up in double. In float, the norm of 20000 elements is
   // right to 1e-8 then, and to 1e-7 without; the distance of nearly parallel unit vectors shows the difference.
   static constexpr int64_t kRange = 256 * Lanes<A>::count;
@@ -41,19 +51,21 @@ class PairSums {
   // Few views, or one anchor: each element is loaded once, straight from memory.
   bool direct() const { return op_.pairs == Pairs::anchor || op_.views <= kFewViews; }
 
-  void add_few(const T* z, int64_t points, int64_t first, int64_t last, double* sums) {
+  void add_few(int64_t point, int64_t points, int64_t first, int64_t last, double* sums) {
     const int64_t per_point = this->sums();
     for (int64_t i = 0; i < points * per_point; ++i) slots_[i] = Vec<A>{};
-    for (int64_t p = 0; p < points; ++p) add_point(z + p * op_.point_stride, first, last, slots_.get() + p * per_point);
+    for (int64_t p = point; p < point + points; ++p) add_point(p, first, last, slots_.get() + (p - point) * per_point);
     add_lane_sums<A>(slots_.get(), points * per_point, sums);
   }
 
-  void add_point(const T* point, int64_t first, int64_t last, Vec<A>* slots) {
+  void add_point(int64_t p, int64_t first, int64_t last, Vec<A>* slots) {
+    const T* const point = view0(p);
     const int64_t chunk = (op_.views <= 3 ? 128 : 32) * kGroup<T>;  // some 32 terms for each register of a tile
     int64_t d = first;
     while (last - d >= kGroup<T>) {
       const int64_t n = (last - d < chunk ? last - d : chunk) / kGroup<T> * kGroup<T>;
       add_groups(point + d, op_.view_stride, n, slots);
+      seen(p, 0, op_.views, d, d + n);
       d += n;
     }
     if (d == last) return;
@@ -63,6 +75,7 @@ class PairSums {
       std::memcpy(row, point + v * op_.view_stride + d, size_t(last - d) * sizeof(T));
     }
     add_groups(tail_.get(), kGroup<T>, kGroup<T>, slots);
+    seen(p, 0, op_.views, d, last);
   }
 
   void add_groups(const T* x, int64_t stride, int64_t n, Vec<A>* slots) {
@@ -80,37 +93,27 @@ class PairSums {
   }
 
   // More views: each element is used many times, from cache.
-  void add_many(const T* z, int64_t first, int64_t last, const T* next, double* sums) {
+  void add_many(int64_t p, int64_t first, int64_t last, const T* next, double* sums) {
     const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
-    panels_->add({reinterpret_cast<const char*>(z), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)), kGroup<T>,
-                  widen, sizeof(T) == sizeof(A)},
-                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums);
+    panels_->add({reinterpret_cast<const char*>(view0(p)), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
+                  kGroup<T>, widen, sizeof(T) == sizeof(A)},
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums,
+                 [&](int64_t view, int64_t views, int64_t d, int64_t end) { seen(p, view, views, d, end); });
   }
 
+  void seen(int64_t point, int64_t view, int64_t views, int64_t first, int64_t last) const {
+    if (observer_) observer_->seen(observer_->self, point, view, views, first, last);
+  }
+
+  const T* view0(int64_t point) const { return static_cast<const T*>(op_.z) + point * op_.point_stride; }
+
   const Alignment& op_;
+  const Observer* const observer_;
   const int64_t pairs_;
   const Scratch<Vec<A>, kBatch * kBatchedSums> slots_;
   const Scratch<T, 8 * kGroup<T>> tail_;
   std::optional<PairPanels<A>> panels_;
 };
-
-// Not in the class, so that it is not inline: alignment.cpp compiles it, with all its tiles, for layer_stats.cpp too.
-template <class T>
-void PairSums<T>::add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
-  const T* const z = static_cast<const T*>(op_.z) + point * op_.point_stride;
-  for (int64_t d = first; d < last; d += kRange) {
-    const int64_t end = last - d < kRange ? last : d + kRange;
-    if (direct())
-      add_few(z, points, d, end, sums);
-    else
-      add_many(z, d, end, end < last ? z + end : next, sums);
-  }
-}
-
-extern template class PairSums<float>;
-extern template class PairSums<double>;
-extern template class PairSums<bf16>;
-extern template class PairSums<f16>;
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern
