@@ -26,8 +26,9 @@ def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
     """
     peak, rest = peak.double(), rest.double()
     total = peak + rest
-    score = torch.where(total == 0, torch.nan, (peak - rest) / total)
-    return torch.where((peak == 0) & (rest == 0), 0.0, score)
+    difference = peak - rest  # 0 like the total only if both are
+    without_total = torch.where(difference == 0, 0.0, torch.nan)
+    return torch.where(total == 0, without_total.to(total.dtype), difference / total)
 
 
 def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") -> Tensor:

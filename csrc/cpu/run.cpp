@@ -117,8 +117,11 @@ void run_layer_stats(const LayerStats& op, int threads) {
 void run_selectivity(const Selectivity& op, int threads) {
   const Kernels& k = kernels();
   const int64_t points = op.x.points, units = op.x.units;
-  // At most 64 chunks, cut by the number of points alone: the sums, and so the bits, do not depend on the threads.
-  const int64_t chunk = std::max<int64_t>(8, (points + 63) / 64), chunks = (points + chunk - 1) / chunk;
+  // At most 64 chunks, cut by the shape alone: the sums, and so the bits, do not depend on the threads. A chunk has at
+  // least 256 elements for each unit, because its partial state costs as much as some 20 of them, page faults included.
+  const int64_t averaged = std::max<int64_t>(1, elements_per_point(op.x) / std::max<int64_t>(1, units));
+  const int64_t chunk = std::max({int64_t{8}, (points + 63) / 64, 256 / averaged});
+  const int64_t chunks = (points + chunk - 1) / chunk;
   const auto position_range = [&](int64_t c, const SelectivityState& state) {
     k.selectivity(op, c * chunk, std::min(points, (c + 1) * chunk), state);
   };

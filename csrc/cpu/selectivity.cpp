@@ -18,11 +18,11 @@ constexpr int64_t kRows = 8;
 // The rules, for one value. NaN sticks: nothing replaces a NaN, and a NaN replaces every number. Ties keep the first.
 template <class A>
 inline bool replaces(A value, A peak) {
-  return !(value <= peak) && peak == peak;
+  return !(value <= peak) & (peak == peak);
 }
 template <class A>
 inline A lower(A value, A low) {
-  return (value < low || value != value) && low == low ? value : low;
+  return ((value < low) | (value != value)) & (low == low) ? value : low;
 }
 
 template <class Mask>
@@ -106,11 +106,17 @@ class UnitStates {
     }
   }
 
-  // rows[i][unit] is the value at position + i.
+  // rows[i][unit] is the value at position + i. The rows visited next are only prefetched.
   template <Activation activation>
-  void visit(const T* const* rows, int64_t count, Position position) {
-    for (int64_t g = 0; g < groups_; ++g)
+  void visit(const T* const* rows, int64_t count, Position position, const T* const* next) {
+    const int64_t ahead = kGroupsAhead < groups_ ? kGroupsAhead : groups_;
+    for (int64_t g = 0; g < groups_; ++g) {
+      const bool in_row = g + ahead < groups_;
+      const T* const* const from = in_row ? rows : next;
+      const int64_t at = (in_row ? g + ahead : g + ahead - groups_) * kGroup<T>;
+      for (int64_t r = 0; r < count; ++r) prefetch(from[r], at * int64_t(sizeof(T)));
       if (!visit_numbers<activation>(g, rows, count, position)) visit_any<activation>(g, rows, count, position);
+    }
   }
 
   // The first `units` states, positions counted from `first`.
@@ -149,7 +155,7 @@ class UnitStates {
     LostValues<T> lost;
     for (int64_t r = 0; r < count; ++r) {
       Vec<A> value[kColumns<T>];
-      sum_groups<1, activation>(rows[r] + from, 0, kBytesAhead, value);
+      sum_groups<1, activation>(rows[r] + from, 0, 0, value);
       for (int c = 0; c < kColumns<T>; ++c) {
         const auto rises = value[c] > peak[c];
         lost.add(r, c, peak[c] < value[c] ? peak[c] : value[c]);  // a NaN value is the one that loses
@@ -191,7 +197,7 @@ class UnitStates {
     }
   }
 
-  static constexpr int64_t kBytesAhead = 2048;
+  static constexpr int64_t kGroupsAhead = 2048 / (kGroup<T> * int64_t(sizeof(T)));
   const int64_t units_, groups_;
   const Scratch<A> peak_, low_;
   const Scratch<Position> position_;
@@ -207,11 +213,14 @@ void visit_input(const Selectivity& op, int64_t first, int64_t last, const Selec
   const auto row = [&](int64_t position) { return x + (op.order ? op.order[position] : position) * op.x.point_stride; };
   UnitStates<T> states(op.x.units);
   states.template start<activation>(row(first));
-  const T* rows[kRows];
+  const T *rows[kRows], *next[kRows];
   for (int64_t at = first + 1; at < last; at += kRows) {
     const int64_t count = last - at < kRows ? last - at : kRows;
-    for (int64_t r = 0; r < count; ++r) rows[r] = row(at + r);
-    states.template visit<activation>(rows, count, at - first);
+    for (int64_t r = 0; r < count; ++r) {
+      rows[r] = row(at + r);
+      next[r] = row(at + kRows + r < last ? at + kRows + r : at + r);
+    }
+    states.template visit<activation>(rows, count, at - first, next);
   }
   states.write(partial, first, op.x.units);
 }
@@ -237,7 +246,7 @@ void visit_means(const Selectivity& op, int64_t first, int64_t last, const Selec
       const A* rows[kRows];
       const int64_t n = count - r < kRows ? count - r : kRows;
       for (int64_t i = 0; i < n; ++i) rows[i] = &means[(r + i) * units];
-      states.template visit<Activation::raw>(rows, n, at + r - first);
+      states.template visit<Activation::raw>(rows, n, at + r - first, rows);
     }
   }
   states.write(partial, first, units);
@@ -257,17 +266,21 @@ void visit(const Selectivity& op, int64_t first, int64_t last, const Selectivity
   }
 }
 
+// Without branches: which part of the points holds a unit's peak cannot be predicted.
 template <class A>
 void merge(const SelectivityState& into, const SelectivityState& from, int64_t first, int64_t last) {
-  A* const peak = static_cast<A*>(into.peak);
-  A* const low = static_cast<A*>(into.low);
+  A* const __restrict peak = static_cast<A*>(into.peak);
+  A* const __restrict low = static_cast<A*>(into.low);
+  int64_t* const __restrict index = into.index;
+  double* const __restrict rest = into.rest;
   const A* const later_peak = static_cast<const A*>(from.peak);
   const A* const later_low = static_cast<const A*>(from.low);
   for (int64_t u = first; u < last; ++u) {
-    const bool rises = replaces(later_peak[u], peak[u]);
-    into.rest[u] += from.rest[u] + double(rises ? peak[u] : later_peak[u]);
-    into.index[u] = rises ? from.index[u] : into.index[u];
-    peak[u] = rises ? later_peak[u] : peak[u];
+    const A before = peak[u], later = later_peak[u];
+    const bool rises = replaces(later, before);
+    rest[u] += from.rest[u] + double(rises ? before : later);
+    index[u] = rises ? from.index[u] : index[u];
+    peak[u] = rises ? later : before;
     low[u] = lower(later_low[u], low[u]);
   }
 }

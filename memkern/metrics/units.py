@@ -48,9 +48,13 @@ class UnitStats(NamedTuple):
         return (self.score != self.score).sum()
 
 
+def _score(state: SelectivityState, rest: Tensor) -> Tensor:
+    return scores.selectivity_score(state.peak, rest).to(state.peak.dtype)
+
+
 def _stats(state: SelectivityState, rest: Tensor) -> UnitStats:
     return UnitStats(
-        scores.selectivity_score(state.peak, rest).to(state.peak.dtype),
+        _score(state, rest),
         state.peak,
         rest.to(state.peak.dtype),
         state.index,
@@ -98,6 +102,22 @@ def unitmem_stats(
         >>> stats.score, stats.index, int(stats.n_dead)
         (tensor([0.9200, 0.0000, 0.3500, 0.0000]), tensor([3, 0, 2, 0]), 1)
     """
+    state, centre, was_numpy = _peak_and_rest(activations, view_dim, unit_dim, rest, activation, ids, compat, backend)
+    result: UnitStats = in_callers_kind(_stats(state, centre), was_numpy)
+    return result
+
+
+def _peak_and_rest(
+    activations: Any,
+    view_dim: int | None,
+    unit_dim: int | None,
+    rest: str,
+    activation: str,
+    ids: Any,
+    compat: str | None,
+    backend: str,
+) -> tuple[SelectivityState, Tensor, bool]:
+    """The state of each unit, the centre of the other points' means, and whether the caller brought numpy."""
     x, was_numpy = checks.as_tensor(activations, "activations")
     unit = check_activations(x, view_dim, unit_dim, activation)
     checks.one_of(rest, "rest", RESTS)
@@ -106,13 +126,9 @@ def unitmem_stats(
     ids = None if ids is None else checks.ids(ids, x.shape[0], x.device)
     if compat_scripts(compat) or rest == "median":
         means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
-        state = selectivity(means, ids=ids, backend=backend)
-        stats = _stats(state, median_of_others(means, backend=backend))
-    else:
-        state = selectivity(x, unit_dim=unit, activation=activation, ids=ids, backend=backend)
-        stats = _stats(state, state.rest / (state.count - 1))
-    result: UnitStats = in_callers_kind(stats, was_numpy)
-    return result
+        return selectivity(means, ids=ids, backend=backend), median_of_others(means, backend=backend), was_numpy
+    state = selectivity(x, unit_dim=unit, activation=activation, ids=ids, backend=backend)
+    return state, state.rest / (state.count - 1), was_numpy
 
 
 def unitmem(
@@ -161,15 +177,8 @@ def unitmem(
         >>> memkern.unitmem(maps)
         tensor([1., 0.])
     """
-    return unitmem_stats(
-        activations,
-        view_dim=view_dim,
-        unit_dim=unit_dim,
-        rest=rest,
-        activation=activation,
-        compat=compat,
-        backend=backend,
-    ).score
+    state, centre, was_numpy = _peak_and_rest(activations, view_dim, unit_dim, rest, activation, None, compat, backend)
+    return in_callers_kind(_score(state, centre), was_numpy)
 
 
 class UnitMem:
