@@ -181,19 +181,22 @@ class UnitStates {
     return true;
   }
 
+  // The rows are summed before they join the rest, as in visit_numbers: a NaN changes no bit of another unit.
   template <Activation activation>
   void visit_any(int64_t group, const T* const* rows, int64_t count, Position position) {
-    for (int64_t r = 0; r < count; ++r) {
-      for (int64_t e = 0; e < kGroup<T>; ++e) {
+    for (int64_t e = 0; e < kGroup<T>; ++e) {
+      const int64_t at = slot(group, e);
+      std::conditional_t<sizeof(T) == 2, float, double> lost = 0;
+      for (int64_t r = 0; r < count; ++r) {
         const A value = activate_one<activation, A>(widen(rows[r][offset(group) + e]));
-        const int64_t at = slot(group, e);
         const bool rises = replaces(value, peak_[at]);
-        rest_[at] += rises ? peak_[at] : value;
+        lost += rises ? peak_[at] : value;
         low_[at] = lower(value, low_[at]);
         if (!rises) continue;
         peak_[at] = value;
         position_[at] = position + Position(r);
       }
+      rest_[at] += lost;
     }
   }
 
