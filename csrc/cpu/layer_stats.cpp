@@ -26,16 +26,18 @@ Layout layout_of(const LayerStats& op) {
 // Elements of one unit that are added in the wide type before double takes over.
 constexpr int kTerms = 16;
 
-// Up to kTerms groups, `stride` apart, in a balanced tree.
-template <class T>
+// Up to `most` groups, `stride` apart, in a balanced tree.
+template <int most, class T>
 [[gnu::always_inline]] inline void sum_views(const T* x, int64_t views, int64_t stride, int64_t bytes_ahead,
                                              Vec<Wide<T>>* columns) {
   const auto add_if = [&](auto count) __attribute__((always_inline)) {
-    if (!(views & count)) return;
-    Vec<Wide<T>> some[kColumns<T>];
-    sum_groups<count, Activation::raw>(x, stride, bytes_ahead, some);
-    for (int c = 0; c < kColumns<T>; ++c) columns[c] += some[c];
-    x += count * stride;
+    if constexpr (count <= most) {
+      if (!(views & count)) return;
+      Vec<Wide<T>> some[kColumns<T>];
+      sum_groups<count, Activation::raw>(x, stride, bytes_ahead, some);
+      for (int c = 0; c < kColumns<T>; ++c) columns[c] += some[c];
+      x += count * stride;
+    }
   };
   for (int c = 0; c < kColumns<T>; ++c) columns[c] = Vec<Wide<T>>{};
   add_if(std::integral_constant<int, 16>{});
@@ -46,32 +48,24 @@ template <class T>
 }
 
 // The same over some steps of `step` elements each.
-template <class T>
+template <int most, class T>
 [[gnu::always_inline]] inline void sum_steps(const T* x, int64_t views, int64_t stride, int64_t steps, int64_t step,
                                              int64_t bytes_ahead, Vec<Wide<T>>* columns) {
-  sum_views(x, views, stride, bytes_ahead, columns);
+  sum_views<most>(x, views, stride, bytes_ahead, columns);
   for (int64_t i = 1; i < steps; ++i) {
     Vec<Wide<T>> more[kColumns<T>];
-    sum_views(x + i * step, views, stride, bytes_ahead, more);
+    sum_views<most>(x + i * step, views, stride, bytes_ahead, more);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] += more[c];
   }
 }
 
-// Calls use with the number of views as a constant if they are few, else with 0.
+// Calls use with an upper bound of the number of views as a constant.
+constexpr int kTwo = 2, kFew = 5;
 template <class Use>
-inline void with_views(int64_t views, const Use& use) {
-  switch (views) {
-    case 2:
-      return use(std::integral_constant<int, 2>{});
-    case 3:
-      return use(std::integral_constant<int, 3>{});
-    case 4:
-      return use(std::integral_constant<int, 4>{});
-    case 5:
-      return use(std::integral_constant<int, 5>{});
-    default:
-      return use(std::integral_constant<int, 0>{});
-  }
+inline void with_most(int64_t views, const Use& use) {
+  if (views == kTwo) return use(std::integral_constant<int, kTwo>{});
+  if (views <= kFew) return use(std::integral_constant<int, kFew>{});
+  use(std::integral_constant<int, kTerms>{});
 }
 
 // The unit sums of the points that are being aligned. All views have the same units at the same dims, so they are added
@@ -100,8 +94,8 @@ class UnitsSeen {
     const T* const x = static_cast<const T*>(a.z) + point * a.point_stride + view * a.view_stride + first;
     for (int64_t v = 0; v < views; v += kTerms) {
       const int64_t some = views - v < kTerms ? views - v : kTerms;
-      with_views(some, [&](auto fixed) {
-        units.template add<fixed>(x + v * a.view_stride, some, first, last - first, units.sums_of(point));
+      with_most(some, [&](auto most) {
+        units.template add<most>(x + v * a.view_stride, some, first, last - first, units.sums_of(point));
       });
     }
   }
@@ -109,22 +103,22 @@ class UnitsSeen {
 
   double* sums_of(int64_t point) const { return &sums_[point % kPointsAtOnce * units_]; }
 
-  template <int fixed>
-  void add(const T* x, int64_t any_views, int64_t d, int64_t n, double* sums) const {
-    const int64_t views = fixed ? fixed : any_views;
+  template <int most>
+  void add(const T* x, int64_t some_views, int64_t d, int64_t n, double* sums) const {
+    const int64_t views = most == kTwo ? kTwo : some_views;
     if (rows_)
-      add_rows_of<fixed>(x, views, d, n, sums);
+      add_rows_of<most>(x, views, d, n, sums);
     else if (space_ < kGroup<T>)
       add_small_planes(x, views, d, n, sums);
     else
-      add_planes_of<fixed>(x, views, d, n, sums);
+      add_planes_of<most>(x, views, d, n, sums);
   }
 
   // The alignment of many views asks for the next dims itself; that of a few leaves it to the processor, which stops
   // looking ahead while the sums are taken.
-  template <int fixed>
+  template <int most>
   static constexpr int64_t bytes_ahead(int64_t n) {
-    return fixed == 0 ? 0 : n * int64_t(sizeof(T));
+    return most > kFew ? 0 : n * int64_t(sizeof(T));
   }
 
   // ---- [units, space] --------------------------------------------------------------------------------------------
@@ -140,14 +134,14 @@ class UnitsSeen {
     }
   }
 
-  template <int fixed>
+  template <int most>
   void add_planes_of(const T* x, int64_t views, int64_t d, int64_t n, double* sums) const {
-    const int64_t ahead = bytes_ahead<fixed>(n);
+    const int64_t ahead = bytes_ahead<most>(n);
     Vec<double> totals[kGroups] = {};
     double* to = sums + d / space_;
     int64_t planes = 0;
     for_each_plane(d, n, [&](int64_t at, int64_t size) {
-      totals[planes++] = sum_plane_of<fixed>(x + at, views, size, ahead);
+      totals[planes++] = sum_plane_of<most>(x + at, views, size, ahead);
       if (planes < kGroups) return;
       add_totals(totals, kGroups, to);
       to += kGroups;
@@ -157,22 +151,22 @@ class UnitsSeen {
   }
 
   // x may be read up to a group before the plane: that is this view's, too, because planes are no smaller than a group.
-  template <int fixed>
+  template <int most>
   Vec<double> sum_plane_of(const T* x, int64_t views, int64_t n, int64_t ahead) const {
-    constexpr int64_t kSteps = fixed == 0 ? 1 : fixed <= 3 ? 4 : 2, group = kGroup<T>;
+    constexpr int64_t kSteps = most == kTwo ? 4 : most == kFew ? 2 : 1, group = kGroup<T>;
     Vec<double> total{};
     Vec<Wide<T>> columns[kColumns<T>];
     int64_t s = 0;
     for (; s + kSteps * group <= n; s += kSteps * group) {
-      sum_steps(x + s, views, stride_, kSteps, group, ahead, columns);
+      sum_steps<most>(x + s, views, stride_, kSteps, group, ahead, columns);
       total += fold_columns<T>(columns);
     }
     for (; s + group <= n; s += group) {
-      sum_views(x + s, views, stride_, ahead, columns);
+      sum_views<most>(x + s, views, stride_, ahead, columns);
       total += fold_columns<T>(columns);
     }
     if (s < n) {
-      sum_views(x + n - group, views, stride_, 0, columns);
+      sum_views<most>(x + n - group, views, stride_, 0, columns);
       Tail<T>(n).clear_counted(columns);
       total += fold_columns<T>(columns);
     }
@@ -203,30 +197,30 @@ class UnitsSeen {
 
   // ---- [space, units] --------------------------------------------------------------------------------------------
 
-  template <int fixed>
+  template <int most>
   void add_rows_of(const T* x, int64_t views, int64_t d, int64_t n, double* sums) const {
-    const int64_t unit = d % units_, ahead = bytes_ahead<fixed>(n);
+    const int64_t unit = d % units_, ahead = bytes_ahead<most>(n);
     int64_t at = 0;
     if (unit > 0) {
       at = units_ - unit < n ? units_ - unit : n;
-      add_units<fixed>(x, views, 1, at, ahead, sums + unit);
+      add_units<most>(x, views, 1, at, ahead, sums + unit);
     }
     const int64_t rows = (n - at) / units_;
-    if (rows > 0) add_units<fixed>(x + at, views, rows, units_, ahead, sums);
+    if (rows > 0) add_units<most>(x + at, views, rows, units_, ahead, sums);
     at += rows * units_;
-    if (at < n) add_units<fixed>(x + at, views, 1, n - at, ahead, sums);
+    if (at < n) add_units<most>(x + at, views, 1, n - at, ahead, sums);
   }
 
   // Some neighbouring units of one row, or all units of some rows.
-  template <int fixed>
+  template <int most>
   void add_units(const T* x, int64_t views, int64_t rows, int64_t units, int64_t ahead, double* sums) const {
-    constexpr int64_t kSteps = fixed == 0 ? 1 : fixed <= 3 ? 4 : 2, group = kGroup<T>;
+    constexpr int64_t kSteps = most == kTwo ? 4 : most == kFew ? 2 : 1, group = kGroup<T>;
     const int64_t whole = units / group * group;
     for (int64_t r = 0; r < rows; r += kSteps) {
       const int64_t steps = rows - r < kSteps ? rows - r : kSteps;
       for (int64_t u = 0; u < whole; u += group) {
         Vec<Wide<T>> columns[kColumns<T>];
-        sum_steps(x + r * units_ + u, views, stride_, steps, units_, ahead, columns);
+        sum_steps<most>(x + r * units_ + u, views, stride_, steps, units_, ahead, columns);
         add_columns<T>(columns, sums + u);
       }
     }
