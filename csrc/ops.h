@@ -99,4 +99,36 @@ struct LayerStats {
   UnitMeans means;
 };
 
+// views: images -> augmented, normalized views, [images, views, channels, height, width].
+// A view is a crop box, two flips and a short program of steps; a table of parameters says which, drawn beforehand.
+enum class Pixel : int32_t { uint8 = 0, float32 = 1 };  // 0..255, rounded after every step; or 0..1
+enum class Step : int32_t { none, brightness, contrast, saturation, hue, gray, invert, solarize, blur };
+constexpr int32_t kViewSteps = 8;
+// Columns of a row of parameters: box top, left, height, width, horizontal flip, vertical flip, then for each step its
+// code and its value: the factor of brightness, contrast and saturation, the turn of hue (1 is a full circle), the
+// threshold of solarize (of 255), the standard deviation of blur (pixels).
+constexpr int32_t kViewColumns = 6 + 2 * kViewSteps;
+
+struct Image {
+  const void* data;                                   // [channels, height, width]
+  int64_t height, width;                              // pixels
+  int64_t channel_stride, row_stride, column_stride;  // elements
+};
+
+struct Views {
+  const Image* sources;  // [images]
+  Pixel pixel;
+  int64_t images, views, channels;  // channels: 1 or 3
+  int64_t height, width;            // of a view
+  const float* params;              // [images, views, kViewColumns], every box inside its image
+  bool antialias;                   // widen the triangle filter when shrinking
+  int64_t blur_size;                // taps of the blur, odd; its half is below height and width
+  float mean[3], std[3];            // of each channel, in 0..1
+  const uint8_t* hidden;            // [images, views, height / patch, width / patch] 1: patch set to 0; or null
+  int64_t patch;                    // edge of a patch, pixels
+  void* out;                        // [images, views, channels, height, width]
+  DType dtype;                      // float32, bfloat16 or float16
+  bool channels_last;               // order of memory: images, views, height, width, channels
+};
+
 }  // namespace memkern

@@ -22,7 +22,9 @@ from memkern.metrics import (
 from memkern.ops.alignment import alignment, alignment_loss
 from memkern.ops.layer_stats import LayerStats, layer_stats
 from memkern.ops.unit_means import unit_means
+from memkern.ops.views import views
 from memkern.scores import delta_layermem
+from memkern.transforms import ViewSpec, view_params
 
 try:
     __version__ = version("memkern")
@@ -38,6 +40,7 @@ __all__ = [
     "MemkernWarning",
     "UnitMem",
     "UnitStats",
+    "ViewSpec",
     "alignment",
     "alignment_loss",
     "backends",
@@ -50,4 +53,6 @@ __all__ = [
     "unit_means",
     "unitmem",
     "unitmem_stats",
+    "view_params",
+    "views",
 ]

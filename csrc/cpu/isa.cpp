@@ -16,11 +16,12 @@ void merge_selectivity(DType wide, const SelectivityState& into, const Selectivi
                        int64_t last);
 void median_of_others(const MedianOfOthers&, int64_t first, int64_t last);
 void class_sums(const ClassSums&, int64_t first, int64_t last);
+void views(const Views&, int64_t first, int64_t last);
 
 extern const Kernels table;
 const Kernels table = {
     MEMKERN_TEXT(MEMKERN_ISA), alignment,        alignment_backward, unit_means, layer_stats, selectivity,
-    merge_selectivity,         median_of_others, class_sums,
+    merge_selectivity,         median_of_others, class_sums,         views,
 };
 
 }  // namespace MEMKERN_ISA

@@ -20,6 +20,8 @@ struct Kernels {
                             int64_t last);
   void (*median_of_others)(const MedianOfOthers& op, int64_t first, int64_t last);
   void (*class_sums)(const ClassSums& op, int64_t first, int64_t last);
+  // over the views [first, last) of images * views
+  void (*views)(const Views& op, int64_t first, int64_t last);
 };
 
 }  // namespace memkern

@@ -149,4 +149,11 @@ void run_class_sums(const ClassSums& op, int threads) {
   split(op.units, op.units * op.points, threads, [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
 }
 
+void run_views(const Views& op, int threads) {
+  const Kernels& k = kernels();
+  const int64_t views = op.images * op.views, elements = views * op.channels * op.height * op.width;
+  ask_for_huge_pages(op.out, elements * size_of(op.dtype));
+  split(views, elements, threads, [&](int64_t first, int64_t last) { k.views(op, first, last); });
+}
+
 }  // namespace memkern

@@ -24,5 +24,6 @@ void run_layer_stats(const LayerStats& op, int threads);
 void run_selectivity(const Selectivity& op, int threads);
 void run_median_of_others(const MedianOfOthers& op, int threads);
 void run_class_sums(const ClassSums& op, int threads);
+void run_views(const Views& op, int threads);
 
 }  // namespace memkern

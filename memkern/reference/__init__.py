@@ -9,6 +9,7 @@ from memkern.reference.layer_stats import layer_stats
 from memkern.reference.median_of_others import median_of_others
 from memkern.reference.selectivity import selectivity
 from memkern.reference.unit_means import unit_means
+from memkern.reference.views import views
 
 __all__ = [
     "alignment",
@@ -18,4 +19,5 @@ __all__ = [
     "median_of_others",
     "selectivity",
     "unit_means",
+    "views",
 ]

@@ -1,0 +1,200 @@
+"""Views: images and a table of parameters -> augmented, normalized views, [N, V, C, H, W]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memkern import checks, checks_views, dispatch, native, transforms
+from memkern.ops import LIBRARY
+from memkern.reference.views import views as reference
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+# `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table.
+
+LIBRARY.define(
+    "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, bool antialias, "
+    "int blur_size, float[] mean, float[] std, ScalarType dtype, bool channels_last, str backend) -> Tensor"
+)
+
+
+def _empty(
+    images: Sequence[Tensor], params: Tensor, size: tuple[int, int], dtype: torch.dtype, channels_last: bool
+) -> Tensor:
+    points, views, channels = params.shape[0], params.shape[1], images[0].shape[1]
+    if channels_last:
+        return images[0].new_empty((points, views, *size, channels), dtype=dtype).permute(0, 1, 4, 2, 3)
+    return images[0].new_empty((points, views, channels, *size), dtype=dtype)
+
+
+@torch.library.register_fake("memkern::views", lib=LIBRARY)
+def _fake(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool, backend: str,
+) -> Tensor:  # fmt: skip
+    return _empty(images, params, (height, width), dtype, channels_last)
+
+
+# ---- autograd: none; the parameters are drawn, the images are data --------------------------------------------------
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+def _cpu(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    params = params.contiguous()  # kept in a name: the kernel reads its memory
+    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+    batches = []
+    for batch in images:
+        n, _, rows, columns = batch.shape
+        stride, channel_stride, row_stride, column_stride = batch.stride()
+        batches.append((batch.data_ptr(), n, stride, rows, columns, channel_stride, row_stride, column_stride))
+    native.library().views(
+        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], height, width,
+        params.data_ptr(), antialias, blur_size, mean, std,
+        0 if hidden is None else hidden.data_ptr(), patch, out.data_ptr(), native.DTYPES[dtype], channels_last,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def _reference(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    views = reference(
+        images, params, size=(height, width), antialias=antialias, blur_size=blur_size, mean=mean, std=std,
+        hidden=hidden, patch=patch,
+    )  # fmt: skip
+    return _empty(images, params, (height, width), dtype, channels_last).copy_(views)
+
+
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(images: Sequence[Tensor], *arguments: Any) -> Tensor:
+    *arguments, backend = arguments  # type: ignore[assignment]
+    result: Tensor = dispatch.pick(backend, images[0].device, TABLE)(images, *arguments)
+    return result
+
+
+LIBRARY.impl("views", _run, "CompositeExplicitAutograd")
+
+# ---- public function ----------------------------------------------------------------------------------------------
+
+
+def _draw(
+    spec: transforms.ViewSpec, batches: Sequence[Tensor], n_views: Any, seed: Any, index: Any, size: tuple[int, int],
+    clean: bool, first_view: int,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The table of parameters of these images and, if the spec masks, the hidden patches."""
+    images = sum(len(batch) for batch in batches)
+    ids = checks_views.indices(index, images)
+    n_views = checks_views.count(n_views, "n_views", least=0 if clean else 1)
+    seed, first_view = checks_views.seed(seed), checks_views.count(first_view, "first_view", least=0)
+    sizes = np.repeat([batch.shape[2:] for batch in batches], [len(batch) for batch in batches], axis=0)
+    table = torch.from_numpy(transforms.draw(spec, n_views, seed, ids, sizes, size, clean, first_view))
+    if spec.mask == 0.0:
+        return table, None
+    hidden = torch.from_numpy(transforms.draw_masks(spec, n_views, seed, ids, size, first_view))
+    return table, torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1) if clean else hidden
+
+
+def _blurs(table: Tensor) -> bool:
+    """Whether any view is blurred: only then working memory for it is needed."""
+    return bool((table[..., 6::2] == transforms.STEPS.index("blur")).any())
+
+
+def views(
+    images: Any,
+    *,
+    n_views: int | None = None,
+    transform: str | transforms.ViewSpec = "simclr",
+    seed: int | None = None,
+    index: Any = None,
+    size: int | tuple[int, int] | None = None,
+    clean: bool = False,
+    first_view: int = 0,
+    params: Any = None,
+    masks: Any = None,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    backend: str = "auto",
+) -> Any:
+    r"""Random views of images: cropped, flipped, recolored, blurred and normalized in one pass over each view.
+
+    Each view is what torchvision v2 makes with the same parameters (uint8 images rounded to uint8 after every step):
+
+    .. math:: x_{iv} = (T_{\theta_{iv}}(x_i) - \mathrm{mean}) / \mathrm{std},
+        \qquad \theta_{iv} = \theta(\mathrm{seed}, \mathrm{index}_i, v)
+
+    A view depends on its own image, seed, index and number alone: the same bits for any batch, order or number of
+    threads, so two encoders can be shown the same views at any time.
+
+    Args:
+        images: ``[N, C, H, W]``, or a list of images ``[C, H, W]`` of any sizes, C = 1 or 3; uint8 (0 to 255) or
+            floating (0 to 1; read as float32). Any strides are read in place.
+        n_views: How many random views of each image.
+        transform: The name of a preset (``memkern.transforms.PRESETS``) or a ``ViewSpec``.
+        seed: Seed, a whole number in [0, 2**64).
+        index: Dataset index of each image, ``[N]``: what its views are keyed by.
+        size: Height and width of a view, or one number; default: the spec's, else that of the images.
+        clean: Whether to put the clean view (resized, normalized, not augmented) before the random ones, as view 0.
+        first_view: View index of the first random view, for recipes that draw their views in several calls.
+        params: ``[N, V, 22]`` table as drawn by ``memkern.view_params``, instead of ``n_views``, ``seed`` and
+            ``index``; of ``transform``, blur size, antialiasing, mean and std are used.
+        masks: ``[N, V, h / patch, w / patch]`` bool, patches to hide, beside ``params``. Else they are drawn if the
+            spec masks.
+        dtype: Of the views: torch.float32, torch.bfloat16 or torch.float16.
+        channels_last: Whether the channels of a pixel are neighbors in memory.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
+
+    Returns:
+        ``[N, n_views + clean, C, h, w]`` on the device of the images; numpy for numpy. ``flatten(0, 1)`` is a batch for
+        an encoder, channels-last if asked for.
+
+    Raises:
+        TypeError: If an argument is of another kind, or neither ``params`` nor all of the rest are given.
+        ValueError: If a shape, size or option does not fit.
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch, memkern
+        >>> photos = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+        >>> memkern.views(photos, n_views=10, transform="simclr", seed=0, index=[11, 5, 7, 2]).shape
+        torch.Size([4, 10, 3, 32, 32])
+    """
+    batches, was_numpy = checks_views.images(images)
+    spec = transforms.named(transform)
+    checks_views.output_dtype(dtype)
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    checks_views.drawn_or_given({"n_views": n_views, "seed": seed, "index": index}, params)
+    wanted = spec.size if size is None else size
+    height, width = checks_views.one_size(batches) if wanted is None else checks_views.height_width(wanted, "size")
+    if params is None:
+        table, hidden = _draw(spec, batches, n_views, seed, index, (height, width), bool(clean), first_view)
+        blurs = spec.blur > 0.0 and "blur" in spec.order
+    else:
+        table = checks_views.params(params, batches, len(transforms.COLUMNS), len(transforms.STEPS))
+        hidden = checks_views.masks(masks, table, (height, width), spec.patch, spec.mask)
+        blurs = not checks.readable(table) or _blurs(table)
+    if blurs:
+        checks_views.blur_fits((height, width), spec.blur_size)
+    device = batches[0].device
+    table = table.to(device)
+    hidden = None if hidden is None else hidden.to(device)
+    run = _run if all(dispatch.direct(batch) for batch in batches) else torch.ops.memkern.views.default
+    out = run(
+        batches, table, hidden, height, width, spec.patch, spec.antialias, spec.blur_size if blurs else 0, spec.mean,
+        spec.std, dtype, bool(channels_last), backend,
+    )  # fmt: skip
+    return checks.as_numpy(out) if was_numpy else out
