@@ -115,8 +115,11 @@ struct Color {
     low = low < b ? low : b;
     const auto flat = top == low;
     const Floats range = top - low, s = range / (flat ? one : top), divisor = flat ? one : range;
-    const Floats rc = (top - r) / divisor, gc = (top - g) / divisor, bc = (top - b) / divisor;
-    Floats h = top == r ? bc - gc : top == g ? (rc + 2.0f) - bc : (gc + 4.0f) - rc;
+    // (base + plus / divisor) - minus / divisor: chosen before dividing, which takes most of the time of this step.
+    const auto is_red = top == r, is_green = top == g;
+    const Floats plus = top - (is_red ? b : is_green ? r : g), minus = top - (is_red ? g : is_green ? b : r);
+    const Floats base = is_red ? zero : is_green ? every(2.0f) : every(4.0f);
+    Floats h = (plus / divisor + base) - minus / divisor;
     h = h * float(1.0 / 6.0) + 1.0f;  // in [5/6, 11/6]: the whole part is 0 or 1
     h = h >= 1.0f ? h - 1.0f : h;
     h = h + turn;  // in [-1/2, 3/2]

@@ -12,17 +12,26 @@ namespace MEMKERN_ISA {
 inline void narrow_first(Floats v, float* out, int64_t n) { store_first(out, v, n); }
 inline void narrow_first(Floats v, bf16* out, int64_t n) {
   typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
-  typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
   const Bits bits = (Bits)v, nan = (Bits)(v != v);
   const Bits rounded = ((bits + 0x7fffu + ((bits >> 16) & 1u)) & ~nan) | ((bits | 0x400000u) & nan);
-  store_first(out, __builtin_convertvector(rounded >> 16, Halves), n);
+#if defined(__AVX512F__)
+  store_first(out, _mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)(rounded >> 16)), n);
+#else
+  struct {
+    bf16 half[kLanes];
+  } halves;
+  for (int i = 0; i < kLanes; ++i) halves.half[i].bits = uint16_t(rounded[i] >> 16);
+  store_first(out, halves, n);
+#endif
 }
 inline void narrow_first(Floats v, f16* out, int64_t n) {
-  f16 halves[kLanes];
+  struct {
+    f16 half[kLanes];
+  } halves;
   alignas(kVectorBytes) float lanes[kLanes];
   store(lanes, v);
-  narrow_group(lanes, halves);
-  std::memcpy(out, halves, size_t(n < kLanes ? n : kLanes) * sizeof(f16));
+  narrow_group(lanes, halves.half);
+  store_first(out, halves, n);
 }
 
 // Part `Part` of r0 g0 b0 r1 g1 b1 ...: lane i of it is element p = Part * kLanes + i, channel p % 3 of pixel p / 3.

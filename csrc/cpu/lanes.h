@@ -16,7 +16,6 @@ constexpr int kLanes = Lanes<float>::count;
 typedef float Floats __attribute__((vector_size(kVectorBytes)));
 typedef int32_t Ints __attribute__((vector_size(kVectorBytes)));
 typedef int32_t UnalignedInts __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
-typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
 
 // n rounded up to whole vectors.
 constexpr int64_t whole_vectors(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
@@ -28,24 +27,46 @@ inline Floats to_floats(Ints i) { return __builtin_convertvector(i, Floats); }
 // Towards zero; NaN gives some integer.
 inline Ints to_ints(Floats f) { return __builtin_convertvector(f, Ints); }
 
+// kLanes bytes to and from integers. GCC 12 moves the bytes of __builtin_convertvector one by one (a third of a
+// resize).
 inline Ints load_bytes(const uint8_t* p) {
-  Bytes bytes;
-  std::memcpy(&bytes, p, sizeof(bytes));
-  return __builtin_convertvector(bytes, Ints);
+#if defined(__AVX512F__)
+  return (Ints)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  Ints out;
+  for (int i = 0; i < kLanes; ++i) out[i] = p[i];
+  return out;
+#endif
 }
+// Values in 0..255.
 inline void store_bytes(uint8_t* p, Ints values) {
-  const Bytes bytes = __builtin_convertvector(values, Bytes);
-  std::memcpy(p, &bytes, sizeof(bytes));
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)values));
+#elif defined(__AVX2__)
+  const __m128i low = _mm256_castsi256_si128((__m256i)values), high = _mm256_extracti128_si256((__m256i)values, 1);
+  const __m128i words = _mm_packus_epi32(low, high);
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+#else
+  for (int i = 0; i < kLanes; ++i) p[i] = uint8_t(values[i]);
+#endif
 }
 
-// The first n lanes, n > 0.
+// The first n lanes, n > 0. A copy of unknown length is a call or a slow loop, so whole vectors go their own way.
 template <class T, class V>
 inline void store_first(T* p, V v, int64_t n) {
-  std::memcpy(p, &v, size_t(n < kLanes ? n : kLanes) * sizeof(T));
+  if (n >= kLanes) {
+    std::memcpy(p, &v, sizeof(v));
+  } else {
+    const V apart = v;  // so that the whole vectors need not be in memory
+    std::memcpy(p, &apart, size_t(n) * sizeof(T));
+  }
 }
 inline Floats load_first(const float* p, int64_t n) {
+  if (n >= kLanes) return load(p);
   Floats v{};
-  std::memcpy(&v, p, size_t(n < kLanes ? n : kLanes) * sizeof(float));
+  std::memcpy(&v, p, size_t(n) * sizeof(float));
   return v;
 }
 
@@ -62,10 +83,18 @@ inline Floats fused(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// Lanes outside [low, high] move to its end; NaN stays NaN.
+// Lanes outside [low, high] move to its end; NaN stays NaN (it comes second: the instructions return that operand).
 inline Floats clamp(Floats x, float low, float high) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_min_ps(0xffff, every(high), _mm512_maskz_max_ps(0xffff, every(low), x));
+#elif defined(__AVX2__)
+  return _mm256_min_ps(every(high), _mm256_max_ps(every(low), x));
+#elif defined(__SSE2__)
+  return _mm_min_ps(every(high), _mm_max_ps(every(low), x));
+#else
   x = x < low ? every(low) : x;
   return x > high ? every(high) : x;
+#endif
 }
 
 // To the nearest whole number, ties to even, for |x| < 2^22: the sum has no digits left below 1.

@@ -135,27 +135,33 @@ struct ByteColumns {
 
 // Across rows: each weight times a stretch of one row.
 struct ByteRows {
-  ByteRows(int64_t most_inputs, int64_t outputs, bool antialias) : taps(most_inputs, outputs, antialias) {}
+  ByteRows(int64_t most_inputs, int64_t outputs, bool antialias)
+      : taps(most_inputs, outputs, antialias), whole(outputs * taps.most) {}
   using Element = uint8_t;
 
   void set(int64_t input, int64_t output, bool antialias) {
     find_taps(input, output, antialias, taps);
     precision = precision_of(taps, output);
+    for (int64_t i = 0; i < output; ++i) {
+      int32_t* const weight = whole.get() + i * taps.most;
+      for (int64_t j = 0; j < taps.count[i]; ++j) weight[j] = whole_weight(taps.weight[i * taps.most + j], precision);
+      while (taps.count[i] > 1 && weight[taps.count[i] - 1] == 0) --taps.count[i];
+    }
   }
 
   void run(int64_t y, const uint8_t* rows, int64_t row_stride, int64_t width, float* out) const {
-    const double* const weight = taps.weight.get() + y * taps.most;
+    const int32_t* const weight = whole.get() + y * taps.most;
     const uint8_t* const first = rows + taps.first[y] * row_stride;
     for (int64_t x = 0; x < width; x += kLanes) {
       Ints sum = every(1 << (precision - 1));
-      for (int64_t j = 0; j < taps.count[y]; ++j)
-        sum += load_bytes(first + j * row_stride + x) * whole_weight(weight[j], precision);
+      for (int64_t j = 0; j < taps.count[y]; ++j) sum += load_bytes(first + j * row_stride + x) * weight[j];
       const Ints value = sum >> precision;
       store_first(out + x, to_floats(value > 255 ? every(255) : value), width - x);
     }
   }
 
   Taps<double> taps;
+  Scratch<int32_t> whole;  // [outputs, taps.most]
   int precision = 0;
 };
 

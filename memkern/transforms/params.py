@@ -131,14 +131,18 @@ class _Draws:
     """Random words of every (image, view): ``block(b)`` gives four arrays [images, views]."""
 
     def __init__(self, seed: int, ids: NDArray[np.uint64], views: NDArray[np.uint64]) -> None:
-        self.seed = seed
+        self.seed, self.views = seed, views
         self.low, self.high = (ids & np.uint64(0xFFFFFFFF))[:, None], (ids >> np.uint64(32))[:, None]
-        self.views = views
+        # The blocks that every view needs, in one go: numpy's cost is the number of calls, not their size.
+        blocks = np.arange(_CROP + 1, dtype=np.uint64)[:, None, None]
+        self.words = philox.words((self.low, self.high, views, blocks), seed)
 
     def block(self, block: int) -> tuple[philox.Words, ...]:
-        return philox.words((self.low, self.high, self.views, np.uint64(block)), self.seed)
+        return tuple(word[block] for word in self.words)
 
     def block_at(self, block: int, image: NDArray[np.intp], view: NDArray[np.intp]) -> tuple[philox.Words, ...]:
+        if block <= _CROP:
+            return tuple(word[block, image, view] for word in self.words)
         counter = (self.low[image, 0], self.high[image, 0], self.views[view], np.uint64(block))
         return philox.words(counter, self.seed)
 
