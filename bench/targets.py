@@ -79,6 +79,7 @@ PLAIN = {"dtype": "float32", "variant": ""}
 ALIGN, BACK = "alignment", "alignment forward+backward"
 WARM, FRESH = "warm pages", "fresh pages"
 MANY = range(8, 1000)
+AT_32 = {"256x2x32x32", "16x10x32x32"}
 HALVES = {"bfloat16", "float16"}
 
 # Name, bound, whether the value must be at least (or at most) the bound, measurements.
@@ -124,6 +125,16 @@ TARGETS: list[tuple[str, float, bool, Callable[[list[Case]], Values]]] = [
      lambda c: _slower_than(_cases(c, "layer_stats"), "memkern", of="memkern alignment alone")),
     ("hooks on every layer, V = 10: both metrics, % of the rest of the forward pass", 6.0, False,
      lambda c: ((case, row(case, "memkern")["share"], "") for case in _cases(c, "forward hooks", views={10}))),
+    ("views, 32 px: over torchvision per image", 50.0, True,
+     lambda c: _over(_cases(c, "views", shape=AT_32), "torchvision v2 per image")),
+    ("views, 32 px: over kornia", 12.0, True,
+     lambda c: _over(_cases(c, "views", shape=AT_32), "kornia batched")),
+    ("views, 224 px: over torchvision per image", 8.0, True,
+     lambda c: _over(_cases(c, "views", shape={"16x2x256x224"}), "torchvision v2 per image")),
+    ("views, 224 px: over kornia", 20.0, True,
+     lambda c: _over(_cases(c, "views", shape={"16x2x256x224"}), "kornia batched")),
+    ("views, 32 px: a ResNet9 forward pass of the views over their time", 10.0, True,
+     lambda c: _over(_cases(c, "views", shape=AT_32), "ResNet9 forward")),
     ("call overhead, 8x2x128: over the eager two-view formula", 1.0, True,
      lambda c: _over_best(_cases(c, "call overhead", shape="8x2x128"))),
 ]  # fmt: skip

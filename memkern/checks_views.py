@@ -167,7 +167,7 @@ def image_sizes(value: Any, images: int) -> NDArray[np.int64]:
     array = np.asarray(value)
     if array.shape not in ((2,), (images, 2)) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"Expected `image_size` to be (height, width) or whole numbers [{images}, 2], got {value!r}")
-    if array.size and not (1 <= int(array.min()) and int(array.max()) < 2**20):
+    if array.size and not (int(array.min()) >= 1 and int(array.max()) < 2**20):
         raise ValueError(f"Expected `image_size` to be in [1, 2**20), got values from {array.min()} to {array.max()}")
     return np.broadcast_to(array.astype(np.int64), (images, 2))
 

@@ -60,18 +60,20 @@ def room(name):
 # Room -> the rooms that it may import. Data flows one way.
 ALLOWED = {
     "checks": set(),
+    "checks_views": {"checks"},
+    "transforms": {"checks_views", "transforms"},
     "scores": set(),
     "reference": {"reference"},
     "triton_kernels": {"triton_kernels"},
     "native": set(),
     "dispatch": {"checks", "native"},
-    "ops": {"checks", "dispatch", "native", "reference", "ops", "triton_kernels"},
+    "ops": {"checks", "checks_views", "dispatch", "native", "reference", "ops", "transforms", "triton_kernels"},
     "metrics": {"checks", "dispatch", "scores", "ops", "metrics"},
     "torchmetrics": {"checks", "dispatch", "scores", "ops", "metrics"},
     "testing": {"native", "reference"},
-    "memkern": {"dispatch", "scores", "ops", "metrics"},
+    "memkern": {"dispatch", "scores", "ops", "metrics", "transforms"},
     "audit": {"metrics", "ops", "scores", "audit"},
-    "lab": {"memkern", "audit", "lab", "dispatch", "scores"},
+    "lab": {"memkern", "audit", "lab", "dispatch", "scores", "transforms"},
     "cli": {"memkern", "audit", "lab", "dispatch"},
     "__main__": {"cli"},
 }
@@ -103,7 +105,11 @@ def test_an_op_imports_its_own_files_and_no_other_op(op):
 
 def test_the_references_stand_alone():
     for path in (PACKAGE / "reference").glob("[!_]*.py"):
-        assert imports(path) <= {"__future__", "itertools", "math", "torch"}, path.name
+        allowed = {"__future__", "collections.abc", "itertools", "math", "torch"}
+        # the one oracle that is somebody else's library; imported when called
+        outside = {"torchvision.transforms.v2"} if path.stem == "views" else set()
+        assert imports(path) <= allowed | outside, path.name
+        assert imports(path, inside_functions=False) <= allowed, path.name
 
 
 def test_nothing_imports_the_command_line_tests_or_bench():
@@ -133,12 +139,14 @@ def test_importing_memkern_reaches_the_core_only():
     assert {room(name) for name in seen} == {
         "memkern",
         "checks",
+        "checks_views",
         "dispatch",
         "native",
         "scores",
         "reference",
         "ops",
         "metrics",
+        "transforms",
     }
 
 
@@ -256,8 +264,11 @@ def test_public_names_are_documented(name):
         assert not parameters or "Raises:" in text
         for parameter in parameters.values():
             assert re.search(rf"^    {parameter.name}: ", text, re.MULTILINE), f"{name}: {parameter.name}"
-            positional = {"z", "z_f", "z_g", "activations", "labels", "values"}
-            assert (parameter.kind is parameter.KEYWORD_ONLY) == (parameter.name not in positional), parameter.name
+            positional = {"z", "z_f", "z_g", "activations", "labels", "values", "images"}
+            first = {"transform"} if name == "view_params" else set()
+            assert (parameter.kind is parameter.KEYWORD_ONLY) == (parameter.name not in positional | first), (
+                parameter.name
+            )
     signature = inspect.signature(value.__init__ if inspect.isclass(value) else value)
     for parameter in signature.parameters.values():
         assert parameter.name == "self" or parameter.annotation is not inspect.Parameter.empty, parameter.name

@@ -32,6 +32,12 @@ inline void find_taps(int64_t input, int64_t output, bool antialias, Taps<T>& ta
   const T scale = T(input) / T(output), half = T(0.5);
   for (int64_t i = 0; i < output; ++i) {
     T* const weight = taps.weight.get() + i * taps.most;
+    if (input == output) {  // as it is: no neighbor, NaN perhaps, may enter with a weight of 0
+      taps.first[i] = int32_t(i);
+      taps.count[i] = 1;
+      weight[0] = 1;
+      continue;
+    }
     if (!antialias) {
       T position = T(double(scale) * (double(i) + 0.5) - 0.5);  // one rounding, as torch's fused product
       if (position < 0) position = 0;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,8 @@ def _reference(
     antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
+    if importlib.util.find_spec("torchvision") is None:
+        raise checks.no_extra("memkern.reference.views", "torchvision", "dev")
     views = reference(
         images, params, size=(height, width), antialias=antialias, blur_size=blur_size, mean=mean, std=std,
         hidden=hidden, patch=patch,
@@ -151,7 +154,8 @@ def views(
         clean: Whether to put the clean view (resized, normalized, not augmented) before the random ones, as view 0.
         first_view: View index of the first random view, for recipes that draw their views in several calls.
         params: ``[N, V, 22]`` table as drawn by ``memkern.view_params``, instead of ``n_views``, ``seed`` and
-            ``index``; of ``transform``, blur size, antialiasing, mean and std are used.
+            ``index``; of ``transform``, the size, blur size, antialiasing, mean and std are used. ``torch.compile``
+            traces calls with a table only: drawing is numpy's work.
         masks: ``[N, V, h / patch, w / patch]`` bool, patches to hide, beside ``params``. Else they are drawn if the
             spec masks.
         dtype: Of the views: torch.float32, torch.bfloat16 or torch.float16.
@@ -186,7 +190,9 @@ def views(
     else:
         table = checks_views.params(params, batches, len(transforms.COLUMNS), len(transforms.STEPS))
         hidden = checks_views.masks(masks, table, (height, width), spec.patch, spec.mask)
-        blurs = not checks.readable(table) or _blurs(table)
+        # Values that may not be read (traced, or on a GPU): taps for a blur wherever it fits, or if the spec blurs.
+        fits = spec.blur_size // 2 < min(height, width)
+        blurs = _blurs(table) if checks.readable(table) else fits or spec.blur > 0.0
     if blurs:
         checks_views.blur_fits((height, width), spec.blur_size)
     device = batches[0].device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,24 +41,16 @@ def views(
     """
     from torchvision.transforms.v2 import functional as tv
 
-    def step(x: Tensor, code: int, value: float) -> Tensor:
-        if code == 1:
-            return tv.adjust_brightness(x, value)
-        if code == 2:
-            return tv.adjust_contrast(x, value)
-        if code == 3:
-            return tv.adjust_saturation(x, value)
-        if code == 4:
-            return tv.adjust_hue(x, value)
-        if code == 5:
-            return tv.rgb_to_grayscale(x, num_output_channels=x.shape[0])
-        if code == 6:
-            return tv.invert(x)
-        if code == 7:
-            return tv.solarize(x, value if x.dtype == torch.uint8 else value / 255)
-        if code == 8:
-            return tv.gaussian_blur(x, [blur_size, blur_size], [value, value])
-        return x
+    steps: dict[int, Callable[[Tensor, float], Tensor]] = {
+        1: tv.adjust_brightness,
+        2: tv.adjust_contrast,
+        3: tv.adjust_saturation,
+        4: tv.adjust_hue,
+        5: lambda x, _: tv.rgb_to_grayscale(x, num_output_channels=x.shape[0]),
+        6: lambda x, _: tv.invert(x),
+        7: lambda x, value: tv.solarize(x, value if x.dtype == torch.uint8 else value / 255),
+        8: lambda x, value: tv.gaussian_blur(x, [blur_size, blur_size], [value, value]),
+    }
 
     def view(image: Tensor, row: list[float]) -> Tensor:
         top, left, height, width = (int(number) for number in row[:4])
@@ -66,9 +58,10 @@ def views(
         x = tv.horizontal_flip(x) if row[4] else x
         x = tv.vertical_flip(x) if row[5] else x
         for code, value in zip(row[6::2], row[7::2], strict=True):
-            x = step(x, int(code), value)
-        channels = len(image)
-        return tv.normalize(tv.to_dtype(x, torch.float32, scale=True), list(mean[:channels]), list(std[:channels]))
+            x = steps[int(code)](x, value) if code else x
+        x = tv.to_dtype(x, torch.float32, scale=True)
+        normal: Tensor = tv.normalize(x, list(mean[: len(image)]), list(std[: len(image)]))
+        return normal
 
     rows = params.tolist()
     each = [image for batch in images for image in batch]

@@ -193,9 +193,7 @@ def _fallback_box(spec: ViewSpec, sizes: NDArray[np.int64]) -> Numbers:
     return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], axis=1)
 
 
-def _stage(
-    spec: ViewSpec, stage: str, draws: _Draws, flags: tuple[philox.Words, ...]
-) -> tuple[list[Any], list[Any]]:
+def _stage(spec: ViewSpec, stage: str, draws: _Draws, flags: tuple[philox.Words, ...]) -> tuple[list[Any], list[Any]]:
     """Codes and values of a stage's steps, [N, V] each; code 0 where it does not happen. None if it never does."""
     probability: float = getattr(spec, stage)
     if probability == 0.0:

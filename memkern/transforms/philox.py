@@ -31,7 +31,12 @@ def words(counter: tuple[Any, Any, Any, Any], seed: int) -> tuple[Words, Words, 
     key0, key1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(_ROUNDS):
         p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (p1 >> _HALF) ^ c1 ^ np.uint64(key0), p1 & _LOW, (p0 >> _HALF) ^ c3 ^ np.uint64(key1), p0 & _LOW
+        c0, c1, c2, c3 = (
+            (p1 >> _HALF) ^ c1 ^ np.uint64(key0),
+            p1 & _LOW,
+            (p0 >> _HALF) ^ c3 ^ np.uint64(key1),
+            p0 & _LOW,
+        )
         key0, key1 = (key0 + _KEY_STEPS[0]) & 0xFFFFFFFF, (key1 + _KEY_STEPS[1]) & 0xFFFFFFFF
     return c0, c1, c2, c3
 

@@ -40,9 +40,7 @@ PRESETS = MappingProxyType(
         "script-simclr": ViewSpec(
             flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2, **_CIFAR
         ),
-        "script-vicreg": ViewSpec(
-            **{**_BYOL, "jitter": 1.0}, scale=(0.08, 0.1), blur=0.5, blur_size=23, solarize=0.1
-        ),
+        "script-vicreg": ViewSpec(**{**_BYOL, "jitter": 1.0}, scale=(0.08, 0.1), blur=0.5, blur_size=23, solarize=0.1),
         # SimCLR (arXiv 2002.05709) without blur, as it is used at 32 pixels; with blur for ImageNet
         "simclr": ViewSpec(flip=0.5, jitter=0.8, **_STRONG_JITTER, gray=0.2),
         "simclr-imagenet": ViewSpec(
