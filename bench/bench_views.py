@@ -92,9 +92,12 @@ def bench_views(race: Any, shape: str) -> None:
     n, views, edge, size = map(int, sizes.split("x"))
     images = torch.randint(256, (n, 3, edge, edge), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     blur = PRESETS[preset].blur > 0
-    table = memkern.view_params(preset, n_views=views, seed=0, index=range(n), image_size=(edge, edge), size=size)
+
+    def draw() -> Tensor:
+        return memkern.view_params(preset, n_views=views, seed=0, index=range(n), image_size=(edge, edge), size=size)
+
     # checked on the first four images: torchvision on the same parameters
-    truth = reference.views([images[:4]], table[:4], size=(size, size), mean=PRESETS[preset].mean,
+    truth = reference.views([images[:4]], draw()[:4], size=(size, size), mean=PRESETS[preset].mean,
                             std=PRESETS[preset].std)  # fmt: skip
 
     def error(got: Any) -> tuple[float, float]:
@@ -114,8 +117,7 @@ def bench_views(race: Any, shape: str) -> None:
         Peer("memkern", ours, "ours"),
         Peer("memkern, channels last", lambda: ours(channels_last=True), "variant"),
         Peer("memkern, bfloat16", lambda: ours(dtype=torch.bfloat16), "variant", budget=2 ** -6),
-        Peer("memkern, drawing alone", lambda: memkern.view_params(
-            preset, n_views=views, seed=0, index=range(n), image_size=(edge, edge), size=size), "yardstick", error=unchecked),
+        Peer("memkern, drawing alone", draw, "yardstick"),
         Peer("torchvision v2 per image", torchvision_views(images, views, size, blur), error=unchecked),
         Peer("torchvision v2, DataLoader of 2 workers", loader_views(images, views, size, blur), error=unchecked),
     ]  # fmt: skip

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import memkern
+import memkern.reference
 from memkern import cli
-from memkern.lab import augment, data, demo, figures, measure, pairs, resnet9, splits, trainer
+from memkern.lab import data, demo, figures, measure, pairs, resnet9, splits, trainer
 from memkern.lab.files import read_json, sha256
 
 TINY = trainer.Recipe(epochs=1, batch=6)
@@ -91,9 +93,8 @@ def test_audit_of_the_shipped_pair_equals_plain_torch() -> None:
     audit = measure.audit_pair(pair.f, pair.g, patches, few, pair.recipe.views, n_views=n_views, seed=4)
     ids = torch.cat(list(few.groups().values()))
     images = patches.images[ids].float() / 255
-    numbers = augment.numbers_for(ids, n_views, 4)
-    views = [augment.apply_views(images, numbers[:, v], pair.recipe.views) for v in range(n_views)]
-    x = torch.stack(views, 1).flatten(0, 1)
+    table = memkern.view_params(pair.recipe.views, n_views=n_views, seed=4, index=ids, image_size=(32, 32))
+    x = memkern.reference.views([patches.images[ids]], table, size=(32, 32)).flatten(0, 1)
     with torch.no_grad():
         of_f, of_g = plain_layers(pair.f, x), plain_layers(pair.g, x)
         clean = plain_layers(pair.f, (images - 0.5) / 0.5)

@@ -4,13 +4,15 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
+import memkern
 from memkern.audit.taps import Tap
-from memkern.lab import _extras, augment, data, files, resnet9, splits, trainer
+from memkern.lab import _extras, data, files, resnet9, splits, trainer
 from memkern.lab.methods.simclr import nt_xent
 
 
@@ -82,43 +84,24 @@ def test_conv3x3_trains_like_conv2d(size: int) -> None:
 
 # ---- views -------------------------------------------------------------------------------------------------
 
-STILL = augment.ViewSpec(scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, gray=0)
 
+def test_training_views_follow_seed_epoch_and_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step asks for two views of each image, keyed by the image's place and numbered by the epoch."""
+    calls = []
 
-def test_a_view_that_changes_nothing() -> None:
-    x = rand(3, 3, 8, 8)
-    out = augment.apply_views(x, rand(3, augment.N_NUMBERS), STILL)
-    torch.testing.assert_close(out, (x - 0.5) / 0.5, atol=2e-3, rtol=0)  # YIQ's printed matrix and back
+    def views(images: torch.Tensor, **options: Any) -> torch.Tensor:
+        calls.append(options)
+        return real(images, **options)
 
-
-def test_flip_and_gray() -> None:
-    x, numbers = rand(3, 3, 8, 8), rand(3, augment.N_NUMBERS)
-    flipped = augment.apply_views(x, numbers, augment.ViewSpec((1, 1), (1, 1), flip=1.1, jitter=0, gray=0))
-    torch.testing.assert_close(flipped, augment.apply_views(x, numbers, STILL).flip(3), atol=1e-5, rtol=0)
-    gray = augment.apply_views(x, numbers, augment.ViewSpec((1, 1), (1, 1), flip=0, jitter=0, gray=1.1))
-    assert torch.equal(gray[:, 0], gray[:, 1])
-    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
-    torch.testing.assert_close(gray[:, 0], (luma - 0.5) / 0.5, atol=2e-3, rtol=0)
-
-
-def test_views_depend_on_seed_and_id_alone() -> None:
-    spec, x = augment.ViewSpec(), rand(5, 3, 16, 16)
-    ids = torch.tensor([7, 3, 900, 4, 11])
-    numbers = augment.numbers_for(ids, 2, seed=5)
-    assert torch.equal(augment.numbers_for(ids.flip(0), 2, seed=5), numbers.flip(0))
-    assert not torch.equal(augment.numbers_for(ids, 2, seed=6), numbers)
-    assert len({tuple(row) for row in numbers.flatten(0, 1).tolist()}) == 10
-    whole = augment.apply_views(x, numbers[:, 0], spec)
-    single = torch.cat([augment.apply_views(x[i : i + 1], numbers[i : i + 1, 0], spec) for i in range(5)])
-    torch.testing.assert_close(whole, single, atol=1e-6, rtol=0)
-    assert whole.abs().max() <= 1
-
-
-def test_views_refuse_wrong_shapes() -> None:
-    with pytest.raises(ValueError, match=r"\[N, 3, H, W\]"):
-        augment.apply_views(rand(2, 1, 8, 8), rand(2, augment.N_NUMBERS), STILL)
-    with pytest.raises(ValueError, match="numbers"):
-        augment.apply_views(rand(2, 3, 8, 8), rand(3, augment.N_NUMBERS), STILL)
+    real = memkern.views
+    monkeypatch.setattr(memkern, "views", views)
+    training = trainer.Training(rand(8, 3, 32, 32), trainer.Recipe(epochs=2, batch=4), seed=5)
+    training.run_epoch()
+    training.run_epoch()
+    assert [call["first_view"] for call in calls] == [0, 0, 2, 2]
+    assert {(call["n_views"], call["seed"], call["transform"]) for call in calls} == {(2, 5, trainer.VIEWS)}
+    for epoch in (calls[:2], calls[2:]):
+        assert torch.cat([call["index"] for call in epoch]).sort().values.tolist() == list(range(8))
 
 
 # ---- data and splits ---------------------------------------------------------------------------------------

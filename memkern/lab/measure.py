@@ -12,11 +12,11 @@ from torch import Tensor
 import memkern
 from memkern.audit.taps import Tap
 from memkern.lab._extras import need
-from memkern.lab.augment import ViewSpec, apply_views, numbers_for
 from memkern.lab.data import ImageSet
 from memkern.lab.resnet9 import TAPS, ResNet9
 from memkern.lab.splits import Split
 from memkern.scores import sslmem_score
+from memkern.transforms import ViewSpec
 
 ALL_TAPS = {**TAPS, "output": "pool"}
 """The layers of the paper and, last, the encoder's output, at which SSLMem is measured."""
@@ -70,14 +70,20 @@ def read(
     clean: list[dict[str, Any]] = []
     with torch.inference_mode():
         for part in ids.split(batch):
-            images = data.floats(part)
-            numbers = numbers_for(part, n_views, seed)
-            views = torch.stack([apply_views(images, numbers[:, v], spec) for v in range(n_views)], 1)
+            drawn = memkern.views(
+                data.images[part],
+                n_views=n_views,
+                transform=spec,
+                seed=seed,
+                index=part,
+                clean=True,
+                channels_last=True,
+            )
             with Tap(encoder, ALL_TAPS, n_views=n_views) as tap:
-                tap.model(views.flatten(0, 1).to(memory_format=torch.channels_last))
+                tap.model(drawn[:, 1:].flatten(0, 1).to(memory_format=torch.channels_last))
             viewed.append(tap.take())
             with Tap(encoder, ALL_TAPS, n_views=None) as tap:
-                tap.model(images.sub(0.5).div(0.5))
+                tap.model(drawn[:, 0])
             clean.append(tap.take())
             if on_batch is not None:
                 on_batch(len(part))

@@ -14,7 +14,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from torch import Tensor
 
 import memkern
 from memkern.lab._extras import need
-from memkern.lab.augment import ViewSpec
 from memkern.lab.data import ImageSet, patches
 from memkern.lab.files import read_json, replace_atomically, sha256, write_json
 from memkern.lab.measure import Audit, audit_pair
 from memkern.lab.resnet9 import ResNet9
 from memkern.lab.splits import GROUPS, Sizes, Split, make_split
-from memkern.lab.trainer import Recipe, train
+from memkern.lab.trainer import VIEWS, Recipe, train
+from memkern.transforms import ViewSpec
 
 ASSETS = Path(__file__).parent / "assets"
 """Where the shipped pair lies."""
@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 SIZES = Sizes(shared=3, candidate=3, extra=10)
 """Images of each of the ten pictures: f and g see 60 images each, 30 of them their own."""
 
-RECIPE = Recipe(epochs=500, batch=20, views=ViewSpec(scale=(0.2, 1.0)))
+RECIPE = Recipe(epochs=500, batch=20, views=replace(VIEWS, scale=(0.2, 1.0)))
 """The recipe of the shipped pair: few images, seen very often, so that single ones are learned by heart."""
 
 

@@ -9,17 +9,21 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memkern.lab.augment import ViewSpec, random_views
+import memkern
 from memkern.lab.files import replace_atomically
 from memkern.lab.methods.simclr import nt_xent, projector
 from memkern.lab.resnet9 import ResNet9
+from memkern.transforms import ViewSpec
+
+VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
+"""The random views of the lab: SimCLR's for small images, with half its color strength."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Recipe:
     temperature: float = 0.2
     hidden: int = 256
     out: int = 128
-    views: ViewSpec = field(default_factory=ViewSpec)
+    views: ViewSpec = VIEWS
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Returns the learning rate of step `step` (from 0) of `steps`."""
@@ -104,13 +108,23 @@ class Training:
         for i, ids in enumerate(order[: per_epoch * recipe.batch].split(recipe.batch)):
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(self.epoch * per_epoch + i, recipe.epochs * per_epoch)
-            total += self._step(self.images[ids])
+            total += self._step(ids)
         self.losses.append(total / per_epoch)
         self.cpu_seconds += time.process_time() - start
         return self.losses[-1]
 
-    def _step(self, images: Tensor) -> float:
-        views = torch.cat([random_views(images, self.recipe.views, self.generator) for _ in range(2)])
+    def _step(self, ids: Tensor) -> float:
+        # Two views of each image; every epoch has view numbers of its own, so a resumed run draws the same ones.
+        pairs = memkern.views(
+            self.images[ids],
+            n_views=2,
+            transform=self.recipe.views,
+            seed=self.seed,
+            index=ids,
+            first_view=2 * self.epoch,
+            channels_last=True,
+        )
+        views = pairs.transpose(0, 1).flatten(0, 1)
         with torch.autocast("cpu", torch.bfloat16):
             z = self.model["projector"](self.model["encoder"](views.to(memory_format=torch.channels_last)))
         loss = nt_xent(*z.chunk(2), temperature=self.recipe.temperature)
