@@ -31,7 +31,9 @@ COLUMNS = (
 
 # Blocks of four random words: the last word of a counter.
 _FLAGS, _FACTORS, _STAGES, _SIGMA, _CROP = range(5)
-_ATTEMPTS = 10  # of RandomResizedCrop, before it takes the middle; attempt k draws from block _CROP + k
+# RandomResizedCrop tries ten boxes, then takes the middle; attempt k draws from block _CROP + k. The attempts are made
+# in three rounds, each for the views that have no box yet: numpy's cost is the number of calls.
+_ROUNDS = (range(0, 1), range(1, 4), range(4, 10))
 MASK_BLOCK = 64  # blocks from here on belong to view_masks
 _ORDERS = np.array(list(itertools.permutations(range(4))))  # of the four color steps
 
@@ -140,10 +142,11 @@ class _Draws:
     def block(self, block: int) -> tuple[philox.Words, ...]:
         return tuple(word[block] for word in self.words)
 
-    def block_at(self, block: int, image: NDArray[np.intp], view: NDArray[np.intp]) -> tuple[philox.Words, ...]:
-        if block <= _CROP:
-            return tuple(word[block, image, view] for word in self.words)
-        counter = (self.low[image, 0], self.high[image, 0], self.views[view], np.uint64(block))
+    def blocks_at(self, blocks: range, image: NDArray[np.intp], view: NDArray[np.intp]) -> tuple[philox.Words, ...]:
+        """Four arrays [places, blocks]."""
+        if blocks == range(_CROP, _CROP + 1):
+            return tuple(word[_CROP, image, view][:, None] for word in self.words)
+        counter = (self.low[image], self.high[image], self.views[view][:, None], np.array(blocks, dtype=np.uint64))
         return philox.words(counter, self.seed)
 
 
@@ -166,18 +169,20 @@ def _crop_boxes(spec: ViewSpec, scale: tuple[float, float], draws: _Draws, sizes
     boxes[:] = _fallback_box(spec, sizes)[:, None]
     image, view = (places.reshape(-1) for places in np.indices(shape))
     low, high = np.log(spec.ratio)
-    for attempt in range(_ATTEMPTS):
-        word = draws.block_at(_CROP + attempt, image, view)
-        height, width = sizes[image, 0], sizes[image, 1]
+    for attempts in _ROUNDS:
+        word = draws.blocks_at(range(_CROP + attempts.start, _CROP + attempts.stop), image, view)
+        height, width = sizes[image, :1], sizes[image, 1:]
         area = height * width * (scale[0] + (scale[1] - scale[0]) * philox.unit(word[0]))
         ratio = np.exp(low + (high - low) * philox.unit(word[1]))
         box_width, box_height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
         fits = (box_width > 0) & (box_width <= width) & (box_height > 0) & (box_height <= height)
         top = philox.below(word[2], np.where(fits, height - box_height + 1, 1))
         left = philox.below(word[3], np.where(fits, width - box_width + 1, 1))
-        found = np.stack([top, left, box_height, box_width], axis=1)
-        boxes[image[fits], view[fits]] = found[fits]
-        image, view = image[~fits], view[~fits]
+        found = fits.any(axis=1)
+        place = (np.flatnonzero(found), fits.argmax(axis=1)[found])  # the first attempt that fits
+        box = np.stack([column[place] for column in (top, left, box_height, box_width)], axis=1)
+        boxes[image[found], view[found]] = box
+        image, view = image[~found], view[~found]
         if len(image) == 0:
             break
     return boxes
