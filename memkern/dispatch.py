@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import platform
 import warnings
@@ -18,7 +20,13 @@ Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
 Table = Mapping[str, Callable[..., Any]]
 
-_NO_GPU_KERNELS = "this version has no GPU kernels yet"
+# What "auto" tries on tensors of a device, best first; torch calls a ROCm GPU "cuda" too.
+PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
+# Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
+INTERPRETER_VARIABLE = "TRITON_INTERPRET"
+
+_NO_CUDA_KERNELS = "this version has no GPU kernels yet"
+_NO_SUCH_KERNEL = "this op has no such kernel"
 
 
 class MemkernWarning(UserWarning):
@@ -32,7 +40,23 @@ def why_not(backend: str, device: torch.device) -> str:
     if backend == "cpu":
         reason = native.load()[1]
         return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
-    return _NO_GPU_KERNELS
+    if backend == "triton":
+        return _why_not_triton(device)
+    return _NO_CUDA_KERNELS
+
+
+def _why_not_triton(device: torch.device) -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (`pip install triton`)"
+    if _interpreted():
+        return ""
+    if device.type != "cuda":
+        return f"it reads tensors on a CUDA or ROCm GPU, got {device}"
+    return "" if torch.cuda.is_available() else "torch finds no usable GPU or driver"
+
+
+def _interpreted() -> bool:
+    return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
 def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]:
@@ -50,14 +74,19 @@ def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]
         RuntimeError: If the named backend cannot run here; the message says why.
     """
     if backend == "auto":
-        if device.type == "cpu" and native.load()[0] is not None:
-            return table["cpu"]
-        reason = why_not("cpu", device) if device.type == "cpu" else _NO_GPU_KERNELS
-        warnings.warn(f"memkern runs its slow float64 reference on {device}: {reason}", MemkernWarning, stacklevel=4)
+        reasons = {}
+        for name in PREFERRED.get(device.type, ()):
+            reason = why_not(name, device) or ("" if name in table else _NO_SUCH_KERNEL)
+            if not reason:
+                return table[name]
+            reasons[name] = reason
+        why = "; ".join(reasons.values() if len(reasons) == 1 else (f"{name}: {why}" for name, why in reasons.items()))
+        why = why or f"no kernel reads tensors on a device of type {device.type!r}"
+        warnings.warn(f"memkern runs its slow float64 reference on {device}: {why}", MemkernWarning, stacklevel=4)
         return table["reference"]
     reason = why_not(backend, device)
     if not reason and backend not in table:
-        reason = "this op has no such kernel"
+        reason = _NO_SUCH_KERNEL
     if reason:
         raise checks.no_backend(backend, reason)
     return table[backend]
@@ -125,7 +154,17 @@ def backends() -> Backends:
         (
             BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
             cpu,
-            BackendInfo("triton", False, _NO_GPU_KERNELS),
-            BackendInfo("cuda", False, _NO_GPU_KERNELS),
+            _triton_info(),
+            BackendInfo("cuda", False, _NO_CUDA_KERNELS),
         )
     )
+
+
+def _triton_info() -> BackendInfo:
+    reason = why_not("triton", torch.device("cuda"))
+    if reason:
+        return BackendInfo("triton", False, reason)
+    version = importlib.metadata.version("triton")
+    if _interpreted():
+        return BackendInfo("triton", True, f"Triton {version}, in its interpreter ({INTERPRETER_VARIABLE}=1): very slow")
+    return BackendInfo("triton", True, f"Triton {version} on {torch.cuda.get_device_name()}")
