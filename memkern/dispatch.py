@@ -166,5 +166,7 @@ def _triton_info() -> BackendInfo:
         return BackendInfo("triton", False, reason)
     version = importlib.metadata.version("triton")
     if _interpreted():
-        return BackendInfo("triton", True, f"Triton {version}, in its interpreter ({INTERPRETER_VARIABLE}=1): very slow")
+        return BackendInfo(
+            "triton", True, f"Triton {version}, in its interpreter ({INTERPRETER_VARIABLE}=1): very slow"
+        )
     return BackendInfo("triton", True, f"Triton {version} on {torch.cuda.get_device_name()}")
