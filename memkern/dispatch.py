@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -18,15 +17,14 @@ from memkern import checks, native
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
+# What "auto" takes on a device, best first.
+FASTEST = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 Table = Mapping[str, Callable[..., Any]]
 
-# What "auto" tries on tensors of a device, best first; torch calls a ROCm GPU "cuda" too.
-PREFERRED = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 # Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
 INTERPRETER_VARIABLE = "TRITON_INTERPRET"
 
-_NO_CUDA_KERNELS = "this version has no GPU kernels yet"
-_NO_SUCH_KERNEL = "this op has no such kernel"
+_NO_GPU_KERNELS = "this version has no GPU kernels yet"
 
 
 class MemkernWarning(UserWarning):
@@ -42,7 +40,7 @@ def why_not(backend: str, device: torch.device) -> str:
         return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
     if backend == "triton":
         return _why_not_triton(device)
-    return _NO_CUDA_KERNELS
+    return _NO_GPU_KERNELS
 
 
 def _why_not_triton(device: torch.device) -> str:
@@ -74,19 +72,19 @@ def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]
         RuntimeError: If the named backend cannot run here; the message says why.
     """
     if backend == "auto":
+        if device.type == "cpu" and native.load()[0] is not None:
+            return table["cpu"]
         reasons = {}
-        for name in PREFERRED.get(device.type, ()):
-            reason = why_not(name, device) or ("" if name in table else _NO_SUCH_KERNEL)
-            if not reason:
+        for name in FASTEST.get(device.type, ()):
+            reasons[name] = why_not(name, device) or ("" if name in table else "this op has no such kernel")
+            if not reasons[name]:
                 return table[name]
-            reasons[name] = reason
-        why = "; ".join(reasons.values() if len(reasons) == 1 else (f"{name}: {why}" for name, why in reasons.items()))
-        why = why or f"no kernel reads tensors on a device of type {device.type!r}"
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no kernels for such a device"
         warnings.warn(f"memkern runs its slow float64 reference on {device}: {why}", MemkernWarning, stacklevel=4)
         return table["reference"]
     reason = why_not(backend, device)
     if not reason and backend not in table:
-        reason = _NO_SUCH_KERNEL
+        reason = "this op has no such kernel"
     if reason:
         raise checks.no_backend(backend, reason)
     return table[backend]
@@ -155,7 +153,7 @@ def backends() -> Backends:
             BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
             cpu,
             _triton_info(),
-            BackendInfo("cuda", False, _NO_CUDA_KERNELS),
+            BackendInfo("cuda", False, _NO_GPU_KERNELS),
         )
     )
 
@@ -164,9 +162,7 @@ def _triton_info() -> BackendInfo:
     reason = why_not("triton", torch.device("cuda"))
     if reason:
         return BackendInfo("triton", False, reason)
-    version = importlib.metadata.version("triton")
-    if _interpreted():
-        return BackendInfo(
-            "triton", True, f"Triton {version}, in its interpreter ({INTERPRETER_VARIABLE}=1): very slow"
-        )
-    return BackendInfo("triton", True, f"Triton {version} on {torch.cuda.get_device_name()}")
+    where = (
+        f"in its interpreter ({INTERPRETER_VARIABLE}=1), very slow" if _interpreted() else torch.cuda.get_device_name()
+    )
+    return BackendInfo("triton", True, where)

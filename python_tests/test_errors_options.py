@@ -63,6 +63,7 @@ def test_unknown_backend(call):
 def test_a_backend_that_cannot_run_says_why(call, backend, monkeypatch):
     monkeypatch.undo()  # here `pick` itself is asked
     reason = dispatch.why_not(backend, torch.device("cpu"))
+    assert reason
     text = f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can"
     with pytest.raises(RuntimeError, match=message(text)):
         call(*EVERY_BACKEND[call], backend=backend)
@@ -76,7 +77,7 @@ def test_a_missing_library_says_so_and_auto_warns(monkeypatch):
     with pytest.raises(RuntimeError, match=message(text)):
         memkern.unitmem(X, backend="cpu")
     with pytest.warns(
-        memkern.MemkernWarning, match=message(f"memkern runs its slow float64 reference on cpu: {reason}")
+        memkern.MemkernWarning, match=message(f"memkern runs its slow float64 reference on cpu: cpu: {reason}")
     ) as warned:
         memkern.alignment(Z)
     assert [record.filename for record in warned] == [__file__]  # it points at the caller

@@ -109,6 +109,8 @@ def _triton(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tenso
 def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
     from memkern.triton_kernels import alignment_backward as kernels
 
+    checks.same_device(z, grad, "z", "grad")
+    checks.same_device(z, saved, "z", "saved")
     return kernels.alignment_backward(grad, z, saved, anchor, normalize)
 
 

@@ -40,6 +40,7 @@ def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:
 def _triton(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     from memkern.triton_kernels import class_sums as kernels
 
+    checks.same_device(means, labels, "means", "labels")
     return kernels.class_sums(means, labels, classes)
 
 

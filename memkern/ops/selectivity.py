@@ -61,6 +61,8 @@ def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) 
 def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     from memkern.triton_kernels import selectivity as kernels
 
+    if order is not None:
+        checks.same_device(x, order, "x", "order")
     return kernels.selectivity(x, unit_dim, activation, order)
 
 

@@ -65,7 +65,9 @@ def _says(python: str | Path, code: str) -> str:
 
 def command(executable: Path, arguments: list[str]) -> list[str]:
     """ttsem around pytest around the checks."""
-    files = arguments or [str(path) for path in sorted(rungs.HERE.glob("check_*.py"))]
+    # Offsets past 2^31 are the interpreter's: ttsem fills and copies all of their memory, 24 GB.
+    checks = sorted(path for path in rungs.HERE.glob("check_*.py") if path.name != "check_offsets.py")
+    files = arguments or [str(path) for path in checks]
     return [str(executable), "-m", "ttsem.sanitize", *rungs.pytest_arguments(*files)]
 
 
