@@ -32,7 +32,7 @@ missing() {
   note "$(printf '%-24s missing: %s' "$1" "$2")"
   if [ $code -eq 0 ]; then code=2; fi
 }
-tests="$python -m pytest -o addopts=-ra -o timeout=0 -p no:cacheprovider -p no:xdist"
+tests=("$python" -m pytest -o addopts=-ra -o timeout=0 -p no:cacheprovider -p no:xdist)
 : >"$results/summary.txt"
 
 # ---- what it ran on ---------------------------------------------------------------------------------------------------
@@ -53,9 +53,9 @@ PYTHON
 } >"$results/environment.txt" 2>&1
 
 # ---- right results ----------------------------------------------------------------------------------------------------
-step gpu $tests python_tests/test_gpu.py python_tests/test_interop.py
-step agreement $tests python_tests/test_agreement.py
-step triton env DEV=cuda $tests python_tests/gpu_triton/check_*.py
+step gpu "${tests[@]}" python_tests/test_gpu.py python_tests/test_interop.py
+step agreement "${tests[@]}" python_tests/test_agreement.py
+step triton env DEV=cuda "${tests[@]}" python_tests/gpu_triton/check_*.py
 step launches "$python" -m memkern.triton_kernels.launches
 
 # ---- right memory accesses: the smallest tests, since the tools slow kernels a hundredfold -------------------------------
@@ -67,7 +67,7 @@ if sanitizer=$(command -v compute-sanitizer); then
     if [ $tool = memcheck ]; then padding="--padding 64"; fi
     # torch's own kernels (at::native) are not ours to judge
     step $tool "$sanitizer" --tool $tool $padding --error-exitcode 9 --print-limit 20 \
-      --kernel-name-exclude kernel_substring=at:: $tests -x python_tests/test_gpu.py -k sanitized
+      --kernel-name-exclude kernel_substring=at:: "${tests[@]}" -x python_tests/test_gpu.py -k sanitized
   done
   unset PYTORCH_NO_CUDA_MEMORY_CACHING
 else
@@ -81,7 +81,7 @@ metrics+=,sm__warps_active.avg.pct_of_peak_sustained_active,smsp__sass_inst_exec
 metrics+=,l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,gpu__time_duration.sum
 if command -v ncu >/dev/null; then
   step ncu ncu --target-processes all --csv --metrics $metrics --log-file "$results/ncu.csv" \
-    $tests python_tests/test_gpu.py -k profiled
+    "${tests[@]}" python_tests/test_gpu.py -k profiled
 else
   missing ncu "NVIDIA Nsight Compute"
 fi
