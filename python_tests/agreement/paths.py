@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import torch
 from agreement import worker
 from agreement.cases import Case
 from agreement.ops import OPS, Results
+from gpu import build
 
 from memkern import dispatch, testing
 
@@ -28,8 +30,8 @@ import run_ttsem  # noqa: E402
 import support  # noqa: E402
 
 
-class Path_(NamedTuple):
-    """One backend.
+class Runner(NamedTuple):
+    """What runs cases on one backend.
 
     Attributes:
         reason: Why it cannot run here; empty if it can.
@@ -120,29 +122,21 @@ def _ttsem() -> contextlib.AbstractContextManager[Callable[[Case], Results]]:
 
 
 @functools.cache
-def paths() -> dict[str, Path_]:
+def paths() -> dict[str, Runner]:
     """Every path by name."""
     gpu = torch.device("cuda")
     no_gpu = "" if torch.cuda.is_available() else "no GPU in this machine"
     found = {
-        name: Path_(reason, functools.partial(_here, name)) for name, reason in testing.paths().items()
+        name: Runner(reason, functools.partial(_here, name)) for name, reason in testing.paths().items()
     }  # fmt: skip
     slow = {"examples": 6, "largest": 200, "emulates": True}
-    compiler = "" if _which_compiler() else "no C++ compiler"
+    compiler = "" if shutil.which(build.COMPILER) else "no C++ compiler"
     triton = "" if importlib.util.find_spec("triton") else "Triton is not installed"
     ttsem = "" if run_ttsem.installed() else "ttsem has no environment: gpu_triton/run_ttsem.py makes one"
     return found | {
-        "cuda, emulated": Path_(compiler, _emulated, largest=1500, emulates=True),
-        "triton, interpreter": Path_(triton, _interpreter, **slow),
-        "triton, ttsem": Path_(ttsem, _ttsem, **slow),
-        "cuda": Path_(no_gpu or dispatch.why_not("cuda", gpu), functools.partial(_on_gpu, "cuda")),
-        "triton": Path_(no_gpu or dispatch.why_not("triton", gpu), functools.partial(_on_gpu, "triton")),
+        "cuda, emulated": Runner(compiler, _emulated, largest=1500, emulates=True),
+        "triton, interpreter": Runner(triton, _interpreter, **slow),
+        "triton, ttsem": Runner(ttsem, _ttsem, **slow),
+        "cuda": Runner(no_gpu or dispatch.why_not("cuda", gpu), functools.partial(_on_gpu, "cuda")),
+        "triton": Runner(no_gpu or dispatch.why_not("triton", gpu), functools.partial(_on_gpu, "triton")),
     }
-
-
-def _which_compiler() -> str | None:
-    import shutil
-
-    from gpu import build
-
-    return shutil.which(build.COMPILER)
