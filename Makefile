@@ -54,7 +54,8 @@ format: $(VENV)/lint  ## Put every file into shape
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'python_tests/*.cpp')
 
 gpu-check: install  ## The GPU kernels' own checks, without a GPU; in progress, part of it fails (see CHANGELOG)
-	$(BIN)/python -m pytest -o addopts=-ra python_tests/test_cuda_*.py python_tests/test_triton_*.py
+	$(BIN)/python -m pytest -o addopts=-ra python_tests/test_cuda_*.py python_tests/test_triton_*.py \
+	  python_tests/test_agreement.py
 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation.py

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import memkern
 from bench import data, peers, peers_numba, roofline
-from bench.bench_unit_means import DTYPES, activations, numba_means
+from bench.bench_unit_means import numba_means
 from bench.harness import Case, Peer
 from memkern.ops.selectivity import selectivity
 from memkern.reference import unit_means as reference_means
@@ -38,7 +38,7 @@ def _error(means: Tensor) -> Callable[[Any], tuple[float, float]]:
 
 
 def _case(text: str, dtype: torch.dtype) -> Case:
-    layout, x, unit_dim = activations(text, dtype)
+    layout, x, unit_dim = data.in_layout(text, dtype)
     means = data.in_chunks(lambda part: reference_means(part, unit_dim=unit_dim), x)
     error = _error(means)
     half, matrix = dtype != torch.float32, layout == "matrix"
@@ -72,9 +72,9 @@ def _case(text: str, dtype: torch.dtype) -> Case:
     return case
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", data.DTYPES)
 @pytest.mark.parametrize("shape", data.shapes(SHAPES))
 def bench_state(race: Any, quick: bool, shape: str, dtype: str) -> None:
     if quick and dtype == "float16":
         pytest.skip("float16: not in the quick subset")
-    race(_case(shape, DTYPES[dtype]), scale=0.7)
+    race(_case(shape, data.DTYPES[dtype]), scale=0.7)

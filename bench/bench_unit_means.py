@@ -20,17 +20,6 @@ SHAPES = [
     "channels-last 64x10x64x56x56*", "channels-last 33x3x65x7x7", "tokens 64x4x197x768", "tokens 160x4x197x768",
     "views 5000x10x512",
 ]  # fmt: skip
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def activations(text: str, dtype: torch.dtype) -> tuple[str, torch.Tensor, int]:
-    """Layout, activations and their unit dimension from a text like those above."""
-    layout, shape = text.split(" ")
-    sizes = [int(size) for size in shape.split("x")]
-    if layout == "channels-last":
-        points, views, units, height, width = sizes
-        return layout, data.activations(points, views, height, width, units, dtype=dtype).movedim(-1, 2), 2
-    return layout, data.activations(*sizes, dtype=dtype), {"NCHW": 2, "tokens": 3, "views": 2, "matrix": 1}[layout]
 
 
 def numba_means(layout: str, x: torch.Tensor) -> Any:
@@ -43,7 +32,7 @@ def numba_means(layout: str, x: torch.Tensor) -> Any:
 
 
 def _case(text: str, dtype: torch.dtype) -> Case:
-    layout, x, unit_dim = activations(text, dtype)
+    layout, x, unit_dim = data.in_layout(text, dtype)
     truth = data.in_chunks(lambda part: reference(part, unit_dim=unit_dim), x)
     error = data.error_plain(truth)
     dims = tuple(peers.averaged(x, unit_dim))
@@ -70,9 +59,9 @@ def _case(text: str, dtype: torch.dtype) -> Case:
     return case
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", data.DTYPES)
 @pytest.mark.parametrize("shape", data.shapes(SHAPES))
 def bench_means(race: Any, quick: bool, shape: str, dtype: str) -> None:
     if quick and dtype == "float16":
         pytest.skip("float16: not in the quick subset")
-    race(_case(shape, DTYPES[dtype]), scale=0.7)
+    race(_case(shape, data.DTYPES[dtype]), scale=0.7)

@@ -12,32 +12,47 @@ import pytest
 import torch
 
 from bench import environment, harness, load, report, targets
+from memkern import dispatch
 
 CASES: list[dict[str, Any]] = []
-LOCAL = Path(__file__).parent / "results" / "local.json"  # not under version control
+RESULTS = Path(__file__).parent / "results"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("memkern bench")
+    group.addoption("--backend", choices=("cpu", "cuda", "triton"), default="cpu", help="what of memkern is timed")
     group.addoption("--quick", action="store_true", help="a few shapes of every op, under 3 minutes")
     group.addoption("--seconds", type=float, default=0.0, help="timing budget of a case (default 3, --quick 1.5)")
-    group.addoption("--store", type=Path, default=LOCAL, help="JSON file to merge the results into")
+    group.addoption("--store", type=Path, help="JSON file to merge the results into (bench/results/local.json)")
     group.addoption("--resume", action="store_true", help="only what is not stored yet, or was disturbed by other work")
     group.addoption("--machine", default="", help="name of the machine in the results")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the quick subset alone if asked; puts last what changes the process."""
+    """Keeps what the backend runs, and of it the quick subset alone if asked; puts last what changes the process."""
+    on_gpu = config.getoption("--backend") != "cpu"
+    reason = dispatch.why_not(config.getoption("--backend"), torch.device("cuda")) if on_gpu else ""
+    if reason:
+        raise pytest.UsageError(f"--backend {config.getoption('--backend')} cannot run here: {reason}")
+    left_out = [item for item in items if (item.get_closest_marker("gpu") is not None) != on_gpu]
+    items[:] = [item for item in items if (item.get_closest_marker("gpu") is not None) == on_gpu]
+    config.hook.pytest_deselected(items=left_out)
     if config.getoption("--quick"):
         left_out = [item for item in items if item.get_closest_marker("quick") is None]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
     if config.getoption("--resume"):
-        done = settled(config.getoption("--store"))
+        done = settled(store_of(config))
         left_out = [item for item in items if item.nodeid in done]
         items[:] = [item for item in items if item.nodeid not in done]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+def store_of(config: pytest.Config) -> Path:
+    """Where results go: ``--store``, else a file that is not under version control."""
+    name = "local" if config.getoption("--backend") == "cpu" else config.getoption("--backend")
+    return config.getoption("--store") or RESULTS / f"{name}.json"
 
 
 def settled(path: Path) -> set[str]:
@@ -50,6 +65,12 @@ def settled(path: Path) -> set[str]:
 def threads() -> None:
     """Numba uses as many threads as torch and memkern."""
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> str:
+    """The backend of ``--backend``."""
+    return str(request.config.getoption("--backend"))
 
 
 @pytest.fixture
@@ -78,13 +99,14 @@ def record(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], r
     """Keeps a case, prints it, and fails if memkern's own result is wrong."""
     config = request.config
     result.update(
-        test=request.node.nodeid, commit=environment.commit(), date=environment.now(), quick=config.getoption("--quick")
-    )
+        test=request.node.nodeid, commit=environment.commit(), date=environment.now(),
+        quick=config.getoption("--quick"), backend=config.getoption("--backend"),
+    )  # fmt: skip
     CASES.append(result)
     with capsys.disabled():
         print("\n" + report.text_table(result), flush=True)
     if config.getoption("benchmark_disable", False) is False:
-        store(config.getoption("--store"), config.getoption("--machine"))
+        store(store_of(config), config.getoption("--machine"))
     wrong = [row for row in result["rows"] if row["role"] in ("ours", "variant") and row["status"] != "ok"]
     assert not wrong, wrong
 
@@ -103,7 +125,7 @@ def store(path: Path, machine: str) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Prints the targets over everything measured in this run."""
-    if not CASES:
+    if not CASES or terminalreporter.config.getoption("--backend") != "cpu":  # the targets speak of CPUs
         return
     terminalreporter.section("memkern targets")
     terminalreporter.write_line(report.targets_text(targets.judge(CASES)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHUNK_BYTES = 64 * 2**20  # the float64 copy of one chunk: the truth of a DRAM-size input must not take all memory
 
 
@@ -44,6 +45,20 @@ def activations(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Non-negative activations: the absolute value of normal numbers, each (point, unit) with its own level."""
     rng = torch.Generator().manual_seed(sum(shape))
     return torch.randn(*shape, generator=rng).abs_().to(dtype)
+
+
+def in_layout(text: str, dtype: torch.dtype) -> tuple[str, Tensor, int]:
+    """Layout, activations and their unit dimension from a text.
+
+    Texts are "NCHW 64x10x64x56x56", "channels-last 64x10x64x56x56" (sizes in the same order), "tokens 160x4x197x768",
+    "views 5000x10x512" or "matrix 5000x2048".
+    """
+    layout, shape = text.split(" ")
+    sizes = [int(size) for size in shape.split("x")]
+    if layout == "channels-last":
+        points, views, units, height, width = sizes
+        return layout, activations(points, views, height, width, units, dtype=dtype).movedim(-1, 2), 2
+    return layout, activations(*sizes, dtype=dtype), {"NCHW": 2, "tokens": 3, "views": 2, "matrix": 1}[layout]
 
 
 def in_chunks(truth: Callable[[Tensor], Any], x: Tensor) -> Any:

@@ -69,6 +69,7 @@ def environment(machine: str = "") -> dict[str, Any]:
         "compiler": _first_line(["c++", "--version"]),
         "memkern": memkern.__version__,
         "backend": next(info.detail for info in memkern.backends() if info.name == "cpu"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "commit": commit(),
         "date": now(),
     }

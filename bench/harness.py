@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import load, roofline
+from bench import clocks, load, roofline
 
 SAMPLE_SECONDS = 0.015  # a sample repeats its call until it takes this long: far above timer and scheduler noise
 MIN_ROUNDS, MAX_ROUNDS = 5, 31
@@ -62,6 +61,8 @@ class Case:
         peers: Who runs.
         variant: What else tells this case from others ("unit", "fresh pages").
         note: Printed under the table.
+        clock: How calls are timed.
+        size: Where the input lies between two calls; default: in which of the processor's caches.
     """
 
     op: str
@@ -74,6 +75,8 @@ class Case:
     variant: str = ""
     peers: list[Peer] = field(default_factory=list)
     note: str = ""
+    clock: Callable[[Callable[[], Any], int], float] = clocks.wall
+    size: str = ""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class Race:
             if peer.skip:
                 row["status"] = f"skipped: {peer.skip}"
             elif self._is_right(peer, row):
-                self.runners.append(_Runner(peer, row))
+                self.runners.append(_Runner(peer, row, self.case.clock))
         self.rounds = self._plan(seconds)
 
     def _is_right(self, peer: Peer, row: dict[str, Any]) -> bool:
@@ -156,7 +159,7 @@ class Race:
         op, shape, dtype, layout, variant = self.case.key
         return {
             "op": op, "shape": shape, "dtype": dtype, "layout": layout, "variant": variant, "bytes": self.case.bytes,
-            "size": roofline.size_class(self.case.bytes),
+            "size": self.case.size or roofline.size_class(self.case.bytes),
             "views": self.case.shape[1] if len(self.case.shape) > 2 else 1,
             "read_by": min(readers, key=lambda r: r.row["ms"]).peer.name if readers else "",
             **self.load.record(kept),
@@ -167,8 +170,9 @@ class Race:
 class _Runner:
     """The timing of one peer."""
 
-    def __init__(self, peer: Peer, row: dict[str, Any]) -> None:
-        self.peer, self.row, self.samples = peer, row, {}  # samples: round -> seconds a call
+    def __init__(self, peer: Peer, row: dict[str, Any], clock: Callable[[Callable[[], Any], int], float]) -> None:
+        self.peer, self.row, self.clock = peer, row, clock
+        self.samples: dict[int, float] = {}  # round -> seconds a call
         self.inner, self.cost, self.last_round = 1, 0.0, MAX_ROUNDS
 
     def calibrate(self) -> None:
@@ -188,11 +192,7 @@ class _Runner:
         self.samples[number] = self._time(self.inner)
 
     def _time(self, calls: int) -> float:
-        call = self.peer.call
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return (time.perf_counter() - start) / calls
+        return self.clock(self.peer.call, calls)
 
     def keep(self, rounds: list[int]) -> None:
         """Leaves out the samples of disturbed rounds, unless it ran in no other."""

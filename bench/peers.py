@@ -35,7 +35,7 @@ def broadcast(z: Tensor) -> Tensor:
 
 
 def broadcast_pairs(z: Tensor) -> Tensor:
-    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1)
+    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1, device=z.device)
     return (z[:, first] - z[:, second]).norm(dim=2).mean(1)
 
 
@@ -53,7 +53,7 @@ def gram(z: Tensor) -> Tensor:
     """From inner products: ||a||^2 + ||b||^2 - 2ab; the rest in float32."""
     products = torch.bmm(z, z.mT).float()
     squares = products.diagonal(dim1=1, dim2=2)
-    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1)
+    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1, device=z.device)
     distances = squares[:, first] + squares[:, second] - 2 * products[:, first, second]
     return distances.clamp_min(1e-20).sqrt().mean(1)  # above 0: the derivative of sqrt is infinite there
 
@@ -86,7 +86,7 @@ def numkong_cdist(z: Any) -> Any:
 def with_gradient(formula: Formula, z: Tensor) -> Callable[[], Tensor]:
     """Forward and the gradient of the sum over the points, newly allocated as autograd does."""
     leaf = z.detach().requires_grad_()
-    ones = torch.ones(len(z))
+    ones = torch.ones(len(z), device=z.device)
 
     def call() -> Tensor:
         return torch.autograd.grad(formula(leaf), leaf, ones.to(torch.float32))[0]

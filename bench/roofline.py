@@ -25,7 +25,7 @@ def _add_up(words: Any) -> int:
 
 def block(x: Tensor) -> Tensor:
     """The memory of a dense tensor as one flat float32 tensor, whatever its layout and dtype."""
-    storage = torch.empty(0, dtype=torch.uint8).set_(x.untyped_storage())
+    storage = torch.empty(0, dtype=torch.uint8, device=x.device).set_(x.untyped_storage())
     nbytes = x.numel() * x.element_size() // 8 * 8
     start = x.storage_offset() * x.element_size()
     return storage[start : start + nbytes].view(torch.float32)
@@ -49,8 +49,10 @@ def caches() -> tuple[int, int]:
     return sizes.get(2, 2**20), largest
 
 
-def size_class(size: int) -> str:
+def size_class(size: int, device: torch.device | None = None) -> str:
     """Where an array of this many bytes stays between two calls: "L2", "L3", "L3/DRAM" (up to twice L3) or "DRAM"."""
+    if device is not None and device.type == "cuda":
+        return "L2" if size <= torch.cuda.get_device_properties(device).L2_cache_size else "DRAM"
     private, shared = caches()
     if size <= private:
         return "L2"

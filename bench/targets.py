@@ -10,7 +10,7 @@ Case = dict[str, Any]
 
 def key(case: Case) -> tuple[str, ...]:
     """What tells a case from every other."""
-    return tuple(case[name] for name in ("op", "shape", "dtype", "layout", "variant"))
+    return (*(case[name] for name in ("op", "shape", "dtype", "layout", "variant")), case.get("backend", "cpu"))
 
 
 def label(case: Case) -> str:
@@ -143,6 +143,7 @@ TARGETS: list[tuple[str, float, bool, Callable[[list[Case]], Values]]] = [
 def judge(cases: list[Case]) -> list[dict[str, Any]]:
     """Every target with its worst measurement."""
     judged = []
+    cases = [case for case in cases if case.get("backend", "cpu") == "cpu"]
     for name, bound, at_least, measure in TARGETS:
         values = list(measure(cases))
         entry: dict[str, Any] = {"target": name, "bound": bound, "at_least": at_least, "cases": len(values)}

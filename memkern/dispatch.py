@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import warnings
@@ -16,7 +17,12 @@ from memkern import checks, native
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
+# What "auto" takes on a device, best first.
+FASTEST = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 Table = Mapping[str, Callable[..., Any]]
+
+# Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
+INTERPRETER_VARIABLE = "TRITON_INTERPRET"
 
 _NO_GPU_KERNELS = "this version has no GPU kernels yet"
 
@@ -32,7 +38,23 @@ def why_not(backend: str, device: torch.device) -> str:
     if backend == "cpu":
         reason = native.load()[1]
         return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
+    if backend == "triton":
+        return _why_not_triton(device)
     return _NO_GPU_KERNELS
+
+
+def _why_not_triton(device: torch.device) -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed (`pip install triton`)"
+    if _interpreted():
+        return ""
+    if device.type != "cuda":
+        return f"it reads tensors on a CUDA or ROCm GPU, got {device}"
+    return "" if torch.cuda.is_available() else "torch finds no usable GPU or driver"
+
+
+def _interpreted() -> bool:
+    return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
 def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]:
@@ -52,8 +74,13 @@ def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]
     if backend == "auto":
         if device.type == "cpu" and native.load()[0] is not None:
             return table["cpu"]
-        reason = why_not("cpu", device) if device.type == "cpu" else _NO_GPU_KERNELS
-        warnings.warn(f"memkern runs its slow float64 reference on {device}: {reason}", MemkernWarning, stacklevel=4)
+        reasons = {}
+        for name in FASTEST.get(device.type, ()):
+            reasons[name] = why_not(name, device) or ("" if name in table else "this op has no such kernel")
+            if not reasons[name]:
+                return table[name]
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no kernels for such a device"
+        warnings.warn(f"memkern runs its slow float64 reference on {device}: {why}", MemkernWarning, stacklevel=4)
         return table["reference"]
     reason = why_not(backend, device)
     if not reason and backend not in table:
@@ -125,7 +152,17 @@ def backends() -> Backends:
         (
             BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
             cpu,
-            BackendInfo("triton", False, _NO_GPU_KERNELS),
+            _triton_info(),
             BackendInfo("cuda", False, _NO_GPU_KERNELS),
         )
     )
+
+
+def _triton_info() -> BackendInfo:
+    reason = why_not("triton", torch.device("cuda"))
+    if reason:
+        return BackendInfo("triton", False, reason)
+    where = (
+        f"in its interpreter ({INTERPRETER_VARIABLE}=1), very slow" if _interpreted() else torch.cuda.get_device_name()
+    )
+    return BackendInfo("triton", True, where)

@@ -27,6 +27,16 @@ def pytest_report_header() -> list[str]:
     return [f"memkern path {path}: {reason or 'runs'}" for path, reason in PATHS.items()]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests recorded as the property "ran": counts of the GPU ladder's rungs, the agreement table."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    calls = [report for report in reports if getattr(report, "when", None) == "call"]
+    lines = [text for report in calls for name, text in report.user_properties if name == "ran"]
+    if lines:
+        terminalreporter.section("what ran")
+        terminalreporter.write_line("\n".join(sorted(lines)))
+
+
 @contextmanager
 def forced(path: str) -> Iterator[str]:
     if PATHS[path]:

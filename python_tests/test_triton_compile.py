@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not installed")
+triton = pytest.importorskip("triton", reason="Triton is not installed")
 
-HERE = Path(__file__).parent / "gpu_triton"
 KERNELS = Path(__file__).parents[1] / "memkern" / "triton_kernels"
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import launches_offline  # noqa: E402
 import lint  # noqa: E402
+import rungs  # noqa: E402
+
+BUDGETS = json.loads((rungs.HERE / "budgets.json").read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", launches_offline.TARGETS)
-@pytest.mark.timeout(900)
-def test_budgets(target):
+@pytest.mark.timeout(rungs.SECONDS)
+def test_budgets(target, record_property):
     """Registers, spills, shared memory and widths of loads of every shipped launch; the lints of its code."""
-    command = [sys.executable, str(HERE / "compile_gate.py"), "--target", target]
-    done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if not line.startswith("ok"))
-    compiled = re.search(r"^(\d+) kernels compiled, 0 bad$", done.stdout, re.M)
-    assert compiled, done.stdout[-1000:]
-    lines = [name for name in json.loads((HERE / "budgets.json").read_text()) if name.endswith(target)]
-    assert int(compiled[1]) == len(lines)  # no line of the data file has lost its kernel
+    if BUDGETS["made with"] != f"Triton {triton.__version__}":
+        rungs.cannot_run(f"budgets.json was made with {BUDGETS['made with']}, this is {triton.__version__}")
+    code, output = rungs.run([sys.executable, str(rungs.HERE / "compile_gate.py"), "--target", target])
+    assert code == 0, "\n".join(line for line in output.splitlines() if not line.startswith("ok"))
+    compiled = re.search(r"^(\d+) kernels compiled, 0 bad$", output, re.M)
+    assert compiled, output[-1000:]
+    # no line of the data file has lost its kernel
+    assert int(compiled[1]) == len([name for name in BUDGETS if name.endswith(f"| {target}")])
+    rungs.report(record_property, "compile gate", f"{target}: {compiled[1]} kernels within their budgets")
+
+
+def test_spills_are_few_and_reviewed():
+    """At most a handful of registers, stored and loaded once outside of loops (looked at in the machine code)."""
+    assert all(line.get("spills", 0) <= 25 for line in BUDGETS.values() if isinstance(line, dict))
 
 
 @pytest.mark.parametrize("path", sorted(KERNELS.glob("*.py")), ids=lambda path: path.name)
@@ -45,10 +52,16 @@ def test_imports_nothing_of_memkern_outside_its_folder():
         assert all(module.startswith("memkern.triton_kernels") for module in modules), path.name
 
 
+def test_nothing_is_tuned_at_the_first_call():
+    assert not [path.name for path in KERNELS.glob("*.py") if re.search(r"autotune|heuristics\(", path.read_text())]
+
+
 def test_settings_are_printable_and_used():
+    code, printed = rungs.run([sys.executable, "-m", "memkern.triton_kernels.launches"])
+    assert code == 0
     from memkern.triton_kernels import launches
 
     source = "".join(path.read_text() for path in KERNELS.glob("*.py") if path.name != "launches.py")
     for setting in launches.SETTINGS:
-        assert setting.why in launches.table()
+        assert f"{setting.value}  {setting.why}" in printed
         assert f'"{setting.name}"' in source, f"{setting.kernel} {setting.name} is used by nothing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,21 +11,25 @@ pytest.importorskip("triton", reason="Triton is not installed")
 sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import faults
+import run_ttsem
+import rungs
 
-TTSEM = Path(os.environ.get("MEMKERN_TTSEM", faults.ROOT / "build" / "ttsem")) / "bin" / "python"
 
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(rungs.SECONDS)
 @pytest.mark.parametrize("name", faults.FAULTS)
-def test_caught(name):
-    if faults.FAULTS[name].rung == "ttsem" and not TTSEM.exists():
-        pytest.skip("needs ttsem's environment: run python_tests/gpu_triton/run_ttsem.py once")
-    assert faults.caught(name, str(TTSEM) if faults.FAULTS[name].rung == "ttsem" else sys.executable) == ""
+def test_caught(name, record_property):
+    rung, python = faults.FAULTS[name].rung, Path(sys.executable)
+    if rung == "ttsem":
+        found = run_ttsem.installed()
+        if found is None:
+            rungs.cannot_run("ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py` makes one")
+        python = found
+    assert faults.caught(name, str(python)) == ""
+    rungs.report(record_property, "faults", f"{rung:<8} caught {name!r}")
 
 
 def test_every_rung_has_its_faults():
     assert {fault.rung for fault in faults.FAULTS.values()} == {"values", "ttsem", "lint", "budgets"}
     for fault in faults.FAULTS.values():
-        source = (faults.ROOT / "memkern" / "triton_kernels" / f"{fault.file}.py").read_text()
+        source = (rungs.ROOT / "memkern" / "triton_kernels" / f"{fault.file}.py").read_text()
         assert fault.old in source, fault

@@ -100,8 +100,22 @@ def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, no
     return torch.empty_like(z).copy_(grad_z)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
-BACKWARD_TABLE = {"cpu": _cpu_backward, "reference": _reference_backward}
+def _triton(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+    from memkern.triton_kernels import alignment as kernels
+
+    return kernels.alignment(z, anchor, normalize, keep)
+
+
+def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    from memkern.triton_kernels import alignment_backward as kernels
+
+    checks.same_device(z, grad, "z", "grad")
+    checks.same_device(z, saved, "z", "saved")
+    return kernels.alignment_backward(grad, z, saved, anchor, normalize)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
+BACKWARD_TABLE = {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
 
 
 def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor | None]:

@@ -37,7 +37,14 @@ def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     return reference(means, labels, classes=classes)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    from memkern.triton_kernels import class_sums as kernels
+
+    checks.same_device(means, labels, "means", "labels")
+    return kernels.class_sums(means, labels, classes)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
 
 
 def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:

@@ -75,7 +75,13 @@ def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bo
     return alignment.to(wide), means.to(wide), saved
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    from memkern.triton_kernels import layer_stats as kernels
+
+    return kernels.layer_stats(x, unit_dim, anchor, normalize, keep)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
 
 
 def _run(

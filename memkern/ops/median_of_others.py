@@ -37,7 +37,13 @@ def _reference(means: Tensor) -> Tensor:
     return reference(means).to(means.dtype)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(means: Tensor) -> Tensor:
+    from memkern.triton_kernels import median_of_others as kernels
+
+    return kernels.median_of_others(means)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
 
 
 def _run(means: Tensor, backend: str) -> Tensor:

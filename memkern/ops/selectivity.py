@@ -58,7 +58,15 @@ def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) 
     return peak.to(wide), index, rest, low.to(wide)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    from memkern.triton_kernels import selectivity as kernels
+
+    if order is not None:
+        checks.same_device(x, order, "x", "order")
+    return kernels.selectivity(x, unit_dim, activation, order)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:

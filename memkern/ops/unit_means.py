@@ -38,7 +38,13 @@ def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return reference(x, unit_dim=unit_dim, activation=activation).to(native.wide(x.dtype))
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    from memkern.triton_kernels import unit_means as kernels
+
+    return kernels.unit_means(x, unit_dim, activation)
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:

@@ -25,6 +25,7 @@ def exact_distance(a, b, dims, NORMALIZE: tl.constexpr, WIDE: tl.constexpr, BLOC
 
 @triton.jit
 def _norm(a, divisor_a, b, divisor_b, dims, PAIR: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    dims = tl.cast(dims, tl.int64)  # 2^31 - 1 of them and a block more would wrap
     # Squares of doubles overflow from 1e154 on and vanish below 1e-162: divide by a power of two near the largest
     # first. Squares of floats fit.
     unit = tl.full([], 1.0, tl.float64)

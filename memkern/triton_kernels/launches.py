@@ -1,4 +1,6 @@
-"""Launch settings as data: what is launched with which block sizes, and why. ``print(table())`` shows them.
+"""Launch settings as data: what is launched with which block sizes, and why.
+
+``python -m memkern.triton_kernels.launches`` prints them. Nothing is tuned at the first call: the settings are these.
 
 Chosen by reasoning and by what the compiler makes of them (registers, spills, width of loads: checked for sm_80, sm_90,
 sm_100 and gfx942), not by timing. A setting changes no result but for the rounding of sums; none depends on the device,
@@ -96,3 +98,7 @@ def table() -> str:
     """Every setting, its value and its reason, as text."""
     lines = [f"{s.kernel:<18} {s.name:<14} {s.value:>6}  {s.why}" for s in SETTINGS]
     return "\n".join(["kernel             setting         value  reason", *lines])
+
+
+if __name__ == "__main__":
+    print(table())

@@ -65,7 +65,7 @@ def _sum_layer(
     # units and positions of this chunk; no minimum of a number that is contiguous in memory (see tile_sums)
     last_unit = tl.minimum(first_unit + chunk_units, units) if PLANES else units
     here = space if PLANES else tl.minimum(chunk_space, space - first_space)
-    blocks = tl.cdiv(here, UNIT_BLOCK) * views
+    blocks = tl.cdiv(tl.cast(here, tl.int64), UNIT_BLOCK) * views
     unit_sums += (point if PLANES else chunk * points + point) * units
     for start in range(first_unit, last_unit, UNIT_LANES):
         unit = tl.cast(start + tl.arange(0, UNIT_LANES), tl.int64)

@@ -75,7 +75,7 @@ def _tile(
 ):
     """[LANES, BLOCK]: one block of each lane, activated; zeros past its end."""
     block = tl.cast(block, tl.int64)
-    blocks = tl.cdiv(inner, BLOCK)
+    blocks = tl.cdiv(tl.cast(inner, tl.int64), BLOCK)
     i = (block % blocks * BLOCK + tl.arange(0, BLOCK))[None, :]
     offset = i * inner_stride
     if OUTER > 0:

@@ -12,11 +12,10 @@ from torch import Tensor
 from memkern import reference, testing
 from memkern.reference.alignment import pair_distances
 from memkern.triton_kernels import alignment as kernels
-from memkern.triton_kernels.launches import setting
+from memkern.triton_kernels import launches
 from memkern.triton_kernels.memory import wide
 
 OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
-CHUNK = setting("alignment", "chunk")
 
 
 def run(z: Tensor, pairs: str = "all", normalize: bool = True, keep: bool = False) -> tuple[Tensor, Tensor]:
@@ -50,10 +49,16 @@ def test_dtypes(dtype):
     check(testing.relu_features(2, 3, 300, dtype=dtype))
 
 
-@pytest.mark.parametrize("dims", [CHUNK - 1, CHUNK + 16, 18 * CHUNK + 3])
-def test_chunks(dims):
-    """The last is more chunks than `_finish` adds at once."""
+@pytest.mark.parametrize("dims", [63, 64 + 16, 5 * 64 + 3])
+def test_chunks(dims, monkeypatch):
+    """Chunks of 64 dims, two of which `_finish` adds at once."""
+    monkeypatch.setitem(launches._VALUES, ("alignment", "chunk"), 64)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 4)
     check(testing.relu_features(1, 2, dims), options=[("all", True)])
+
+
+def test_more_blocks_than_are_added_in_the_narrow_type():
+    check(testing.randn(1, 2, 2100, dtype=torch.float64), options=[("all", False)])  # 8 blocks are 2048 doubles
 
 
 @pytest.mark.parametrize("family", testing.FAMILIES)

@@ -10,7 +10,7 @@ from support import on_cpu, on_device
 from torch import Tensor
 
 from memkern import reference, testing
-from memkern.triton_kernels import class_sums, median_of_others, selectivity, unit_means
+from memkern.triton_kernels import class_sums, launches, median_of_others, selectivity, unit_means
 from memkern.triton_kernels.launches import setting
 from memkern.triton_kernels.memory import wide
 
@@ -73,11 +73,11 @@ def test_means_of_points_side_by_side():
     check_means(x, 1, memory=testing.in_order(x, 1, 2, 0))
 
 
-def test_means_in_parts():
+def test_means_in_parts(monkeypatch):
     """More blocks per lane than one program adds; also not a multiple."""
-    elements = setting("unit_means", "blocks") * setting("unit_means", "side") + 300
-    check_means(testing.randn(1, 2, elements).abs(), 1)
-    check_means(testing.randn(1, 70000, 2).abs(), 2)
+    monkeypatch.setitem(launches._VALUES, ("unit_means", "blocks"), 4)
+    check_means(testing.randn(1, 2, 4 * setting("unit_means", "side") + 300).abs(), 1)
+    check_means(testing.randn(2, 5000, 2).abs(), 2)
 
 
 @pytest.mark.parametrize("constant", [0.1, 3e-30, 1e30])
@@ -138,9 +138,10 @@ def test_state_hazards():
     check_state(x.repeat_interleave(2, 0))
 
 
-def test_state_over_chunks():
+def test_state_over_chunks(monkeypatch):
     """More points than a program visits: ties and NaN across chunks go to the earlier position."""
-    chunk = setting("selectivity", "chunk")
+    chunk = 64
+    monkeypatch.setitem(launches._VALUES, ("selectivity", "chunk"), chunk)
     x = testing.randn(2 * chunk + 3, 5, dtype=torch.float64)
     x[[7, chunk + 1, 2 * chunk + 2], 1] = 9
     x[[chunk + 5, 2 * chunk + 1], 2] = nan

@@ -10,6 +10,8 @@ from pathlib import Path
 PROMISES = ("multiple_of", "max_contiguous", "max_constancy", "assume")
 # Without an order between programs, atomics on floats give other bits on every run.
 UNORDERED = ("atomic_add", "atomic_cas", "atomic_xchg", "inline_asm_elementwise")
+# Arguments whose square fits 31 bits: a state of all pairs is allocated.
+SMALL = ("%views",)
 
 
 def source_faults(path: Path) -> list[str]:
@@ -21,6 +23,31 @@ def source_faults(path: Path) -> list[str]:
 
 
 def ir_faults(ttir: str) -> list[str]:
+    """Everything that this file looks for in a kernel's intermediate form."""
+    return pointer_faults(ttir) + narrow_products(ttir)
+
+
+def narrow_products(ttir: str) -> list[str]:
+    """Products in 32 bits, which wrap where an offset passes 2^31; those of numbers known to be small may stay."""
+    small, faults = set(SMALL), []
+    for line in ttir.splitlines():
+        line = re.sub(r"\s*loc\(.*", "", line).strip()
+        match = re.match(r"(%\w+) = (?:tt|arith)\.(\w+)\b(.*)", line)
+        if match is None:
+            continue
+        result, name, operands = match[1], match[2], re.findall(r"%\w+", match[3])
+        wrapped = name == "muli" and re.search(r"(^|x)i32>?$", line.rpartition(": ")[2])
+        if name in ("constant", "make_range"):
+            small.add(result)
+        elif name in ("splat", "broadcast", "expand_dims", "reshape", "muli", "addi", "minsi", "divsi", "remsi"):
+            if small.issuperset(operands):
+                small.add(result)
+            elif wrapped:
+                faults.append(f"a product in 32 bits: {line[:100]}")
+    return faults
+
+
+def pointer_faults(ttir: str) -> list[str]:
     """Masked loads without `other` (their lanes are undefined on a GPU), and pointers both loaded and stored through.
 
     The second, because a load may overtake another thread's store to the same address: nothing orders the two.

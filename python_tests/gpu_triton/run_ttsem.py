@@ -1,77 +1,88 @@
 """Runs the Triton checks under ttsem: the compiler's own intermediate code, executed without a GPU.
 
-python run_ttsem.py [--environment DIR] [--python PYTHON] [PYTEST ARGUMENTS]
+python run_ttsem.py [--environment DIR] [--python PYTHON] [--install-only] [PYTEST ARGUMENTS]
 
 ttsem finds, with the line in the source, accesses outside of a tensor, reads of memory nobody wrote, and two programs
-that touch one element. It needs Python 3.12, so it has an environment of its own, made on the first run. Never give it
--n: its workers skip every test and call that a success; skips are counted here, and any is a failure.
+that touch one element. It needs Python 3.12, so it has an environment of its own, made on the first run (about 5 GB,
+most of it torch). Never give it -n: its workers skip every test and call that a success; skips are counted here, and
+any is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+import rungs
+
 TTSEM = "ttsem==0.1.0"  # pinned: an alpha of one author
 PACKAGES = (TTSEM, "torch==2.14.1", "triton==3.8.0", "numpy", "pytest", "pytest-timeout", "hypothesis")
+PLACE = Path(os.environ.get("MEMKERN_TTSEM", rungs.ROOT / "build" / "ttsem"))
 
 
-def environment(place: Path, python: str) -> Path:
-    """The Python of an environment that has ttsem; made if it is not there."""
+def installed(place: Path = PLACE) -> Path | None:
+    """The Python of an environment that has this ttsem."""
     executable = place / "bin" / "python"
     probe = "import importlib.metadata as m; print(m.version('ttsem'))"
-    if executable.exists():
-        found = subprocess.run([executable, "-c", probe], capture_output=True, text=True, check=False).stdout.strip()
-        if found == TTSEM.partition("==")[2]:
-            return executable
+    return executable if executable.exists() and _says(executable, probe) == TTSEM.partition("==")[2] else None
+
+
+def install(place: Path = PLACE, python: str | None = None) -> Path:
+    """Makes that environment.
+
+    Args:
+        place: Where.
+        python: Which Python; default: any of 3.12 or later that is found.
+
+    Raises:
+        RuntimeError: If there is none.
+    """
+    python = python or find_python()
+    if python is None:
+        raise RuntimeError("ttsem needs Python 3.12 or later, and none was found; name one with --python")
+    executable = place / "bin" / "python"
     subprocess.run([python, "-m", "venv", place], check=True)
     subprocess.run([executable, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
     return executable
 
 
+def find_python() -> str | None:
+    """A Python of 3.12 or later: this one, one on the path, one of pyenv's."""
+    names = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in (12, 13, 14)))]
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    names += sorted(str(path) for path in home.glob("versions/3.1[234]*/bin/python"))
+    probe = "import sys; print(sys.version_info >= (3, 12))"
+    return next((name for name in names if _says(name, probe) == "True"), None)  # pyenv's shims may refuse to run
+
+
+def _says(python: str | Path, code: str) -> str:
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def command(executable: Path, arguments: list[str]) -> list[str]:
-    return [str(executable), "-m", "ttsem.sanitize", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments]
-
-
-def verdict(returncode: int, output: str) -> str:
-    """Empty if every test ran and passed; else what is wrong."""
-    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", output)}
-    if not counts.get("passed"):
-        return "no test passed"
-    if counts.get("skipped"):
-        return f"{counts['skipped']} tests were skipped"
-    return f"pytest ended with {returncode}" if returncode else ""
+    """ttsem around pytest around the checks."""
+    # Offsets past 2^31 are the interpreter's: ttsem fills and copies all of their memory, 24 GB.
+    checks = sorted(path for path in rungs.HERE.glob("check_*.py") if path.name != "check_offsets.py")
+    files = arguments or [str(path) for path in checks]
+    return [str(executable), "-m", "ttsem.sanitize", *rungs.pytest_arguments(*files)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", type=Path, default=ROOT / "build" / "ttsem")
-    parser.add_argument("--python", default=shutil.which("python3.12") or shutil.which("python3.13"))
+    parser.add_argument("--environment", type=Path, default=PLACE)
+    parser.add_argument("--python")
+    parser.add_argument("--install-only", action="store_true")
     options, arguments = parser.parse_known_args()
-    if options.python is None:
-        print("ttsem needs Python 3.12 or 3.13; name one with --python")
-        return 2
-    executable = environment(options.environment, options.python)
-    arguments = arguments or [str(path) for path in sorted(HERE.glob("check_*.py"))]
-    process = subprocess.Popen(
-        command(executable, arguments), cwd=ROOT, env=os.environ | {"DEV": "cuda", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    output = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        output += line
-    wrong = verdict(process.wait(), output)
-    if wrong:
-        print(f"ttsem: {wrong}")
+    executable = installed(options.environment) or install(options.environment, options.python)
+    if options.install_only:
+        return 0
+    returncode, output = rungs.run(command(executable, arguments), DEV="cuda")
+    wrong = rungs.verdict(returncode, output)
+    print(output, f"ttsem: {wrong}" if wrong else "")
     return 1 if wrong else 0
 
 

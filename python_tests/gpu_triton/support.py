@@ -15,12 +15,15 @@ DEVICE = os.environ.get("DEV", "cpu")
 
 
 def on_device(x: Tensor) -> Tensor:
-    """The same values in the same memory layout (gaps and misalignment too) on the device under test."""
-    if DEVICE == "cpu":
-        return x
+    """The same values in the same memory layout on the device under test."""
+    return x if DEVICE == "cpu" else moved(x, DEVICE)
+
+
+def moved(x: Tensor, device: str) -> Tensor:
+    """The same values in the same memory layout, gaps and misalignment too, on another device."""
     extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
     offset = x.storage_offset()
-    memory = x.as_strided((offset + extent,), (1,), 0).to(DEVICE)
+    memory = x.as_strided((offset + extent,), (1,), 0).to(device)
     return memory.as_strided(x.shape, x.stride(), offset)
 
 
