@@ -16,6 +16,8 @@ from memkern import checks, native
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
+# What "auto" takes on a device, best first.
+FASTEST = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 Table = Mapping[str, Callable[..., Any]]
 
 _NO_GPU_KERNELS = "this version has no GPU kernels yet"
@@ -32,6 +34,9 @@ def why_not(backend: str, device: torch.device) -> str:
     if backend == "cpu":
         reason = native.load()[1]
         return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
+    if backend == "cuda":
+        reason = native.without_cuda()
+        return reason or ("" if device.type == "cuda" else f"it reads CUDA tensors only, got {device}")
     return _NO_GPU_KERNELS
 
 
@@ -52,8 +57,13 @@ def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]
     if backend == "auto":
         if device.type == "cpu" and native.load()[0] is not None:
             return table["cpu"]
-        reason = why_not("cpu", device) if device.type == "cpu" else _NO_GPU_KERNELS
-        warnings.warn(f"memkern runs its slow float64 reference on {device}: {reason}", MemkernWarning, stacklevel=4)
+        reasons = {}
+        for name in FASTEST.get(device.type, ()):
+            reasons[name] = why_not(name, device) or ("" if name in table else "this op has no such kernel")
+            if not reasons[name]:
+                return table[name]
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no kernels for such a device"
+        warnings.warn(f"memkern runs its slow float64 reference on {device}: {why}", MemkernWarning, stacklevel=4)
         return table["reference"]
     reason = why_not(backend, device)
     if not reason and backend not in table:
@@ -96,6 +106,14 @@ class Backends(tuple[BackendInfo, ...]):
         return "\n".join(lines)
 
 
+def _cuda_info() -> BackendInfo:
+    reason = native.without_cuda()
+    if reason:
+        return BackendInfo("cuda", False, reason)
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return BackendInfo("cuda", True, f"machine code for {native.cuda().architectures()}; {', '.join(devices)}")
+
+
 def backends() -> Backends:
     """Says which backends run on this machine, with which instruction set, and why not the others.
 
@@ -126,6 +144,6 @@ def backends() -> Backends:
             BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
             cpu,
             BackendInfo("triton", False, _NO_GPU_KERNELS),
-            BackendInfo("cuda", False, _NO_GPU_KERNELS),
+            _cuda_info(),
         )
     )

@@ -5,9 +5,11 @@
 
 namespace memkern {
 
+constexpr int kBatchTasks = 16;
 constexpr int kPairThreads = 128;
 constexpr int kPairPacks = 8;
 constexpr int kLayerPacks = 8;
+constexpr int kLayerBlocks = 3;
 constexpr int kMaxFewViews = 10;
 constexpr int kTileViews = 4;
 constexpr int kTileWarps = 4;
@@ -48,11 +50,13 @@ struct Setting {
 };
 
 constexpr Setting kSettings[] = {
+    {"layer_sums", "tasks", kBatchTasks, "layers in one launch: their descriptions take 2.6 of 4 KB of parameters"},
     {"pair_sums", "threads", kPairThreads,
      "10 views x 16 bytes a thread keep 20 KB a block in flight; 3 blocks cover HBM3"},
     {"pair_sums", "packs", kPairPacks, "packs a thread adds per chunk: 64 float additions in a row at most"},
     {"pair_sums", "max views", kMaxFewViews, "45 pairs and 10 norms fit the registers beside 10 packs; 12 views spill"},
     {"layer_sums", "packs", kLayerPacks, "of a thread per chunk: 16 KB of shared memory, 32 KB for 16-bit elements"},
+    {"layer_sums", "blocks", kLayerBlocks, "an SM at least: 168 registers; unbounded, ptxas spills to reach one block more"},
     {"tile_sums", "views", kTileViews, "4 x 4 pairs per 8 loads: as many cycles in the FP32 pipes as in the L1 cache"},
     {"tile_sums", "warps", kTileWarps, "tiles of one point side by side, so that they share its views in L1"},
     {"tile_sums", "packs", kTilePacks, "packs a lane adds per chunk: 64 float additions (128 of 16-bit elements)"},

@@ -51,6 +51,21 @@ def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> Sta
     return peak, index, rest, low
 
 
+def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    if order is not None:
+        checks.same_device(x, order, "x", "order")
+        order = order.contiguous()
+    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    peak, low = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
+    native.cuda().selectivity(
+        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
+        x.stride(), unit_dim, 0 if order is None else order.data_ptr(), peak.data_ptr(), index.data_ptr(),
+        rest.data_ptr(), low.data_ptr(),
+    )  # fmt: skip
+    return peak, index, rest, low
+
+
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     x = x if order is None else x[order]
     peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
@@ -58,7 +73,7 @@ def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) 
     return peak.to(wide), index, rest, low.to(wide)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+TABLE = {"cpu": _cpu, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:

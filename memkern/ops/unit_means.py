@@ -34,11 +34,20 @@ def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return out
 
 
+def _cuda(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    native.cuda().unit_means(
+        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
+        x.stride(), unit_dim, out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
 def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return reference(x, unit_dim=unit_dim, activation=activation).to(native.wide(x.dtype))
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+TABLE = {"cpu": _cpu, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +33,11 @@ MODES = {
 # Both warnings are needed: an array that ptxas could not keep in registers is local memory without being a spill.
 NVCC = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-Werror", "all-warnings", "-Xptxas",
         "-v,-warn-spills,-warn-lmem-usage,-Werror"]  # fmt: skip
-GENCODE = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ARCHITECTURES]
-PTX = f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}"  # for GPUs to come
+# As cmake/cuda.cmake: PTX for the oldest, made once.
+GENCODE = (
+    f"-gencode=arch=compute_{ARCHITECTURES[0]},"
+    f"code=[{','.join(f'sm_{arch}' for arch in ARCHITECTURES)},compute_{ARCHITECTURES[0]}]"
+)
 
 
 class BuildError(RuntimeError):
@@ -68,6 +72,20 @@ def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[
     return _made("libmemkern_emulated.so", [*flags, "-shared", *map(str, objects)], digest(objects))
 
 
+def emulated_bindings() -> Path:
+    """The Python module ``memkern_emulated``: the bindings of the CUDA kernels over the host emulation."""
+    import pybind11
+
+    kernels = emulated_library()
+    includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
+    flags = [*EMULATED, "-O1", '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
+    sources = [ROOT / "csrc" / "bindings_cuda.cpp", Path(__file__).parent / "emulated_bindings.cpp"]
+    objects = compile_all([(source, flags) for source in sources], SOURCES)
+    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
+    name = "memkern_emulated" + sysconfig.get_config_var("EXT_SUFFIX")
+    return _made(name, link, digest(objects) + digest([kernels]))
+
+
 def cuda_objects(sources: Path = SOURCES) -> list[Path]:
     """One object per op, by nvcc for every architecture; spills and local memory are errors.
 
@@ -77,7 +95,7 @@ def cuda_objects(sources: Path = SOURCES) -> list[Path]:
     compiler = nvcc()
     if compiler is None:
         raise BuildError("nvcc is not on PATH nor in /usr/local/cuda/bin")
-    command = [compiler, *NVCC, *GENCODE, PTX, "-c"]
+    command = [compiler, *NVCC, GENCODE, "-c"]
     return compile_all([(source, command) for source in op_sources(sources)], sources)
 
 
