@@ -5,7 +5,7 @@ import torch
 from test_errors import LABELS, X, Z, message, no_work  # noqa: F401  (no_work is used by every test)
 
 import memkern
-from memkern import native
+from memkern import dispatch, native
 
 # ---- options --------------------------------------------------------------------------------------------------------
 
@@ -62,10 +62,9 @@ def test_unknown_backend(call):
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
 def test_a_backend_that_cannot_run_says_why(call, backend, monkeypatch):
     monkeypatch.undo()  # here `pick` itself is asked
-    text = (
-        f"backend={backend!r} cannot run here: this version has no GPU kernels yet; "
-        "see memkern.backends() for those that can"
-    )
+    reason = dispatch.why_not(backend, torch.device("cpu"))
+    assert reason
+    text = f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can"
     with pytest.raises(RuntimeError, match=message(text)):
         call(*EVERY_BACKEND[call], backend=backend)
 
@@ -78,7 +77,7 @@ def test_a_missing_library_says_so_and_auto_warns(monkeypatch):
     with pytest.raises(RuntimeError, match=message(text)):
         memkern.unitmem(X, backend="cpu")
     with pytest.warns(
-        memkern.MemkernWarning, match=message(f"memkern runs its slow float64 reference on cpu: {reason}")
+        memkern.MemkernWarning, match=message(f"memkern runs its slow float64 reference on cpu: cpu: {reason}")
     ) as warned:
         memkern.alignment(Z)
     assert [record.filename for record in warned] == [__file__]  # it points at the caller

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -208,7 +209,8 @@ def test_results_are_on_the_device_of_the_input(name):
     if not torch.cuda.is_available():
         pytest.skip("no GPU in this machine")
     x = relu_features(6, 3, 4, 2)
-    with pytest.warns(memkern.MemkernWarning, match="no GPU kernels yet"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", memkern.MemkernWarning)  # a build without GPU kernels runs the reference
         got = CALLS[name](x.cuda())
     assert {part.device.type for part in parts(got)} == {"cuda"}
 
