@@ -1,13 +1,14 @@
-// memkern._native: only this file, bindings_cuda.cpp and their header see Python. Tensors arrive as addresses, sizes and
-// strides; the Python side has checked shapes, dtypes and devices, allocated the outputs, and keeps every buffer alive
-// during the call. The GIL is released while kernels run.
+// memkern._native: only this file, bindings_cuda.cpp and their header see Python. Tensors arrive as addresses, sizes
+// and strides; the Python side has checked shapes, dtypes and devices, allocated the outputs, and keeps every buffer
+// alive during the call. The GIL is released while kernels run.
+#include "bindings.h"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <string>
 #include <vector>
 
-#include "bindings.h"
 #include "cpu/run.h"
 
 using namespace memkern;

@@ -29,15 +29,16 @@ struct Shape {
   int64_t sizes[kMax], strides[kMax];
 };
 
-inline Activations activations(uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
-                        int unit_dim) {
+inline Activations activations(uintptr_t data, int dtype, int activation, const py::tuple& sizes,
+                               const py::tuple& strides, int unit_dim) {
   const Shape shape(sizes, strides);
   return make_activations(at(data), DType(dtype), Activation(activation), shape.sizes, shape.strides, shape.dims,
                           unit_dim);
 }
 
-inline Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
-                           int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved) {
+inline Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims,
+                                  int64_t point_stride, int64_t view_stride, bool anchor, bool normalize, uintptr_t out,
+                                  uintptr_t saved) {
   return {at(z),     DType(dtype), points,      views,
           dims,      point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
           normalize, at(out),      at(saved)};

@@ -1,5 +1,5 @@
-// The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on the
-// given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
+// The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on
+// the given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
 #include <string>
 #include <vector>
 
@@ -79,15 +79,15 @@ void bind_cuda(py::module_& module) {
            alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved));
   });
 
-  m.def("alignment_backward",
-        [](const Place& place, uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims,
-           int64_t point_stride, int64_t view_stride, bool anchor, bool normalize, uintptr_t saved, uintptr_t grad,
-           uintptr_t grad_z, int64_t grad_point_stride, int64_t grad_view_stride) {
-          launch(place, memkern_cuda_alignment_backward_scratch, memkern_cuda_alignment_backward,
-                 AlignmentBackward{alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor,
-                                                    normalize, 0, saved),
-                                   at(grad), at(grad_z), grad_point_stride, grad_view_stride});
-        });
+  m.def("alignment_backward", [](const Place& place, uintptr_t z, int dtype, int64_t points, int64_t views,
+                                 int64_t dims, int64_t point_stride, int64_t view_stride, bool anchor, bool normalize,
+                                 uintptr_t saved, uintptr_t grad, uintptr_t grad_z, int64_t grad_point_stride,
+                                 int64_t grad_view_stride) {
+    launch(place, memkern_cuda_alignment_backward_scratch, memkern_cuda_alignment_backward,
+           AlignmentBackward{
+               alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, 0, saved),
+               at(grad), at(grad_z), grad_point_stride, grad_view_stride});
+  });
 
   m.def("unit_means", [](const Place& place, uintptr_t data, int dtype, int activation, const py::tuple& sizes,
                          const py::tuple& strides, int unit_dim, uintptr_t means) {
@@ -121,8 +121,8 @@ void bind_cuda(py::module_& module) {
            MedianOfOthers{at(means), DType(dtype), points, units, point_stride, at(median)});
   });
 
-  m.def("class_sums", [](const Place& place, uintptr_t means, int dtype, int64_t points, int64_t units,
-                         int64_t classes, uintptr_t labels, uintptr_t sums) {
+  m.def("class_sums", [](const Place& place, uintptr_t means, int dtype, int64_t points, int64_t units, int64_t classes,
+                         uintptr_t labels, uintptr_t sums) {
     launch(place, memkern_cuda_class_sums_scratch, memkern_cuda_class_sums,
            ClassSums{at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)});
   });

@@ -23,8 +23,8 @@ __host__ __device__ inline int64_t count_sums(const Alignment& op) { return coun
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
 // What a thread knows of one point: squared distances of all pairs in order, squared norms of the views, and padding up
-// to what warp_sums takes. Kernels exist for even numbers of views (half the code to compile and to ship); an odd number
-// takes the next one, its last view zeros that are not loaded and whose sums are not written.
+// to what warp_sums takes. Kernels exist for even numbers of views (half the code to compile and to ship); an odd
+// number takes the next one, its last view zeros that are not loaded and whose sums are not written.
 template <int views>
 struct FewViews {
   static constexpr int pairs = views * (views - 1) / 2;

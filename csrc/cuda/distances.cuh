@@ -135,7 +135,8 @@ struct FinishTask {
 
 // grid: x = points of the batch's tasks.
 template <class T>
-__global__ void __launch_bounds__(kFinishThreads, 4) finish_alignment(const __grid_constant__ Batch<FinishTask> batch) {
+__global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
+    finish_alignment(const __grid_constant__ Batch<FinishTask> batch) {
   using A = Wide<T>;
   const int task = task_of_block(batch);
   const Alignment& op = batch.task[task].op;

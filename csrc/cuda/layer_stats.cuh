@@ -21,7 +21,8 @@ struct LayerTask {
 
 // grid: x = points x chunks of the dims, of the batch's tasks.
 template <class T, int views>
-__global__ void __launch_bounds__(kPairThreads, kLayerBlocks) layer_sums(const __grid_constant__ Batch<LayerTask> batch) {
+__global__ void __launch_bounds__(kPairThreads, kLayerBlocks)
+    layer_sums(const __grid_constant__ Batch<LayerTask> batch) {
   constexpr int width = kPack<T>, rounds = kLayerPacks;
   using A = Wide<T>;
   const int index = task_of_block(batch);

@@ -9,13 +9,14 @@ import fcntl
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+from gpu import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "csrc" / "cuda"
@@ -44,11 +45,6 @@ class BuildError(RuntimeError):
     """A compiler refused; the message is its output."""
 
 
-def nvcc() -> str | None:
-    """The path of nvcc, or None."""
-    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-
-
 def op_sources(sources: Path = SOURCES) -> list[Path]:
     """One file per op, and device.cu."""
     return sorted(sources.glob("*.cu"))
@@ -72,11 +68,10 @@ def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[
     return _made("libmemkern_emulated.so", [*flags, "-shared", *map(str, objects)], digest(objects))
 
 
-def emulated_bindings() -> Path:
-    """The Python module ``memkern_emulated``: the bindings of the CUDA kernels over the host emulation."""
+def bindings(kernels: Path) -> Path:
+    """The Python module ``memkern_emulated``: csrc/bindings_cuda.cpp over a library, emulated or for GPUs."""
     import pybind11
 
-    kernels = emulated_library()
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
     flags = [*EMULATED, "-O1", '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
     sources = [ROOT / "csrc" / "bindings_cuda.cpp", Path(__file__).parent / "emulated_bindings.cpp"]
@@ -90,21 +85,17 @@ def cuda_objects(sources: Path = SOURCES) -> list[Path]:
     """One object per op, by nvcc for every architecture; spills and local memory are errors.
 
     Raises:
-        BuildError: If nvcc is missing, or refuses.
+        BuildError: If nvcc refuses.
+        tools.Missing: If there is no nvcc.
     """
-    compiler = nvcc()
-    if compiler is None:
-        raise BuildError("nvcc is not on PATH nor in /usr/local/cuda/bin")
-    command = [compiler, *NVCC, GENCODE, "-c"]
+    command = [tools.nvcc(), *NVCC, GENCODE, "-c"]
     return compile_all([(source, command) for source in op_sources(sources)], sources)
 
 
 def cuda_library() -> Path:
     """The library for GPUs; it loads, and says what is missing, on machines without one."""
     objects = cuda_objects()
-    compiler = nvcc()
-    assert compiler is not None
-    return _made("libmemkern_cuda.so", [compiler, "-shared", *map(str, objects)], digest(objects))
+    return _made("libmemkern_cuda.so", [tools.nvcc(), "-shared", *map(str, objects)], digest(objects))
 
 
 def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int = 2) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,12 @@ from memkern import dispatch, native
 @functools.cache
 def bindings() -> Any:
     """The submodule ``cuda`` of memkern._native, over emulated kernels."""
-    spec = importlib.util.spec_from_file_location("memkern_emulated", build.emulated_bindings())
+    return load(build.bindings(build.emulated_library()))
+
+
+def load(path: Path) -> Any:
+    """The submodule ``cuda`` of a module that build.bindings made."""
+    spec = importlib.util.spec_from_file_location("memkern_emulated", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
