@@ -1,7 +1,7 @@
 """What the compiled kernels are made of: registers, spills, shared memory, loads by width, warps an SM holds.
 
-    python -m gpu.sass            writes budgets.json anew: read the difference before keeping it
-    python -m gpu.sass --mix      instructions by kind, for docs/gpu-performance.md
+python -m gpu.sass            writes budgets.json anew: read the difference before keeping it
+python -m gpu.sass --mix      instructions by kind, for docs/gpu-performance.md
 """
 
 from __future__ import annotations
