@@ -81,15 +81,20 @@ def bindings(kernels: Path) -> Path:
     return _made(name, link, digest(objects) + digest([kernels]))
 
 
-def cuda_objects(sources: Path = SOURCES) -> list[Path]:
+def cuda_objects(sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> list[Path]:
     """One object per op, by nvcc for every architecture; spills and local memory are errors.
+
+    Args:
+        sources: As for ``emulated_library``.
+        stems: As for ``emulated_library``.
 
     Raises:
         BuildError: If nvcc refuses.
         tools.Missing: If there is no nvcc.
     """
     command = [tools.nvcc(), *NVCC, GENCODE, "-c"]
-    return compile_all([(source, command) for source in op_sources(sources)], sources)
+    units = [source for source in op_sources(sources) if not stems or source.stem in stems]
+    return compile_all([(unit, command) for unit in units], sources)
 
 
 def cuda_library() -> Path:
