@@ -114,7 +114,7 @@ def selectivity(points: int, units: int, element: str) -> Case:
 
 
 def median(points: int, units: int) -> Case:
-    """Ten passes: eight of 4 bits, and one for the neighbours; later ones come from the caches."""
+    """Nine passes: eight of 4 bits, and one for the neighbours; the table has the bytes of the first."""
     size = points * units
     return Case(
         "median_of_others", f"{points} x {units}", "float", "median_of_others<float>", size, units * 4, size * 60
