@@ -1,6 +1,8 @@
-// memkern._native: the only file that sees Python. Tensors arrive as addresses, sizes and strides; the Python side has
-// checked shapes, dtypes and devices, allocated the outputs, and keeps every buffer alive during the call. The GIL is
-// released while kernels run.
+// memkern._native: only this file, bindings_cuda.cpp and their header see Python. Tensors arrive as addresses, sizes
+// and strides; the Python side has checked shapes, dtypes and devices, allocated the outputs, and keeps every buffer
+// alive during the call. The GIL is released while kernels run.
+#include "bindings.h"
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -10,45 +12,10 @@
 #include <vector>
 
 #include "cpu/run.h"
-#include "layout.h"
 
-namespace py = pybind11;
 using namespace memkern;
 
 namespace {
-
-template <class T = void>
-T* at(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// Sizes and strides of an activation tensor, read from Python tuples without going through std::vector.
-struct Shape {
-  Shape(const py::tuple& sizes_in, const py::tuple& strides_in) : dims(int(sizes_in.size())) {
-    if (dims > kMax || strides_in.size() != sizes_in.size()) throw py::value_error("memkern: bad sizes or strides");
-    for (int d = 0; d < dims; ++d) {
-      sizes[d] = sizes_in[d].cast<int64_t>();
-      strides[d] = strides_in[d].cast<int64_t>();
-    }
-  }
-  static constexpr int kMax = kMaxMeanDims + 2;
-  int dims;
-  int64_t sizes[kMax], strides[kMax];
-};
-
-Activations activations(uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
-                        int unit_dim) {
-  const Shape shape(sizes, strides);
-  return make_activations(at(data), DType(dtype), Activation(activation), shape.sizes, shape.strides, shape.dims,
-                          unit_dim);
-}
-
-Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
-                           int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved) {
-  return {at(z),     DType(dtype), points,      views,
-          dims,      point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
-          normalize, at(out),      at(saved)};
-}
 
 std::vector<std::string> names(const std::vector<const Kernels*>& sets) {
   std::vector<std::string> found;
@@ -67,6 +34,13 @@ PYBIND11_MODULE(_native, m) {
       "Use the named instruction set; False if this processor cannot.");
   m.def("supported_isas", [] { return names(supported_kernels()); });
   m.def("compiled_isas", [] { return names(compiled_kernels()); });
+
+#if defined(MEMKERN_CUDA)
+  bind_cuda(m);
+#else
+  m.attr("cuda") = py::none();
+  m.attr("without_cuda") = MEMKERN_WITHOUT_CUDA;  // why, from CMake
+#endif
 
   m.def("alignment", [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
                         int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved, int threads) {

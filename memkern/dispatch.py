@@ -24,8 +24,6 @@ Table = Mapping[str, Callable[..., Any]]
 # Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
 INTERPRETER_VARIABLE = "TRITON_INTERPRET"
 
-_NO_GPU_KERNELS = "this version has no GPU kernels yet"
-
 
 class MemkernWarning(UserWarning):
     """Something the user should know, such as a slow path taken by ``backend="auto"``."""
@@ -40,7 +38,8 @@ def why_not(backend: str, device: torch.device) -> str:
         return reason or ("" if device.type == "cpu" else f"it reads CPU tensors only, got {device}")
     if backend == "triton":
         return _why_not_triton(device)
-    return _NO_GPU_KERNELS
+    reason = native.without_cuda()
+    return reason or ("" if device.type == "cuda" else f"it reads CUDA tensors only, got {device}")
 
 
 def _why_not_triton(device: torch.device) -> str:
@@ -123,6 +122,14 @@ class Backends(tuple[BackendInfo, ...]):
         return "\n".join(lines)
 
 
+def _cuda_info() -> BackendInfo:
+    reason = native.without_cuda()
+    if reason:
+        return BackendInfo("cuda", False, reason)
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return BackendInfo("cuda", True, f"machine code for {native.cuda().architectures()}; {', '.join(devices)}")
+
+
 def backends() -> Backends:
     """Says which backends run on this machine, with which instruction set, and why not the others.
 
@@ -153,7 +160,7 @@ def backends() -> Backends:
             BackendInfo("reference", True, "plain torch in float64, any device; the oracle, slow"),
             cpu,
             _triton_info(),
-            BackendInfo("cuda", False, _NO_GPU_KERNELS),
+            _cuda_info(),
         )
     )
 

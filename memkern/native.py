@@ -7,6 +7,7 @@ import importlib
 import math
 import os
 from types import ModuleType
+from typing import Any
 
 import torch  # first: its OpenMP runtime is then the only one in the process
 from torch import Tensor
@@ -45,6 +46,43 @@ def library() -> ModuleType:
     if module is None:
         raise RuntimeError(f"memkern: {reason}")
     return module
+
+
+def without_cuda() -> str:
+    """Why the CUDA kernels cannot run in this process; empty if they can."""
+    module, reason = load()
+    if module is None:
+        return reason
+    if module.cuda is None:
+        return f"{module.without_cuda}; `CMAKE_ARGS=-DMEMKERN_CUDA=ON pip install .` builds with it"
+    return _without_device(module)
+
+
+@functools.cache
+def _without_device(module: ModuleType) -> str:
+    """What the CUDA driver says is missing, once per process: it does not change its mind."""
+    reason: str = module.cuda.unavailable()
+    return reason
+
+
+def cuda() -> Any:
+    """The CUDA launchers; for callers that have asked ``without_cuda`` before."""
+    return library().cuda
+
+
+def cuda_place(x: Tensor) -> Any:
+    """Where a launch runs: on the device of ``x``, on torch's current stream there, with scratch memory from torch.
+
+    Scratch memory is free again when the call has returned: torch gives it away on the same stream only, so whoever
+    gets it next runs after the launch.
+    """
+    scratch = []
+
+    def allocate(size: int) -> int:
+        scratch.append(x.new_empty(size, dtype=torch.uint8))
+        return scratch[-1].data_ptr()
+
+    return cuda().Place(x.device.index, torch.cuda.current_stream(x.device).cuda_stream, allocate)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

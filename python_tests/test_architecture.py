@@ -156,13 +156,15 @@ def test_importing_memkern_reaches_the_core_only():
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_keeps_its_name_in_every_room(op):
     for place in (
-        "memkern/reference/{op}.py", "memkern/triton_kernels/{op}.py", "csrc/cpu/{op}.cpp",
-        "python_tests/test_{op}.py", "bench/bench_{op}.py",
+        "memkern/reference/{op}.py", "memkern/triton_kernels/{op}.py", "csrc/cpu/{op}.cpp", "csrc/cuda/{op}.cu",
+        "csrc/cuda/{op}.cuh", "python_tests/test_{op}.py", "python_tests/test_cuda_{op}.py", "bench/bench_{op}.py",
     ):  # fmt: skip
         assert (ROOT / place.format(op=op)).is_file(), f"{place.format(op=op)} is missing"
     assert f"void {op}(" in (ROOT / "csrc/cpu/isa.cpp").read_text()
     assert f'm.def("{op}"' in (ROOT / "csrc/bindings.cpp").read_text()
     assert f"csrc/cpu/{op}.cpp" in (ROOT / "CMakeLists.txt").read_text()
+    assert f"csrc/cuda/{op}.cu" in (ROOT / "cmake/cuda.cmake").read_text()
+    assert f'm.def("{op}"' in (ROOT / "csrc/bindings_cuda.cpp").read_text()
     record = "".join(part.capitalize() for part in op.split("_"))
     assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
 
@@ -189,7 +191,7 @@ def test_the_parts_of_an_op_file_stand_in_one_order(op):
 def test_kernels_know_neither_torch_nor_python():
     for path in (ROOT / "csrc").rglob("*.*"):
         included = set(re.findall(r'#include [<"]([^>"]+)[>"]', path.read_text()))
-        if path.name != "bindings.cpp":
+        if not path.name.startswith("bindings"):
             assert not [name for name in included if re.search("torch|ATen|c10|pybind|Python", name)], path
         threads = {"omp.h", "thread", "pthread.h", "future"} & included
         assert not threads or path.name == "run.cpp", f"{path}: the caller owns the threads, not {threads}"

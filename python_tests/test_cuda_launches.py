@@ -143,6 +143,49 @@ def test_every_misalignment(dtype, offset):
         check_class_sums(shifted(testing.randn(9, 16, dtype=dtype)), torch.arange(9) % 2, 2)
 
 
+# ---- many layers in shared launches -------------------------------------------------------------------------------
+
+
+def taps(dtype: torch.dtype, views: int) -> list[tuple[Tensor, int]]:
+    """What the taps of a small model gather: maps, small maps, tokens, a linear layer, and what no launch can share."""
+    shapes = [((3, views, 8, 6, 6), 2), ((3, views, 16, 3, 3), 2), ((3, views, 9, 24), 3), ((3, views, 40), 2)]
+    shapes += [((2, views, 300, 24), 3), ((1, views, 18, 32, 32), 2), ((4, views, 3, 7, 3), 2)]
+    layers = [(testing.randn(*shape, dtype=dtype), unit_dim) for shape, unit_dim in shapes]
+    return [*layers, (testing.misaligned(layers[0][0]), 2)]
+
+
+@pytest.mark.parametrize("dtype", testing.DTYPES)
+@pytest.mark.parametrize("views", [2, 3, 11])
+def test_many_layers_have_the_bits_of_one_by_one(dtype, views):
+    layers = taps(dtype, views)
+    for got, (x, unit_dim) in zip(emulated.layer_stats_many(layers, False, True, True), layers, strict=True):
+        assert bits(*got) == bits(*emulated.layer_stats(x, unit_dim, False, True, True))
+
+
+def test_many_layers_share_launches():
+    """Up to 16 of one dtype and number of views; odd numbers of views share the kernel of the even one above."""
+
+    def launches(layers: list[tuple[Tensor, int]]) -> int:
+        emulated.watch(torch.empty(1))
+        emulated.layer_stats_many(layers, False, True, False)
+        return emulated.counters().launches
+
+    layer = (testing.randn(2, 4, 8, 4, 4), 2)
+    assert launches([layer]) == launches([layer] * 16) == 2
+    assert launches([layer] * 17) == 4
+    assert launches([layer, (testing.randn(2, 3, 8), 2)] * 8) == 2
+    assert launches([layer, (layer[0].half(), 2)]) == 4
+    assert launches([layer, (testing.randn(1, 4, 600, 24), 3)]) == 3  # tokens in chunks: one finish_means for all
+    assert launches([]) == launches([(torch.empty(0, 4, 8), 2)]) == 0
+
+
+def test_many_layers_read_every_byte_once():
+    memory = testing.randn(2, 3, 8 * 16 + 40)
+    layers = [(memory[:, :, :128].unflatten(2, (8, 16)), 2), (memory[:, :, 128:], 2)]
+    found = watched(memory, lambda: emulated.layer_stats_many(layers, False, True, False))
+    assert found.watched_distinct_bytes == found.watched_loaded_bytes == memory.numel() * 4
+
+
 # ---- sizes --------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +219,7 @@ def test_nothing_is_launched_for_empty_inputs():
     assert emulated.alignment(torch.empty(0, 2, 3), False, True, True)[0].shape == (0,)
     assert emulated.unit_means(torch.empty(0, 4, 3), 1, "raw").shape == (0, 4)
     assert emulated.median_of_others(torch.empty(3, 0)).shape == (0,)
+    assert emulated.layer_stats(torch.empty(0, 2, 3), 2, False, True, True)[1].shape == (0, 3)
     assert (emulated.class_sums(torch.empty(0, 4), torch.empty(0, dtype=torch.int64), 3) == 0).all()
     assert emulated.counters().launches == 0
 

@@ -49,7 +49,7 @@ def kernels() -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("arch", [80, 100])
+@pytest.mark.parametrize("arch", [90])  # test_cuda_nvcc.py compiles for all
 @pytest.mark.parametrize("stem", kernels())
 def test_kernels_compile(stem, arch):
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")

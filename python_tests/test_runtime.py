@@ -228,4 +228,5 @@ def test_the_library_links_to_nothing_of_torch_or_python():
     if done is None or done.returncode:
         pytest.skip("needs ldd")
     assert not re.search(r"libtorch|libc10|libpython", done.stdout), done.stdout
-    assert Path(native.library().__file__).stat().st_size < 8 * 2**20
+    if native.library().cuda is None:  # machine code of GPUs is large
+        assert Path(native.library().__file__).stat().st_size < 8 * 2**20

@@ -53,7 +53,7 @@ const char* launch_alignment(const Alignment& op, void* scratch, Stream stream) 
   for_dtype(op.dtype, [&](auto element) {
     using T = decltype(element);
     if (plan.chunks > 0) sum_pairs<T>(op, plan, partial, cuda_stream(stream));
-    finish_distances<T>(op, plan.chunks, partial, cuda_stream(stream));
+    finish_distances<T>(batch_of<FinishTask>({op, plan.chunks, partial}), op.points, cuda_stream(stream));
   });
   return take_launch_error();
 }

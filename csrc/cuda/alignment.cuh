@@ -23,14 +23,24 @@ __host__ __device__ inline int64_t count_sums(const Alignment& op) { return coun
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
 // What a thread knows of one point: squared distances of all pairs in order, squared norms of the views, and padding up
-// to what warp_sums takes.
+// to what warp_sums takes. Kernels exist for even numbers of views (half the code to compile and to ship); an odd
+// number takes the next one, its last view zeros that are not loaded and whose sums are not written.
 template <int views>
 struct FewViews {
-  static constexpr int pairs = views * (views - 1) / 2, sums = pairs + views;
-  static constexpr int held = (sums + kWarp - 1) / kWarp * kWarp;
+  static constexpr int pairs = views * (views - 1) / 2;
+  static constexpr int held = (pairs + views + kWarp - 1) / kWarp * kWarp;
 };
 
-// Adds one pack of dims, x[views][width].
+// One pack of dims of every view, x[views][width], from what is `at` view 0.
+template <int views, class T, int width>
+__device__ __forceinline__ void load_views(const Alignment& op, const T* at, int64_t count,
+                                           Wide<T> (&x)[views][width]) {
+#pragma unroll
+  for (int v = 0; v < views; ++v)
+    load_some<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? count : 0, x[v]);
+}
+
+// Adds one pack of dims.
 template <int views, class A, int width>
 __device__ __forceinline__ void add_pairs(const A (&x)[views][width], A (&sum)[FewViews<views>::held]) {
   int k = 0;
@@ -49,10 +59,11 @@ __device__ __forceinline__ void add_pairs(const A (&x)[views][width], A (&sum)[F
   }
 }
 
-// Writes the sums over all threads of the block: row[sums].
+// Writes the sums over all threads of the block: row[count_sums(op)].
 template <int views, class A>
-__device__ __forceinline__ void write_pair_sums(const A (&sum)[FewViews<views>::held], double* row) {
-  constexpr int held = FewViews<views>::held, sums = FewViews<views>::sums, warps = kPairThreads / kWarp;
+__device__ __forceinline__ void write_pair_sums(const Alignment& op, const A (&sum)[FewViews<views>::held],
+                                                double* row) {
+  constexpr int held = FewViews<views>::held, warps = kPairThreads / kWarp;
   MEMKERN_SHARED(double[warps][held], warp_totals);
 #pragma unroll
   for (int part = 0; part < held; part += kWarp) {
@@ -62,9 +73,12 @@ __device__ __forceinline__ void write_pair_sums(const A (&sum)[FewViews<views>::
     warp_totals[warp_index()][part + lane_index()] = warp_sums(values);
   }
   __syncthreads();
-  for (int k = int(threadIdx.x); k < sums; k += kPairThreads) {
+  const int64_t pairs = count_pairs(op);
+  for (int64_t k = threadIdx.x; k < pairs + op.views; k += kPairThreads) {
+    const Pair pair = upper_pair(k < pairs ? k : 0, op.views);
+    const int64_t at = k < pairs ? upper_index(pair.first, pair.second, views) : FewViews<views>::pairs + k - pairs;
     double total = 0;
-    for (int warp = 0; warp < warps; ++warp) total += warp_totals[warp][k];
+    for (int warp = 0; warp < warps; ++warp) total += warp_totals[warp][at];
     row[k] = total;
   }
 }
@@ -79,11 +93,10 @@ __global__ void __launch_bounds__(kPairThreads) pair_sums(const Alignment op, in
   A sum[FewViews<views>::held] = {};
   for (int64_t d = first + int64_t(threadIdx.x) * width; d < last; d += kPairThreads * width) {
     A x[views][width];
-#pragma unroll
-    for (int v = 0; v < views; ++v) load_some<T, width>(point + v * op.view_stride + d, last - d, x[v]);
+    load_views<views>(op, point + d, last - d, x);
     add_pairs<views>(x, sum);
   }
-  write_pair_sums<views>(sum, partial + (int64_t(blockIdx.x) * gridDim.y + blockIdx.y) * FewViews<views>::sums);
+  write_pair_sums<views>(op, sum, partial + (int64_t(blockIdx.x) * gridDim.y + blockIdx.y) * count_sums(op));
 }
 
 // ---- any number of views, any pairs -------------------------------------------------------------------------------

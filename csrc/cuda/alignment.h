@@ -18,21 +18,24 @@ struct AlignmentPlan {
 
 AlignmentPlan plan_alignment(const Alignment& op);
 
-// Calls run with the number of views as a compile-time constant.
+// Calls run with the number of views, rounded up to even, as a compile-time constant.
 template <int views = 2, class Run>
 void for_few_views(int64_t count, const Run& run) {
-  if (count == views) return run(std::integral_constant<int, views>{});
-  if constexpr (views < kMaxFewViews) for_few_views<views + 1>(count, run);
+  if (count <= views) return run(std::integral_constant<int, views>{});
+  if constexpr (views < kMaxFewViews) for_few_views<views + 2>(count, run);
 }
 
-// Partial sums of `chunks` chunks, [points, chunks, sums], to distances.
+// Partial sums to distances.
 template <class T>
-void finish_distances(const Alignment& op, int64_t chunks, double* partial, cudaStream_t stream) {
+void finish_distances(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
   // A warp for every 32 sums; all there are where recomputing a pair would take long.
-  const int64_t threads =
-      op.dims > 4096 ? kFinishThreads : std::min<int64_t>(kFinishThreads, round_up(count_sums(op), kWarp));
-  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(op.points)), dim3(unsigned(threads)), stream, op, chunks,
-                 partial);
+  int64_t threads = kWarp;
+  for (int i = 0; i < batch.count; ++i) {
+    const Alignment& op = batch.task[i].op;
+    threads = std::max(threads, op.dims > 4096 ? int64_t{kFinishThreads} : round_up(count_sums(op), kWarp));
+  }
+  threads = std::min<int64_t>(threads, kFinishThreads);
+  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
 }
 
 int64_t alignment_scratch(const Alignment& op);

@@ -15,7 +15,8 @@ __host__ __device__ inline int64_t count_coefficients(int64_t views) { return vi
 
 // grid: x = points.
 template <class A>
-__global__ void __launch_bounds__(kFinishThreads) gradient_coefficients(const AlignmentBackward op, A* coefficients) {
+__global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
+    gradient_coefficients(const AlignmentBackward op, A* coefficients) {
   const Alignment& f = op.forward;
   const int64_t point = blockIdx.x, views = f.views, pairs = count_pairs(f);
   const A* const distances = static_cast<const A*>(f.saved) + point * (pairs + (f.normalize ? views : 0));
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(kFinishThreads) gradient_coefficients(const Al
 
 // grid: x = points x groups of tiles, y = chunks of the dims; kGradientViews views a warp.
 template <class T, int width>
-__global__ void __launch_bounds__(kTileWarps* kWarp)
+__global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)
     alignment_gradient(const AlignmentBackward op, int64_t chunk, int64_t groups, const Wide<T>* coefficients) {
   using A = Wide<T>;
   constexpr int n = kGradientViews;

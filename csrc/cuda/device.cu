@@ -16,12 +16,20 @@ const char* memkern_cuda_unavailable() {
   return devices > 0 ? nullptr : "no CUDA device";
 }
 
-const char* memkern_cuda_use_device(int device) { return memkern::text_of(cudaSetDevice(device)); }
+const char* memkern_cuda_enter_device(int device, int* before) {
+  int current = 0;
+  if (const char* error = memkern::text_of(cudaGetDevice(&current))) return error;
+  if (before) *before = current;
+  return current == device ? nullptr : memkern::text_of(cudaSetDevice(device));
+}
 
 #else
 
 const char* memkern_cuda_unavailable() { return nullptr; }
-const char* memkern_cuda_use_device(int device) { return device == 0 ? nullptr : "invalid device ordinal"; }
+const char* memkern_cuda_enter_device(int device, int* before) {
+  if (before) *before = 0;
+  return device == 0 ? nullptr : "invalid device ordinal";
+}
 
 #endif
 

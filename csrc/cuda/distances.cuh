@@ -2,6 +2,7 @@
 // rules as csrc/cpu/distances.h; a block works on one point.
 #pragma once
 #include "alignment.cuh"
+#include "batch.cuh"
 
 namespace memkern {
 
@@ -126,14 +127,22 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
   __syncthreads();
 }
 
-// grid: x = points.  partial: [points, chunks, sums]; the row of chunk 0 becomes the point's totals, then distances and
-// norms.
+struct FinishTask {
+  Alignment op;
+  int64_t chunks;
+  double* partial;  // [points, chunks, sums]; the row of chunk 0 becomes the point's totals, then distances and norms
+};
+
+// grid: x = points of the batch's tasks.
 template <class T>
-__global__ void __launch_bounds__(kFinishThreads, 4)
-    finish_alignment(const Alignment op, int64_t chunks, double* partial) {
+__global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
+    finish_alignment(const __grid_constant__ Batch<FinishTask> batch) {
   using A = Wide<T>;
-  const int64_t point = blockIdx.x, pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
-  double* const values = partial + point * chunks * sums;
+  const int task = task_of_block(batch);
+  const Alignment& op = batch.task[task].op;
+  const int64_t point = block_in_task(batch, task), chunks = batch.task[task].chunks;
+  const int64_t pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
+  double* const values = batch.task[task].partial + point * chunks * sums;
   double* const norms = values + pairs;
   for (int64_t k = threadIdx.x; k < sums; k += threads) {
     double total = values[k];

@@ -1,4 +1,5 @@
-// layer_stats: both statistics in one read where the layout allows it, else alignment and then unit means.
+// layer_stats: both statistics in one read where the layout allows it, else alignment and then unit means; of one layer
+// or of a model's layers in a few launches.
 #include <numeric>
 
 #include "alignment.h"
@@ -10,17 +11,17 @@
 namespace memkern {
 namespace {
 
-struct LayerStatsPlan {
+struct LayerPlan {
   bool fused;
-  LayerPlan layer;
-  int64_t chunks;  // of the dims
-  int64_t parts;   // of a unit's sum
+  int64_t chunk, chunks;  // of the dims
+  int64_t space;          // as in LayerTask
+  int64_t parts;          // of a unit's sum
 };
 
-LayerStatsPlan plan_layer(const LayerStats& op) {
+LayerPlan plan_layer(const LayerStats& op) {
   const Alignment& alignment = op.alignment;
   const Activations& x = op.means.x;
-  LayerStatsPlan plan{};
+  LayerPlan plan{};
   if (x.units == 0 || alignment.dims == 0 || !plan_alignment(alignment).few_views) return plan;
   const int64_t space = alignment.dims / x.units, width = 16 / size_of(x.dtype);
   const int64_t capacity = kLayerPacks * kPairThreads * width;
@@ -28,18 +29,17 @@ LayerStatsPlan plan_layer(const LayerStats& op) {
   // Whole maps or rows, and so many of them that every chunk begins at a whole pack.
   const int64_t whole = units_innermost ? x.units : space, multiple = width / std::gcd(whole, width);
   if (!(units_outermost || units_innermost) || multiple * whole > capacity) return plan;
-  plan.fused = true;
-  plan.layer = {capacity / (multiple * whole) * multiple * whole, units_innermost ? 1 : space, x.units};
-  plan.chunks = ceil_div(alignment.dims, plan.layer.chunk);
+  plan.chunk = capacity / (multiple * whole) * multiple * whole;
+  plan.chunks = ceil_div(alignment.dims, plan.chunk);
+  plan.space = units_innermost ? 1 : space;
   plan.parts = units_innermost ? plan.chunks : 1;
-  plan.fused = plan.chunks <= kMaxGridY;
+  plan.fused = alignment.points <= kMaxGridX / plan.chunks;
   return plan;
 }
 
-// What scratch memory holds.
+// What a layer has of the scratch memory.
 struct LayerScratch {
-  LayerScratch(const LayerStats& op, const LayerStatsPlan& plan, void* memory) {
-    Scratch scratch(memory);
+  LayerScratch(const LayerStats& op, const LayerPlan& plan, Scratch& scratch) {
     const Activations& x = op.means.x;
     if (plan.fused) {
       sums = scratch.take<double>(op.alignment.points * plan.chunks * count_sums(op.alignment));
@@ -48,46 +48,79 @@ struct LayerScratch {
       sums = scratch.take<char>(alignment_scratch(op.alignment));
       means = scratch.take<char>(unit_means_scratch(x));
     }
-    bytes = scratch.bytes();
   }
   void *sums, *means;
-  int64_t bytes;
 };
 
-template <class T>
-void launch_fused(const LayerStats& op, const LayerStatsPlan& plan, const LayerScratch& scratch, cudaStream_t stream) {
-  const Alignment& alignment = op.alignment;
-  const Activations& x = op.means.x;
-  double* const sums = static_cast<double*>(scratch.sums);
-  const int64_t count = alignment.views * (alignment.dims / x.units);
-  const MeansOutput to{op.means.means, static_cast<double*>(scratch.means), plan.parts, count};
-  const dim3 grid(unsigned(alignment.points), unsigned(plan.chunks));
-  for_few_views(alignment.views, [&](auto views) {
-    MEMKERN_LAUNCH((layer_sums<T, views>), grid, dim3(kPairThreads), stream, alignment, plan.layer, sums, to);
-  });
-  finish_distances<T>(alignment, plan.chunks, sums, stream);
-  if (plan.parts > 1) finish_unit_means<T>(x.points, x.units, to, stream);
-}
+// Layers of one dtype and kernel that are launched together.
+class FusedLayers {
+ public:
+  explicit FusedLayers(cudaStream_t stream) : stream_(stream) {}
+
+  void add(const LayerStats& op, const LayerPlan& plan, const LayerScratch& scratch) {
+    const Alignment& alignment = op.alignment;
+    const int64_t points = alignment.points, views = (alignment.views + 1) / 2 * 2;
+    const bool fits = layers_.count < kBatchTasks && points * plan.chunks <= kMaxGridX - layer_blocks_;
+    if (!fits || alignment.dtype != dtype_ || views != views_) launch();
+    dtype_ = alignment.dtype;
+    views_ = views;
+    const Activations& x = op.means.x;
+    double* const sums = static_cast<double*>(scratch.sums);
+    const int64_t count = alignment.views * (alignment.dims / x.units);
+    const MeansOutput means{op.means.means, static_cast<double*>(scratch.means), plan.parts, count};
+    const LayerTask layer{alignment, plan.chunk, plan.chunks, plan.space, x.units, sums, means};
+    layer_blocks_ = add_task(layers_, layer, layer_blocks_, points * plan.chunks);
+    distance_blocks_ = add_task(distances_, {alignment, plan.chunks, sums}, distance_blocks_, points);
+    const MeansTask mean{x.points, x.units, means};
+    if (plan.parts > 1) mean_blocks_ = add_task(means_, mean, mean_blocks_, blocks_of(mean));
+  }
+
+  void launch() {
+    if (layers_.count == 0) return;
+    for_dtype(dtype_, [&](auto element) {
+      using T = decltype(element);
+      if constexpr (sizeof(T) < sizeof(double)) {
+        const dim3 grid{unsigned(layer_blocks_)};
+        for_few_views(views_, [&](auto views) {
+          MEMKERN_LAUNCH((layer_sums<T, views>), grid, dim3(kPairThreads), stream_, layers_);
+        });
+        finish_distances<T>(distances_, distance_blocks_, stream_);
+        if (means_.count > 0) finish_unit_means<T>(means_, mean_blocks_, stream_);
+      }
+    });
+    *this = FusedLayers(stream_);
+  }
+
+ private:
+  cudaStream_t stream_;
+  DType dtype_{};
+  int64_t views_ = 0, layer_blocks_ = 0, distance_blocks_ = 0, mean_blocks_ = 0;
+  Batch<LayerTask> layers_{};
+  Batch<FinishTask> distances_{};
+  Batch<MeansTask> means_{};
+};
 
 }  // namespace
 }  // namespace memkern
 
-int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* op) {
-  return memkern::LayerScratch(*op, memkern::plan_layer(*op), nullptr).bytes;
+int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* ops, int64_t count) {
+  memkern::Scratch scratch;
+  for (int64_t i = 0; i < count; ++i) memkern::LayerScratch(ops[i], memkern::plan_layer(ops[i]), scratch);
+  return scratch.bytes();
 }
 
-const char* memkern_cuda_layer_stats(const memkern::LayerStats* op, void* memory, void* stream) {
+const char* memkern_cuda_layer_stats(const memkern::LayerStats* ops, int64_t count, void* memory, void* stream) {
   using namespace memkern;
-  const LayerStatsPlan plan = plan_layer(*op);
-  const LayerScratch scratch(*op, plan, memory);
-  if (!plan.fused) {
-    if (const char* error = launch_alignment(op->alignment, scratch.sums, stream)) return error;
-    return launch_unit_means(op->means, scratch.means, stream);
+  Scratch scratch(memory);
+  FusedLayers fused(cuda_stream(stream));
+  for (int64_t i = 0; i < count; ++i) {
+    const LayerPlan plan = plan_layer(ops[i]);
+    const LayerScratch taken(ops[i], plan, scratch);
+    if (plan.fused && ops[i].alignment.points > 0) fused.add(ops[i], plan, taken);
+    if (plan.fused) continue;
+    if (const char* error = launch_alignment(ops[i].alignment, taken.sums, stream)) return error;
+    if (const char* error = launch_unit_means(ops[i].means, taken.means, stream)) return error;
   }
-  if (op->alignment.points == 0) return nullptr;
-  for_dtype(op->alignment.dtype, [&](auto element) {
-    using T = decltype(element);
-    if constexpr (sizeof(T) < sizeof(double)) launch_fused<T>(*op, plan, scratch, cuda_stream(stream));
-  });
+  fused.launch();
   return take_launch_error();
 }

@@ -2,35 +2,40 @@
 //
 // pair_sums with one thing more: the elements' sums over the views stay in shared memory until the chunk is done, and
 // are then folded to units. Chunks are cut where units end: whole maps (NCHW), or whole rows of units (tokens, which
-// leave partial sums for finish_means).
+// leave partial sums for finish_means). One launch takes up to 16 layers.
 #pragma once
 #include "distances.cuh"
 #include "unit_means.cuh"
 
 namespace memkern {
 
-struct LayerPlan {
+struct LayerTask {
+  Alignment op;
   int64_t chunk;  // dims of a block
+  int64_t chunks;
   int64_t space;  // contiguous elements of a unit; 1 where units are innermost
   int64_t units;  // all of them: a row, if innermost
+  double* sums;   // [points, chunks, sums]
+  MeansOutput means;
 };
 
-// grid: x = points, y = chunks of the dims.  partial: [points, chunks, sums]
+// grid: x = points x chunks of the dims, of the batch's tasks.
 template <class T, int views>
-__global__ void __launch_bounds__(kPairThreads)
-    layer_sums(const Alignment op, const LayerPlan plan, double* partial, const MeansOutput to) {
+__global__ void __launch_bounds__(kPairThreads, kLayerBlocks)
+    layer_sums(const __grid_constant__ Batch<LayerTask> batch) {
   constexpr int width = kPack<T>, rounds = kLayerPacks;
   using A = Wide<T>;
-  const int64_t point = blockIdx.x;
+  const int index = task_of_block(batch);
+  const LayerTask& task = batch.task[index];
+  const Alignment& op = task.op;
+  const int64_t block = block_in_task(batch, index), point = block / task.chunks, chunk = block % task.chunks;
   const T* const data = static_cast<const T*>(op.z) + point * op.point_stride;
-  const int64_t first = int64_t(blockIdx.y) * plan.chunk;
-  const int64_t last = first + plan.chunk < op.dims ? first + plan.chunk : op.dims;
+  const int64_t first = chunk * task.chunk, last = first + task.chunk < op.dims ? first + task.chunk : op.dims;
   MEMKERN_SHARED(A[rounds * kPairThreads * width], over_views);
   A sum[FewViews<views>::held] = {};
   for (int64_t d = first + int64_t(threadIdx.x) * width; d < last; d += kPairThreads * width) {
     A x[views][width];
-#pragma unroll
-    for (int v = 0; v < views; ++v) load_some<T, width>(data + v * op.view_stride + d, last - d, x[v]);
+    load_views<views>(op, data + d, last - d, x);
     add_pairs<views>(x, sum);
 #pragma unroll
     for (int e = 0; e < width; ++e) {
@@ -40,22 +45,22 @@ __global__ void __launch_bounds__(kPairThreads)
       over_views[d - first + e] = total;
     }
   }
-  write_pair_sums<views>(sum, partial + (point * gridDim.y + blockIdx.y) * FewViews<views>::sums);  // and a barrier
+  write_pair_sums<views>(op, sum, task.sums + block * count_sums(op));  // and a barrier
 
   const int64_t size = last - first;
-  if (plan.space == 1) {  // units innermost: column sums of the chunk's rows
-    const int64_t columns = plan.units < size ? plan.units : size, first_unit = first % plan.units;
+  if (task.space == 1) {  // units innermost: column sums of the chunk's rows
+    const int64_t columns = task.units < size ? task.units : size, first_unit = first % task.units;
     for (int64_t u = threadIdx.x; u < columns; u += kPairThreads) {
       double total = 0;
-      for (int64_t at = u; at < size; at += plan.units) total += double(over_views[at]);
-      write_sum<A>(to, point, to.parts == 1 ? 0 : blockIdx.y, plan.units, first_unit + u, total);
+      for (int64_t at = u; at < size; at += task.units) total += double(over_views[at]);
+      write_sum<A>(task.means, point, task.means.parts == 1 ? 0 : chunk, task.units, first_unit + u, total);
     }
   } else {  // a warp for each map
-    for (int64_t u = warp_index(); u < size / plan.space; u += kPairThreads / kWarp) {
+    for (int64_t u = warp_index(); u < size / task.space; u += kPairThreads / kWarp) {
       double total = 0;
-      for (int64_t s = lane_index(); s < plan.space; s += kWarp) total += double(over_views[u * plan.space + s]);
+      for (int64_t s = lane_index(); s < task.space; s += kWarp) total += double(over_views[u * task.space + s]);
       total = warp_sum(total);
-      if (lane_index() == 0) write_sum<A>(to, point, 0, plan.units, first / plan.space + u, total);
+      if (lane_index() == 0) write_sum<A>(task.means, point, 0, task.units, first / task.space + u, total);
     }
   }
 }

@@ -25,7 +25,7 @@ struct Points {
 
 // grid: x = packs of units / threads, y = chunks of the points.  state: [chunks, units]
 template <class T, int width>
-__global__ void __launch_bounds__(kStateThreads)
+__global__ void __launch_bounds__(kStateThreads, kStateBlocks)
     visit_points(const Activations x, const Points points, const SelectivityState state) {
   using A = Wide<T>;
   const int64_t unit = (int64_t(blockIdx.x) * kStateThreads + threadIdx.x) * width, units = x.units - unit;

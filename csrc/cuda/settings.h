@@ -5,9 +5,11 @@
 
 namespace memkern {
 
+constexpr int kBatchTasks = 16;
 constexpr int kPairThreads = 128;
 constexpr int kPairPacks = 8;
 constexpr int kLayerPacks = 8;
+constexpr int kLayerBlocks = 3;
 constexpr int kMaxFewViews = 10;
 constexpr int kTileViews = 4;
 constexpr int kTileWarps = 4;
@@ -15,8 +17,10 @@ constexpr int kTilePacks = 16;
 constexpr int kMaxChunks = 512;
 constexpr int kPartialShare = 16;
 constexpr int kFinishThreads = 128;
+constexpr int kFinishBlocks = 4;
 constexpr int kGradientPacks = 4;
 constexpr int kGradientViews = 4;
+constexpr int kGradientBlocks = 3;
 constexpr int kRowThreads = 256;
 constexpr int kRowUnroll = 8;
 constexpr int kRowLanes = 8;
@@ -30,6 +34,7 @@ constexpr int kElementThreads = 256;
 constexpr int kElementUnroll = 4;
 constexpr int kElementsPerThread = 4096;
 constexpr int kStateThreads = 128;
+constexpr int kStateBlocks = 3;
 constexpr int kStateUnroll = 8;
 constexpr int kStateChunks = 128;
 constexpr int kMinStatePoints = 32;
@@ -48,20 +53,26 @@ struct Setting {
 };
 
 constexpr Setting kSettings[] = {
+    {"layer_sums", "tasks", kBatchTasks, "layers in one launch: their descriptions take 2.6 of 4 KB of parameters"},
     {"pair_sums", "threads", kPairThreads,
      "10 views x 16 bytes a thread keep 20 KB a block in flight; 3 blocks cover HBM3"},
     {"pair_sums", "packs", kPairPacks, "packs a thread adds per chunk: 64 float additions in a row at most"},
     {"pair_sums", "max views", kMaxFewViews, "45 pairs and 10 norms fit the registers beside 10 packs; 12 views spill"},
     {"layer_sums", "packs", kLayerPacks, "of a thread per chunk: 16 KB of shared memory, 32 KB for 16-bit elements"},
+    {"layer_sums", "blocks", kLayerBlocks,
+     "an SM at least: 168 registers; unbounded, ptxas spills to reach one block more"},
     {"tile_sums", "views", kTileViews, "4 x 4 pairs per 8 loads: as many cycles in the FP32 pipes as in the L1 cache"},
     {"tile_sums", "warps", kTileWarps, "tiles of one point side by side, so that they share its views in L1"},
     {"tile_sums", "packs", kTilePacks, "packs a lane adds per chunk: 64 float additions (128 of 16-bit elements)"},
     {"alignment", "max chunks", kMaxChunks, "of a point; the finishing block adds them up one after the other"},
     {"alignment", "partial share", kPartialShare, "partial sums take at most 1/16 of the bytes of the input"},
     {"finish_alignment", "threads", kFinishThreads, "45 pairs; recomputes doubtful pairs with all of them"},
+    {"finish_alignment", "blocks", kFinishBlocks,
+     "an SM at least: 128 registers; unbounded, ptxas spills one to fit 9"},
     {"alignment_gradient", "packs", kGradientPacks,
      "of a lane per block: enough blocks from 4096 dims on even for one point"},
     {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},
+    {"alignment_gradient", "blocks", kGradientBlocks, "an SM at least, as of layer_sums"},
     {"sum_rows", "threads", kRowThreads, "16 bytes each: 4 KB of a row; whole units of up to 256 elements fit"},
     {"sum_rows", "unroll", kRowUnroll, "128 bytes a thread in flight; one addition in double per 8 elements"},
     {"sum_rows", "row lanes", kRowLanes, "of a block when rows are many: 512 bytes wide, 8 rows deep"},
@@ -75,6 +86,7 @@ constexpr Setting kSettings[] = {
     {"sum_elements", "unroll", kElementUnroll, "loads in flight; their sum is a tree"},
     {"sum_elements", "elements a thread", kElementsPerThread, "then another thread goes on"},
     {"visit_points", "threads", kStateThreads, "a pack of units per thread"},
+    {"visit_points", "blocks", kStateBlocks, "an SM at least, as of layer_sums"},
     {"visit_points", "unroll", kStateUnroll, "rows loaded before the first is looked at: 128 bytes a thread in flight"},
     {"visit_points", "chunks", kStateChunks, "of the points at most: 40 bytes per unit each"},
     {"visit_points", "min points", kMinStatePoints, "a chunk's state is 24 bytes per unit, under 1/5 of 32 floats"},

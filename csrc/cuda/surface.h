@@ -12,8 +12,8 @@
 
 // Null if kernels can run here, else why not ("CUDA driver version is insufficient for CUDA runtime version").
 MEMKERN_API const char* memkern_cuda_unavailable();
-// Makes a device current for the calls that follow on this thread.
-MEMKERN_API const char* memkern_cuda_use_device(int device);
+// Makes a device current for the calls that follow on this thread; says which was, if asked.
+MEMKERN_API const char* memkern_cuda_enter_device(int device, int* before);
 // The launch settings as a table, one line each.
 MEMKERN_API const char* memkern_cuda_settings();
 
@@ -27,8 +27,10 @@ MEMKERN_API const char* memkern_cuda_alignment_backward(const memkern::Alignment
 MEMKERN_API int64_t memkern_cuda_unit_means_scratch(const memkern::UnitMeans* op);
 MEMKERN_API const char* memkern_cuda_unit_means(const memkern::UnitMeans* op, void* scratch, void* stream);
 
-MEMKERN_API int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* op);
-MEMKERN_API const char* memkern_cuda_layer_stats(const memkern::LayerStats* op, void* scratch, void* stream);
+// Of `count` layers; neighbours of one dtype and number of views share their launches.
+MEMKERN_API int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* ops, int64_t count);
+MEMKERN_API const char* memkern_cuda_layer_stats(const memkern::LayerStats* ops, int64_t count, void* scratch,
+                                                 void* stream);
 
 MEMKERN_API int64_t memkern_cuda_selectivity_scratch(const memkern::Selectivity* op);
 MEMKERN_API const char* memkern_cuda_selectivity(const memkern::Selectivity* op, void* scratch, void* stream);

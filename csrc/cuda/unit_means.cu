@@ -97,7 +97,9 @@ void sum(const Activations& x, const MeansPlan& plan, const MeansOutput& to, cud
     MEMKERN_LAUNCH((sum_rows<T, kPack<T>>), grid, row_block, stream, x, plan.rows, to);
   else
     MEMKERN_LAUNCH((sum_rows<T, 1>), grid, row_block, stream, x, plan.rows, to);
-  if (plan.parts > 1) finish_unit_means<T>(x.points, x.units, to, stream);
+  if (plan.parts <= 1) return;
+  const MeansTask finish{x.points, x.units, to};
+  finish_unit_means<T>(batch_of(finish), blocks_of(finish), stream);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 //   sum_elements  anything else (points innermost, or nothing contiguous)
 // Long sums are cut into parts: [points, parts, units] double, which finish_means adds up in order.
 #pragma once
+#include "batch.cuh"
 #include "elements.cuh"
 #include "reduce.cuh"
 #include "settings.h"
@@ -228,10 +229,18 @@ __global__ void __launch_bounds__(kElementThreads) sum_elements(const Activation
 
 // ---- parts --------------------------------------------------------------------------------------------------------
 
-// grid: x = points x units / threads.
+struct MeansTask {
+  int64_t points, units;
+  MeansOutput from;
+};
+
+// grid: x = points x units / threads, of the batch's tasks.
 template <class A>
-__global__ void __launch_bounds__(kElementThreads) finish_means(int64_t points, int64_t units, const MeansOutput from) {
-  const int64_t index = int64_t(blockIdx.x) * kElementThreads + threadIdx.x;
+__global__ void __launch_bounds__(kElementThreads) finish_means(const __grid_constant__ Batch<MeansTask> batch) {
+  const int task = task_of_block(batch);
+  const MeansOutput& from = batch.task[task].from;
+  const int64_t points = batch.task[task].points, units = batch.task[task].units;
+  const int64_t index = block_in_task(batch, task) * kElementThreads + threadIdx.x;
   if (index >= points * units) return;
   const int64_t point = index / units, unit = index % units;
   double sum = 0;

@@ -5,11 +5,12 @@
 
 namespace memkern {
 
+inline int64_t blocks_of(const MeansTask& task) { return ceil_div(task.points * task.units, kElementThreads); }
+
 // Partial sums, [points, parts, units], to means.
 template <class T>
-void finish_unit_means(int64_t points, int64_t units, const MeansOutput& from, cudaStream_t stream) {
-  const dim3 grid(unsigned(ceil_div(points * units, kElementThreads)));
-  MEMKERN_LAUNCH((finish_means<Wide<T>>), grid, dim3(kElementThreads), stream, points, units, from);
+void finish_unit_means(const Batch<MeansTask>& batch, int64_t blocks, cudaStream_t stream) {
+  MEMKERN_LAUNCH((finish_means<Wide<T>>), dim3(unsigned(blocks)), dim3(kElementThreads), stream, batch);
 }
 
 int64_t unit_means_scratch(const Activations& x);

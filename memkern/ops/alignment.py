@@ -66,20 +66,52 @@ def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, 
     return out, saved
 
 
+def _cuda(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+    z, dims, point_stride, view_stride = native.view_block(z)
+    wide = native.wide(z.dtype)
+    out = z.new_empty(z.shape[0], dtype=wide)
+    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
+    native.cuda().alignment(
+        native.cuda_place(z), z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride,
+        view_stride, anchor, normalize, out.data_ptr(), 0 if saved is None else saved.data_ptr(),
+    )  # fmt: skip
+    return out, saved
+
+
+def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a backward kernel reads, where it writes, and what it returns: z, its gradient, the result.
+
+    A kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
+    """
+    out = torch.empty_like(z)
+    if out.stride()[2:] == z.stride()[2:] and native.is_dense(z.shape[2:], z.stride()[2:]):
+        return z, out, out
+    z = z.contiguous()
+    return z, torch.empty_like(z), out
+
+
 def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
     grad = grad.contiguous()  # kept in a name: the kernel reads its memory
-    out = torch.empty_like(z)
-    # The kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
-    if out.stride()[2:] == z.stride()[2:] and native.is_dense(z.shape[2:], z.stride()[2:]):
-        grad_z = out
-    else:
-        z = z.contiguous()
-        grad_z = torch.empty_like(z)
+    z, grad_z, out = _gradient_like(z)
     z, dims, point_stride, view_stride = native.view_block(z)
     native.library().alignment_backward(
         z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
         anchor, normalize, saved.data_ptr(), grad.data_ptr(), grad_z.data_ptr(),
         grad_z.stride(0), grad_z.stride(1), torch.get_num_threads(),
+    )  # fmt: skip
+    return out if grad_z is out else out.copy_(grad_z)
+
+
+def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    checks.same_device(z, grad, "z", "grad")
+    checks.same_device(z, saved, "z", "saved")
+    grad, saved = grad.contiguous(), saved.contiguous()  # kept in names: the kernel reads their memory
+    z, grad_z, out = _gradient_like(z)
+    z, dims, point_stride, view_stride = native.view_block(z)
+    native.cuda().alignment_backward(
+        native.cuda_place(z), z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride,
+        view_stride, anchor, normalize, saved.data_ptr(), grad.data_ptr(), grad_z.data_ptr(),
+        grad_z.stride(0), grad_z.stride(1),
     )  # fmt: skip
     return out if grad_z is out else out.copy_(grad_z)
 
@@ -114,8 +146,8 @@ def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, norma
     return kernels.alignment_backward(grad, z, saved, anchor, normalize)
 
 
-TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
-BACKWARD_TABLE = {"cpu": _cpu_backward, "triton": _triton_backward, "reference": _reference_backward}
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
+BACKWARD_TABLE = {"cpu": _cpu_backward, "triton": _triton_backward, "cuda": _cuda_backward, "reference": _reference_backward}
 
 
 def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor | None]:

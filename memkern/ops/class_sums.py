@@ -33,6 +33,17 @@ def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     return sums
 
 
+def _cuda(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    checks.same_device(means, labels, "means", "labels")
+    means, labels = means.contiguous(), labels.contiguous()
+    sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)
+    native.cuda().class_sums(
+        native.cuda_place(means), means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1],
+        classes, labels.data_ptr(), sums.data_ptr(),
+    )  # fmt: skip
+    return sums
+
+
 def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     return reference(means, labels, classes=classes)
 
@@ -44,7 +55,7 @@ def _triton(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     return kernels.class_sums(means, labels, classes)
 
 
-TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -67,6 +68,33 @@ def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) ->
     return alignment, means, saved
 
 
+def _cuda_many(
+    layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Layers on one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and number of views a launch."""
+    results, records, blocks = [], [], []
+    for x, unit_dim in layers:
+        block, dims, point_stride, view_stride = native.view_block(x)
+        wide = native.wide(x.dtype)
+        alignment = x.new_empty(x.shape[0], dtype=wide)
+        means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
+        saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+        records.append((
+            block.data_ptr(), native.DTYPES[x.dtype], tuple(block.shape), block.stride(), unit_dim,
+            block.shape[0], block.shape[1], dims, point_stride, view_stride, anchor, normalize,
+            alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
+        ))  # fmt: skip
+        blocks.append(block)  # the kernels read its memory, and it may be a copy
+        results.append((alignment, means, saved))
+    if layers:
+        native.cuda().layer_stats(native.cuda_place(blocks[0]), records)
+    return results
+
+
+def _cuda(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return _cuda_many([(x, unit_dim)], anchor, normalize, keep)[0]
+
+
 def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     wide, pairs = native.wide(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
@@ -81,7 +109,7 @@ def _triton(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool)
     return kernels.layer_stats(x, unit_dim, anchor, normalize, keep)
 
 
-TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(
@@ -148,20 +176,79 @@ def layer_stats(
         >>> stats.alignment, stats.unit_means
         (tensor([0.2828]), tensor([[3.5000, 3.5000]]))
     """
-    x, was_numpy = checks.as_tensor(activations, "activations")
-    checks.floating(x, "activations")
-    checks.strided(x, "activations")
-    unit = checks.unit_dimension(x, view_dim, unit_dim)
-    view = checks.dimension(view_dim, "view_dim", x)
-    if view is not None and view != 1:
-        x = x.movedim(view, 1)
-        unit += unit < view  # the dimensions before the views move up by one
-    checks.views_shape(x, "activations")
     checks.one_of(pairs, "pairs", ("all", "anchor"))
     checks.one_of(backend, "backend", dispatch.NAMES)
+    x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
     run = _run if not keep and dispatch.direct(x) else torch.ops.memkern.layer_stats.default
     alignment, means, _ = run(x, unit, pairs == "anchor", bool(normalize), keep, backend)
     if was_numpy:
         return LayerStats(checks.as_numpy(alignment), checks.as_numpy(means))
     return LayerStats(alignment, means)
+
+
+def _checked(activations: Any, name: str, view_dim: int, unit_dim: int) -> tuple[Tensor, int, bool]:
+    """The activations with views in dim 1, their unit dimension, and whether they were numpy's."""
+    x, was_numpy = checks.as_tensor(activations, name)
+    checks.floating(x, name)
+    checks.strided(x, name)
+    unit = checks.unit_dimension(x, view_dim, unit_dim)
+    view = checks.dimension(view_dim, "view_dim", x)
+    if view is not None and view != 1:
+        x = x.movedim(view, 1)
+        unit += unit < view  # the dimensions before the views move up by one
+    checks.views_shape(x, name)
+    return x, unit, was_numpy
+
+
+def layer_stats_many(
+    activations: Sequence[Tensor],
+    *,
+    view_dim: int = 1,
+    unit_dim: int = 2,
+    pairs: str = "all",
+    normalize: bool = True,
+    backend: str = "auto",
+) -> list[LayerStats]:
+    """``layer_stats`` of several layers: what the taps of a model have gathered.
+
+    On CUDA they share launches, up to 16 layers of one dtype and number of views each, because launching a small
+    layer's kernels takes longer than reading it. Every other backend takes them one by one. The bits are those of
+    ``layer_stats``. No gradient flows through it.
+
+    Args:
+        activations: One tensor per layer, as for ``layer_stats``, all on one device.
+        view_dim: As for ``layer_stats``, of every layer.
+        unit_dim: As for ``layer_stats``, of every layer.
+        pairs: As for ``layer_stats``.
+        normalize: As for ``layer_stats``.
+        backend: As for ``layer_stats``.
+
+    Returns:
+        One ``LayerStats`` per layer, in their order.
+
+    Raises:
+        TypeError: As for ``layer_stats``.
+        ValueError: As for ``layer_stats``.
+        RuntimeError: If layers are on different devices, or the named backend cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from memkern.ops.layer_stats import layer_stats_many
+        >>> [stats.unit_means.shape for stats in layer_stats_many([torch.ones(3, 2, 8), torch.ones(3, 2, 5, 4, 4)])]
+        [torch.Size([3, 8]), torch.Size([3, 5])]
+    """
+    checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    layers = []
+    for index, layer in enumerate(activations):
+        x, unit, _ = _checked(layer, f"activations[{index}]", view_dim, unit_dim)
+        layers.append((x.detach(), unit))
+        checks.same_device(layers[0][0], x, "activations[0]", f"activations[{index}]")
+    anchor, unit_length = pairs == "anchor", bool(normalize)
+    if layers and all(dispatch.direct(x) for x, _ in layers):
+        run = dispatch.pick(backend, layers[0][0].device, TABLE)
+        many = _cuda_many if run is _cuda else lambda each, *options: [run(*layer, *options) for layer in each]
+        return [LayerStats(*result[:2]) for result in many(layers, anchor, unit_length, False)]
+    op = torch.ops.memkern.layer_stats.default
+    return [LayerStats(*op(x, unit, anchor, unit_length, False, backend)[:2]) for x, unit in layers]

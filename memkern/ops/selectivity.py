@@ -51,6 +51,21 @@ def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> Sta
     return peak, index, rest, low
 
 
+def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    if order is not None:
+        checks.same_device(x, order, "x", "order")
+        order = order.contiguous()
+    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    peak, low = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
+    native.cuda().selectivity(
+        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
+        x.stride(), unit_dim, 0 if order is None else order.data_ptr(), peak.data_ptr(), index.data_ptr(),
+        rest.data_ptr(), low.data_ptr(),
+    )  # fmt: skip
+    return peak, index, rest, low
+
+
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     x = x if order is None else x[order]
     peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
@@ -66,7 +81,7 @@ def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> 
     return kernels.selectivity(x, unit_dim, activation, order)
 
 
-TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:

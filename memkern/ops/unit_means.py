@@ -34,6 +34,15 @@ def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return out
 
 
+def _cuda(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    native.cuda().unit_means(
+        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
+        x.stride(), unit_dim, out.data_ptr(),
+    )  # fmt: skip
+    return out
+
+
 def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return reference(x, unit_dim=unit_dim, activation=activation).to(native.wide(x.dtype))
 
@@ -44,7 +53,7 @@ def _triton(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return kernels.unit_means(x, unit_dim, activation)
 
 
-TABLE = {"cpu": _cpu, "triton": _triton, "reference": _reference}
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:

@@ -9,12 +9,14 @@ import fcntl
 import functools
 import hashlib
 import os
-import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+from gpu import tools
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "csrc" / "cuda"
@@ -32,17 +34,15 @@ MODES = {
 # Both warnings are needed: an array that ptxas could not keep in registers is local memory without being a spill.
 NVCC = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-Werror", "all-warnings", "-Xptxas",
         "-v,-warn-spills,-warn-lmem-usage,-Werror"]  # fmt: skip
-GENCODE = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ARCHITECTURES]
-PTX = f"-gencode=arch=compute_{ARCHITECTURES[-1]},code=compute_{ARCHITECTURES[-1]}"  # for GPUs to come
+# As cmake/cuda.cmake: PTX for the oldest, made once.
+GENCODE = (
+    f"-gencode=arch=compute_{ARCHITECTURES[0]},"
+    f"code=[{','.join(f'sm_{arch}' for arch in ARCHITECTURES)},compute_{ARCHITECTURES[0]}]"
+)
 
 
 class BuildError(RuntimeError):
     """A compiler refused; the message is its output."""
-
-
-def nvcc() -> str | None:
-    """The path of nvcc, or None."""
-    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
 def op_sources(sources: Path = SOURCES) -> list[Path]:
@@ -68,25 +68,39 @@ def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[
     return _made("libmemkern_emulated.so", [*flags, "-shared", *map(str, objects)], digest(objects))
 
 
-def cuda_objects(sources: Path = SOURCES) -> list[Path]:
+def bindings(kernels: Path) -> Path:
+    """The Python module ``memkern_emulated``: csrc/bindings_cuda.cpp over a library, emulated or for GPUs."""
+    import pybind11
+
+    includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
+    flags = [*EMULATED, "-O1", '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
+    sources = [ROOT / "csrc" / "bindings_cuda.cpp", Path(__file__).parent / "emulated_bindings.cpp"]
+    objects = compile_all([(source, flags) for source in sources], SOURCES)
+    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
+    name = "memkern_emulated" + sysconfig.get_config_var("EXT_SUFFIX")
+    return _made(name, link, digest(objects) + digest([kernels]))
+
+
+def cuda_objects(sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> list[Path]:
     """One object per op, by nvcc for every architecture; spills and local memory are errors.
 
+    Args:
+        sources: As for ``emulated_library``.
+        stems: As for ``emulated_library``.
+
     Raises:
-        BuildError: If nvcc is missing, or refuses.
+        BuildError: If nvcc refuses.
+        tools.Missing: If there is no nvcc.
     """
-    compiler = nvcc()
-    if compiler is None:
-        raise BuildError("nvcc is not on PATH nor in /usr/local/cuda/bin")
-    command = [compiler, *NVCC, *GENCODE, PTX, "-c"]
-    return compile_all([(source, command) for source in op_sources(sources)], sources)
+    command = [tools.nvcc(), *NVCC, GENCODE, "-c"]
+    units = [source for source in op_sources(sources) if not stems or source.stem in stems]
+    return compile_all([(unit, command) for unit in units], sources)
 
 
 def cuda_library() -> Path:
     """The library for GPUs; it loads, and says what is missing, on machines without one."""
     objects = cuda_objects()
-    compiler = nvcc()
-    assert compiler is not None
-    return _made("libmemkern_cuda.so", [compiler, "-shared", *map(str, objects)], digest(objects))
+    return _made("libmemkern_cuda.so", [tools.nvcc(), "-shared", *map(str, objects)], digest(objects))
 
 
 def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int = 2) -> list[Path]:

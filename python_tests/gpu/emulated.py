@@ -75,10 +75,12 @@ def load(path: Path) -> ctypes.CDLL:
     for stem in STEMS:
         if not hasattr(library, f"memkern_cuda_{stem}"):
             continue
+        count = [_i64] if stem == "layer_stats" else []
         getattr(library, f"memkern_cuda_{stem}_scratch").restype = ctypes.c_int64
+        getattr(library, f"memkern_cuda_{stem}_scratch").argtypes = [_pointer, *count]
         getattr(library, f"memkern_cuda_{stem}").restype = ctypes.c_char_p
-        getattr(library, f"memkern_cuda_{stem}").argtypes = [_pointer, _pointer, _pointer]
-    for name in ("unavailable", "use_device", "settings"):
+        getattr(library, f"memkern_cuda_{stem}").argtypes = [_pointer, *count, _pointer, _pointer]
+    for name in ("unavailable", "enter_device", "settings"):
         if hasattr(library, f"memkern_cuda_{name}"):
             getattr(library, f"memkern_cuda_{name}").restype = ctypes.c_char_p
     return library
@@ -133,10 +135,14 @@ class LaunchError(RuntimeError):
     """What the library said."""
 
 
-def _run(stem: str, record: ctypes.Structure) -> None:
-    scratch_bytes = getattr(library(), f"memkern_cuda_{stem}_scratch")(ctypes.byref(record))
-    scratch = torch.full((scratch_bytes,), 255, dtype=torch.uint8)  # NaN in every floating dtype
-    error = getattr(library(), f"memkern_cuda_{stem}")(ctypes.byref(record), scratch.data_ptr(), None)
+def scratch_memory(size: int) -> Tensor:
+    """Bytes that are NaN in every floating dtype."""
+    return torch.full((size,), 255, dtype=torch.uint8)
+
+
+def _run(stem: str, record: Any, *count: int) -> None:
+    scratch = scratch_memory(getattr(library(), f"memkern_cuda_{stem}_scratch")(ctypes.byref(record), *count))
+    error = getattr(library(), f"memkern_cuda_{stem}")(ctypes.byref(record), *count, scratch.data_ptr(), None)
     if error is not None:
         raise LaunchError(error.decode())
 
@@ -210,13 +216,24 @@ def selectivity(
     return peak, index, rest, low
 
 
+def layer_stats_many(
+    layers: list[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    layers = [(native.view_block(x)[0], unit_dim) for x, unit_dim in layers]
+    records, results = (LayerStats * len(layers))(), []
+    for index, (x, unit_dim) in enumerate(layers):
+        wide = native.wide(x.dtype)
+        out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
+        saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+        first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
+        records[index] = LayerStats(first, UnitMeans(_activations(x, unit_dim, "raw"), means.data_ptr()))
+        results.append((out, means, saved))
+    _run("layer_stats", records, len(layers))
+    return results
+
+
 def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    x, wide = native.view_block(x)[0], native.wide(x.dtype)
-    out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
-    saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
-    first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
-    _run("layer_stats", LayerStats(first, UnitMeans(_activations(x, unit_dim, "raw"), means.data_ptr())))
-    return out, means, saved
+    return layer_stats_many([(x, unit_dim)], anchor, normalize, keep)[0]
 
 
 def median_of_others(means: Tensor) -> Tensor:

@@ -34,8 +34,11 @@ OPERATORS = (
     (r"\* inverses\[", "* (A)1 + 0 * inverses[", "not normalized"),
     (r"- x\[j\]", "+ x[j]", "sum instead of difference"),
     (r"\bkDoubtful\b;", "0;", "doubtful taken as zero"),
+    (r">= batch\.first_block", "> batch.first_block", "the layer before"),
+    (r"int64_t\((threadIdx\.x)\) \* width", r"int64_t(\1)", "packs overlap"),
 )
 
+LAYERS = ("layer_stats", "alignment", "unit_means")
 # What a file's ops are, and so what must be built and run.
 OPS = {
     "alignment": ("alignment", "alignment_backward"),
@@ -46,8 +49,19 @@ OPS = {
     "selectivity": ("selectivity", "unit_means"),
     "median_of_others": ("median_of_others",),
     "class_sums": ("class_sums",),
+    "layer_stats": LAYERS,
+    "batch": LAYERS,
+    "reduce": ("alignment", "alignment_backward"),
+    "elements": ("alignment", "alignment_backward"),
 }
-CASES = {"unit_means": "means", "selectivity": "selectivity", "median_of_others": "median", "class_sums": "classes"}
+CASES = {
+    "unit_means": "means",
+    "selectivity": "selectivity",
+    "median_of_others": "median",
+    "class_sums": "classes",
+    "layer_stats": "layer_stats",
+    "batch": "layer_stats",
+}
 
 
 class Mutant(NamedTuple):

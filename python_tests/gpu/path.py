@@ -1,30 +1,56 @@
-"""The emulated CUDA kernels as a backend of memkern, so that the tests of the ops run on them unchanged."""
+"""The CUDA kernels under host emulation as a backend of memkern, so that the tests of the ops run on them unchanged.
+
+Everything between the public function and the kernel is what runs on a GPU: dispatch, the rows of the backend tables,
+the bindings, the launchers. Only the device, the stream and the scratch memory are the CPU's.
+"""
 
 from __future__ import annotations
 
-import importlib
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from gpu import emulated
+from gpu import build, emulated
+from torch import Tensor
 
-from memkern import dispatch
+from memkern import dispatch, native
 
-TABLES = {
-    ("alignment", "TABLE"): emulated.alignment,
-    ("alignment", "BACKWARD_TABLE"): emulated.alignment_backward,
-    ("unit_means", "TABLE"): emulated.unit_means,
-    ("selectivity", "TABLE"): emulated.selectivity,
-    ("layer_stats", "TABLE"): emulated.layer_stats,
-    ("median_of_others", "TABLE"): emulated.median_of_others,
-    ("class_sums", "TABLE"): emulated.class_sums,
-}
+
+@functools.cache
+def bindings() -> Any:
+    """The submodule ``cuda`` of memkern._native, over emulated kernels."""
+    return load(build.bindings(build.emulated_library()))
+
+
+def load(path: Path) -> Any:
+    """The submodule ``cuda`` of a module that build.bindings made."""
+    spec = importlib.util.spec_from_file_location("memkern_emulated", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.cuda
+
+
+def place(x: Tensor) -> Any:
+    """In place of ``native.cuda_place``: the emulated device, no stream, scratch memory full of NaN."""
+    assert x.device.type == "cpu"
+    scratch = []
+
+    def allocate(size: int) -> int:
+        scratch.append(emulated.scratch_memory(size))
+        return scratch[-1].data_ptr()
+
+    return bindings().Place(0, 0, allocate)
 
 
 def plug_in(patch: pytest.MonkeyPatch) -> None:
     """Makes ``backend="cuda"`` the emulated kernels, on CPU tensors."""
-    for (stem, table), function in TABLES.items():
-        patch.setitem(getattr(importlib.import_module(f"memkern.ops.{stem}"), table), "cuda", function)
+    patch.setattr(native, "cuda", bindings)
+    patch.setattr(native, "cuda_place", place)
     why_not = dispatch.why_not
 
     def reason(backend: str, device: torch.device) -> str:

@@ -100,6 +100,10 @@ FAULTS = {
         "selectivity.cuh", "return !(value <= peak) && peak == peak;", "return !(value < peak) && peak == peak;",
         ("selectivity", "unit_means"), "selectivity float32", "plain", "FAILED .*(index|differ|close)",
     ),
+    "a block takes the layer before its own": Fault(
+        "batch.cuh", ">= batch.first_block[task + 1]", "> batch.first_block[task + 1]",
+        ("layer_stats", "alignment", "unit_means"), "layer_stats float32 many", "plain", "FAILED layer_stats .* many",
+    ),
 }  # fmt: skip
 
 

@@ -63,6 +63,12 @@ def check_layer_stats(x: Tensor, unit_dim: int) -> None:
     torch.testing.assert_close(saved, apart, rtol=1e-12 if x.dtype == torch.float64 else 1e-6, atol=0)
 
 
+def check_many_layers(layers: list[tuple[Tensor, int]]) -> None:
+    for got, (x, unit_dim) in zip(emulated.layer_stats_many(layers, False, True, True), layers, strict=True):
+        for part, alone in zip(got, emulated.layer_stats(x, unit_dim, False, True, True), strict=True):
+            testing.assert_same_bits(part, alone, "many layers")
+
+
 def check_median(means: Tensor) -> None:
     testing.assert_same_bits(emulated.median_of_others(means), reference.median_of_others(means).to(means.dtype))
 
@@ -136,6 +142,11 @@ def cases() -> Iterator[Case]:
         for shape, unit_dim in shapes:
             x = testing.randn(*shape, dtype=dtype)
             yield f"layer_stats {name} {shape}", lambda x=x, u=unit_dim: check_layer_stats(x, u)
+    layers = [
+        (testing.randn(*shape), unit_dim)
+        for shape, unit_dim in (((2, 3, 8, 4, 4), 2), ((1, 4, 200, 24), 3), ((2, 3, 40), 2))
+    ]
+    yield "layer_stats float32 many", lambda: check_many_layers(layers)
     for name, shape in (("few views", (4, 3, 24)), ("tiles", (4, 11, 24)), ("elements", (4, 3, 5))):
         yield f"far apart alignment {name}", lambda shape=shape: check_alignment(far_apart(*shape), False, True)
     for shape, unit_dim in (((4, 2, 3, 5), 2), ((4, 2, 2, 300), 2), ((4, 9), 1)):

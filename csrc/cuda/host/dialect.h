@@ -13,6 +13,7 @@
 #define __forceinline__ inline
 #define __restrict__
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 #define threadIdx (memkern::emulation::thread_index())
 #define blockIdx (memkern::emulation::block_index())

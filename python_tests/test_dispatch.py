@@ -1,0 +1,110 @@
+"""Which backend runs, and why the others do not: on builds and machines with and without CUDA, played by stand-ins."""
+
+from __future__ import annotations
+
+import importlib
+import types
+
+import pytest
+import torch
+
+import memkern
+from memkern import dispatch, native
+from memkern.ops.layer_stats import layer_stats_many
+from memkern.testing import assert_same_bits, randn
+
+CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
+DRIVER = "CUDA driver version is insufficient for CUDA runtime version"
+NO_NVCC = "built without CUDA (no nvcc was found)"
+# Every function of a backend table for CUDA, with tensors that a kernel would read together.
+TWO_TENSORS = {
+    "alignment": ("_cuda_backward", lambda a, b: (a[:, 0, 0], a, b, False, False), (2, 3, 4)),
+    "class_sums": ("_cuda", lambda a, b: (a, b, 2), (3, 4)),
+    "selectivity": ("_cuda", lambda a, b: (a, 1, "raw", b), (3, 4)),
+}
+
+
+def build(monkeypatch: pytest.MonkeyPatch, *, cuda: object) -> None:
+    """Makes the loaded library one that was built with (a stand-in for) CUDA, or without."""
+    module = types.ModuleType("stand_in")  # hashable, as the real one is
+    module.cuda, module.without_cuda = cuda, "" if cuda else NO_NVCC
+    monkeypatch.setattr(native, "load", lambda: (module, ""))
+    native._without_device.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    native._without_device.cache_clear()
+
+
+def with_driver_saying(reason: str) -> object:
+    return types.SimpleNamespace(unavailable=lambda: reason, architectures=lambda: "80, 90")
+
+
+def test_a_build_without_cuda_says_why_and_names_the_fix(monkeypatch):
+    build(monkeypatch, cuda=None)
+    reason = dispatch.why_not("cuda", CUDA)
+    assert reason == f"{NO_NVCC}; `CMAKE_ARGS=-DMEMKERN_CUDA=ON pip install .` builds with it"
+    assert dispatch._cuda_info() == dispatch.BackendInfo("cuda", False, reason)
+
+
+def test_a_machine_without_a_driver_says_so_in_the_drivers_words(monkeypatch):
+    build(monkeypatch, cuda=with_driver_saying(DRIVER))
+    assert dispatch.why_not("cuda", CUDA) == dispatch._cuda_info().detail == DRIVER
+    with pytest.raises(RuntimeError, match=f"backend='cuda' cannot run here: {DRIVER}; see memkern.backends"):
+        dispatch.pick("cuda", CUDA, {"cuda": len})
+
+
+def test_cuda_reads_cuda_tensors_only(monkeypatch):
+    build(monkeypatch, cuda=with_driver_saying(""))
+    assert dispatch.why_not("cuda", CUDA) == ""
+    assert dispatch.why_not("cuda", CPU) == "it reads CUDA tensors only, got cpu"
+    assert dispatch.pick("cuda", CUDA, {"cuda": len}) is len
+    assert dispatch.pick("auto", CUDA, {"cuda": len, "triton": max, "reference": min}) is len
+
+
+def test_auto_falls_back_with_every_reason(monkeypatch):
+    """On a CUDA tensor: cuda, else triton, else the reference with a warning."""
+    build(monkeypatch, cuda=None)
+    table = {"cuda": len, "triton": max, "reference": min}
+    monkeypatch.setattr(dispatch, "why_not", lambda name, device: "" if name == "triton" else "no reason")
+    assert dispatch.pick("auto", CUDA, table) is max
+    monkeypatch.setattr(dispatch, "why_not", lambda name, device: f"no {name}")
+    with pytest.warns(memkern.MemkernWarning, match="float64 reference on cuda:0: cuda: no cuda; triton: no triton"):
+        assert dispatch.pick("auto", CUDA, table) is min
+    with pytest.warns(memkern.MemkernWarning, match="on meta: no kernels for such a device"):
+        assert dispatch.pick("auto", META, table) is min
+
+
+@pytest.mark.parametrize("op", TWO_TENSORS)
+def test_tensors_on_two_devices_never_reach_a_kernel(op, monkeypatch):
+    function, arguments, shape = TWO_TENSORS[op]
+    monkeypatch.setattr(native, "cuda", lambda: pytest.fail("a kernel was asked"))
+    run = getattr(importlib.import_module(f"memkern.ops.{op}"), function)
+    with pytest.raises(RuntimeError, match="on one device, got cpu and meta; move one with"):
+        run(*arguments(randn(*shape), torch.empty(shape[0], device="meta")))
+
+
+def test_layers_on_two_devices_raise():
+    with pytest.raises(
+        RuntimeError, match=r"Expected `activations\[0\]` and `activations\[1\]` on one device, got cpu"
+    ):
+        layer_stats_many([randn(2, 3, 4), randn(2, 3, 4).to("meta")])
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_many_layers_are_those_one_by_one(backend):
+    layers = [randn(4, 3, 5), randn(4, 3, 6, 2, 2, dtype=torch.float16), randn(2, 2, 8, dtype=torch.float64)]
+    for got, layer in zip(layer_stats_many(layers, pairs="anchor", backend=backend), layers, strict=True):
+        want = memkern.layer_stats(layer, pairs="anchor", backend=backend)
+        assert_same_bits(got.alignment, want.alignment)
+        assert_same_bits(got.unit_means, want.unit_means)
+    assert layer_stats_many([]) == []
+
+
+def test_every_op_has_a_row_for_cuda():
+    for op in ("alignment", "class_sums", "layer_stats", "median_of_others", "selectivity", "unit_means"):
+        module = importlib.import_module(f"memkern.ops.{op}")
+        assert {"reference", "cpu", "cuda"} <= set(module.TABLE), op
+        assert {"reference", "cpu", "cuda"} <= set(getattr(module, "BACKWARD_TABLE", module.TABLE)), op
