@@ -147,7 +147,12 @@ def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, norma
 
 
 TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
-BACKWARD_TABLE = {"cpu": _cpu_backward, "triton": _triton_backward, "cuda": _cuda_backward, "reference": _reference_backward}
+BACKWARD_TABLE = {
+    "cpu": _cpu_backward,
+    "triton": _triton_backward,
+    "cuda": _cuda_backward,
+    "reference": _reference_backward,
+}
 
 
 def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor | None]:
