@@ -33,13 +33,12 @@ class Fault(NamedTuple):
 
 FAULTS = [
     # ---- alignment
-    Fault("csrc/cpu/distances.h", "(rest >= gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (share * rest >= gap))",
-          "rest >= 0",
+    Fault("csrc/cpu/distances.h", "(rest >= gap) & (((allowed > 0) &", "(rest >= 0) | (((allowed > 0) &",
           "test_alignment.py::test_families"),
     Fault("csrc/cpu/distances.h", "/ double(pairs_))", "/ double(op_.views))",
           "test_alignment.py::test_pairs_are_those_named"),
-    Fault("csrc/cpu/pair_panels.h", "int64_t j = a == b ? i + 1 : 0;", "int64_t j = i + 1;",
-          "test_alignment.py::test_view_counts"),
+    Fault("csrc/cpu/pair_panels.h", "pair_row(first_a + i, views_) + first_b;",
+          "pair_row(first_a + i, views_) + first_a;", "test_alignment.py::test_view_counts"),
     Fault("csrc/cpu/pair_sums.h", "std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));",
           "std::memset(static_cast<void*>(row), 0, 1);", "test_alignment.py::test_dims"),
     Fault("csrc/cpu/alignment_backward.cpp", "(gradient - u * weights.along[view])", "gradient",

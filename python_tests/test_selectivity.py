@@ -12,8 +12,8 @@ from torch import Tensor
 from memkern import native, reference, scores, testing
 from memkern.ops.selectivity import SelectivityState, selectivity
 
-# One chunk of points, the edge of one, several, and 64 chunks or more.
-POINTS = [1, 2, 3, 7, 8, 9, 16, 17, 63, 64, 65, 511, 512, 513, 1000]
+# One chunk of (256) points, the edge of one, and several.
+POINTS = [1, 2, 3, 7, 8, 9, 16, 17, 65, 255, 256, 257, 511, 512, 513, 1000]
 UNITS = [1, 2, 7, 8, 9, 15, 16, 17, 33, 64, 257]
 
 
@@ -93,7 +93,7 @@ def small_integers(points: int, units: int, dtype: torch.dtype) -> Tensor:
     return torch.randint(-3, 4, (points, units), generator=testing.rng("ties", points, units)).to(dtype)
 
 
-@pytest.mark.parametrize("points", [2, 9, 64, 65, 200])
+@pytest.mark.parametrize("points", [2, 9, 65, 256, 257, 900])
 def test_ties_take_the_lowest_position(path, points, dtype):
     x = small_integers(points, 37, dtype)
     got = selectivity(x, backend=path)
@@ -105,7 +105,7 @@ def test_ties_take_the_lowest_position(path, points, dtype):
     assert (got.low == low).all()
 
 
-@pytest.mark.parametrize("points", [2, 9, 64, 65, 200])
+@pytest.mark.parametrize("points", [2, 9, 65, 256, 257, 900])
 def test_ties_take_the_lowest_id(path, points, dtype):
     """Ids in no order and with gaps: of equal means the lowest id is named, wherever it stands."""
     x = small_integers(points, 37, dtype)
@@ -116,7 +116,7 @@ def test_ties_take_the_lowest_id(path, points, dtype):
     assert (got.rest == x.double().sum(0) - x.double().amax(0)).all()
 
 
-@pytest.mark.parametrize("shape", [(200, 19), (65, 4, 9), (40, 17, 3, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(700, 19), (300, 4, 9), (40, 17, 3, 3)], ids=str)
 def test_points_in_any_order_give_the_same_bits(path, shape, dtype):
     x = testing.randn(*shape, dtype=dtype)
     ids = torch.arange(shape[0]) * 3 + 5
