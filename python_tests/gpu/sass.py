@@ -95,28 +95,36 @@ def wide(operations: list[str]) -> Row:
 
 
 def inventory() -> dict[tuple[int, str], Row]:
-    """One row per architecture and kernel, of the library for GPUs."""
+    """One row per architecture and kernel, of the library for GPUs; kept beside the objects: it takes a minute."""
+    objects = build.cuda_objects()
+    kept = build.BUILD / f"inventory-{build.digest(objects)}.json"
+    if kept.exists():
+        return read_rows(kept)
     rows: dict[tuple[int, str], Row] = {}
-    for made in build.cuda_objects():
+    for made in objects:
         rows |= resources(build.log_of(made).read_text())
-    for made in build.cuda_objects():
+    for made in objects:
         for arch, kernel, operations in disassembled(made):
             rows[arch, kernel] |= wide(operations)
+    write_rows(kept, rows)
     return rows
 
 
 def budgets() -> dict[tuple[int, str], Row]:
     """The rows of budgets.json."""
-    return {(row.pop("arch"), row.pop("kernel")): row for row in json.loads(BUDGETS.read_text())}
+    return read_rows(BUDGETS)
 
 
-def write_budgets() -> None:
-    """Writes what the kernels are now, one row a line."""
-    lines = [
-        json.dumps({"arch": arch, "kernel": kernel} | row)
-        for (arch, kernel), row in sorted(inventory().items(), key=lambda item: (item[0][1], item[0][0]))
-    ]
-    BUDGETS.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+def read_rows(path: Path) -> dict[tuple[int, str], Row]:
+    """What ``write_rows`` wrote."""
+    return {(row.pop("arch"), row.pop("kernel")): row for row in json.loads(path.read_text())}
+
+
+def write_rows(path: Path, rows: dict[tuple[int, str], Row]) -> None:
+    """One row a line, by kernel and architecture."""
+    in_order = sorted(rows.items(), key=lambda item: (item[0][1], item[0][0]))
+    lines = [json.dumps({"arch": arch, "kernel": kernel} | row) for (arch, kernel), row in in_order]
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 KINDS = {
@@ -140,4 +148,4 @@ def print_mix(arch: int = 90) -> None:
 
 
 if __name__ == "__main__":
-    print_mix() if "--mix" in sys.argv else write_budgets()
+    print_mix() if "--mix" in sys.argv else write_rows(BUDGETS, inventory())
