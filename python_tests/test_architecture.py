@@ -153,20 +153,31 @@ def test_importing_memkern_reaches_the_core_only():
 # ---- one name per op ------------------------------------------------------------------------------------------------
 
 
+# Ops that have no GPU kernels yet; take one out of here when it has both.
+ONLY_ON_CPU = {"views"}
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_keeps_its_name_in_every_room(op):
     for place in (
-        "memkern/reference/{op}.py", "memkern/triton_kernels/{op}.py", "csrc/cpu/{op}.cpp", "csrc/cuda/{op}.cu",
-        "csrc/cuda/{op}.cuh", "python_tests/test_{op}.py", "python_tests/test_cuda_{op}.py", "bench/bench_{op}.py",
+        "memkern/reference/{op}.py", "csrc/cpu/{op}.cpp", "python_tests/test_{op}.py", "bench/bench_{op}.py",
     ):  # fmt: skip
         assert (ROOT / place.format(op=op)).is_file(), f"{place.format(op=op)} is missing"
     assert f"void {op}(" in (ROOT / "csrc/cpu/isa.cpp").read_text()
     assert f'm.def("{op}"' in (ROOT / "csrc/bindings.cpp").read_text()
     assert f"csrc/cpu/{op}.cpp" in (ROOT / "CMakeLists.txt").read_text()
-    assert f"csrc/cuda/{op}.cu" in (ROOT / "cmake/cuda.cmake").read_text()
-    assert f'm.def("{op}"' in (ROOT / "csrc/bindings_cuda.cpp").read_text()
     record = "".join(part.capitalize() for part in op.split("_"))
     assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
+
+
+@pytest.mark.parametrize("op", sorted({*OPS} - ONLY_ON_CPU))
+def test_an_op_keeps_its_name_on_gpus(op):
+    for place in (
+        "memkern/triton_kernels/{op}.py", "csrc/cuda/{op}.cu", "csrc/cuda/{op}.cuh", "python_tests/test_cuda_{op}.py",
+    ):  # fmt: skip
+        assert (ROOT / place.format(op=op)).is_file(), f"{place.format(op=op)} is missing"
+    assert f"csrc/cuda/{op}.cu" in (ROOT / "cmake/cuda.cmake").read_text()
+    assert f'm.def("{op}"' in (ROOT / "csrc/bindings_cuda.cpp").read_text()
 
 
 def test_no_reference_without_an_op():

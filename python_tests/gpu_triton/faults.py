@@ -258,7 +258,7 @@ def main() -> int:
     parser.add_argument("rung", choices=["values", "ttsem", "lint", "budgets"])
     parser.add_argument("name", nargs="*")
     parser.add_argument("--first", action="store_true")
-    parser.add_argument("--python", default=sys.executable, help="for ttsem: that of its environment")
+    parser.add_argument("--python", type=os.path.abspath, default=sys.executable, help="of ttsem's environment")
     options = parser.parse_args()
     missed = 0
     names = options.name or [name for name, fault in FAULTS.items() if fault.rung == options.rung]
