@@ -239,8 +239,8 @@ def output_dtype(value: Any) -> None:
         raise TypeError(f"Expected `dtype` to be torch.float32, torch.bfloat16 or torch.float16, got {value}")
 
 
-def params(value: Any, batches: Sequence[Tensor], columns: int, codes: int) -> Tensor:
-    """Takes a table of parameters [N, V, columns] whose boxes lie inside their images; values are read on the CPU."""
+def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
+    """Takes a table of parameters [N, V, columns]: boxes inside their images, steps and values within ``bounds``."""
     table, _ = as_tensor(value, "params")
     images = sum(len(batch) for batch in batches)
     if table.dim() != 3 or table.shape[0] != images or table.shape[2] != columns:
@@ -259,9 +259,16 @@ def params(value: Any, batches: Sequence[Tensor], columns: int, codes: int) -> T
             f"Expected the box of `params` [{image}, {view}] (top, left, height, width) to be whole pixels inside its "
             f"image of {sizes[image, 0].tolist()}, got {table[image, view, :4].tolist()}"
         )
-    steps = table[..., 6::2]
-    if not bool(((steps >= 0) & (steps < codes) & (steps == steps.trunc())).all()):
-        raise ValueError(f"Expected the steps of `params` to be codes in [0, {codes}), got {steps.unique().tolist()}")
+    steps, values = table[..., 6::2], table[..., 7::2]
+    if not bool(((steps >= 0) & (steps < len(bounds)) & (steps == steps.trunc())).all()):
+        codes = f"codes in [0, {len(bounds)})"
+        raise ValueError(f"Expected the steps of `params` to be {codes}, got {steps.unique().tolist()}")
+    least, most = torch.tensor(bounds)[steps.long()].unbind(-1)
+    wrong = (~((values >= least) & (values <= most))).nonzero()
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
+        wanted = f"step {int(steps[at])} in [{float(least[at]):g}, {float(most[at]):g}]"
+        raise ValueError(f"Expected the values of `params` to be finite, of {wanted}, got {float(values[at]):g}")
     return table
 
 

@@ -274,6 +274,9 @@ TABLE = memkern.view_params(ViewSpec(), n_views=1, seed=0, index=[0, 1], image_s
 OUTSIDE, WRONG_STEP = TABLE.clone(), TABLE.clone()
 OUTSIDE[1, 0, :4] = torch.tensor([1.0, 0.0, 8.0, 8.0])
 WRONG_STEP[0, 0, 6] = 9.0
+WIDE_HUE, NO_BLUR = TABLE.clone(), TABLE.clone()
+WIDE_HUE[1, 0, 8:10] = torch.tensor([4.0, 0.6])
+NO_BLUR[0, 0, 6] = 8.0
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,8 @@ WRONG_STEP[0, 0, 6] = 9.0
         (IMAGES, {"params": TABLE, "seed": 0}, TypeError, "Expected `seed` to be left out"),
         (IMAGES, {"params": OUTSIDE}, ValueError, r"`params` \[1, 0\] .* inside its image of \[8, 8\]"),
         (IMAGES, {"params": WRONG_STEP}, ValueError, r"codes in \[0, 9\)"),
+        (IMAGES, {"params": WIDE_HUE}, ValueError, r"step 4 in \[-0.5, 0.5\], got 0.6"),
+        (IMAGES, {"params": NO_BLUR}, ValueError, "step 8 in"),
         (IMAGES, {"params": TABLE[:1]}, ValueError, r"`params` to have shape \[2, V, 22\]"),
         (IMAGES, {"params": TABLE.double()}, TypeError, "`params` to be float32"),
         (IMAGES, {"params": TABLE, "transform": "masking"}, TypeError, "Expected `masks`"),

@@ -188,7 +188,7 @@ def views(
         table, hidden = _draw(spec, batches, n_views, seed, index, (height, width), bool(clean), first_view)
         blurs = spec.blur > 0.0 and "blur" in spec.order
     else:
-        table = checks_views.params(params, batches, len(transforms.COLUMNS), len(transforms.STEPS))
+        table = checks_views.params(params, batches, len(transforms.COLUMNS), transforms.BOUNDS)
         hidden = checks_views.masks(masks, table, (height, width), spec.patch, spec.mask)
         # Values that may not be read (traced, or on a GPU): taps for a blur wherever it fits, or if the spec blurs.
         fits = spec.blur_size // 2 < min(height, width)

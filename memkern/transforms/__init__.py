@@ -5,8 +5,19 @@
 """
 
 from memkern.transforms.masks import draw_masks, view_masks
-from memkern.transforms.params import COLUMNS, STEPS, draw, view_params
+from memkern.transforms.params import BOUNDS, COLUMNS, STEPS, draw, view_params
 from memkern.transforms.presets import PRESETS, named
 from memkern.transforms.spec import ViewSpec
 
-__all__ = ["COLUMNS", "PRESETS", "STEPS", "ViewSpec", "draw", "draw_masks", "named", "view_masks", "view_params"]
+__all__ = [
+    "BOUNDS",
+    "COLUMNS",
+    "PRESETS",
+    "STEPS",
+    "ViewSpec",
+    "draw",
+    "draw_masks",
+    "named",
+    "view_masks",
+    "view_params",
+]

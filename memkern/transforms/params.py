@@ -22,6 +22,13 @@ from memkern.transforms.spec import ViewSpec
 STEPS = ("none", "brightness", "contrast", "saturation", "hue", "gray", "invert", "solarize", "blur")
 """Step codes, as in csrc/ops.h: the position is the code."""
 
+_MOST = float(np.finfo(np.float32).max)
+BOUNDS = (
+    (-_MOST, _MOST), (0.0, _MOST), (0.0, _MOST), (0.0, _MOST), (-0.5, 0.5), (-_MOST, _MOST), (-_MOST, _MOST), (0.0, 255.0),
+    (1e-6, _MOST),
+)  # fmt: skip
+"""Smallest and largest value of each step, in the order of ``STEPS``."""
+
 N_STEPS = 8
 COLUMNS = (
     *("top", "left", "height", "width", "flip", "vflip"),
