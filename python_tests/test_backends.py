@@ -109,9 +109,11 @@ def test_every_op_has_a_row_for_triton():
     package = Path(memkern.__file__).parent
     for path in package.glob("ops/[!_]*.py"):
         module = importlib.import_module(f"memkern.ops.{path.stem}")
-        has_kernels = (package / "triton_kernels" / path.name).exists()
+        if path.stem == "views":  # its GPU kernels are not written yet
+            assert set(module.TABLE) == {"cpu", "reference"}
+            continue
         for table in ("TABLE", "BACKWARD_TABLE"):
-            assert ("triton" in getattr(module, table, {"triton": None})) >= has_kernels, (path.stem, table)
+            assert "triton" in getattr(module, table, {"triton": None}), (path.stem, table)
 
 
 def test_triton_is_imported_only_when_it_is_chosen():
