@@ -4,8 +4,8 @@
 #   MEMKERN_CUDA=ON              for every GPU from Ampere on; an error without nvcc
 #   MEMKERN_CUDA=OFF             never
 #
-# CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead and count as ON.
-# AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core, three times the CPU kernels.
+# CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead; nvcc is then enough.
+# AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
 set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO, which asks for nvcc and a GPU")
 set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(MEMKERN_WITHOUT_CUDA "built without CUDA (MEMKERN_CUDA=OFF)")

@@ -37,7 +37,7 @@ def test_budgets(target, record_property):
 
 
 def test_spills_are_few_and_reviewed():
-    """At most a handful of registers, stored and loaded once outside of loops (looked at in the machine code)."""
+    """At most a handful of registers."""
     assert all(line.get("spills", 0) <= 25 for line in BUDGETS.values() if isinstance(line, dict))
 
 

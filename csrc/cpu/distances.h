@@ -30,8 +30,8 @@ struct Limits<double> {
 //  - where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result, or grows no faster with
 //    shrinking distance than the error of subtracting unit vectors in float does (2e-6 at a distance of 1e-3): that is
 //    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical
-//    views do. (Where only a handful of elements differ, subtracting unit vectors is exact in all the others, and better
-//    than this: 2e-5 against up to 1e-3 of a distance of 1e-7.)
+//    views do. (Where only a handful of elements differ, subtracting unit vectors is exact in all the others, and
+//    better than this: 2e-5 against up to 1e-3 of a distance of 1e-7.)
 // NaN is never trusted.
 template <class A>
 inline bool trusted(double square, double gap) {
