@@ -47,12 +47,12 @@ lint: $(VENV)/lint  ## ruff, mypy --strict on memkern/, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'python_tests/*.cpp')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'python_tests/*.cpp')
 
 format: $(VENV)/lint  ## Put every file into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'python_tests/*.cpp')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'python_tests/*.cpp')
 
 # What is slow are the compilers: they run once, in the first worker that asks, and their objects stay in build/gpu/.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU

@@ -24,8 +24,8 @@ STEPS = ("none", "brightness", "contrast", "saturation", "hue", "gray", "invert"
 
 _MOST = float(np.finfo(np.float32).max)
 BOUNDS = (
-    (-_MOST, _MOST), (0.0, _MOST), (0.0, _MOST), (0.0, _MOST), (-0.5, 0.5), (-_MOST, _MOST), (-_MOST, _MOST), (0.0, 255.0),
-    (1e-6, _MOST),
+    (-_MOST, _MOST), (0.0, _MOST), (0.0, _MOST), (0.0, _MOST), (-0.5, 0.5),
+    (-_MOST, _MOST), (-_MOST, _MOST), (0.0, 255.0), (1e-6, _MOST),
 )  # fmt: skip
 """Smallest and largest value of each step, in the order of ``STEPS``."""
 
