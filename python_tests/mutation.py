@@ -75,7 +75,7 @@ FAULTS = [
     Fault("csrc/cpu/selectivity.cpp", "if (any_lane(all != all)) return false;", "if (false) return false;",
           "test_hazards_values.py::test_selectivity_with_nan"),
     Fault("csrc/cpu/selectivity.cpp", "double(rises ? before : later)", "double(later)",
-          "test_selectivity.py::test_ties_take_the_lowest_position"),
+          "test_selectivity.py::test_points"),
     Fault("memkern/ops/selectivity.py", "ids[order[position]]", "ids[position]",
           "test_selectivity.py::test_ties_take_the_lowest_id"),
     Fault("memkern/scores.py", "torch.where(tied, index_b < index_a,", "torch.where(tied, index_b > index_a,",
