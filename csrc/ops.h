@@ -15,6 +15,9 @@ enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
 
 // "Wide" below is the accumulating and result dtype: float64 for float64 input, float32 for every other.
 
+// A view is divided by max(its l2 norm, this), as in F.normalize.
+constexpr double kSmallestNorm = 1e-12;
+
 // alignment: [points, views, dims] -> [points], the mean l2 distance over the chosen pairs of views.
 // The dims of a view must be one contiguous block; their order does not matter, a distance does not see it.
 struct Alignment {
@@ -23,7 +26,7 @@ struct Alignment {
   int64_t points, views, dims;
   int64_t point_stride, view_stride;
   Pairs pairs;
-  bool normalize;   // divide each view by max(its l2 norm, 1e-12) first
+  bool normalize;   // divide each view by max(its l2 norm, kSmallestNorm) first
   void* alignment;  // [points] wide
   void* saved;      // [points, pair_count + (normalize ? views : 0)] wide: distances in pair order (0,1), (0,2), ...,
                     // then the norms before clamping; what the backward needs. Null: not kept.

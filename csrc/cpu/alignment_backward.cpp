@@ -8,6 +8,7 @@
 #include "../ops.h"
 #include "exact_gradient.h"
 #include "pair_tiles.h"
+#include "pairs.h"
 #include "rows.h"
 #include "scratch.h"
 
@@ -15,7 +16,6 @@ namespace memkern {
 namespace MEMKERN_ISA {
 namespace {
 
-constexpr double kSmallestNorm = 1e-12;
 // Views whose elements and gradients fit in registers. Double, the rarer, has fewer pair forms to compile.
 #if defined(__AVX512F__)
 template <class A>
@@ -170,7 +170,7 @@ class Backward {
     for (int64_t p = first; p < last; ++p) {
       if (unit && has_close_pair(p)) {
         if (!exact_) exact_.emplace(op_);
-        exact_->run(p, kSmallestNorm);
+        exact_->run(p);
       } else {
         weigh(p);
         run_point(p);
@@ -218,18 +218,16 @@ class Backward {
         along_sum_[v] = 0;
       }
     }
-    int64_t k = 0;
-    for (int64_t i = 0; i < (op_.forward.pairs == Pairs::anchor ? 1 : views_); ++i)
-      for (int64_t j = i + 1; j < views_; ++j, ++k) {
-        const double distance = double(distances[k]), weight = distance == 0 ? 0 : each / distance;
-        pair_weights_[k] = A(weight);
-        if (row_form_used()) square_[i * views_ + j] = square_[j * views_ + i] = A(weight);
-        if (unit) {
-          // u_i . (u_i - u_j), which is d^2 / 2 where both have length 1
-          along_sum_[i] += weight * (distance * distance + (sphere_[i] - sphere_[j])) / 2;
-          along_sum_[j] += weight * (distance * distance + (sphere_[j] - sphere_[i])) / 2;
-        }
+    for_each_pair(op_.forward.pairs, views_, [&](int64_t k, int64_t i, int64_t j) {
+      const double distance = double(distances[k]), weight = distance == 0 ? 0 : each / distance;
+      pair_weights_[k] = A(weight);
+      if (row_form_used()) square_[i * views_ + j] = square_[j * views_ + i] = A(weight);
+      if (unit) {
+        // u_i . (u_i - u_j), which is d^2 / 2 where both have length 1
+        along_sum_[i] += weight * (distance * distance + (sphere_[i] - sphere_[j])) / 2;
+        along_sum_[j] += weight * (distance * distance + (sphere_[j] - sphere_[i])) / 2;
       }
+    });
     if (row_form_used())
       for (int64_t v = 0; v < views_; ++v) square_[v * views_ + v] = 0;
     if (unit)

@@ -2,13 +2,11 @@
 #pragma once
 #include "../ops.h"
 #include "exact_distance.h"
+#include "pairs.h"
 #include "scratch.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
-
-// F.normalize divides by max(norm, this).
-constexpr double kSmallestNorm = 1e-12;
 
 template <class A>
 struct Limits;
@@ -90,7 +88,7 @@ class Distances {
     }
     if (doubtful == 0) return;
     forget_twins();
-    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+    for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
       if (in_range(sums[k]) || sums[k] != sums[k]) return;
       distances_[k] = sums[k] == 0 && are_twins(i, j) ? 0 : exact_.distance(view(i), 1, view(j), 1, op_.dims);
     });
@@ -103,7 +101,7 @@ class Distances {
       // a norm that cannot be trusted makes its pairs NaN, which are not trusted either
       inverses_[v] = norm_in_range(squared_norms[v]) ? 1 / norms_[v] : __builtin_nan("");
     }
-    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+    for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
       gaps_[k] = norms_[i] - norms_[j];
       scales_[k] = inverses_[i] * inverses_[j];
     });
@@ -123,7 +121,7 @@ class Distances {
   void correct_unit_distances(const double* sums) {
     forget_twins();
     for (int64_t v = 0; v < op_.views; ++v) norm_is_exact_[v] = false;
-    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+    for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
       if (!(trusted<A>(square, gap) && in_range(sums[k]))) distances_[k] = exact_unit_distance(i, j, sums[k] == 0);
     });
@@ -157,13 +155,6 @@ class Distances {
 
   void forget_twins() {
     for (int64_t v = 0; v < op_.views; ++v) twins_[v] = v;
-  }
-
-  template <class Use>
-  void for_each_pair(const Use& use) const {
-    int64_t k = 0;
-    for (int64_t i = 0; i < (op_.pairs == Pairs::anchor ? 1 : op_.views); ++i)
-      for (int64_t j = i + 1; j < op_.views; ++j) use(k++, i, j);
   }
 
   void save(int64_t index) const {

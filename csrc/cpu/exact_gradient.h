@@ -6,6 +6,7 @@
 // double.
 #pragma once
 #include "exact_distance.h"
+#include "pairs.h"
 #include "rows.h"
 #include "scratch.h"
 
@@ -33,8 +34,8 @@ class ExactGradient {
         gradient_(views_ * kStrip),
         row_(kStrip) {}
 
-  void run(int64_t p, double smallest_norm) {
-    weigh(p, smallest_norm);
+  void run(int64_t p) {
+    weigh(p);
     for (int64_t d = 0; d < op_.forward.dims; d += kStrip) {
       const int64_t n = op_.forward.dims - d < kStrip ? op_.forward.dims - d : kStrip;
       read(p, d, n);
@@ -52,23 +53,16 @@ class ExactGradient {
 
   const char* bytes(int64_t p, int64_t v) const { return reinterpret_cast<const char*>(view(p, v)); }
 
-  template <class Use>
-  void for_each_pair(const Use& use) const {
-    int64_t k = 0;
-    for (int64_t i = 0; i < (op_.forward.pairs == Pairs::anchor ? 1 : views_); ++i)
-      for (int64_t j = i + 1; j < views_; ++j) use(k++, i, j);
-  }
-
-  void weigh(int64_t p, double smallest_norm) {
+  void weigh(int64_t p) {
     const int64_t dims = op_.forward.dims;
     const double each = double(static_cast<const A*>(op_.grad)[p]) / double(pairs_);
     for (int64_t v = 0; v < views_; ++v) {
       const double norm = exact_norm<T>(bytes(p, v), dims);
-      inverse_[v] = 1 / (norm < smallest_norm ? smallest_norm : norm);
-      sphere_[v] = norm < smallest_norm ? norm * inverse_[v] * norm * inverse_[v] : 1;  // |u|^2
+      inverse_[v] = 1 / (norm < kSmallestNorm ? kSmallestNorm : norm);
+      sphere_[v] = norm < kSmallestNorm ? norm * inverse_[v] * norm * inverse_[v] : 1;  // |u|^2
       along_[v] = 0;
     }
-    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+    for_each_pair(op_.forward.pairs, views_, [&](int64_t k, int64_t i, int64_t j) {
       const double distance = exact_distance<T>(bytes(p, i), inverse_[i], bytes(p, j), inverse_[j], dims);
       weights_[k] = distance < kSameDirection ? 0 : each / distance;
       // u_i . (u_i - u_j), which is d^2 / 2 where both have length 1
@@ -91,7 +85,7 @@ class ExactGradient {
   }
 
   void pull() {
-    for_each_pair([&](int64_t k, int64_t i, int64_t j) {
+    for_each_pair(op_.forward.pairs, views_, [&](int64_t k, int64_t i, int64_t j) {
       for (int64_t d = 0; d < kStrip; ++d) {
         const double step = weights_[k] * (unit_[i * kStrip + d] - unit_[j * kStrip + d]);
         gradient_[i * kStrip + d] += step;

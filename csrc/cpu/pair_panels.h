@@ -5,6 +5,7 @@
 // are taken 32 against 32, so that the running sums stay in cache too.
 #pragma once
 #include "pair_tiles.h"
+#include "pairs.h"
 #include "scratch.h"
 #include "unit_sums.h"
 
@@ -31,9 +32,6 @@ template <class A>
   const Vec<double> last = sum_each<lanes>(some, 1);
   for (int k = 0; i + k < count; ++k) sums[i + k] += last[k];
 }
-
-// Pair (i, j) of `views` views, i < j, is number pair_row(i, views) + j.
-inline int64_t pair_row(int64_t i, int64_t views) { return i * views - i * (i + 1) / 2 - i - 1; }
 
 // The views of one point in whatever type they are stored, and how to bring them to A.
 template <class A>

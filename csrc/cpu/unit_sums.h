@@ -115,6 +115,7 @@ constexpr int kTerms = sizeof(T) == 2 ? 16 : 8;
 template <int count, Activation activation, class T>
 [[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
   if constexpr (count == 1) {
+    // where the caller says 0 outright, the data is in cache and the prefetch would only cost a load slot
     if (!(__builtin_constant_p(bytes_ahead) && bytes_ahead == 0)) prefetch(x, bytes_ahead);
     load_group(x, columns);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate<activation, Wide<T>>(columns[c]);

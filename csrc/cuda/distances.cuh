@@ -6,8 +6,6 @@
 
 namespace memkern {
 
-constexpr double kSmallestNorm = 1e-12;  // F.normalize divides by max(norm, this)
-
 // Between these a sum of squares is exact to rounding: no square that matters has overflowed or lost digits.
 // `norm_error`: relative error of a norm made of such sums.
 template <class A>
