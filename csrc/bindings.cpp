@@ -3,12 +3,9 @@
 // alive during the call. The GIL is released while kernels run.
 #include "bindings.h"
 
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <array>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/run.h"
@@ -17,10 +14,69 @@ using namespace memkern;
 
 namespace {
 
-std::vector<std::string> names(const std::vector<const Kernels*>& sets) {
-  std::vector<std::string> found;
-  for (const Kernels* set : sets) found.emplace_back(set->name);
+py::tuple names(const std::vector<const Kernels*>& sets) {
+  py::tuple found(sets.size());
+  for (size_t i = 0; i < sets.size(); ++i) found[i] = sets[i]->name;
   return found;
+}
+
+// The function `name` of the module: a record's fields in order, then the number of threads.
+template <class Record>
+void bind(py::module_& m, const char* name, Record (*take)(Arguments&), void (*run)(const Record&, int)) {
+  m.def(name, [take, run](py::args args) {
+    Arguments in(std::move(args));
+    const Record op = take(in);
+    const int threads = int(in.integer());
+    in.end();
+    py::gil_scoped_release nogil;
+    run(op, threads);
+  });
+}
+
+// Batches of equally large images, (address, images, image stride, height, width, channel stride, row stride, column
+// stride) each, strides in elements; then a record's fields from `pixel` on, and the number of threads.
+void bind_views(py::module_& m) {
+  m.def("views", [](py::args args) {
+    Arguments in(std::move(args));
+    Arguments batches = in.sequence();
+    const auto pixel = in.choice<Pixel>();
+    std::vector<Image> images;
+    while (batches.left() > 0) {
+      Arguments batch = batches.sequence();
+      const char* const data = batch.address<char>();
+      const int64_t count = batch.integer(), bytes = batch.integer() * (pixel == Pixel::uint8 ? 1 : 4);
+      const Image first{data, batch.integer(), batch.integer(), batch.integer(), batch.integer(), batch.integer()};
+      batch.end();
+      for (int64_t i = 0; i < count; ++i) {
+        images.push_back(first);
+        images.back().data = data + i * bytes;
+      }
+    }
+    Views op{};
+    op.sources = images.data();
+    op.pixel = pixel;
+    op.images = int64_t(images.size());
+    op.views = in.integer();
+    op.channels = in.integer();
+    op.height = in.integer();
+    op.width = in.integer();
+    op.params = in.address<float>();
+    op.antialias = in.flag();
+    op.blur_size = in.integer();
+    for (float* const channels : {op.mean, op.std}) {
+      Arguments values = in.sequence();
+      for (int c = 0; c < 3; ++c) channels[c] = values.number();
+    }
+    op.hidden = in.address<uint8_t>();
+    op.patch = in.integer();
+    op.out = in.address();
+    op.dtype = in.choice<DType>();
+    op.channels_last = in.flag();
+    const int threads = int(in.integer());
+    in.end();
+    py::gil_scoped_release nogil;
+    run_views(op, threads);
+  });
 }
 
 }  // namespace
@@ -42,94 +98,12 @@ PYBIND11_MODULE(_native, m) {
   m.attr("without_cuda") = MEMKERN_WITHOUT_CUDA;  // why, from CMake
 #endif
 
-  m.def("alignment", [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
-                        int64_t view_stride, bool anchor, bool normalize, uintptr_t out, uintptr_t saved, int threads) {
-    py::gil_scoped_release nogil;
-    run_alignment(
-        alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved),
-        threads);
-  });
-
-  m.def("alignment_backward",
-        [](uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims, int64_t point_stride,
-           int64_t view_stride, bool anchor, bool normalize, uintptr_t saved, uintptr_t grad, uintptr_t grad_z,
-           int64_t grad_point_stride, int64_t grad_view_stride, int threads) {
-          py::gil_scoped_release nogil;
-          run_alignment_backward(
-              {alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, 0, saved),
-               at(grad), at(grad_z), grad_point_stride, grad_view_stride},
-              threads);
-        });
-
-  m.def("unit_means", [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides,
-                         int unit_dim, uintptr_t means, int threads) {
-    const UnitMeans op{activations(data, dtype, activation, sizes, strides, unit_dim), at(means)};
-    py::gil_scoped_release nogil;
-    run_unit_means(op, threads);
-  });
-
-  m.def("layer_stats",
-        [](uintptr_t data, int dtype, const py::tuple& sizes, const py::tuple& strides, int unit_dim, int64_t points,
-           int64_t views, int64_t dims, int64_t point_stride, int64_t view_stride, bool anchor, bool normalize,
-           uintptr_t alignment, uintptr_t saved, uintptr_t means, int threads) {
-          const LayerStats op{alignment_record(data, dtype, points, views, dims, point_stride, view_stride, anchor,
-                                               normalize, alignment, saved),
-                              {activations(data, dtype, int(Activation::raw), sizes, strides, unit_dim), at(means)}};
-          py::gil_scoped_release nogil;
-          run_layer_stats(op, threads);
-        });
-
-  m.def("selectivity",
-        [](uintptr_t data, int dtype, int activation, const py::tuple& sizes, const py::tuple& strides, int unit_dim,
-           uintptr_t order, uintptr_t peak, uintptr_t index, uintptr_t rest, uintptr_t low, int threads) {
-          const Selectivity op{activations(data, dtype, activation, sizes, strides, unit_dim),
-                               at<int64_t>(order),
-                               {at(peak), at<int64_t>(index), at<double>(rest), at(low)}};
-          py::gil_scoped_release nogil;
-          run_selectivity(op, threads);
-        });
-
-  m.def("median_of_others", [](uintptr_t means, int dtype, int64_t points, int64_t units, int64_t point_stride,
-                               uintptr_t median, int threads) {
-    py::gil_scoped_release nogil;
-    run_median_of_others({at(means), DType(dtype), points, units, point_stride, at(median)}, threads);
-  });
-
-  m.def("class_sums", [](uintptr_t means, int dtype, int64_t points, int64_t units, int64_t classes, uintptr_t labels,
-                         uintptr_t sums, int threads) {
-    py::gil_scoped_release nogil;
-    run_class_sums({at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)}, threads);
-  });
-
-  // batches: (address, images, image stride, height, width, channel stride, row stride, column stride) each, in
-  // elements
-  m.def("views", [](const std::vector<std::array<int64_t, 8>>& batches, int pixel, int64_t views, int64_t channels,
-                    int64_t height, int64_t width, uintptr_t params, bool antialias, int64_t blur_size,
-                    std::array<float, 3> mean, std::array<float, 3> std, uintptr_t hidden, int64_t patch, uintptr_t out,
-                    int dtype, bool channels_last, int threads) {
-    std::vector<Image> images;
-    for (const auto& [data, count, stride, rows, columns, channel_stride, row_stride, column_stride] : batches)
-      for (int64_t i = 0; i < count; ++i)
-        images.push_back({at<char>(uintptr_t(data)) + i * stride * (Pixel(pixel) == Pixel::uint8 ? 1 : 4), rows,
-                          columns, channel_stride, row_stride, column_stride});
-    const Views op{images.data(),
-                   Pixel(pixel),
-                   int64_t(images.size()),
-                   views,
-                   channels,
-                   height,
-                   width,
-                   at<float>(params),
-                   antialias,
-                   blur_size,
-                   {mean[0], mean[1], mean[2]},
-                   {std[0], std[1], std[2]},
-                   at<uint8_t>(hidden),
-                   patch,
-                   at(out),
-                   DType(dtype),
-                   channels_last};
-    py::gil_scoped_release nogil;
-    run_views(op, threads);
-  });
+  bind(m, "alignment", take_alignment, run_alignment);
+  bind(m, "alignment_backward", take_alignment_backward, run_alignment_backward);
+  bind(m, "class_sums", take_class_sums, run_class_sums);
+  bind(m, "layer_stats", take_layer_stats, run_layer_stats);
+  bind(m, "median_of_others", take_median_of_others, run_median_of_others);
+  bind(m, "selectivity", take_selectivity, run_selectivity);
+  bind(m, "unit_means", take_unit_means, run_unit_means);
+  bind_views(m);
 }

@@ -10,38 +10,127 @@ namespace memkern {
 
 namespace py = pybind11;
 
-template <class T = void>
-T* at(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
+// The arguments of a call, taken one after the other. By hand, because a function of sixteen parameters takes pybind11
+// three times as long to compile, and the callers are the few lines of memkern/ops.
+class Arguments {
+ public:
+  explicit Arguments(py::tuple values) : values_(std::move(values)) {}
 
-// Sizes and strides of an activation tensor, read from Python tuples without going through std::vector.
-struct Shape {
-  Shape(const py::tuple& sizes_in, const py::tuple& strides_in) : dims(int(sizes_in.size())) {
-    if (dims > kMax || strides_in.size() != sizes_in.size()) throw py::value_error("memkern: bad sizes or strides");
-    for (int d = 0; d < dims; ++d) {
-      sizes[d] = sizes_in[d].cast<int64_t>();
-      strides[d] = strides_in[d].cast<int64_t>();
-    }
+  int64_t integer() {
+    const long long value = PyLong_AsLongLong(next());
+    if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return value;
   }
-  static constexpr int kMax = kMaxMeanDims + 2;
-  int dims;
-  int64_t sizes[kMax], strides[kMax];
+  float number() {
+    const double value = PyFloat_AsDouble(next());
+    if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+    return float(value);
+  }
+  bool flag() { return integer() != 0; }
+  template <class Choice>
+  Choice choice() {
+    return Choice(integer());
+  }
+  template <class T = void>
+  T* address() {
+    return reinterpret_cast<T*>(uintptr_t(integer()));
+  }
+  // a tuple or list
+  Arguments sequence() { return Arguments(py::tuple(py::reinterpret_borrow<py::object>(next()))); }
+
+  int64_t left() const { return int64_t(values_.size()) - at_; }
+  void end() const {
+    if (left() != 0) throw py::type_error("memkern: more arguments than expected");
+  }
+
+ private:
+  PyObject* next() {
+    if (left() == 0) throw py::type_error("memkern: fewer arguments than expected");
+    return PyTuple_GET_ITEM(values_.ptr(), at_++);
+  }
+
+  const py::tuple values_;
+  int64_t at_ = 0;
 };
 
-inline Activations activations(uintptr_t data, int dtype, int activation, const py::tuple& sizes,
-                               const py::tuple& strides, int unit_dim) {
-  const Shape shape(sizes, strides);
-  return make_activations(at(data), DType(dtype), Activation(activation), shape.sizes, shape.strides, shape.dims,
-                          unit_dim);
+// ---- records, in the order of their fields ---------------------------------------------------------------------
+// Braces, because only there arguments are taken from left to right.
+
+inline Alignment take_compared_views(Arguments& in, const void* z, DType dtype) {
+  return {z,
+          dtype,
+          in.integer(),
+          in.integer(),
+          in.integer(),
+          in.integer(),
+          in.integer(),
+          in.flag() ? Pairs::anchor : Pairs::all,
+          in.flag(),
+          nullptr,
+          nullptr};
 }
 
-inline Alignment alignment_record(uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims,
-                                  int64_t point_stride, int64_t view_stride, bool anchor, bool normalize, uintptr_t out,
-                                  uintptr_t saved) {
-  return {at(z),     DType(dtype), points,      views,
-          dims,      point_stride, view_stride, anchor ? Pairs::anchor : Pairs::all,
-          normalize, at(out),      at(saved)};
+inline Alignment take_alignment(Arguments& in) {
+  const void* const z = in.address();
+  Alignment op = take_compared_views(in, z, in.choice<DType>());
+  op.alignment = in.address();
+  op.saved = in.address();
+  return op;
+}
+
+inline AlignmentBackward take_alignment_backward(Arguments& in) {
+  const void* const z = in.address();
+  Alignment forward = take_compared_views(in, z, in.choice<DType>());
+  forward.saved = in.address();
+  return {forward, in.address(), in.address(), in.integer(), in.integer()};
+}
+
+// sizes, strides, unit_dim
+inline Activations take_activations(Arguments& in, const void* data, DType dtype, Activation activation) {
+  constexpr int64_t kMax = kMaxMeanDims + 2;
+  int64_t values[2][kMax];
+  int dims[2];
+  for (int i = 0; i < 2; ++i) {
+    Arguments from = in.sequence();
+    dims[i] = int(from.left());
+    if (dims[i] > kMax) throw py::value_error("memkern: too many dimensions");
+    for (int d = 0; d < dims[i]; ++d) values[i][d] = from.integer();
+  }
+  if (dims[0] != dims[1]) throw py::value_error("memkern: as many sizes as strides");
+  return make_activations(data, dtype, activation, values[0], values[1], dims[0], int(in.integer()));
+}
+
+inline Activations take_activations(Arguments& in) {
+  const void* const data = in.address();
+  const auto dtype = in.choice<DType>();
+  return take_activations(in, data, dtype, in.choice<Activation>());
+}
+
+inline UnitMeans take_unit_means(Arguments& in) { return {take_activations(in), in.address()}; }
+
+inline LayerStats take_layer_stats(Arguments& in) {
+  const void* const data = in.address();
+  const auto dtype = in.choice<DType>();
+  const Activations x = take_activations(in, data, dtype, Activation::raw);
+  Alignment alignment = take_compared_views(in, data, dtype);
+  alignment.alignment = in.address();
+  alignment.saved = in.address();
+  return {alignment, {x, in.address()}};
+}
+
+inline Selectivity take_selectivity(Arguments& in) {
+  return {take_activations(in),
+          in.address<int64_t>(),
+          {in.address(), in.address<int64_t>(), in.address<double>(), in.address()}};
+}
+
+inline MedianOfOthers take_median_of_others(Arguments& in) {
+  return {in.address(), in.choice<DType>(), in.integer(), in.integer(), in.integer(), in.address()};
+}
+
+inline ClassSums take_class_sums(Arguments& in) {
+  return {in.address(), in.choice<DType>(),    in.integer(),        in.integer(),
+          in.integer(), in.address<int64_t>(), in.address<double>()};
 }
 
 // The CUDA kernels as the submodule `cuda`; only in builds that have them.

@@ -1,6 +1,7 @@
 // The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on
 // the given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings.h"
@@ -31,32 +32,24 @@ struct Place {
   uintptr_t stream;
   py::function allocate;
 
-  void* scratch(int64_t bytes) const { return bytes == 0 ? nullptr : at(allocate(bytes).cast<uintptr_t>()); }
+  void* scratch(int64_t bytes) const {
+    return bytes == 0 ? nullptr : reinterpret_cast<void*>(allocate(bytes).cast<uintptr_t>());
+  }
 };
 
+// The function `name` of the submodule: where it runs, then a record's fields in order.
 template <class Record>
-void launch(const Place& place, int64_t (*scratch_bytes)(const Record*),
-            const char* (*launcher)(const Record*, void*, void*), const Record& op) {
-  void* const scratch = place.scratch(scratch_bytes(&op));
-  py::gil_scoped_release nogil;
-  const OnDevice on(place.device);
-  check(launcher(&op, scratch, at(place.stream)));
-}
-
-LayerStats layer_record(const py::tuple& layer) {
-  size_t next = 0;
-  const auto take = [&](auto example) { return layer[next++].cast<decltype(example)>(); };
-  const auto data = take(uintptr_t{});
-  const int dtype = take(int{});
-  const py::tuple sizes = layer[next++], strides = layer[next++];
-  const int unit_dim = take(int{});
-  const int64_t points = take(int64_t{}), views = take(int64_t{}), dims = take(int64_t{});
-  const int64_t point_stride = take(int64_t{}), view_stride = take(int64_t{});
-  const bool anchor = take(bool{}), normalize = take(bool{});
-  const auto alignment = take(uintptr_t{}), saved = take(uintptr_t{}), means = take(uintptr_t{});
-  return {alignment_record(data, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, alignment,
-                           saved),
-          {activations(data, dtype, int(Activation::raw), sizes, strides, unit_dim), at(means)}};
+void bind(py::module_& m, const char* name, Record (*take)(Arguments&), int64_t (*scratch_bytes)(const Record*),
+          const char* (*launcher)(const Record*, void*, void*)) {
+  m.def(name, [take, scratch_bytes, launcher](const Place& place, py::args args) {
+    Arguments in(std::move(args));
+    const Record op = take(in);
+    in.end();
+    void* const scratch = place.scratch(scratch_bytes(&op));
+    py::gil_scoped_release nogil;
+    const OnDevice on(place.device);
+    check(launcher(&op, scratch, reinterpret_cast<void*>(place.stream)));
+  });
 }
 
 }  // namespace
@@ -72,59 +65,28 @@ void bind_cuda(py::module_& module) {
   m.def("architectures", [] { return std::string(MEMKERN_CUDA); });
   m.def("settings", [] { return std::string(memkern_cuda_settings()); });
 
-  m.def("alignment", [](const Place& place, uintptr_t z, int dtype, int64_t points, int64_t views, int64_t dims,
-                        int64_t point_stride, int64_t view_stride, bool anchor, bool normalize, uintptr_t out,
-                        uintptr_t saved) {
-    launch(place, memkern_cuda_alignment_scratch, memkern_cuda_alignment,
-           alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, out, saved));
-  });
+  bind(m, "alignment", take_alignment, memkern_cuda_alignment_scratch, memkern_cuda_alignment);
+  bind(m, "alignment_backward", take_alignment_backward, memkern_cuda_alignment_backward_scratch,
+       memkern_cuda_alignment_backward);
+  bind(m, "class_sums", take_class_sums, memkern_cuda_class_sums_scratch, memkern_cuda_class_sums);
+  bind(m, "median_of_others", take_median_of_others, memkern_cuda_median_of_others_scratch,
+       memkern_cuda_median_of_others);
+  bind(m, "selectivity", take_selectivity, memkern_cuda_selectivity_scratch, memkern_cuda_selectivity);
+  bind(m, "unit_means", take_unit_means, memkern_cuda_unit_means_scratch, memkern_cuda_unit_means);
 
-  m.def("alignment_backward", [](const Place& place, uintptr_t z, int dtype, int64_t points, int64_t views,
-                                 int64_t dims, int64_t point_stride, int64_t view_stride, bool anchor, bool normalize,
-                                 uintptr_t saved, uintptr_t grad, uintptr_t grad_z, int64_t grad_point_stride,
-                                 int64_t grad_view_stride) {
-    launch(place, memkern_cuda_alignment_backward_scratch, memkern_cuda_alignment_backward,
-           AlignmentBackward{
-               alignment_record(z, dtype, points, views, dims, point_stride, view_stride, anchor, normalize, 0, saved),
-               at(grad), at(grad_z), grad_point_stride, grad_view_stride});
-  });
-
-  m.def("unit_means", [](const Place& place, uintptr_t data, int dtype, int activation, const py::tuple& sizes,
-                         const py::tuple& strides, int unit_dim, uintptr_t means) {
-    launch(place, memkern_cuda_unit_means_scratch, memkern_cuda_unit_means,
-           UnitMeans{activations(data, dtype, activation, sizes, strides, unit_dim), at(means)});
-  });
-
-  // layers: one tuple each, of what `layer_stats` of bindings.cpp takes before `threads`
+  // layers: one tuple each, the fields of its record
   m.def("layer_stats", [](const Place& place, const py::list& layers) {
     std::vector<LayerStats> ops;
-    for (const py::handle& layer : layers) ops.push_back(layer_record(py::cast<py::tuple>(layer)));
+    for (const py::handle& layer : layers) {
+      Arguments in(py::cast<py::tuple>(layer));
+      ops.push_back(take_layer_stats(in));
+      in.end();
+    }
     const auto count = int64_t(ops.size());
     void* const scratch = place.scratch(memkern_cuda_layer_stats_scratch(ops.data(), count));
     py::gil_scoped_release nogil;
     const OnDevice on(place.device);
-    check(memkern_cuda_layer_stats(ops.data(), count, scratch, at(place.stream)));
-  });
-
-  m.def("selectivity", [](const Place& place, uintptr_t data, int dtype, int activation, const py::tuple& sizes,
-                          const py::tuple& strides, int unit_dim, uintptr_t order, uintptr_t peak, uintptr_t index,
-                          uintptr_t rest, uintptr_t low) {
-    launch(place, memkern_cuda_selectivity_scratch, memkern_cuda_selectivity,
-           Selectivity{activations(data, dtype, activation, sizes, strides, unit_dim),
-                       at<int64_t>(order),
-                       {at(peak), at<int64_t>(index), at<double>(rest), at(low)}});
-  });
-
-  m.def("median_of_others", [](const Place& place, uintptr_t means, int dtype, int64_t points, int64_t units,
-                               int64_t point_stride, uintptr_t median) {
-    launch(place, memkern_cuda_median_of_others_scratch, memkern_cuda_median_of_others,
-           MedianOfOthers{at(means), DType(dtype), points, units, point_stride, at(median)});
-  });
-
-  m.def("class_sums", [](const Place& place, uintptr_t means, int dtype, int64_t points, int64_t units, int64_t classes,
-                         uintptr_t labels, uintptr_t sums) {
-    launch(place, memkern_cuda_class_sums_scratch, memkern_cuda_class_sums,
-           ClassSums{at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)});
+    check(memkern_cuda_layer_stats(ops.data(), count, scratch, reinterpret_cast<void*>(place.stream)));
   });
 }
 

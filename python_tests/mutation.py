@@ -120,7 +120,7 @@ FAULTS = [
           "test_sanitizers.py::test_no_sanitizer_complains"),
     Fault("csrc/cpu/run.cpp", "elements <= kSerialElements || forked)", "elements <= kSerialElements)",
           "test_runtime.py::test_dataloader_workers_after_the_parent_used_the_pool"),
-    Fault("csrc/bindings.cpp", "py::gil_scoped_release nogil;\n    run_alignment(", "run_alignment(",
+    Fault("csrc/bindings.cpp", "py::gil_scoped_release nogil;\n    run(op, threads);", "run(op, threads);",
           "test_runtime.py::test_kernels_run_without_the_interpreter_lock"),
 ]  # fmt: skip
 

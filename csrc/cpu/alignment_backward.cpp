@@ -21,10 +21,14 @@ namespace {
 template <class A>
 constexpr int kPairForm = sizeof(A) == sizeof(float) ? 10 : 4;
 constexpr int kRowForm = 8;
-#else
+#elif defined(__AVX2__)
 template <class A>
 constexpr int kPairForm = sizeof(A) == sizeof(float) ? 7 : 4;
 constexpr int kRowForm = 6;
+#else
+template <class A>
+constexpr int kPairForm = 4;
+constexpr int kRowForm = 4;
 #endif
 
 // What one point's gradient is made of.
@@ -146,13 +150,14 @@ void run_strip(const Strip<A>& strip, const Weights<A>& weights, Pairs pairs, in
     run_row_form<kRowForm, unit>(strip, weights, views, blocks.first(b), blocks.size(b));
 }
 
-template <class T, bool unit>
+template <class T>
 class Backward {
   using A = Wide<T>;
 
  public:
   explicit Backward(const AlignmentBackward& op)
       : op_(op),
+        unit_(op.forward.normalize),
         views_(op.forward.views),
         pairs_(pair_count(views_, op.forward.pairs)),
         pair_weights_(pairs_),
@@ -168,7 +173,7 @@ class Backward {
 
   void run(int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) {
-      if (unit && has_close_pair(p)) {
+      if (unit_ && has_close_pair(p)) {
         if (!exact_) exact_.emplace(op_);
         exact_->run(p);
       } else {
@@ -188,7 +193,7 @@ class Backward {
   static constexpr double kClose = sizeof(A) == sizeof(float) ? 1e-4 : 1e-12;
 
   bool has_close_pair(int64_t p) const {
-    const A* const distances = static_cast<const A*>(op_.forward.saved) + p * (pairs_ + (unit ? views_ : 0));
+    const A* const distances = static_cast<const A*>(op_.forward.saved) + p * (pairs_ + (unit_ ? views_ : 0));
     bool close = false;
     for (int64_t k = 0; k < pairs_; ++k) close |= (distances[k] > 0) & (distances[k] < A(kClose));
     return close;
@@ -207,10 +212,10 @@ class Backward {
   }
 
   void weigh(int64_t p) {
-    const A* const distances = static_cast<const A*>(op_.forward.saved) + p * (pairs_ + (unit ? views_ : 0));
+    const A* const distances = static_cast<const A*>(op_.forward.saved) + p * (pairs_ + (unit_ ? views_ : 0));
     const A* const norms = distances + pairs_;
     const double each = double(static_cast<const A*>(op_.grad)[p]) / double(pairs_);
-    if (unit) {
+    if (unit_) {
       for (int64_t v = 0; v < views_; ++v) {
         const double norm = double(norms[v]), inverse = 1 / (norm < kSmallestNorm ? kSmallestNorm : norm);
         inverse_[v] = A(inverse);
@@ -222,7 +227,7 @@ class Backward {
       const double distance = double(distances[k]), weight = distance == 0 ? 0 : each / distance;
       pair_weights_[k] = A(weight);
       if (row_form_used()) square_[i * views_ + j] = square_[j * views_ + i] = A(weight);
-      if (unit) {
+      if (unit_) {
         // u_i . (u_i - u_j), which is d^2 / 2 where both have length 1
         along_sum_[i] += weight * (distance * distance + (sphere_[i] - sphere_[j])) / 2;
         along_sum_[j] += weight * (distance * distance + (sphere_[j] - sphere_[i])) / 2;
@@ -230,7 +235,7 @@ class Backward {
     });
     if (row_form_used())
       for (int64_t v = 0; v < views_; ++v) square_[v * views_ + v] = 0;
-    if (unit)
+    if (unit_)
       for (int64_t v = 0; v < views_; ++v)
         along_[v] = double(norms[v]) < kSmallestNorm ? A(0) : A(along_sum_[v]);  // a clamped norm is a constant
   }
@@ -240,25 +245,27 @@ class Backward {
     const T* const z = static_cast<const T*>(f.z) + p * f.point_stride;
     T* const out = static_cast<T*>(op_.grad_z) + p * op_.grad_point_stride;
     const Weights<A> weights{pair_weights_.get(), square_.get(), inverse_.get(), along_.get()};
+    const auto run_strip_form = unit_ ? run_strip<true, A> : run_strip<false, A>;
     const int64_t in_place = sizeof(T) == sizeof(A) ? f.dims / kGroup<T> * kGroup<T> : 0;
     if constexpr (sizeof(T) == sizeof(A)) {
       const int64_t strip = row_form_used() ? kStrip : in_place;  // the row form reads every row several times
       for (int64_t d = 0; d < in_place; d += strip) {
         const int64_t n = in_place - d < strip ? in_place - d : strip;
-        run_strip<unit, A>({z + d, f.view_stride, out + d, op_.grad_view_stride, n, stream_}, weights, f.pairs, views_);
+        run_strip_form({z + d, f.view_stride, out + d, op_.grad_view_stride, n, stream_}, weights, f.pairs, views_);
       }
     }
     for (int64_t d = in_place; d < f.dims; d += kStrip) {
       const int64_t n = f.dims - d < kStrip ? f.dims - d : kStrip;
       for (int64_t v = 0; v < views_; ++v) widen_row(z + v * f.view_stride + d, n, wide_.get() + v * kRow);
-      run_strip<unit, A>({wide_.get(), kRow, wide_gradient_.get(), kRow, whole_groups<T>(n), false}, weights, f.pairs,
-                         views_);
+      run_strip_form({wide_.get(), kRow, wide_gradient_.get(), kRow, whole_groups<T>(n), false}, weights, f.pairs,
+                     views_);
       for (int64_t v = 0; v < views_; ++v)
         narrow_row(wide_gradient_.get() + v * kRow, n, out + v * op_.grad_view_stride + d);
     }
   }
 
   const AlignmentBackward& op_;
+  const bool unit_;
   const int64_t views_, pairs_;
   const Scratch<A, 64> pair_weights_;
   const Scratch<A> square_;
@@ -269,14 +276,6 @@ class Backward {
   const bool stream_;
 };
 
-template <class T>
-void run(const AlignmentBackward& op, int64_t first, int64_t last) {
-  if (op.forward.normalize)
-    Backward<T, true>(op).run(first, last);
-  else
-    Backward<T, false>(op).run(first, last);
-}
-
 }  // namespace
 
 void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last);  // in the table of isa.cpp
@@ -284,13 +283,13 @@ void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last
 void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last) {
   switch (op.forward.dtype) {
     case DType::float32:
-      return run<float>(op, first, last);
+      return Backward<float>(op).run(first, last);
     case DType::float64:
-      return run<double>(op, first, last);
+      return Backward<double>(op).run(first, last);
     case DType::bfloat16:
-      return run<bf16>(op, first, last);
+      return Backward<bf16>(op).run(first, last);
     case DType::float16:
-      return run<f16>(op, first, last);
+      return Backward<f16>(op).run(first, last);
   }
 }
 

@@ -35,7 +35,7 @@ inline Ints load_bytes(const uint8_t* p) {
 #elif defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #else
-  Ints out;
+  Ints out{};
   for (int i = 0; i < kLanes; ++i) out[i] = p[i];
   return out;
 #endif

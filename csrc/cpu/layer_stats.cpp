@@ -34,7 +34,7 @@ template <int most, class T>
     if constexpr (count <= most) {
       if (!(views & count)) return;
       Vec<Wide<T>> some[kColumns<T>];
-      sum_groups<count, Activation::raw>(x, stride, bytes_ahead, some);
+      sum_groups<count>(x, stride, bytes_ahead, some, Raw());
       for (int c = 0; c < kColumns<T>; ++c) columns[c] += some[c];
       x += count * stride;
     }
@@ -186,7 +186,7 @@ class UnitsSeen {
     for (int64_t b = 0; b < n; b += kBlock) {
       const int64_t some = n - b < kBlock ? n - b : kBlock;
       alignas(64) double dims[kBlock] = {};
-      add_rows<Activation::raw>(x + b, views, some, stride_, dims);
+      add_rows(x + b, views, some, stride_, dims);
       double* to = sums + (d + b) / space_;
       for_each_plane(d + b, some, [&](int64_t at, int64_t size) {
         for (int64_t i = at; i < at + size; ++i) *to += dims[i];
@@ -226,7 +226,7 @@ class UnitsSeen {
     }
     if (whole == units) return;
     for (int64_t r = 0; r < rows; ++r)
-      add_rows<Activation::raw>(x + r * units_ + whole, views, units - whole, stride_, sums + whole);
+      add_rows(x + r * units_ + whole, views, units - whole, stride_, sums + whole);
   }
 
   void write(int64_t point) const {

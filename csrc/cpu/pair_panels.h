@@ -4,6 +4,7 @@
 // 2 to 3 lines for every 50 operations (without it ten streams of DRAM ran at 70 % of their speed). More than 32 views
 // are taken 32 against 32, so that the running sums stay in cache too.
 #pragma once
+#include "alignment.h"
 #include "pair_tiles.h"
 #include "pairs.h"
 #include "scratch.h"
@@ -56,12 +57,13 @@ class PairPanels {
         rows_(2 * kPanel * kRow) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
-  // afterwards, and is only prefetched. Each view is shown to `seen` once.
-  template <class Seen>
+  // afterwards, and is only prefetched. Each view is shown once to the observer of
+  // `point`, if there is one.
   void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums,
-           const Seen& seen) {
+           const Observer* observer, int64_t point) {
     for (int64_t a = 0; a < panels_.blocks; ++a)
-      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums, seen);
+      for (int64_t b = a; b < panels_.blocks; ++b)
+        add_panel(z, with_norms, a, b, first, last, next, sums, observer, point);
   }
 
  private:
@@ -76,9 +78,8 @@ class PairPanels {
     Ahead ahead;
   };
 
-  template <class Seen>
   void add_panel(const StoredViews<A>& z, bool with_norms, int64_t a, int64_t b, int64_t first, int64_t last,
-                 const char* next, double* sums, const Seen& seen) {
+                 const char* next, double* sums, const Observer* observer, int64_t point) {
     const int64_t first_a = panels_.first(a), views_a = panels_.size(a);
     const int64_t first_b = panels_.first(b), views_b = panels_.size(b);
     // A panel with itself keeps its upper triangle, in pair order: a single panel then is the whole result.
@@ -97,7 +98,7 @@ class PairPanels {
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr);
-        seen(first_a, views_a, d, d + n);
+        if (observer) observer->seen(observer->self, point, first_a, views_a, d, d + n);
       } else {
         const Rows rows_b = rows_of(z, first_b, views_b, d, n, after, rows_.get() + kPanel * kRow);
         add_rectangle(rows_a, views_a, rows_b, views_b, whole, slots);
@@ -148,9 +149,8 @@ class PairPanels {
   static void add_tile_of(const Rows& rows_a, const Blocks& blocks_a, int64_t a, const Rows& rows_b,
                           const Blocks& blocks_b, int64_t b, bool prefetch, int64_t n, Slots<A> slots) {
     const int i = int(blocks_a.first(a)), j = int(blocks_b.first(b));
-    const auto add = prefetch ? add_blocks<true, A> : add_blocks<false, A>;
-    add(blocks_a.size(a), blocks_b.size(b), rows_a.data + i * rows_a.stride, rows_b.data + j * rows_b.stride,
-        rows_a.stride, n, slots.from(i, j), rows_a.ahead.from(i), rows_b.ahead.from(j));
+    add_blocks(blocks_a.size(a), blocks_b.size(b), rows_a.data + i * rows_a.stride, rows_b.data + j * rows_b.stride,
+               rows_a.stride, n, slots.from(i, j), rows_a.ahead.from(i), rows_b.ahead.from(j), prefetch);
   }
 
   const int64_t views_, pairs_;

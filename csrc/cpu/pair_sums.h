@@ -97,8 +97,7 @@ class PairSums {
     const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
     panels_->add({reinterpret_cast<const char*>(view0(p)), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
                   kGroup<T>, widen, sizeof(T) == sizeof(A)},
-                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums,
-                 [&](int64_t view, int64_t views, int64_t d, int64_t end) { seen(p, view, views, d, end); });
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, observer_, p);
   }
 
   void seen(int64_t point, int64_t view, int64_t views, int64_t first, int64_t last) const {

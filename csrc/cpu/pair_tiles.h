@@ -52,9 +52,9 @@ template <int rows>
 }
 
 // Views a[0..rows) against views b[0..cols), n elements (whole vectors) of each.
-template <int rows, int cols, bool prefetch, class A>
+template <int rows, int cols, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
-                                const Ahead& ahead_b) {
+                                const Ahead& ahead_b, bool prefetch) {
   constexpr int lanes = Lanes<A>::count;
   Vec<A> sum[rows][cols] = {};
   for (int64_t d = 0; d < n; d += lanes) {
@@ -70,7 +70,7 @@ template <int rows, int cols, bool prefetch, class A>
         sum[i][j] += difference * difference;
       }
     }
-    if constexpr (prefetch) {
+    if (prefetch) {
       prefetch_rows<rows>(ahead_a, d / lanes);
       prefetch_rows<cols>(ahead_b, d / lanes);
     }
@@ -82,27 +82,27 @@ template <int rows, int cols, bool prefetch, class A>
 }
 
 // The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so these are all.
-template <bool prefetch, class A>
+template <class A>
 inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
-                       const Ahead& ahead_a, const Ahead& ahead_b) {
+                       const Ahead& ahead_a, const Ahead& ahead_b, bool prefetch) {
   switch (rows * 8 + cols) {
     case 3 * 8 + 3:
-      return add_tile<3, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      return add_tile<3, 3>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
     case 4 * 8 + 3:
-      return add_tile<4, 3, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      return add_tile<4, 3>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
     case 4 * 8 + 4:
-      return add_tile<4, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+      return add_tile<4, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
   }
   if constexpr (kTile == 4) {
-    add_tile<3, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+    add_tile<3, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
   } else {
     switch (rows * 8 + cols) {
       case 4 * 8 + 5:
-        return add_tile<4, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+        return add_tile<4, 5>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
       case 5 * 8 + 4:
-        return add_tile<5, 4, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+        return add_tile<5, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
       case 5 * 8 + 5:
-        return add_tile<5, 5, prefetch>(a, b, stride, n, slots, ahead_a, ahead_b);
+        return add_tile<5, 5>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
     }
   }
 }
@@ -161,8 +161,8 @@ template <int views, bool with_norms, class T>
     }
 }
 
-// The anchor against views x[0..views), and the squared norms of these views if asked for.
-template <int views, bool with_norms, class T>
+// The anchor against views x[0..views), and the squared norms of these views.
+template <int views, class T>
 [[gnu::noinline]] void add_anchor_tile(const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
                                        Vec<Wide<T>>* norms) {
   using A = Wide<T>;
@@ -180,14 +180,14 @@ template <int views, bool with_norms, class T>
       for (int i = 0; i < views; ++i) {
         const Vec<A> difference = first[c] - view[i][c];
         pair_sum[c % sets][i] += difference * difference;
-        if constexpr (with_norms) norm_sum[c % sets][i] += view[i][c] * view[i][c];
+        norm_sum[c % sets][i] += view[i][c] * view[i][c];
       }
     }
   }
 #pragma GCC unroll 8
   for (int i = 0; i < views; ++i) {
     pairs[i] += sets == 2 ? pair_sum[0][i] + pair_sum[sets - 1][i] : pair_sum[0][i];
-    if constexpr (with_norms) norms[i] += sets == 2 ? norm_sum[0][i] + norm_sum[sets - 1][i] : norm_sum[0][i];
+    norms[i] += sets == 2 ? norm_sum[0][i] + norm_sum[sets - 1][i] : norm_sum[0][i];
   }
 }
 
@@ -217,27 +217,22 @@ inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, S
   }
 }
 
-// One to four views; their norms unless `norms` is null.
+// One to four views; their norms unless `norms` is null. (They cost little beside the loads, and a second set of tiles
+// without them costs everybody compile time.)
 template <class T>
 inline void add_anchor(int64_t views, const T* anchor, const T* x, int64_t stride, int64_t n, Vec<Wide<T>>* pairs,
                        Vec<Wide<T>>* norms) {
-  switch (views * 2 + (norms != nullptr)) {
-    case 1 * 2 + 0:
-      return add_anchor_tile<1, false>(anchor, x, stride, n, pairs, norms);
-    case 1 * 2 + 1:
-      return add_anchor_tile<1, true>(anchor, x, stride, n, pairs, norms);
-    case 2 * 2 + 0:
-      return add_anchor_tile<2, false>(anchor, x, stride, n, pairs, norms);
-    case 2 * 2 + 1:
-      return add_anchor_tile<2, true>(anchor, x, stride, n, pairs, norms);
-    case 3 * 2 + 0:
-      return add_anchor_tile<3, false>(anchor, x, stride, n, pairs, norms);
-    case 3 * 2 + 1:
-      return add_anchor_tile<3, true>(anchor, x, stride, n, pairs, norms);
-    case 4 * 2 + 0:
-      return add_anchor_tile<4, false>(anchor, x, stride, n, pairs, norms);
-    case 4 * 2 + 1:
-      return add_anchor_tile<4, true>(anchor, x, stride, n, pairs, norms);
+  Vec<Wide<T>> unwanted[4] = {};
+  if (!norms) norms = unwanted;
+  switch (views) {
+    case 1:
+      return add_anchor_tile<1>(anchor, x, stride, n, pairs, norms);
+    case 2:
+      return add_anchor_tile<2>(anchor, x, stride, n, pairs, norms);
+    case 3:
+      return add_anchor_tile<3>(anchor, x, stride, n, pairs, norms);
+    case 4:
+      return add_anchor_tile<4>(anchor, x, stride, n, pairs, norms);
   }
 }
 

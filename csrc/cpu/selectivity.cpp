@@ -1,7 +1,8 @@
 // selectivity: activations -> per unit the largest mean, where it was, the sum of all the others, the smallest mean.
 //
 // A few rows (one point each) are visited at once, so that a unit's state is loaded and stored once for all of them.
-// The rows are the input itself where it has one element per point and unit, else the means of those points.
+// The rows are the input itself where it has one element per point and unit and no activation function is to be
+// applied, else the means of those points.
 #include <type_traits>
 
 #include "kernels.h"
@@ -91,11 +92,10 @@ class UnitStates {
         position_(groups_ * kGroup<T>),
         rest_(groups_ * kGroup<T>) {}
 
-  template <Activation activation>
   void start(const T* row) {
     for (int64_t g = 0; g < groups_; ++g) {
       Vec<A> columns[kColumns<T>];
-      sum_groups<1, activation>(row + offset(g), 0, 0, columns);
+      load_group(row + offset(g), columns);
       for (int c = 0; c < kColumns<T>; ++c) {
         const int64_t at = g * kGroup<T> + c * Lanes<A>::count;
         store(&peak_[at], columns[c]);
@@ -107,7 +107,6 @@ class UnitStates {
   }
 
   // rows[i][unit] is the value at position + i. The rows visited next are only prefetched.
-  template <Activation activation>
   void visit(const T* const* rows, int64_t count, Position position, const T* const* next) {
     const int64_t ahead = kGroupsAhead < groups_ ? kGroupsAhead : groups_;
     for (int64_t g = 0; g < groups_; ++g) {
@@ -115,7 +114,7 @@ class UnitStates {
       const T* const* const from = in_row ? rows : next;
       const int64_t at = (in_row ? g + ahead : g + ahead - groups_) * kGroup<T>;
       for (int64_t r = 0; r < count; ++r) prefetch(from[r], at * int64_t(sizeof(T)));
-      if (!visit_numbers<activation>(g, rows, count, position)) visit_any<activation>(g, rows, count, position);
+      if (!visit_numbers(g, rows, count, position)) visit_any(g, rows, count, position);
     }
   }
 
@@ -141,7 +140,6 @@ class UnitStates {
   }
 
   // Returns false, having changed nothing, if there is a NaN among the values. Without one, plain comparisons do.
-  template <Activation activation>
   bool visit_numbers(int64_t group, const T* const* rows, int64_t count, Position position) {
     constexpr int lanes = Lanes<A>::count;
     const int64_t from = offset(group), at = group * kGroup<T>;
@@ -155,7 +153,7 @@ class UnitStates {
     LostValues<T> lost;
     for (int64_t r = 0; r < count; ++r) {
       Vec<A> value[kColumns<T>];
-      sum_groups<1, activation>(rows[r] + from, 0, 0, value);
+      load_group(rows[r] + from, value);
       for (int c = 0; c < kColumns<T>; ++c) {
         const auto rises = value[c] > peak[c];
         lost.add(r, c, peak[c] < value[c] ? peak[c] : value[c]);  // a NaN value is the one that loses
@@ -182,13 +180,12 @@ class UnitStates {
   }
 
   // The rows are summed before they join the rest, as in visit_numbers: a NaN changes no bit of another unit.
-  template <Activation activation>
   void visit_any(int64_t group, const T* const* rows, int64_t count, Position position) {
     for (int64_t e = 0; e < kGroup<T>; ++e) {
       const int64_t at = slot(group, e);
       std::conditional_t<sizeof(T) == 2, float, double> lost = 0;
       for (int64_t r = 0; r < count; ++r) {
-        const A value = activate_one<activation, A>(widen(rows[r][offset(group) + e]));
+        const A value = widen(rows[r][offset(group) + e]);
         const bool rises = replaces(value, peak_[at]);
         lost += rises ? peak_[at] : value;
         low_[at] = lower(value, low_[at]);
@@ -210,12 +207,12 @@ class UnitStates {
 // ---- rows for the states -----------------------------------------------------------------------------------------
 
 // The input itself, a point per row of at least one whole group.
-template <Activation activation, class T>
+template <class T>
 void visit_input(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
   const T* const x = static_cast<const T*>(op.x.data);
   const auto row = [&](int64_t position) { return x + (op.order ? op.order[position] : position) * op.x.point_stride; };
   UnitStates<T> states(op.x.units);
-  states.template start<activation>(row(first));
+  states.start(row(first));
   const T *rows[kRows], *next[kRows];
   for (int64_t at = first + 1; at < last; at += kRows) {
     const int64_t count = last - at < kRows ? last - at : kRows;
@@ -223,7 +220,7 @@ void visit_input(const Selectivity& op, int64_t first, int64_t last, const Selec
       rows[r] = row(at + r);
       next[r] = row(at + kRows + r < last ? at + kRows + r : at + r);
     }
-    states.template visit<activation>(rows, count, at - first, next);
+    states.visit(rows, count, at - first, next);
   }
   states.write(partial, first, op.x.units);
 }
@@ -244,29 +241,26 @@ void visit_means(const Selectivity& op, int64_t first, int64_t last, const Selec
     else
       write_means(op.x, at, at + count, means.get());
     int64_t r = 0;
-    if (at == first) states.template start<Activation::raw>(&means[r++ * units]);
+    if (at == first) states.start(&means[r++ * units]);
     for (; r < count; r += kRows) {
       const A* rows[kRows];
       const int64_t n = count - r < kRows ? count - r : kRows;
       for (int64_t i = 0; i < n; ++i) rows[i] = &means[(r + i) * units];
-      states.template visit<Activation::raw>(rows, n, at + r - first, rows);
+      states.visit(rows, n, at + r - first, rows);
     }
   }
   states.write(partial, first, units);
 }
 
+// The few who ask for an activation function pay for it with a copy in cache; compiling the above for each function
+// took twice as long as all the rest of this file.
 template <class T>
 void visit(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
-  if (op.x.mean_dims > 0 || op.x.unit_stride != 1 || op.x.units < kGroup<T>)
-    return visit_means<Wide<T>>(op, first, last, partial);
-  switch (op.x.activation) {
-    case Activation::raw:
-      return visit_input<Activation::raw, T>(op, first, last, partial);
-    case Activation::relu:
-      return visit_input<Activation::relu, T>(op, first, last, partial);
-    case Activation::abs:
-      return visit_input<Activation::abs, T>(op, first, last, partial);
-  }
+  const Activations& x = op.x;
+  if (x.mean_dims == 0 && x.unit_stride == 1 && x.units >= kGroup<T> && x.activation == Activation::raw)
+    visit_input<T>(op, first, last, partial);
+  else
+    visit_means<Wide<T>>(op, first, last, partial);
 }
 
 // Without branches: which part of the points holds a unit's peak cannot be predicted.

@@ -60,7 +60,7 @@ struct MeanDims {
 
 enum class Path { planes, maps, rows, lanes, strided };
 
-Path choose_path(const Activations& x, const MeanDims& dims, int64_t group) {
+[[gnu::noinline]] Path choose_path(const Activations& x, const MeanDims& dims, int64_t group) {
   const bool inner_contiguous = dims.inner_stride == 1 && x.mean_dims > 0;
   // Measured: over 4 views or more, maps of less than a few vectors are faster as maps (4x4 fp32: twice as fast).
   const bool maps = inner_contiguous && (x.unit_stride == dims.inner_size || x.units == 1);
@@ -73,55 +73,33 @@ Path choose_path(const Activations& x, const MeanDims& dims, int64_t group) {
   return inner_contiguous ? Path::planes : Path::strided;
 }
 
-// ---- the loops, chosen once per call by the activation function; the code around them does not depend on it ------
+// ---- loops over one point -----------------------------------------------------------------------------------------
 
-template <Activation activation, class T>
-void add_strided(const T* x, int64_t size, int64_t units, int64_t stride, int64_t unit_stride, double* sums) {
+template <class T, class Activate>
+void add_strided(const T* x, int64_t size, int64_t units, int64_t stride, int64_t unit_stride, double* sums,
+                 Activate activate) {
   for (int64_t u = 0; u < units; ++u)
-    for (int64_t i = 0; i < size; ++i)
-      sums[u] += activate_one<activation, Wide<T>>(widen(x[u * unit_stride + i * stride]));
+    for (int64_t i = 0; i < size; ++i) sums[u] += activate(widen(x[u * unit_stride + i * stride]));
 }
 
 // A single element per point and unit, units contiguous: nothing to add up.
-template <Activation activation, class T>
-void convert_row(const T* x, int64_t units, Wide<T>* means) {
+template <class T, class Activate>
+void convert_row(const T* x, int64_t units, Wide<T>* means, Activate activate) {
   int64_t u = 0;
   for (; u + kGroup<T> <= units; u += kGroup<T>) {
     Vec<Wide<T>> columns[kColumns<T>];
-    sum_groups<1, activation>(x + u, 0, kBytesAhead, columns);
+    sum_groups<1>(x + u, 0, kBytesAhead, columns, activate);
     interleave<T>(columns);
     for (int c = 0; c < kColumns<T>; ++c) store(means + u + c * Lanes<Wide<T>>::count, columns[c]);
   }
-  for (; u < units; ++u) means[u] = activate_one<activation, Wide<T>>(widen(x[u]));
-}
-
-template <class T>
-struct Loops {
-  void (*add_planes)(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums, int64_t ahead);
-  void (*add_rows)(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums, int64_t ahead);
-  void (*add_strided)(const T* x, int64_t size, int64_t units, int64_t stride, int64_t unit_stride, double* sums);
-  void (*convert_row)(const T* x, int64_t units, Wide<T>* means);
-};
-
-template <class T>
-Loops<T> choose_loops(Activation activation) {
-  constexpr Activation raw = Activation::raw, relu = Activation::relu, abs = Activation::abs;
-  switch (activation) {
-    case relu:
-      return {add_planes<relu, T>, add_rows<relu, T>, add_strided<relu, T>, convert_row<relu, T>};
-    case abs:
-      return {add_planes<abs, T>, add_rows<abs, T>, add_strided<abs, T>, convert_row<abs, T>};
-    default:
-      return {add_planes<raw, T>, add_rows<raw, T>, add_strided<raw, T>, convert_row<raw, T>};
-  }
+  for (; u < units; ++u) means[u] = activate(widen(x[u]));
 }
 
 // ---- means -------------------------------------------------------------------------------------------------------
 
 template <class T>
 struct PointMeans {
-  explicit PointMeans(const Activations& x)
-      : x(x), dims(x), path(choose_path(x, dims, kGroup<T>)), loops(choose_loops<T>(x.activation)) {}
+  explicit PointMeans(const Activations& x) : x(x), dims(x), path(choose_path(x, dims, kGroup<T>)) {}
 
   // means[point - first][unit]
   void write(int64_t first, int64_t last, Wide<T>* means) const {
@@ -131,7 +109,7 @@ struct PointMeans {
       if (path == Path::lanes)
         write_lanes(point, last - p < together ? last - p : together, means);
       else if (path == Path::rows && dims.count() == 1)
-        loops.convert_row(point, x.units, means);
+        activated([&](auto activate) { convert_row(point, x.units, means, activate); });
       else
         write_point(point, means);
     }
@@ -155,31 +133,44 @@ struct PointMeans {
   void add_units(Path path, const T* at, int64_t units, int64_t unit_stride, double* sums) const {
     const bool narrow = path == Path::rows && units < kGroup<T> && dims.inner_stride == units;
     dims.for_each_outer([&](int64_t offset) {
-      switch (path) {
-        case Path::planes:
-          return loops.add_planes(at + offset, units, dims.inner_size, unit_stride, sums, kBytesAhead);
-        case Path::strided:
-          return loops.add_strided(at + offset, dims.inner_size, units, dims.inner_stride, unit_stride, sums);
-        default:
-          if (narrow) return add_narrow_rows(at + offset, dims.inner_size, units, sums);
-          return loops.add_rows(at + offset, dims.inner_size, units, dims.inner_stride, sums, kBytesAhead);
-      }
+      const T* const part = at + offset;
+      activated([&](auto activate) {
+        switch (path) {
+          case Path::planes:
+            return add_planes(part, units, dims.inner_size, unit_stride, sums, kBytesAhead, activate);
+          case Path::strided:
+            return add_strided(part, dims.inner_size, units, dims.inner_stride, unit_stride, sums, activate);
+          default:
+            if (narrow) return add_narrow_rows(part, dims.inner_size, units, sums, activate);
+            return add_rows(part, dims.inner_size, units, dims.inner_stride, sums, kBytesAhead, activate);
+        }
+      });
     });
   }
 
+  // Calls use(activate), activate being what is done to an element first.
+  template <class Use>
+  void activated(const Use& use) const {
+    if (x.activation == Activation::raw)
+      use(Raw());
+    else
+      use(Rectify<Wide<T>>(x.activation));
+  }
+
   // Rows narrower than a vector, without gaps: 64 or 8 of them make one wide row, which is folded afterwards.
-  void add_narrow_rows(const T* rows, int64_t count, int64_t units, double* sums) const {
+  template <class Activate>
+  void add_narrow_rows(const T* rows, int64_t count, int64_t units, double* sums, Activate activate) const {
     for (int64_t together : {64, 8}) {
       const int64_t wide_rows = count / together, wide_units = together * units;
       if (wide_rows == 0 || wide_units < kGroup<T>) continue;
       alignas(64) double wide[64 * kGroup<T>] = {};
-      loops.add_rows(rows, wide_rows, wide_units, wide_units, wide, kBytesAhead);
+      add_rows(rows, wide_rows, wide_units, wide_units, wide, kBytesAhead, activate);
       for (int64_t i = 0; i < wide_units; i += units)
         for (int64_t u = 0; u < units; ++u) sums[u] += wide[i + u];
       rows += wide_rows * wide_units;
       count -= wide_rows * together;
     }
-    loops.add_rows(rows, count, units, units, sums, 0);
+    add_rows(rows, count, units, units, sums, 0, activate);
   }
 
   // Small maps lie one after the other: those of all units are one row, and the views are rows below each other.
@@ -188,16 +179,18 @@ struct PointMeans {
     const int64_t elements = units * dims.inner_size;
     for (int64_t i = 0; i < elements; ++i) wide[i] = 0;
     if (dims.outer_dims == 0) {
-      loops.add_rows(maps, 1, elements, elements, wide, kBytesAhead);
+      activated([&](auto activate) { add_rows(maps, 1, elements, elements, wide, kBytesAhead, activate); });
     } else {
       MeanDims beyond = dims;  // the last of the outer dimensions supplies the rows
       const int32_t rows = --beyond.outer_dims;
       beyond.outer_size /= dims.sizes[rows];
       beyond.for_each_outer([&](int64_t offset) {
-        loops.add_rows(maps + offset, dims.sizes[rows], elements, dims.strides[rows], wide, kBytesAhead / 4);
+        activated([&](auto activate) {
+          add_rows(maps + offset, dims.sizes[rows], elements, dims.strides[rows], wide, kBytesAhead / 4, activate);
+        });
       });
     }
-    memkern::MEMKERN_ISA::add_planes<Activation::raw>(wide, units, dims.inner_size, dims.inner_size, sums);
+    add_planes(wide, units, dims.inner_size, dims.inner_size, sums);
   }
 
   // Points are contiguous, so a block of them is a row to add_rows. Means are collected for some units, so that the
@@ -221,7 +214,6 @@ struct PointMeans {
   const Activations& x;
   const MeanDims dims;
   const Path path;
-  const Loops<T> loops;
 };
 
 int64_t elements_in_vector(DType dtype) {

@@ -16,23 +16,31 @@ namespace MEMKERN_ISA {
 
 // ---- parts -----------------------------------------------------------------------------------------------------
 
-// What happens to an element first. NaN passes relu: NaN < 0 is false.
-template <Activation activation, class A>
-inline Vec<A> activate(Vec<A> v) {
-  if constexpr (activation == Activation::relu) return v < 0 ? Vec<A>{} : v;
-  if constexpr (activation == Activation::abs) {
-    using Bits = typename Lanes<A>::Bits;
-    return (Vec<A>)((Bits)v & ((Bits{} - 1) >> 1));
+// What happens to an element, or a vector of them, first: nothing.
+struct Raw {
+  template <class V>
+  V operator()(V v) const {
+    return v;
   }
-  return v;
-}
+};
 
-template <Activation activation, class A>
-inline A activate_one(A x) {
-  if constexpr (activation == Activation::relu) return x < 0 ? A(0) : x;
-  if constexpr (activation == Activation::abs) return A(__builtin_fabs(x));
-  return x;
-}
+// Or relu or abs, chosen at run time: whoever asks for them pays one operation more, and everybody else waits for one
+// compilation less. NaN passes: NaN < 0 is false.
+template <class A>
+class Rectify {
+  using Bits = typename Lanes<A>::Bits;
+
+ public:
+  explicit Rectify(Activation activation) : keep_(activation == Activation::abs ? (Bits{} - 1) >> 1 : Bits{} - 1) {}
+  Vec<A> operator()(Vec<A> v) const {
+    v = (Vec<A>)((Bits)v & keep_);
+    return v < 0 ? Vec<A>{} : v;
+  }
+  A operator()(A x) const { return (*this)(broadcast(x))[0]; }
+
+ private:
+  const Bits keep_;
+};
 
 // The addresses are only hints and may lie past the end; as integers they may do so without undefined behaviour.
 // always_inline: GCC takes a function that only prefetches for one without effect and drops the calls it did not
@@ -112,17 +120,18 @@ template <class T>
 constexpr int kTerms = sizeof(T) == 2 ? 16 : 8;
 
 // Adds `count` (a power of two) groups, `stride` elements apart, in a balanced tree.
-template <int count, Activation activation, class T>
-[[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns) {
+template <int count, class T, class Activate>
+[[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns,
+                                              Activate activate) {
   if constexpr (count == 1) {
     // where the caller says 0 outright, the data is in cache and the prefetch would only cost a load slot
     if (!(__builtin_constant_p(bytes_ahead) && bytes_ahead == 0)) prefetch(x, bytes_ahead);
     load_group(x, columns);
-    for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate<activation, Wide<T>>(columns[c]);
+    for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate(columns[c]);
   } else {
     Vec<Wide<T>> second[kColumns<T>];
-    sum_groups<count / 2, activation>(x, stride, bytes_ahead, columns);
-    sum_groups<count / 2, activation>(x + count / 2 * stride, stride, bytes_ahead, second);
+    sum_groups<count / 2>(x, stride, bytes_ahead, columns, activate);
+    sum_groups<count / 2>(x + count / 2 * stride, stride, bytes_ahead, second, activate);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] += second[c];
   }
 }
@@ -140,64 +149,64 @@ template <class T>
 }
 
 // Adds to `total` the rest of a plane: trees of `count` groups, of half as many, ... and the tail.
-template <int count, Activation activation, class T>
+template <int count, class T, class Activate>
 [[gnu::always_inline]] inline void add_rest(const T* x, const T* end, const Tail<T>& tail, int64_t bytes_ahead,
-                                            Vec<double>& total) {
+                                            Vec<double>& total, Activate activate) {
   Vec<Wide<T>> columns[kColumns<T>];
   if constexpr (count > 0) {
     if (end - x >= count * kGroup<T>) {
-      sum_groups<count, activation>(x, kGroup<T>, bytes_ahead, columns);
+      sum_groups<count>(x, kGroup<T>, bytes_ahead, columns, activate);
       total += fold_columns<T>(columns);
       x += count * kGroup<T>;
     }
-    add_rest<count / 2, activation>(x, end, tail, bytes_ahead, total);
+    add_rest<count / 2>(x, end, tail, bytes_ahead, total, activate);
   } else if (tail.count) {
-    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
+    sum_groups<1>(end - kGroup<T>, 0, bytes_ahead, columns, activate);
     tail.clear_counted(columns);
     total += fold_columns<T>(columns);
   }
 }
 
 // The same for 16-bit types, whose short sums are exact in any order: all in one sum.
-template <Activation activation, class T>
+template <class T, class Activate>
 [[gnu::always_inline]] inline void add_short_rest(const T* x, const T* end, const Tail<T>& tail, int64_t bytes_ahead,
-                                                  Vec<double>& total) {
+                                                  Vec<double>& total, Activate activate) {
   Vec<Wide<T>> columns[kColumns<T>] = {}, next[kColumns<T>];
   if (tail.count) {
-    sum_groups<1, activation>(end - kGroup<T>, 0, bytes_ahead, columns);
+    sum_groups<1>(end - kGroup<T>, 0, bytes_ahead, columns, activate);
     tail.clear_counted(columns);
   }
   for (; end - x >= kGroup<T>; x += kGroup<T>) {
-    sum_groups<1, activation>(x, 0, bytes_ahead, next);
+    sum_groups<1>(x, 0, bytes_ahead, next, activate);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
   }
   total += fold_columns<T>(columns);
 }
 
 // One plane of at least one whole group.
-template <Activation activation, class T>
-[[gnu::always_inline]] inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail,
-                                                    int64_t bytes_ahead) {
+template <class T, class Activate>
+[[gnu::always_inline]] inline Vec<double> sum_plane(const T* x, int64_t space, const Tail<T>& tail, int64_t bytes_ahead,
+                                                    Activate activate) {
   constexpr int kTree = kTerms<T> / kColumns<T>;
   const T* const end = x + space;
   Vec<Wide<T>> columns[kColumns<T>];
   Vec<double> total{};
   for (; end - x >= kTree * kGroup<T>; x += kTree * kGroup<T>) {
-    sum_groups<kTree, activation>(x, kGroup<T>, bytes_ahead, columns);
+    sum_groups<kTree>(x, kGroup<T>, bytes_ahead, columns, activate);
     total += fold_columns<T>(columns);
   }
   if constexpr (sizeof(T) == 2)
-    add_short_rest<activation>(x, end, tail, bytes_ahead, total);
+    add_short_rest(x, end, tail, bytes_ahead, total, activate);
   else
-    add_rest<kTree / 2, activation>(x, end, tail, bytes_ahead, total);
+    add_rest<kTree / 2>(x, end, tail, bytes_ahead, total, activate);
   return total;
 }
 
 // A plane too small for a vector.
-template <Activation activation, class T>
-inline double sum_few(const T* x, int64_t space) {
+template <class T, class Activate>
+inline double sum_few(const T* x, int64_t space, Activate activate) {
   double sum = 0;
-  for (int64_t s = 0; s < space; ++s) sum += activate_one<activation, Wide<T>>(widen(x[s]));
+  for (int64_t s = 0; s < space; ++s) sum += activate(widen(x[s]));
   return sum;
 }
 
@@ -217,24 +226,24 @@ template <int count>
 // sums[u] += the sum of x[u * unit_stride + s] over s in [0, space).
 // `sums` had better be aligned to a cache line. `bytes_ahead`: how far ahead to prefetch; 0 where the data is known to
 // be in cache.
-template <Activation activation, class T>
+template <class T, class Activate = Raw>
 [[gnu::noinline]] void add_planes(const T* x, int64_t units, int64_t space, int64_t unit_stride, double* sums,
-                                  int64_t bytes_ahead = 0) {
+                                  int64_t bytes_ahead = 0, Activate activate = Activate()) {
   constexpr int lanes = Lanes<double>::count;
   int64_t u = 0;
   if (space < kGroup<T>) {
-    for (; u < units; ++u) sums[u] += sum_few<activation>(x + u * unit_stride, space);
+    for (; u < units; ++u) sums[u] += sum_few(x + u * unit_stride, space, activate);
     return;
   }
   const Tail<T> tail(space);
   for (; u + lanes <= units; u += lanes) {
     Vec<double> planes[lanes];
     for (int i = 0; i < lanes; ++i)
-      planes[i] = sum_plane<activation>(x + (u + i) * unit_stride, space, tail, bytes_ahead);
+      planes[i] = sum_plane(x + (u + i) * unit_stride, space, tail, bytes_ahead, activate);
     store(sums + u, load(sums + u) + sum_each<lanes>(planes, 1));
   }
   for (; u < units; ++u)
-    sums[u] += sum_lanes<double>(sum_plane<activation>(x + u * unit_stride, space, tail, bytes_ahead));
+    sums[u] += sum_lanes<double>(sum_plane(x + u * unit_stride, space, tail, bytes_ahead, activate));
 }
 
 // ---- rows ------------------------------------------------------------------------------------------------------
@@ -255,47 +264,48 @@ template <class T>
 }
 
 // The sum of a group over `count` rows; any count for 16-bit types, whose short sums are exact in any order.
-template <int count, Activation activation, class T>
+template <int count, class T, class Activate>
 [[gnu::always_inline]] inline void sum_rows(const T* x, int64_t rows, int64_t row_stride, int64_t bytes_ahead,
-                                            Vec<Wide<T>>* columns) {
-  if constexpr (count > 0) return sum_groups<count, activation>(x, row_stride, bytes_ahead, columns);
+                                            Vec<Wide<T>>* columns, Activate activate) {
+  if constexpr (count > 0) return sum_groups<count>(x, row_stride, bytes_ahead, columns, activate);
   for (int c = 0; c < kColumns<T>; ++c) columns[c] = Vec<Wide<T>>{};
   Vec<Wide<T>> next[kColumns<T>];
   int64_t r = 0;
   for (; r + 2 <= rows; r += 2) {
-    sum_groups<2, activation>(x + r * row_stride, row_stride, bytes_ahead, next);
+    sum_groups<2>(x + r * row_stride, row_stride, bytes_ahead, next, activate);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
   }
   if (r < rows) {
-    sum_groups<1, activation>(x + r * row_stride, 0, bytes_ahead, next);
+    sum_groups<1>(x + r * row_stride, 0, bytes_ahead, next, activate);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] += next[c];
   }
 }
 
 // Adds `rows` rows (`count` of them, if that is not 0) of at least one whole group.
-template <int count, Activation activation, class T>
+template <int count, class T, class Activate>
 inline void add_row_block(const T* x, int64_t rows, int64_t units, int64_t row_stride, const Tail<T>& tail,
-                          double* sums, int64_t bytes_ahead) {
+                          double* sums, int64_t bytes_ahead, Activate activate) {
   Vec<Wide<T>> columns[kColumns<T>];
   int64_t u = 0;
   for (; u + kGroup<T> <= units; u += kGroup<T>) {
-    sum_rows<count, activation>(x + u, rows, row_stride, bytes_ahead, columns);
+    sum_rows<count>(x + u, rows, row_stride, bytes_ahead, columns, activate);
     add_columns<T>(columns, sums + u);
   }
   if (tail.count) {
-    sum_rows<count, activation>(x + units - kGroup<T>, rows, row_stride, bytes_ahead, columns);
+    sum_rows<count>(x + units - kGroup<T>, rows, row_stride, bytes_ahead, columns, activate);
     tail.clear_counted(columns);  // adding zero to units that are done changes nothing
     add_columns<T>(columns, sums + units - kGroup<T>);
   }
 }
 
-template <Activation activation, class T>
-void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums, int64_t bytes_ahead = 0);
+template <class T, class Activate = Raw>
+void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums, int64_t bytes_ahead = 0,
+              Activate activate = Activate());
 
 // Rows of less than a group, copied to whole ones. The additions are those of wide rows: a unit's bits must not depend
 // on how many others it is summed with.
-template <Activation activation, class T>
-void add_padded_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums) {
+template <class T, class Activate>
+void add_padded_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums, Activate activate) {
   T padded[kTerms<T> * kGroup<T>] = {};
   alignas(64) double padded_sums[kGroup<T>] = {};
   for (int64_t u = 0; u < units; ++u) padded_sums[u] = sums[u];
@@ -303,28 +313,28 @@ void add_padded_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride
     const int64_t count = rows - r < kTerms<T> ? rows - r : kTerms<T>;
     for (int64_t i = 0; i < count; ++i)
       for (int64_t u = 0; u < units; ++u) padded[i * kGroup<T> + u] = x[(r + i) * row_stride + u];
-    add_rows<activation>(padded, count, kGroup<T>, kGroup<T>, padded_sums, 0);
+    add_rows(padded, count, kGroup<T>, kGroup<T>, padded_sums, 0, activate);
   }
   for (int64_t u = 0; u < units; ++u) sums[u] = padded_sums[u];
 }
 
 // sums[u] += the sum of x[r * row_stride + u] over r in [0, rows).
-template <Activation activation, class T>
+template <class T, class Activate>
 [[gnu::noinline]] void add_rows(const T* x, int64_t rows, int64_t units, int64_t row_stride, double* sums,
-                                int64_t bytes_ahead) {
-  if (units < kGroup<T>) return add_padded_rows<activation>(x, rows, units, row_stride, sums);
+                                int64_t bytes_ahead, Activate activate) {
+  if (units < kGroup<T>) return add_padded_rows(x, rows, units, row_stride, sums, activate);
   int64_t r = 0;
   const Tail<T> tail(units);
   if constexpr (sizeof(T) == 2) {
     for (; r < rows; r += kTerms<T>)
-      add_row_block<0, activation>(x + r * row_stride, rows - r < kTerms<T> ? rows - r : kTerms<T>, units, row_stride,
-                                   tail, sums, bytes_ahead);
+      add_row_block<0>(x + r * row_stride, rows - r < kTerms<T> ? rows - r : kTerms<T>, units, row_stride, tail, sums,
+                       bytes_ahead, activate);
   } else {
     for (; r + 8 <= rows; r += 8)
-      add_row_block<8, activation>(x + r * row_stride, 8, units, row_stride, tail, sums, bytes_ahead);
+      add_row_block<8>(x + r * row_stride, 8, units, row_stride, tail, sums, bytes_ahead, activate);
     for (; r + 2 <= rows; r += 2)
-      add_row_block<2, activation>(x + r * row_stride, 2, units, row_stride, tail, sums, bytes_ahead);
-    if (r < rows) add_row_block<1, activation>(x + r * row_stride, 1, units, row_stride, tail, sums, bytes_ahead);
+      add_row_block<2>(x + r * row_stride, 2, units, row_stride, tail, sums, bytes_ahead, activate);
+    if (r < rows) add_row_block<1>(x + r * row_stride, 1, units, row_stride, tail, sums, bytes_ahead, activate);
   }
 }
 
