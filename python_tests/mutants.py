@@ -100,7 +100,7 @@ def main(mutants: Sequence[Mutant], hunt: Callable[[Mutant], str], results: Path
             they do the same as the original. Code is given without the blanks around it.
 
     Returns:
-        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` is of no mutant any more.
+        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` is of no mutant.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only files whose name has this in it")
