@@ -37,8 +37,9 @@ def test_budgets(target, record_property):
 
 
 def test_spills_are_few_and_reviewed():
-    """At most a handful of registers."""
-    assert all(line.get("spills", 0) <= 25 for line in BUDGETS.values() if isinstance(line, dict))
+    """At most a handful of registers, each line with its reason."""
+    spilling = [line for line in BUDGETS.values() if "spills" in line]
+    assert all(line["spills"] <= 25 and line["why"] for line in spilling)
 
 
 @pytest.mark.parametrize("path", sorted(KERNELS.glob("*.py")), ids=lambda path: path.name)

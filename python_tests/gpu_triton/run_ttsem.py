@@ -21,6 +21,7 @@ import rungs
 
 TTSEM = "ttsem==0.1.0"  # pinned: an alpha of one author
 PACKAGES = (TTSEM, "torch==2.14.1", "triton==3.8.0", "numpy", "pytest", "pytest-timeout", "hypothesis")
+MISSING = "ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py --install-only` makes one"
 PLACE = Path(os.environ.get("MEMKERN_TTSEM", rungs.ROOT / "build" / "ttsem"))
 
 
@@ -48,6 +49,11 @@ def install(place: Path = PLACE, python: str | None = None) -> Path:
     subprocess.run([python, "-m", "venv", place], check=True)
     subprocess.run([executable, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
     return executable
+
+
+def environment() -> Path | None:
+    """The Python of the environment; in CI one is made if there is none."""
+    return installed() or (install() if rungs.IN_CI else None)
 
 
 def find_python() -> str | None:

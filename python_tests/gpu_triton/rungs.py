@@ -24,10 +24,15 @@ def cannot_run(reason: str) -> None:
 def run(command: list[str], **environment: str) -> tuple[int, str]:
     """Runs a rung in a process of its own; its exit code and everything it printed."""
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, timeout=SECONDS,
+        command, cwd=ROOT, env=environment_of_a_rung(**environment), timeout=SECONDS,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
+
+
+def environment_of_a_rung(**more: str) -> dict[str, str]:
+    """This one, with this checkout's memkern, and with what Triton compiles kept under build/."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(ROOT / "build" / "triton")} | more
 
 
 def pytest_arguments(*arguments: str) -> list[str]:
