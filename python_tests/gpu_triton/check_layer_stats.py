@@ -50,6 +50,7 @@ def test_dtypes(dtype):
     check(x, x, 2, options=[(False, True)])
 
 
+@pytest.mark.numbers
 def test_nan_stays_in_its_point_and_unit():
     x = testing.relu_features(2, 3, 5, 20)
     x[1, 2, 3, 4] = torch.nan
