@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from support import on_cpu, on_device
+from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
 from memkern import reference, testing
@@ -42,7 +42,7 @@ def check(
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 2, 1), (1, 3, 7), (1, 4, 64), (1, 5, 33), (1, 10, 130), (1, 17, 20), (1, 2, 515)], ids=str
+    "shape", [(2, 2, 1), (1, 3, 7), (1, 4, 64), (1, 5, 33), (1, 10, 130), (1, 17, 20), (1, 2, 515)], ids=shape_name
 )
 def test_shapes(shape):
     check(testing.randn(*shape))

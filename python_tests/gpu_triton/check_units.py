@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from support import on_cpu, on_device
+from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
 from memkern import reference, testing
@@ -42,7 +42,7 @@ def check_means(x: Tensor, unit_dim: int, activation: str = "raw", memory: Tenso
         ((1, 5, 4, 3, 2, 2, 3), 3),  # averaged dimensions on both sides
         ((2, 4, 1), 2),  # one unit
     ],
-    ids=str,
+    ids=shape_name,
 )
 def test_means_shapes(shape, unit_dim):
     check_means(testing.randn(*shape), unit_dim)

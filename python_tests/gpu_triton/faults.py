@@ -51,7 +51,7 @@ FAULTS = {
         "pair_sums",
         "for row in range(0, views, ROWS)",
         "for row in range(0, views - 1, ROWS)",
-        "check_alignment test_shapes",
+        "check_alignment 1x5x33",
     ),
     "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
     "clamp eats NaN": Fault(
@@ -138,11 +138,11 @@ FAULTS = {
         "pair_sums",
         "mask=(b < views) & inside",
         "mask=inside & (b < views + 9)",
-        "check_alignment shapes0",
+        "check_alignment 1x3x7",
         "past the end",
     ),
     "dims past the end are read": Fault(
-        "ttsem", "pair_sums", "inside = d < end", "inside = d < stop", "check_alignment test_shapes", "past the end"
+        "ttsem", "pair_sums", "inside = d < end", "inside = d < stop", "check_alignment 1x3x7", "past the end"
     ),
     "parts add to each other": Fault(
         "ttsem",
@@ -173,7 +173,7 @@ FAULTS = {
         "alignment",
         "for first in range(0, chunks, CHUNKS)",
         "for first in range(0, chunks + 16, CHUNKS)",
-        "check_alignment shapes0",
+        "check_alignment 1x3x7",
     ),
     "store past the last unit": Fault(
         "ttsem",
@@ -187,7 +187,7 @@ FAULTS = {
         "class_sums",
         "mask=position < end, other=0)",
         "mask=position < end + 99, other=0)",
-        "check_units class_sums",
+        "check_units class_sums and 1-float32",
     ),
     # ---- seen by no run ----
     "masked load without other": Fault(
