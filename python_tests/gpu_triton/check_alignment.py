@@ -52,16 +52,16 @@ def test_dtypes(dtype):
     check(testing.relu_features(2, 3, 300, dtype=dtype), keep=True)
 
 
-@pytest.mark.parametrize("dims", [63, 64 + 16, 5 * 64 + 3])
+@pytest.mark.parametrize("dims", [63, 64 + 16, 4 * 64 + 3])
 def test_chunks(dims, monkeypatch):
-    """Chunks of 64 dims, two of which `_finish` adds at once."""
+    """Chunks of 64 dims, two of which `_finish` adds at once: the last time there is one of them."""
     monkeypatch.setitem(launches._VALUES, ("alignment", "chunk"), 64)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 4)
     check(testing.relu_features(1, 2, dims), options=[("all", True)])
 
 
 def test_more_blocks_than_are_added_in_the_narrow_type():
-    check(testing.randn(1, 2, 2100, dtype=torch.float64), options=[("all", False)])  # 8 blocks are 2048 doubles
+    check(testing.randn(1, 2, 2100, dtype=torch.float64), options=[("all", True)])  # 8 blocks are 2048 doubles
 
 
 @pytest.mark.numbers
@@ -141,6 +141,15 @@ def test_magnitudes_of_doubles(exponent):
     )
     want = run(z)[0] if exponent > 0 else run(z, normalize=False)[0] * 2.0**exponent / 1e-12
     torch.testing.assert_close(run(small)[0], want, rtol=4e-15, atol=0)
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize(("dtype", "magnitude"), [(torch.float32, 1e-30), (torch.float64, 1e-200)], ids=str)
+def test_more_dims_than_are_recomputed_at_once(dtype, magnitude, monkeypatch):
+    monkeypatch.setitem(launches._VALUES, ("alignment", "exact_block"), 16)
+    z = testing.randn(1, 3, 40, dtype=dtype)
+    z[0, 1] *= magnitude
+    check(z, options=ALL_PAIRS)
 
 
 @pytest.mark.numbers

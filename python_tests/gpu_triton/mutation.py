@@ -37,7 +37,7 @@ OPERATORS = [
         (r"(\w|\)) - (\w|\()", r"\1 + \2", "sum instead of difference"),
         (r"(\w|\)) \* (\w|\()", r"\1 + \2", "sum instead of product"),
         (r"\bother=0(\.0)?\b", r"other=7\1", "lanes outside count"),
-        (r"range\(0, ", "range(1, ", "the first left out"),
+        (r"(?<!a)range\(0, ", "range(1, ", "the first left out"),
         (r"tl\.minimum", "tl.maximum", "larger instead of smaller"),
         (r"tl\.where\(([^(),]+), ", r"tl.where(~(\1), ", "the other way round"),
         (r"tl\.cast\(tl\.program_id\(0\), tl\.int64\)", "tl.program_id(0)", "32-bit program"),
@@ -90,6 +90,7 @@ def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
     """The rung that finds a mutant, or an empty string."""
     files, cases = CHECKS[mutant.path.stem]
     checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{file}.py" for file in files.split())]
+    bytes_read = f"{rungs.HERE}/interpreter_bytes.py"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         faults.copy_kernels(folder)
@@ -98,10 +99,10 @@ def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
             if rung == "ttsem" and run_ttsem.installed() is None:
                 continue
             marked = rungs.MARKED.get(rung, "")
-            arguments = ["--target", "sm_90", "--only", cases]
-            outcome = ground(rung).run(
-                folder, arguments if rung == "gate" else rungs.checks("-x", *checks, marked=marked)
-            )
+            arguments = rungs.checks("-x", *checks, *[bytes_read] * (rung == "values"), marked=marked)
+            if rung == "gate":
+                arguments = ["--target", "sm_90", "--only", cases]
+            outcome = ground(rung).run(folder, arguments)
             if outcome.code not in (0, 5):  # 5: no check of this rung is about the file
                 return rung
     return ""
