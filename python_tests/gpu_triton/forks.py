@@ -47,6 +47,7 @@ class Ground:
         if python is None:
             raise RuntimeError(run_ttsem.MISSING)
         more = {"values": {"TRITON_INTERPRET": "1", "DEV": "cpu"}, "ttsem": {"DEV": "cuda"}, "gate": {}}[rung]
+        more["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and each fork would import them anew
         self._process = subprocess.Popen(
             [str(python), "-W", "ignore", __file__, rung], cwd=rungs.ROOT, env=rungs.environment_of_a_rung(**more),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -91,13 +92,15 @@ def grounds() -> Iterator[Callable[[str], Ground]]:
 
 
 def _checks() -> Callable[[list[str]], int]:
+    import hypothesis  # noqa: F401
     import pytest
+    import triton.language  # noqa: F401
 
     return lambda arguments: int(pytest.main(arguments))
 
 
 def _checks_under_ttsem() -> Callable[[list[str]], int]:
-    import pytest  # noqa: F401
+    _checks()
     from ttsem.sanitize import run_pytest
 
     return run_pytest

@@ -30,6 +30,11 @@ TARGETS = {
 }
 
 
+# A line of machine code that holds an instruction: its name, and what follows.
+NVIDIA = r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ +)?([A-Z0-9_.]+)(.*)"
+AMD = r"\t([a-z]\w+)\b(.*)"
+
+
 class Launch(NamedTuple):
     kernel: Any
     arguments: tuple[Any, ...]
@@ -114,7 +119,7 @@ def resources(kernel: Any, target: str) -> Resources:
     if TARGETS[target].backend == "hip":
         code = kernel.asm["amdgcn"]
         note = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)$", code, re.M)}
-        ops, inner = instructions(code, r"\t([a-z]\w+)\b(.*)")
+        ops, inner = instructions(code, AMD)
         registers, stack, lanes = note["vgpr_count"], note["private_segment_fixed_size"], note["sgpr_spill_count"]
         is_load, is_wide, is_spill = r"(global|buffer|flat)_load", r"(global|buffer|flat)_load_dwordx4", r"scratch_"
     else:
@@ -123,7 +128,7 @@ def resources(kernel: Any, target: str) -> Resources:
             file.flush()
             usage = _tool("cuobjdump", "-res-usage", file.name)
             code = _tool("nvdisasm", "-c", file.name)
-        ops, inner = instructions(code, r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)(.*)")
+        ops, inner = instructions(code, NVIDIA)
         numbers = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
         registers, stack, lanes = numbers["REG"], numbers["STACK"] + numbers["LOCAL"], 0
         is_load, is_wide, is_spill = r"LDG", r"LDG.*(\.128|\.256|ENL2)", r"LDL|STL"
@@ -139,7 +144,7 @@ def instructions(code: str, pattern: str) -> tuple[list[str], list[int]]:
 
     Args:
         code: As a disassembler prints it, with labels .L...
-        pattern: Of a line that holds an instruction, with groups for its name and what follows.
+        pattern: NVIDIA or AMD.
     """
     names: list[str] = []
     labels: dict[str, int] = {}
