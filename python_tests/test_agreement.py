@@ -22,8 +22,6 @@ sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import rungs
 
-pytestmark = pytest.mark.xdist_group("agreement")
-
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 WIDE = ("float32", "float64")
 # A gradient is 0/0 next to a zero or an infinite vector, and one of nearly equal views is only as good as its distance.
@@ -61,7 +59,9 @@ def cases(draw: st.DrawFn, op: str, largest: int) -> Case:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=paths())
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"agreement, {name}")) for name in paths()]
+)
 def backend(request):
     """The name of a path and, if it can run here, the function that runs a case on it."""
     path = paths()[request.param]

@@ -37,8 +37,24 @@ def test_budgets(target, record_property):
 
 
 def test_spills_are_few_and_reviewed():
-    """At most a handful of registers."""
-    assert all(line.get("spills", 0) <= 25 for line in BUDGETS.values() if isinstance(line, dict))
+    """At most a handful of registers, each line with its reason."""
+    spilling = [line for line in BUDGETS.values() if "spills" in line]
+    assert all(line["spills"] <= 25 and line["why"] for line in spilling)
+
+
+def test_a_spill_in_an_innermost_loop_is_seen():
+    code = """
+.L_x_0:
+        /*0000*/                   LDG.E.128 R0, [R2] ;
+.L_x_1:
+        /*0010*/                   STL [R1], R0 ;
+        /*0020*/              @!P0 BRA `(.L_x_1) ;
+        /*0030*/                   LDL R0, [R1] ;
+        /*0040*/                   BRA `(.L_x_0) ;
+"""
+    names, inner = launches_offline.instructions(code, launches_offline.NVIDIA)
+    assert names == ["LDG.E.128", "STL", "BRA", "LDL", "BRA"]
+    assert inner == [1, 2]
 
 
 @pytest.mark.parametrize("path", sorted(KERNELS.glob("*.py")), ids=lambda path: path.name)

@@ -11,25 +11,39 @@ pytest.importorskip("triton", reason="Triton is not installed")
 sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import faults
+import forks
 import run_ttsem
 import rungs
 
 
+@pytest.fixture(scope="module")
+def ground():
+    with forks.grounds() as ground:
+        yield ground
+
+
+def of_its_rung(name):
+    """Faults of one rung are planted by one worker, whose process has imported everything once."""
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"faults {faults.FAULTS[name].rung}"))
+
+
 @pytest.mark.timeout(rungs.SECONDS)
-@pytest.mark.parametrize("name", faults.FAULTS)
-def test_caught(name, record_property):
-    rung, python = faults.FAULTS[name].rung, Path(sys.executable)
-    if rung == "ttsem":
-        found = run_ttsem.installed()
-        if found is None:
-            rungs.cannot_run("ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py` makes one")
-        python = found
-    assert faults.caught(name, str(python)) == ""
+@pytest.mark.parametrize("name", [of_its_rung(name) for name in faults.FAULTS])
+def test_caught(name, ground, record_property):
+    rung = faults.FAULTS[name].rung
+    if rung == "ttsem" and run_ttsem.environment() is None:
+        rungs.cannot_run(run_ttsem.MISSING)
+    assert faults.caught(name, ground) == ""
     rungs.report(record_property, "faults", f"{rung:<8} caught {name!r}")
 
 
-def test_every_rung_has_its_faults():
-    assert {fault.rung for fault in faults.FAULTS.values()} == {"values", "ttsem", "lint", "budgets"}
-    for fault in faults.FAULTS.values():
-        source = (rungs.ROOT / "memkern" / "triton_kernels" / f"{fault.file}.py").read_text()
-        assert fault.old in source, fault
+def test_every_class_of_faults_is_planted():
+    named = [name for names in faults.CLASSES.values() for name in names]
+    assert set(named) <= set(faults.FAULTS)
+    assert {faults.FAULTS[name].rung for name in named} == {"values", "ttsem", "gate", "source"}
+
+
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_the_planted_text_is_there(name):
+    fault = faults.FAULTS[name]
+    assert fault.old in (faults.KERNELS / f"{fault.file}.py").read_text()

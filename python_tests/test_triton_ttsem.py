@@ -1,4 +1,4 @@
-"""The same checks under ttsem: every access inside its tensor, no race between programs, nothing read unwritten."""
+"""The checks under ttsem: every access inside its tensor, no race between programs, nothing read unwritten."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ import rungs
 
 @pytest.mark.timeout(2 * rungs.SECONDS)
 def test_under_ttsem(record_property):
-    python = run_ttsem.installed()
-    if python is None and rungs.IN_CI:
-        python = run_ttsem.install()
+    python = run_ttsem.environment()
     if python is None:
-        rungs.cannot_run("ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py` makes one")
+        rungs.cannot_run(run_ttsem.MISSING)
     returncode, output = rungs.run(run_ttsem.command(python, []), DEV="cuda")
     assert rungs.verdict(returncode, output) == "", output[-6000:]
     rungs.report(record_property, "ttsem", f"{rungs.count(output)['passed']} tests")

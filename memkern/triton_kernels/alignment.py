@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.exact import exact_distance, exact_norm
-from memkern.triton_kernels.launches import setting, vector, warps
+from memkern.triton_kernels.launches import registers, setting, vector, warps
 from memkern.triton_kernels.memory import on_device_of, triton_wide, view_block, wide
 from memkern.triton_kernels.pair_sums import store_pair_sums
 
@@ -238,5 +238,5 @@ def finish(
         z, sums, out, saved, dims, views, sums.shape[2] - views, sums.shape[1], z.stride(0), z.stride(1),
         ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), VIEWS=width,
         CHUNKS=min(at_once, triton.next_power_of_2(sums.shape[1])), BLOCK=setting("alignment", "exact_block"),
-        num_warps=warps(setting("alignment", "finish_lanes")),
+        num_warps=warps(setting("alignment", "finish_lanes")), **registers(setting("alignment", "finish_registers")),
     )  # fmt: skip

@@ -49,6 +49,10 @@ SETTINGS = (
         "covers them, at least one warp",
     ),
     Setting("alignment", "finish_lanes", 128, "threads per point when sums become distances; there is little to do"),
+    Setting(
+        "alignment", "finish_registers", 168, "per thread of these at most, on NVIDIA; left alone, ptxas saves registers "
+        "on sm_100 by spilling some, for an occupancy that a program per point does not need",
+    ),
     Setting("alignment", "finish_sums", 256, "sums loaded at once when chunks are added: 16 chunks of up to 16 views"),
     Setting("alignment", "exact_block", 1024, "dims at once when a distance is recomputed in float64: 8 per lane"),
     Setting("alignment_backward", "lanes", 128, "threads per program, one 128-bit load and store for each and view"),
@@ -94,10 +98,15 @@ def warps(lanes: int) -> int:
     return max(1, lanes // (64 if torch.version.hip else 32))
 
 
+def registers(most: int) -> dict[str, int]:
+    """The setting of a launch that bounds registers per thread; AMD's compiler has none."""
+    return {} if torch.version.hip else {"maxnreg": most}
+
+
 def table() -> str:
     """Every setting, its value and its reason, as text."""
-    lines = [f"{s.kernel:<18} {s.name:<14} {s.value:>6}  {s.why}" for s in SETTINGS]
-    return "\n".join(["kernel             setting         value  reason", *lines])
+    lines = [f"{s.kernel:<18} {s.name:<16} {s.value:>6}  {s.why}" for s in SETTINGS]
+    return "\n".join(["kernel             setting           value  reason", *lines])
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _sum_layer(
         chunk * chunk_dims, (chunk + 1) * chunk_dims, dims, ANCHOR, ROWS, LANES, VECTOR, WIDE,
     )  # fmt: skip
     first_unit, first_space = (chunk * chunk_units, 0) if PLANES else (0, chunk * chunk_space)
-    # units and positions of this chunk; no minimum of a number that is contiguous in memory (see tile_sums)
+    # units and positions of this chunk
     last_unit = tl.minimum(first_unit + chunk_units, units) if PLANES else units
     here = space if PLANES else tl.minimum(chunk_space, space - first_space)
     blocks = tl.cdiv(tl.cast(here, tl.int64), UNIT_BLOCK) * views

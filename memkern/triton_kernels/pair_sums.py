@@ -64,8 +64,8 @@ def tile_sums(
 
     Each lane reads VECTOR neighbouring dims of a view (128 bits) and keeps one running sum per pair in the wide type,
     for at most 8 blocks; everything above that is added in float64. Views past the last are zeros: the caller does not
-    store what they give. `stop` and `dims` are compared separately, because their minimum hides from the compiler that
-    both are multiples of 16, and with that the 128-bit loads.
+    store what they give. For 128-bit loads the compiler must know `first`, `stop` and `dims` as multiples of 16: Triton
+    compiles anew for numbers that are, so it does where the layout allows it.
     """
     BLOCK: tl.constexpr = LANES * VECTOR
     b = tl.cast(row + tl.arange(0, ROWS), tl.int64)[:, None, None]
@@ -78,7 +78,7 @@ def tile_sums(
         lane_norms = tl.zeros([ROWS, LANES], WIDE)
         for start in range(flush, tl.minimum(flush + 8 * BLOCK, end), BLOCK):
             d = start + in_block
-            inside = (d < stop) & (d < dims)
+            inside = d < end
             rows = tl.load(point + b * view_stride + d, mask=(b < views) & inside, other=0.0).to(WIDE)
             lane_norms += tl.sum(rows * rows, 2)
             lane_terms = ()

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from support import on_cpu, on_device
+from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
 from memkern import reference, testing
@@ -15,7 +15,8 @@ from memkern.triton_kernels import alignment as kernels
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.memory import wide
 
-OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
+ALL_PAIRS = [("all", True), ("all", False)]
+OPTIONS = [("all", True), ("anchor", False)]  # between them every path; pairs and normalizing do not meet
 
 
 def run(z: Tensor, pairs: str = "all", normalize: bool = True, keep: bool = False) -> tuple[Tensor, Tensor]:
@@ -32,35 +33,38 @@ def expected(z: Tensor, pairs: str, normalize: bool) -> testing.Expected:
     return testing.expected(oracle, plain, z)
 
 
-def check(z: Tensor, memory: Tensor | None = None, options: list[tuple[str, bool]] = OPTIONS) -> None:
+def check(
+    z: Tensor, memory: Tensor | None = None, options: list[tuple[str, bool]] = OPTIONS, keep: bool = False
+) -> None:
     for pairs, normalize in options:
-        got, _ = run(z if memory is None else memory, pairs, normalize)
+        got, _ = run(z if memory is None else memory, pairs, normalize, keep)
         testing.assert_within(got, expected(z, pairs, normalize), wide(z.dtype), (pairs, normalize))
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 2, 1), (1, 3, 7), (1, 4, 64), (1, 5, 33), (1, 10, 130), (1, 17, 20), (1, 2, 515)], ids=str
+    "shape", [(2, 2, 1), (1, 3, 7), (1, 4, 64), (1, 5, 33), (1, 10, 130), (1, 17, 20), (1, 2, 515)], ids=shape_name
 )
 def test_shapes(shape):
     check(testing.randn(*shape))
 
 
 def test_dtypes(dtype):
-    check(testing.relu_features(2, 3, 300, dtype=dtype))
+    check(testing.relu_features(2, 3, 300, dtype=dtype), keep=True)
 
 
-@pytest.mark.parametrize("dims", [63, 64 + 16, 5 * 64 + 3])
+@pytest.mark.parametrize("dims", [63, 64 + 16, 4 * 64 + 3])
 def test_chunks(dims, monkeypatch):
-    """Chunks of 64 dims, two of which `_finish` adds at once."""
+    """Chunks of 64 dims, two of which `_finish` adds at once: the last time there is one of them."""
     monkeypatch.setitem(launches._VALUES, ("alignment", "chunk"), 64)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 4)
     check(testing.relu_features(1, 2, dims), options=[("all", True)])
 
 
 def test_more_blocks_than_are_added_in_the_narrow_type():
-    check(testing.randn(1, 2, 2100, dtype=torch.float64), options=[("all", False)])  # 8 blocks are 2048 doubles
+    check(testing.randn(1, 2, 2100, dtype=torch.float64), options=[("all", True)])  # 8 blocks are 2048 doubles
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("family", testing.FAMILIES)
 def test_families(family):
     for dtype in (torch.float32, torch.float64):
@@ -73,7 +77,11 @@ def test_layouts(layout):
     check(z, testing.LAYOUTS[layout](z), options=[("all", True)])
 
 
-@pytest.mark.parametrize(("pairs", "normalize"), OPTIONS)
+@pytest.mark.numbers
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    ("pairs", "normalize"), [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
+)
 def test_kept(pairs, normalize, dtype):
     """Distances in pair order, then norms as they are: 1e-13 is not raised to the clamp."""
     z = testing.randn(2, 5, 20, dtype=dtype)
@@ -88,6 +96,11 @@ def test_kept(pairs, normalize, dtype):
     torch.testing.assert_close(out.double(), mean, rtol=4 * torch.finfo(wide(dtype)).eps, atol=0)
 
 
+@pytest.mark.numbers
+def test_options():
+    check(testing.randn(2, 5, 33), options=[("all", False), ("anchor", True)])
+
+
 def test_zero_and_equal_views():
     z = testing.randn(4, 3, 40)
     z[0] = 0
@@ -100,6 +113,7 @@ def test_zero_and_equal_views():
     assert out[2] == 0
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_non_finite_views_stay_in_their_point(value):
     z = testing.randn(3, 3, 40)
@@ -109,12 +123,14 @@ def test_non_finite_views_stay_in_their_point(value):
     testing.assert_same_bits(run(z)[0][[0, 2]], run(clean)[0][[0, 2]])
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("magnitude", [1e-42, 1e-30, 3e-13, 1e-12, 2e-12, 1e-6, 1e19, 1e25, 3e37])
 def test_magnitudes_of_floats(magnitude):
     """Squares that vanish or overflow in float32, and norms around the clamp."""
-    check(testing.randn(2, 3, 20) * magnitude)
+    check(testing.randn(2, 3, 20) * magnitude, options=ALL_PAIRS)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("exponent", [-1010, -560, -500, 500, 560, 1010])
 def test_magnitudes_of_doubles(exponent):
     """Squares that vanish or overflow in float64, where the oracle fails too: powers of two scale exactly."""
@@ -127,14 +143,25 @@ def test_magnitudes_of_doubles(exponent):
     torch.testing.assert_close(run(small)[0], want, rtol=4e-15, atol=0)
 
 
+@pytest.mark.numbers
+@pytest.mark.parametrize(("dtype", "magnitude"), [(torch.float32, 1e-30), (torch.float64, 1e-200)], ids=str)
+def test_more_dims_than_are_recomputed_at_once(dtype, magnitude, monkeypatch):
+    monkeypatch.setitem(launches._VALUES, ("alignment", "exact_block"), 16)
+    z = testing.randn(1, 3, 40, dtype=dtype)
+    z[0, 1] *= magnitude
+    check(z, options=ALL_PAIRS)
+
+
+@pytest.mark.numbers
 def test_one_large_view():
     """One norm overflows float32 when squared, its neighbours do not."""
     z = testing.randn(2, 4, 30)
     z[0, 1] *= 1e22
     z[1, 0] *= 1e-20
-    check(z)
+    check(z, options=ALL_PAIRS)
 
 
+@pytest.mark.numbers
 def test_point_does_not_depend_on_its_batch():
     z = testing.relu_features(3, 3, 300)
     whole, _ = run(z)

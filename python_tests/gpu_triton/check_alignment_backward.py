@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import DEVICE, on_cpu, on_device
+from support import DEVICE, on_cpu, on_device, shape_name
 from torch import Tensor
 
 from memkern import reference, testing
+from memkern.triton_kernels import launches
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
 from memkern.triton_kernels.memory import wide
 
-OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
+OPTIONS = [("all", True), ("anchor", False)]  # between them every path
+ALL_OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
 
 
 def gradient(z: Tensor, upstream: Tensor, pairs: str, normalize: bool) -> Tensor:
@@ -50,15 +52,27 @@ def check(z: Tensor, memory: Tensor | None = None, options: list[tuple[str, bool
         testing.assert_within(got, expected(z, upstream, pairs, normalize), z.dtype, (pairs, normalize))
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 1), (1, 5, 33), (1, 10, 600), (1, 17, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2, 1), (1, 5, 33), (1, 6, 600)], ids=shape_name)
 def test_shapes(shape):
     check(testing.randn(*shape))
+
+
+@pytest.mark.numbers
+def test_options():
+    check(testing.randn(2, 5, 33), options=ALL_OPTIONS)
+
+
+@pytest.mark.numbers
+def test_more_views_than_coefficients_at_once(monkeypatch):
+    monkeypatch.setitem(launches._VALUES, ("alignment_backward", "coefficients"), 16)  # 2 rows of 8 views
+    check(testing.randn(1, 5, 20))
 
 
 def test_dtypes(dtype):
     check(testing.relu_features(2, 3, 130, dtype=dtype))
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("family", testing.FAMILIES)
 def test_families(family):
     check(testing.FAMILIES[family](1, 3, 150, dtype=torch.float32), options=[("all", True)])
@@ -70,6 +84,7 @@ def test_layouts(layout):
     check(z, testing.LAYOUTS[layout](z), options=[("all", True)])
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("normalize", [True, False])
 def test_zero_distance_has_gradient_zero(normalize):
     z = testing.randn(2, 3, 11)
@@ -80,6 +95,7 @@ def test_zero_distance_has_gradient_zero(normalize):
     assert (got[:, 2] != 0).any()
 
 
+@pytest.mark.numbers
 def test_zero_and_clamped_norms():
     """F.normalize maps 0 to 0 and divides it by 1e-12 in the backward; below the clamp the divisor is a constant."""
     z = testing.randn(3, 3, 11)
@@ -93,16 +109,18 @@ def test_zero_and_clamped_norms():
     assert ((got - want).norm(dim=2) <= bound).all()
 
 
+@pytest.mark.numbers
 def test_nan_reaches_the_pairs_it_is_in():
     z = testing.randn(2, 4, 11)
     z[0, 2, 3] = torch.nan
     upstream = torch.ones(2)
-    for pairs, normalize in OPTIONS:
+    for pairs, normalize in ALL_OPTIONS:
         got = gradient(z, upstream, pairs, normalize).isnan()
         want = reference.alignment_backward(upstream, z, pairs=pairs, normalize=normalize).isnan()
         assert torch.equal(got.any(2), want.any(2)), (pairs, normalize)
 
 
+@pytest.mark.numbers
 def test_same_bits_again():
     z, upstream = testing.relu_features(2, 5, 300), testing.randn(2)
     testing.assert_same_bits(gradient(z, upstream, "all", True), gradient(z, upstream, "all", True))

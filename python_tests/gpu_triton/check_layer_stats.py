@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import on_cpu, on_device
+from support import on_cpu, on_device, shape_name
 
 from memkern import reference, testing
 from memkern.triton_kernels.layer_stats import chunks_of, layer_stats
@@ -23,7 +23,7 @@ from memkern.triton_kernels.memory import wide
         ((2, 3, 1, 4, 4), 2, None, True, 1),
         ((1, 2, 4, 5, 6), 3, None, None, None),  # units in the middle: two passes
     ],
-    ids=str,
+    ids=shape_name,
 )
 def test_layouts(shape, unit_dim, order, planes, chunks):
     x = testing.relu_features(*shape)
@@ -50,6 +50,7 @@ def test_dtypes(dtype):
     check(x, x, 2, options=[(False, True)])
 
 
+@pytest.mark.numbers
 def test_nan_stays_in_its_point_and_unit():
     x = testing.relu_features(2, 3, 5, 20)
     x[1, 2, 3, 4] = torch.nan

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from support import on_cpu, on_device
+from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
 from memkern import reference, testing
@@ -42,7 +42,7 @@ def check_means(x: Tensor, unit_dim: int, activation: str = "raw", memory: Tenso
         ((1, 5, 4, 3, 2, 2, 3), 3),  # averaged dimensions on both sides
         ((2, 4, 1), 2),  # one unit
     ],
-    ids=str,
+    ids=shape_name,
 )
 def test_means_shapes(shape, unit_dim):
     check_means(testing.randn(*shape), unit_dim)
@@ -80,12 +80,14 @@ def test_means_in_parts(monkeypatch):
     check_means(testing.randn(2, 5000, 2).abs(), 2)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("constant", [0.1, 3e-30, 1e30])
 def test_mean_of_a_constant_is_that_constant(constant):
     x = torch.full((2, 3, 997), constant)
     assert (on_cpu(unit_means.unit_means(on_device(x), 1, "raw")) == x[:, :, 0]).all()
 
 
+@pytest.mark.numbers
 def test_means_non_finite():
     x = testing.randn(2, 3, 2, 9)
     x[0, 1, 0, 3], x[1, 0, 1, 2], x[1, 2, 0, 0] = nan, inf, -inf
@@ -119,6 +121,7 @@ def check_state(x: Tensor, unit_dim: int = 1, activation: str = "raw", order: Te
     )
 
 
+@pytest.mark.numbers
 def test_state_hazards():
     """Ties, NaN (one, two, first, last), infinities, signed zeros: a column each; more rows than lanes."""
     columns = [
@@ -184,6 +187,7 @@ def test_class_sums(dtype, units):
     assert (got[4] == 0).all()
 
 
+@pytest.mark.numbers
 def test_class_sums_keeps_nan_in_its_class():
     means, labels = testing.randn(6, 3), torch.tensor([0, 1, 0, 1, 2, 2])
     means[3, 1] = nan
@@ -191,6 +195,7 @@ def test_class_sums_keeps_nan_in_its_class():
     assert torch.equal(got.isnan(), torch.tensor([[0, 0, 0], [0, 1, 0], [0, 0, 0]]).bool())
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("points", [2, 3, 4, 5, 100])
 def test_median_of_others(points):
     means = testing.randn(points, 5)

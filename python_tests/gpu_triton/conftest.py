@@ -12,6 +12,9 @@ from memkern import dispatch, testing
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_files", "check_*.py")
+    config.addinivalue_line(
+        "markers", "numbers: about values, whatever the memory; the others are about memory and types"
+    )
 
 
 @pytest.fixture(params=testing.DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))

@@ -1,48 +1,57 @@
 """Planted faults, each with the rung that must catch it: proof that the checks can fail.
 
-python faults.py RUNG [NAME ...], RUNG = values (the interpreter), ttsem, lint or budgets.
+python faults.py [--first] [NAME ...]
 
-A fault is one edit of a kernel file in a copy of the package. A rung catches it by failing on some of its checks. That
+A fault is one edit of a kernel file in a copy of the kernels. A rung catches it by failing on some of its checks. That
 they pass without the edit is what the ladder itself shows; ``--first`` runs the unedited copy first, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import lint
 import rungs
+from forks import Ground, Outcome, grounds
+
+KERNELS = rungs.ROOT / "memkern" / "triton_kernels"
 
 
 class Fault(NamedTuple):
-    """One edit: the file, what is replaced by what, and which checks must notice on which rung."""
+    """One edit: the file, what is replaced by what, and which checks must notice on which rung.
+
+    Attributes:
+        rung: "values" (the interpreter), "ttsem", "gate" (compiled code: its budgets and lints) or "source" (lint).
+        file: Of the kernels, without .py.
+        old: What is replaced wherever it stands there.
+        new: By what.
+        checks: File and -k expression, or the gate's --only.
+        says: What the rung's output must contain.
+    """
 
     rung: str
     file: str
     old: str
     new: str
-    checks: str  # file and -k expression, or the gate's --only
-    says: str = ""  # what the rung's output must contain
+    checks: str
+    says: str = ""
 
 
 FAULTS = {
     # ---- seen in the values ----
-    "dims past the end": Fault(
-        "values", "pair_sums", "inside = (d < stop) & (d < dims)", "inside = d < stop", "check_alignment test_layouts"
-    ),
     "one view too few": Fault(
-        "values",
+        "ttsem",
         "pair_sums",
         "for row in range(0, views, ROWS)",
         "for row in range(0, views - 1, ROWS)",
-        "check_alignment test_shapes",
+        "check_alignment 1x5x33",
     ),
     "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
     "clamp eats NaN": Fault(
@@ -53,7 +62,7 @@ FAULTS = {
         "check_alignment non_finite",
     ),
     "chunks of the finish": Fault(
-        "values",
+        "ttsem",
         "alignment",
         "for first in range(0, chunks, CHUNKS)",
         "for first in range(0, 1, CHUNKS)",
@@ -78,7 +87,7 @@ FAULTS = {
         "alignment_backward",
         "keep_dims=True) - radial * inverse_v",
         "keep_dims=True)",
-        "check_alignment_backward test_shapes",
+        "check_alignment_backward test_options",
     ),
     "NaN of a view not compared": Fault(
         "values", "alignment_backward", "        if ANCHOR:  #", "        if False:  #", "check_alignment_backward nan"
@@ -129,8 +138,27 @@ FAULTS = {
         "pair_sums",
         "mask=(b < views) & inside",
         "mask=inside & (b < views + 9)",
-        "check_alignment shapes0",
+        "check_alignment 1x3x7",
         "past the end",
+    ),
+    "dims past the end are read": Fault(
+        "ttsem", "pair_sums", "inside = d < end", "inside = d < stop", "check_alignment 1x3x7", "past the end"
+    ),
+    "parts add to each other": Fault(
+        "ttsem",
+        "unit_means",
+        "        tl.store(at, sums, mask=lane < lanes)\n",
+        "        at -= part * part_stride\n"
+        "        tl.store(at, tl.load(at, mask=lane < lanes, other=0.0) + sums, mask=lane < lanes)\n",
+        "check_units in_parts",
+        "touch element",
+    ),
+    "added to memory that nobody cleared": Fault(
+        "ttsem",
+        "unit_means",
+        "        tl.store(at, sums, mask=lane < lanes)\n",
+        "        tl.atomic_add(at, sums, mask=lane < lanes)\n",
+        "check_units in_parts",
     ),
     "parts overwrite each other": Fault(
         "ttsem",
@@ -145,28 +173,28 @@ FAULTS = {
         "alignment",
         "for first in range(0, chunks, CHUNKS)",
         "for first in range(0, chunks + 16, CHUNKS)",
-        "check_alignment shapes0",
+        "check_alignment 1x3x7",
     ),
     "store past the last unit": Fault(
         "ttsem",
         "selectivity",
         "chunk * units + unit, unit < units)",
         "chunk * units + unit, unit < units + 1)",
-        "check_units hazards",
+        "check_units state_layouts",
     ),
     "rows of the next class": Fault(
         "ttsem",
         "class_sums",
         "mask=position < end, other=0)",
         "mask=position < end + 99, other=0)",
-        "check_units class_sums",
+        "check_units class_sums and 1-float32",
     ),
     # ---- seen by no run ----
     "masked load without other": Fault(
-        "lint", "unit_sums", "(block < last), other=0.0)", "(block < last))", "^means 7x7$", "without other="
+        "gate", "unit_sums", "(block < last), other=0.0)", "(block < last))", "^means 7x7$", "without other="
     ),
     "load after store": Fault(
-        "lint",
+        "gate",
         "unit_means",
         "    tl.store(means + at, (total",
         "    total += tl.load(means + at, mask=at < elements, other=0.0)\n    tl.store(means + at, (total",
@@ -174,7 +202,7 @@ FAULTS = {
         "one pointer",
     ),
     "a product in 32 bits": Fault(
-        "lint",
+        "gate",
         "unit_means",
         "program = tl.cast(tl.program_id(0), tl.int64)",
         "program = tl.program_id(0)",
@@ -182,90 +210,108 @@ FAULTS = {
         "in 32 bits",
     ),
     "a promise": Fault(
-        "lint", "pair_sums", "d = start + in_block", "d = tl.multiple_of(start, 16) + in_block", "", "multiple_of"
+        "source", "pair_sums", "d = start + in_block", "d = tl.multiple_of(start, 16) + in_block", "", "multiple_of"
     ),
-    "atomics": Fault("lint", "selectivity", "tl.store(rest + at", "tl.atomic_add(rest + at", "", "atomic_add"),
+    "atomics": Fault("source", "selectivity", "tl.store(rest + at", "tl.atomic_add(rest + at", "", "atomic_add"),
     # ---- right, but slow ----
-    "a minimum hides alignment": Fault(
-        "budgets", "pair_sums", "inside = (d < stop) & (d < dims)", "inside = d < end", "^alignment$", "narrow loads"
+    "a number whose alignment is hidden": Fault(
+        "gate",
+        "alignment",
+        "@triton.jit\ndef _sum_pairs(",
+        '@triton.jit(do_not_specialize=["dims"])\ndef _sum_pairs(',
+        "^alignment$",
+        "narrow_loads 32 > 0",
+    ),
+    "a chunk of no whole vectors": Fault(
+        "gate", "launches", '"chunk", 4096', '"chunk", 4098', "^alignment$", "narrow_loads"
     ),
     "a tile too large": Fault(
-        "budgets", "launches", '"rows", 4, "views per tile', '"rows", 16, "views per tile', "^alignment$", "registers"
+        "gate", "launches", '"rows", 4, "views per tile', '"rows", 16, "views per tile', "^alignment$", "registers"
     ),
 }
 
 
-def copy_package(where: Path) -> Path:
-    """The parts of the package that the checks import, where they can be edited."""
-    shutil.copytree(
-        rungs.ROOT / "memkern", where / "memkern",
-        ignore=shutil.ignore_patterns("__pycache__", "*.so", "assets", "lab", "audit"),
-    )  # fmt: skip
-    return where
+# The classes of faults that a kernel written for a GPU can have, and the planted ones that stand for each.
+CLASSES = {
+    "wrong values": ("one view too few", "distrust forgotten", "last tie", "low forgets NaN", "float sums"),
+    "a read past the end that no value shows": ("views past the last are read", "rows of the next class"),
+    "a store past the end": ("store past the last unit",),
+    "read, add and store without an order between programs": ("parts add to each other",),
+    "two programs store one element": ("parts overwrite each other",),
+    "sums added to memory that nobody cleared": ("added to memory that nobody cleared",),
+    "memory read before anybody wrote it": ("a part nobody wrote",),
+    "offsets that wrap at 2^31": ("int32 offsets", "a product in 32 bits"),
+    "a read that runs into the next row": ("dims past the end are read",),
+    "a promise to the compiler that a caller can break": ("a promise",),
+    "a load that may overtake another thread's store": ("load after store",),
+    "a masked load whose other lanes are undefined": ("masked load without other",),
+    "results that change from run to run": ("atomics",),
+    "128-bit loads lost": ("a number whose alignment is hidden", "a chunk of no whole vectors"),
+    "registers": ("a tile too large",),
+}
 
 
-def plant(fault: Fault, package: Path) -> None:
-    path = package / "memkern" / "triton_kernels" / f"{fault.file}.py"
+def copy_kernels(folder: Path) -> None:
+    """Into ``folder / "triton_kernels"``, where they can be edited."""
+    shutil.copytree(KERNELS, folder / "triton_kernels", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def plant(fault: Fault, folder: Path) -> None:
+    """Copies the kernels and makes the edit."""
+    copy_kernels(folder)
+    path = folder / "triton_kernels" / f"{fault.file}.py"
     source = path.read_text()
-    if source.count(fault.old) < 1:
+    if fault.old not in source:
         raise ValueError(f"{fault.file}.py has no {fault.old!r} any more: the list of faults must follow the code")
     path.write_text(source.replace(fault.old, fault.new))
 
 
-def run_rung(fault: Fault, package: Path, python: str) -> tuple[bool, str]:
-    """Whether the rung's selected checks pass on this copy of the package, and what they print."""
-    environment = os.environ | {"PYTHONPATH": str(package)}
-    if fault.rung in ("values", "ttsem"):
-        file, expression = fault.checks.split(" ", 1)
-        command = ["-m", *rungs.pytest_arguments("-x", str(rungs.HERE / f"{file}.py"), "-k", expression)]
-        if fault.rung == "values":
-            environment |= {"TRITON_INTERPRET": "1", "DEV": "cpu"}
-        else:
-            command[1:1] = ["ttsem.sanitize"]
-            environment |= {"DEV": "cuda"}
-    elif fault.checks:
-        command = [str(rungs.HERE / "compile_gate.py"), "--target", "sm_90", "--only", fault.checks]
+def run_rung(rung: str, checks: str, folder: Path, ground: Callable[[str], Ground]) -> Outcome:
+    """What the rung's selected checks say of the kernels in a folder.
+
+    Raises:
+        RuntimeError: If they did not run: no import that fails, no empty selection may pass for a catch.
+    """
+    if rung == "source":
+        found = [fault for path in folder.glob("triton_kernels/*.py") for fault in lint.source_faults(path)]
+        return Outcome(int(bool(found)), "\n".join(found))
+    if rung == "gate":
+        arguments = ["--target", "sm_90", "--only", checks]
     else:
-        script = "import sys, pathlib, lint; sys.exit('\\n'.join(lint.source_faults(pathlib.Path(sys.argv[1]))))"
-        command = ["-c", script, str(package / "memkern" / "triton_kernels" / f"{fault.file}.py")]
-        environment["PYTHONPATH"] += f":{rungs.HERE}"
-    done = subprocess.run([python, *command], env=environment, cwd=package, capture_output=True, text=True, check=False)
-    output = done.stdout + done.stderr
-    # An import that fails, or an expression that selects nothing, would pass for a catch.
-    ran = re.search(r"\d+ (passed|failed)|kernels compiled", output) or done.returncode < 0 or not fault.checks
-    if not ran:
-        raise RuntimeError(f"the checks did not run: {output[-2000:]}")
-    return done.returncode == 0, output
+        file, expression = checks.split(" ", 1)
+        arguments = rungs.checks("-x", str(rungs.HERE / f"{file}.py"), "-k", expression, marked=rungs.MARKED[rung])
+    outcome = ground(rung).run(folder, arguments)
+    if outcome.code >= 0 and not re.search(r"\d+ (passed|failed)|kernels compiled", outcome.output):
+        raise RuntimeError(f"the checks did not run: {outcome.output[-2000:]}")
+    return outcome
 
 
-def caught(name: str, python: str = sys.executable, *, first: bool = False) -> str:
+def caught(name: str, ground: Callable[[str], Ground], *, first: bool = False) -> str:
     """Empty if the rung fails with the fault (and, with ``first``, passes without it); else what went wrong."""
     fault = FAULTS[name]
-    with tempfile.TemporaryDirectory() as place:
-        package = copy_package(Path(place))
-        passes, output = run_rung(fault, package, python) if first else (True, "")
-        if not passes:
-            return f"fails without the fault: {output[-1500:]}"
-        plant(fault, package)
-        passes, output = run_rung(fault, package, python)
-        if passes:
-            return "not caught"
-        return "" if fault.says in output else f"caught, but does not say {fault.says!r}: {output[-1500:]}"
+    for edit in [fault._replace(new=fault.old), fault] if first else [fault]:
+        with tempfile.TemporaryDirectory() as place:
+            plant(edit, Path(place))
+            outcome = run_rung(fault.rung, fault.checks, Path(place), ground)
+        if edit is not fault and outcome.code != 0:
+            return f"fails without the fault: {outcome.output[-1500:]}"
+    if outcome.code == 0:
+        return "not caught"
+    return "" if fault.says in outcome.output else f"caught, but does not say {fault.says!r}: {outcome.output[-1500:]}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rung", choices=["values", "ttsem", "lint", "budgets"])
-    parser.add_argument("name", nargs="*")
+    parser.add_argument("name", nargs="*", help="of a fault; all by default")
     parser.add_argument("--first", action="store_true")
-    parser.add_argument("--python", type=os.path.abspath, default=sys.executable, help="of ttsem's environment")
     options = parser.parse_args()
     missed = 0
-    names = options.name or [name for name, fault in FAULTS.items() if fault.rung == options.rung]
-    for name in names:
-        wrong = caught(name, options.python, first=options.first)
-        missed += bool(wrong)
-        print(f"{'MISSED' if wrong else 'caught'}  {options.rung:<8} {name}  {wrong}", flush=True)
+    names = options.name or list(FAULTS)
+    with grounds() as ground:
+        for name in names:
+            wrong = caught(name, ground, first=options.first)
+            missed += bool(wrong)
+            print(f"{'MISSED' if wrong else 'caught'}  {FAULTS[name].rung:<8} {name}  {wrong}", flush=True)
     print(f"{len(names)} faults, {missed} missed")
     return 1 if missed or not names else 0
 

@@ -24,6 +24,8 @@ from memkern.triton_kernels.layer_stats import layer_stats
 from memkern.triton_kernels.selectivity import selectivity
 from memkern.triton_kernels.unit_means import unit_means
 
+pytestmark = pytest.mark.numbers
+
 
 class Reads:
     """Elements of one tensor that were asked for, and by how many programs the most read of them was."""

@@ -30,6 +30,11 @@ TARGETS = {
 }
 
 
+# A line of machine code that holds an instruction: its name, and what follows.
+NVIDIA = r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ +)?([A-Z0-9_.]+)(.*)"
+AMD = r"\t([a-z]\w+)\b(.*)"
+
+
 class Launch(NamedTuple):
     kernel: Any
     arguments: tuple[Any, ...]
@@ -41,17 +46,21 @@ class Resources(NamedTuple):
 
     Attributes:
         registers: Per thread.
-        spills: Bytes of stack plus local loads and stores; on AMD spilled registers.
         shared: Bytes.
         loads: Instructions that load from global memory.
         wide_loads: Those of 128 bits or more.
+        spills: Bytes of stack, plus the instructions that load and store there.
+        inner_spills: Those of these instructions that lie in an innermost loop.
+        lanes: AMD only: scalar registers that were put into lanes of vector registers, which takes no memory.
     """
 
     registers: int
-    spills: int
     shared: int
     loads: int
     wide_loads: int
+    spills: int
+    inner_spills: int
+    lanes: int
 
 
 class _Driver:
@@ -110,23 +119,46 @@ def resources(kernel: Any, target: str) -> Resources:
     if TARGETS[target].backend == "hip":
         code = kernel.asm["amdgcn"]
         note = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)$", code, re.M)}
-        loads = re.findall(r"\b(?:global|buffer|flat)_load_(\w+)", code)
-        wide = sum(load.startswith("dwordx4") for load in loads)
-        spills = note["vgpr_spill_count"] + note["sgpr_spill_count"]
-        return Resources(note["vgpr_count"], spills, kernel.metadata.shared, len(loads), wide)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        usage = _tool("cuobjdump", "-res-usage", file.name)
-        code = _tool("nvdisasm", "-c", file.name)
-    numbers = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-    ops = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)", code, re.M)
-    local = sum(op.startswith(("LDL", "STL")) for op in ops)
-    loads = [op for op in ops if op.startswith("LDG")]
-    wide = sum(".128" in op or ".256" in op or "ENL2" in op for op in loads)
-    return Resources(
-        numbers["REG"], numbers["STACK"] + numbers["LOCAL"] + local, kernel.metadata.shared, len(loads), wide
-    )
+        ops, inner = instructions(code, AMD)
+        registers, stack, lanes = note["vgpr_count"], note["private_segment_fixed_size"], note["sgpr_spill_count"]
+        is_load, is_wide, is_spill = r"(global|buffer|flat)_load", r"(global|buffer|flat)_load_dwordx4", r"scratch_"
+    else:
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(kernel.asm["cubin"])
+            file.flush()
+            usage = _tool("cuobjdump", "-res-usage", file.name)
+            code = _tool("nvdisasm", "-c", file.name)
+        ops, inner = instructions(code, NVIDIA)
+        numbers = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
+        registers, stack, lanes = numbers["REG"], numbers["STACK"] + numbers["LOCAL"], 0
+        is_load, is_wide, is_spill = r"LDG", r"LDG.*(\.128|\.256|ENL2)", r"LDL|STL"
+    loads, wide, spills = (sum(bool(re.match(kind, op)) for op in ops) for kind in (is_load, is_wide, is_spill))
+    inner_spills = sum(bool(re.match(is_spill, ops[at])) for at in inner)
+    return Resources(registers, kernel.metadata.shared, loads, wide, stack + spills, inner_spills, lanes)
+
+
+def instructions(code: str, pattern: str) -> tuple[list[str], list[int]]:
+    """The instructions of machine code as text, and the places of those in innermost loops.
+
+    A loop is what lies between a label and a jump back to it: sometimes more than the loop, never less.
+
+    Args:
+        code: As a disassembler prints it, with labels .L...
+        pattern: NVIDIA or AMD.
+    """
+    names: list[str] = []
+    labels: dict[str, int] = {}
+    loops: list[tuple[int, int]] = []
+    for line in code.splitlines():
+        if label := re.match(r"(\.L\w+):", line):
+            labels[label[1]] = len(names)
+        elif found := re.match(pattern, line):
+            to = re.search(r"\.L\w+", found[2])
+            if to and to[0] in labels and re.match("s_c?branch|BRA", found[1]):
+                loops.append((labels[to[0]], len(names)))
+            names.append(found[1])
+    inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    return names, [at for first, last in inner for at in range(first, last + 1)]
 
 
 def _tool(name: str, *arguments: str) -> str:

@@ -1,139 +1,120 @@
 """Mutation check of the Triton ladder: changes the kernels one place at a time; every mutant must be found.
 
-python mutation.py [--file NAME] [--every N] [--list]
+python mutation.py [--file NAME] [--every N] [--minutes M] [--again] [--list]
 
-Prints a line per mutant: the rung that found it, or SURVIVED. The interpreter's checks come first, then the lints and
-budgets, then ttsem where it is installed. Takes from ten seconds to a few minutes per mutant.
+The interpreter's checks come first, then ttsem's where it is installed, then what the compiler says (lints, budgets).
+Takes from two seconds to a minute per mutant; results are kept in build/mutants/, `equivalent.json` holds the mutants
+that do the same as the original, with the reason.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import faults
+import forks
 import run_ttsem
 import rungs
 
-KERNELS = rungs.ROOT / "memkern" / "triton_kernels"
+sys.path.insert(0, str(rungs.HERE.parent))
 
-# A pattern, what replaces it, and what that is called. One occurrence on one line at a time.
-OPERATORS = (
-    (r"(?<!<) < ", " <= ", "one too many"),
-    (r"(?<!>) > (?!0)", " >= ", "limit moved"),
-    (r" \+= ", " = ", "overwritten instead of added"),
-    (r" \| ", " & ", "and instead of or"),
-    (r" & ", " | ", "or instead of and"),
-    (r"\+ 1\b", "+ 2", "one further"),
-    (r"- 1\b", "- 0", "one missing"),
-    (r"(\w|\)) - (\w|\()", r"\1 + \2", "sum instead of difference"),
-    (r"(\w|\)) \* (\w|\()", r"\1 + \2", "sum instead of product"),
-    (r"\bother=0(\.0)?\b", r"other=7\1", "lanes outside count"),
-    (r"range\(0, ", "range(1, ", "the first left out"),
-    (r"tl\.minimum", "tl.maximum", "larger instead of smaller"),
-    (r"tl\.where\(([^(),]+), ", r"tl.where(~(\1), ", "the other way round"),
-    (r"tl\.cast\(tl\.program_id\(0\), tl\.int64\)", "tl.program_id(0)", "32-bit program"),
-    (r"\.to\(tl\.float64\)", ".to(tl.float32)", "narrow sum"),
-)
+import mutants
 
-# What the checks of a file are, quickest first, and which cases of the compile gate it is in.
+OPERATORS = [
+    mutants.Operator(*operator)
+    for operator in (
+        (r"(?<!<) < ", " <= ", "one too many"),
+        (r"(?<!>) > (?!0)", " >= ", "limit moved"),
+        (r" \+= ", " = ", "overwritten instead of added"),
+        (r" \| ", " & ", "and instead of or"),
+        (r" & ", " | ", "or instead of and"),
+        (r"\+ 1\b", "+ 2", "one further"),
+        (r"- 1\b", "- 0", "one missing"),
+        (r"(\w|\)) - (\w|\()", r"\1 + \2", "sum instead of difference"),
+        (r"(\w|\)) \* (\w|\()", r"\1 + \2", "sum instead of product"),
+        (r"\bother=0(\.0)?\b", r"other=7\1", "lanes outside count"),
+        (r"(?<!a)range\(0, ", "range(1, ", "the first left out"),
+        (r"tl\.minimum", "tl.maximum", "larger instead of smaller"),
+        (r"tl\.where\(([^(),]+), ", r"tl.where(~(\1), ", "the other way round"),
+        (r"tl\.cast\(tl\.program_id\(0\), tl\.int64\)", "tl.program_id(0)", "32-bit program"),
+        (r"\.to\(tl\.float64\)", ".to(tl.float32)", "narrow sum"),
+    )
+]
+
+# The files of checks that know a kernel file, those that fail soonest first, and its cases in the compile gate.
 CHECKS = {
-    "alignment": ("check_alignment check_offsets", "^alignment$"),
-    "alignment_backward": ("check_alignment_backward check_offsets", "^backward$"),
-    "pair_sums": ("check_alignment check_layer_stats", "^alignment$"),
+    "alignment": ("check_alignment check_offsets", "^alignment( raw)?$"),
+    "alignment_backward": ("check_alignment_backward check_offsets", "^backward"),
+    "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)?$"),
     "exact": ("check_alignment", "^alignment f64$"),
-    "unit_means": ("check_units check_offsets", "^means 7x7$"),
+    "unit_means": ("check_units check_offsets", "^means (7x7|56x56)$"),
     "unit_sums": ("check_units check_layer_stats", "^means 7x7$"),
     "layer_stats": ("check_layer_stats", "^layer maps$"),
     "selectivity": ("check_units check_offsets", "^selectivity$"),
     "class_sums": ("check_units", "^class sums$"),
 }
+# Which checks of these files, as an expression for -k: check_units knows four kernel files.
+ABOUT = {
+    "unit_means": "means",
+    "unit_sums": "means or layouts",
+    "selectivity": "state or selectivity",
+    "class_sums": "class_sums",
+}
 
 
-class Mutant(NamedTuple):
-    """One change of one line."""
+def kernel_lines(path: Path) -> Iterator[int]:
+    """The lines of statements inside the functions that Triton compiles, docstrings apart, counted from 1."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and any("triton.jit" in ast.unparse(d) for d in node.decorator_list):
+            for statement in node.body:
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+                    assert statement.end_lineno is not None
+                    yield from range(statement.lineno, statement.end_lineno + 1)
 
-    file: str
-    line: int
-    old: str
-    new: str
-    what: str
 
-
-def mutants() -> Iterator[Mutant]:
+def all_mutants() -> list[mutants.Mutant]:
     """Every place of every operator inside of the kernels."""
-    for stem in CHECKS:
-        text = (KERNELS / f"{stem}.py").read_text()
-        lines, kernels = text.splitlines(), [node for node in ast.parse(text).body if is_kernel(node)]
-        for number in sorted({line for node in kernels for line in body_lines(node)}):
-            code, hash_, comment = lines[number].partition("  #")
-            for pattern, replacement, what in OPERATORS:
-                for match in re.finditer(pattern, code):
-                    new = code[: match.start()] + match.expand(replacement) + code[match.end() :]
-                    yield Mutant(stem, number, lines[number], new + hash_ + comment, what)
+    paths = [faults.KERNELS / f"{stem}.py" for stem in CHECKS]
+    return [
+        mutant
+        for path in paths
+        for mutant in mutants.mutants_of(path, OPERATORS, set(kernel_lines(path)), comment="  #")
+    ]
 
 
-def is_kernel(node: ast.stmt) -> bool:
-    """Whether Triton compiles this function."""
-    return isinstance(node, ast.FunctionDef) and any("triton.jit" in ast.unparse(d) for d in node.decorator_list)
-
-
-def body_lines(node: ast.FunctionDef) -> Iterator[int]:
-    """The lines of its statements, docstring apart, counted from 0."""
-    for statement in node.body:
-        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            yield from range(statement.lineno - 1, statement.end_lineno)
-
-
-def killer(mutant: Mutant) -> str:
+def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
     """The rung that finds a mutant, or an empty string."""
-    checks, cases = CHECKS[mutant.file]
-    ttsem = run_ttsem.installed()
-    with tempfile.TemporaryDirectory() as folder:
-        package = faults.copy_package(Path(folder))
-        path = package / "memkern" / "triton_kernels" / f"{mutant.file}.py"
-        lines = path.read_text().splitlines()
-        lines[mutant.line] = mutant.new
-        path.write_text("\n".join(lines) + "\n")
-        for rung in ("values", "budgets", "ttsem"):
-            if rung == "ttsem" and ttsem is None:
+    files, cases = CHECKS[mutant.path.stem]
+    checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{file}.py" for file in files.split())]
+    bytes_read = f"{rungs.HERE}/interpreter_bytes.py"
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        faults.copy_kernels(folder)
+        mutant.plant(folder / "triton_kernels")
+        for rung in ("values", "ttsem", "gate"):
+            if rung == "ttsem" and run_ttsem.installed() is None:
                 continue
-            python = str(ttsem) if rung == "ttsem" else sys.executable
-            for check in [cases] if rung == "budgets" else [f"{check} not nothing" for check in checks.split()]:
-                if rung == "ttsem" and check.startswith("check_offsets"):
-                    continue
-                fault = faults.Fault(rung, mutant.file, "", "", check)
-                try:
-                    passes, _ = faults.run_rung(fault, package, python)
-                except RuntimeError:
-                    return "does not run"
-                if not passes:
-                    return rung
+            marked = rungs.MARKED.get(rung, "")
+            arguments = rungs.checks("-x", *checks, *[bytes_read] * (rung == "values"), marked=marked)
+            if rung == "gate":
+                arguments = ["--target", "sm_90", "--only", cases]
+            outcome = ground(rung).run(folder, arguments)
+            if outcome.code not in (0, 5):  # 5: no check of this rung is about the file
+                return rung
     return ""
 
 
 def main() -> int:
     """Runs the check; see above."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", default="", help="only files of this name")
-    parser.add_argument("--every", type=int, default=1, help="only every N-th mutant")
-    parser.add_argument("--list", action="store_true", help="print the mutants and stop")
-    options = parser.parse_args()
-    chosen = [mutant for mutant in mutants() if options.file in ("", mutant.file)][:: options.every]
-    survivors = 0
-    for mutant in chosen:
-        found = "" if options.list else killer(mutant)
-        survivors += not found
-        verdict = "" if options.list else found or "SURVIVED"
-        print(f"{verdict:16} {mutant.file}.py:{mutant.line + 1} {mutant.what}: {mutant.new.strip()}", flush=True)
-    print(f"{len(chosen) - survivors} of {len(chosen)} mutants found" if not options.list else f"{len(chosen)} mutants")
-    return int(not options.list and (survivors > 0 or not chosen))
+    with forks.grounds() as ground:
+        return mutants.main(
+            all_mutants(), lambda mutant: hunt(mutant, ground), rungs.ROOT / "build" / "mutants" / "triton.json",
+            rungs.HERE / "equivalent.json",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ any is a failure.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import rungs
 
 TTSEM = "ttsem==0.1.0"  # pinned: an alpha of one author
 PACKAGES = (TTSEM, "torch==2.14.1", "triton==3.8.0", "numpy", "pytest", "pytest-timeout", "hypothesis")
+MISSING = "ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py --install-only` makes one"
 PLACE = Path(os.environ.get("MEMKERN_TTSEM", rungs.ROOT / "build" / "ttsem"))
 
 
@@ -32,7 +34,7 @@ def installed(place: Path = PLACE) -> Path | None:
 
 
 def install(place: Path = PLACE, python: str | None = None) -> Path:
-    """Makes that environment.
+    """Makes that environment, once if several processes ask for it at the same time.
 
     Args:
         place: Where.
@@ -45,9 +47,18 @@ def install(place: Path = PLACE, python: str | None = None) -> Path:
     if python is None:
         raise RuntimeError("ttsem needs Python 3.12 or later, and none was found; name one with --python")
     executable = place / "bin" / "python"
-    subprocess.run([python, "-m", "venv", place], check=True)
-    subprocess.run([executable, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f"{place.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if installed(place) is None:
+            subprocess.run([python, "-m", "venv", place], check=True)
+            subprocess.run([executable, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
     return executable
+
+
+def environment() -> Path | None:
+    """The Python of the environment; in CI one is made if there is none."""
+    return installed() or (install() if rungs.IN_CI else None)
 
 
 def find_python() -> str | None:
@@ -65,10 +76,8 @@ def _says(python: str | Path, code: str) -> str:
 
 def command(executable: Path, arguments: list[str]) -> list[str]:
     """ttsem around pytest around the checks."""
-    # Offsets past 2^31 are the interpreter's: ttsem fills and copies all of their memory, 24 GB.
-    checks = sorted(path for path in rungs.HERE.glob("check_*.py") if path.name != "check_offsets.py")
-    files = arguments or [str(path) for path in checks]
-    return [str(executable), "-m", "ttsem.sanitize", *rungs.pytest_arguments(*files)]
+    checks = rungs.checks(*(arguments or [str(rungs.HERE)]), marked=rungs.MARKED["ttsem"])
+    return [str(executable), "-m", "ttsem.sanitize", "pytest", *checks]
 
 
 def main() -> int:

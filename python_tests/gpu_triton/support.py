@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import torch
 from torch import Tensor
 
 DEVICE = os.environ.get("DEV", "cpu")
@@ -32,5 +31,6 @@ def on_cpu(results: Any) -> Any:
     return results.cpu() if isinstance(results, Tensor) else type(results)(result.cpu() for result in results)
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def shape_name(shape: object) -> str:
+    """The id of a test: 2x3x5 for a shape, other parameters as they are."""
+    return "x".join(map(str, shape)) if isinstance(shape, tuple) else str(shape)

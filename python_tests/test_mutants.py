@@ -1,0 +1,75 @@
+"""The driver of the mutation checks: what it makes of a file, what it keeps, and that it can fail."""
+
+from __future__ import annotations
+
+import json
+
+import mutants
+import pytest
+
+OPERATORS = (mutants.Operator(r" < ", " <= ", "one too many"), mutants.Operator(r"\b1\b", "2", "two"))
+SOURCE = "a = 1 < b < 1  # 1 < 2\nc = 1\n"
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def run(monkeypatch, source, hunt, *arguments, equivalent=()):
+    monkeypatch.setattr("sys.argv", ["mutants", *arguments])
+    reviewed = source.with_name("equivalent.json")
+    reviewed.write_text(json.dumps(equivalent))
+    made = list(mutants.mutants_of(source, OPERATORS))
+    return mutants.main(made, hunt, source.with_name("results.json"), reviewed)
+
+
+def test_one_occurrence_at_a_time_and_no_comment(source, tmp_path):
+    made = list(mutants.mutants_of(source, OPERATORS))
+    assert [mutant.new for mutant in made] == [
+        "a = 1 <= b < 1  # 1 < 2",
+        "a = 1 < b <= 1  # 1 < 2",
+        "a = 2 < b < 1  # 1 < 2",
+        "a = 1 < b < 2  # 1 < 2",
+        "c = 2",
+    ]
+    assert [mutant.line for mutant in mutants.mutants_of(source, OPERATORS, lines=[2])] == [2]
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    made[-1].plant(copy)
+    assert (copy / "source.py").read_text() == SOURCE.replace("c = 1", "c = 2")
+    assert source.read_text() == SOURCE
+
+
+def test_a_survivor_fails_and_results_are_kept(source, monkeypatch, capsys):
+    hunted = []
+
+    def hunt(mutant):
+        hunted.append(mutant)
+        return "" if mutant.line == 2 else "values"
+
+    assert run(monkeypatch, source, hunt) == 1
+    assert "SURVIVED source.py:2 two: c = 2\n4 of 5 mutants found; 5 of all 5 looked at\n" in capsys.readouterr().out
+    assert run(monkeypatch, source, hunt) == 1
+    assert len(hunted) == 5
+    assert run(monkeypatch, source, lambda mutant: "other", "--again") == 0
+    source.write_text(SOURCE + "\n")
+    assert run(monkeypatch, source, hunt) == 1
+    assert len(hunted) == 10
+
+
+def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
+    entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
+    assert run(monkeypatch, source, lambda mutant: "" if mutant.line == 2 else "values", equivalent=[entry]) == 0
+    assert "4 of 4 mutants found; 5 of all 5 looked at" in capsys.readouterr().out
+    assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry | {"new": "c = 3"}]) == 1
+
+
+def test_parts_of_a_run(source, monkeypatch, capsys):
+    assert run(monkeypatch, source, lambda mutant: "values", "--minutes", "0") == 1
+    assert "0 of 0 mutants found; 0 of all 5 looked at" in capsys.readouterr().out
+    assert run(monkeypatch, source, lambda mutant: "values", "--every", "2") == 0
+    assert "3 of 3 mutants found; 3 of all 5 looked at" in capsys.readouterr().out
+    assert run(monkeypatch, source, lambda mutant: "values", "--file", "other") == 1
