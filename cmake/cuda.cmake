@@ -2,14 +2,31 @@
 #
 #   MEMKERN_CUDA=AUTO (default)  where nvcc and a GPU are found, for that GPU
 #   MEMKERN_CUDA=ON              for every GPU from Ampere on; an error without nvcc
+#   MEMKERN_CUDA=NVRTC           launchers alone; NVRTC compiles each kernel at its first launch: no nvcc is needed
 #   MEMKERN_CUDA=OFF             never
 #
 # CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead; nvcc is then enough.
 # AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
-set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO, which asks for nvcc and a GPU")
-set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, NVRTC, or AUTO, which asks for nvcc and a GPU")
+set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
+# A new op is one line here.
+set(launchers
+    csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
+    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
 set(MEMKERN_WITHOUT_CUDA "built without CUDA (MEMKERN_CUDA=OFF)")
 if(NOT MEMKERN_CUDA STREQUAL AUTO AND NOT MEMKERN_CUDA)
+  return()
+endif()
+
+if(MEMKERN_CUDA STREQUAL NVRTC)
+  set_source_files_properties(${launchers} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+  add_library(memkern_cuda STATIC ${launchers})
+  target_compile_definitions(memkern_cuda PUBLIC MEMKERN_LAUNCH_BY_NAME)
+  target_compile_options(memkern_cuda PRIVATE -O1 -Wno-unknown-pragmas)
+  set(MEMKERN_CUDA_CODE NVRTC)
+  # the kernels' source, where memkern/nvrtc.py looks for it
+  install(FILES csrc/ops.h DESTINATION cuda_source)
+  install(DIRECTORY csrc/cuda DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h" PATTERN host EXCLUDE)
   return()
 endif()
 
@@ -77,9 +94,6 @@ else()
 endif()
 message(STATUS "CUDA kernels for ${MEMKERN_CUDA_CODE}")
 
-# A new op is one line here.
-add_library(memkern_cuda STATIC
-    csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
-    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
+add_library(memkern_cuda STATIC ${launchers})
 target_compile_options(memkern_cuda PRIVATE -O3 ${gencode})
 string(REPLACE ";" ", " MEMKERN_CUDA_CODE "${MEMKERN_CUDA_CODE}")

@@ -1,10 +1,14 @@
 // The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on
 // the given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
+// Launchers that were built without their kernels (cuda/by_name.h) call a Python function for each launch instead.
 #include <string>
 #include <vector>
 
 #include "bindings.h"
 #include "cuda/surface.h"
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+#include "cuda/by_name.h"
+#endif
 
 namespace memkern {
 namespace {
@@ -26,21 +30,38 @@ class OnDevice {
 
 // Where and with what memory a call runs. `allocate(bytes)` returns an address on the device, aligned to 16 bytes, and
 // keeps the memory alive until the call has returned; after that torch's allocator orders its reuse on the same stream.
+// `queue` is the address of a stream; for launchers by name launch(kernel, grid, block, addresses of the arguments).
 struct Place {
   int device;
-  uintptr_t stream;
+  py::object queue;
   py::function allocate;
 
   void* scratch(int64_t bytes) const { return bytes == 0 ? nullptr : at(allocate(bytes).cast<uintptr_t>()); }
 };
 
+// Calls run(stream) on the place's device, without the GIL.
+template <class Run>
+void on_stream(const Place& place, const Run& run) {
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+  const by_name::Queue queue{[&](const by_name::Launch& op) {
+    const py::gil_scoped_acquire gil;
+    place.queue(op.kernel, py::make_tuple(op.grid.x, op.grid.y, op.grid.z),
+                py::make_tuple(op.block.x, op.block.y, op.block.z), reinterpret_cast<uintptr_t>(op.arguments));
+  }};
+  void* const stream = const_cast<by_name::Queue*>(&queue);
+#else
+  void* const stream = at(place.queue.cast<uintptr_t>());
+#endif
+  const py::gil_scoped_release nogil;
+  const OnDevice on(place.device);
+  check(run(stream));
+}
+
 template <class Record>
 void launch(const Place& place, int64_t (*scratch_bytes)(const Record*),
             const char* (*launcher)(const Record*, void*, void*), const Record& op) {
   void* const scratch = place.scratch(scratch_bytes(&op));
-  py::gil_scoped_release nogil;
-  const OnDevice on(place.device);
-  check(launcher(&op, scratch, at(place.stream)));
+  on_stream(place, [&](void* stream) { return launcher(&op, scratch, stream); });
 }
 
 LayerStats layer_record(const py::tuple& layer) {
@@ -63,12 +84,17 @@ LayerStats layer_record(const py::tuple& layer) {
 
 void bind_cuda(py::module_& module) {
   py::module_ m = module.def_submodule("cuda", "The CUDA kernels. Private: call memkern's functions instead.");
-  py::class_<Place>(m, "Place").def(py::init<int, uintptr_t, py::function>());
+  py::class_<Place>(m, "Place").def(py::init<int, py::object, py::function>());
 
   m.def("unavailable", [] {
     const char* reason = memkern_cuda_unavailable();
     return std::string(reason ? reason : "");
   });
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+  m.attr("by_name") = true;
+#else
+  m.attr("by_name") = false;
+#endif
   m.def("architectures", [] { return std::string(MEMKERN_CUDA); });
   m.def("settings", [] { return std::string(memkern_cuda_settings()); });
 
@@ -101,9 +127,7 @@ void bind_cuda(py::module_& module) {
     for (const py::handle& layer : layers) ops.push_back(layer_record(py::cast<py::tuple>(layer)));
     const auto count = int64_t(ops.size());
     void* const scratch = place.scratch(memkern_cuda_layer_stats_scratch(ops.data(), count));
-    py::gil_scoped_release nogil;
-    const OnDevice on(place.device);
-    check(memkern_cuda_layer_stats(ops.data(), count, scratch, at(place.stream)));
+    on_stream(place, [&](void* stream) { return memkern_cuda_layer_stats(ops.data(), count, scratch, stream); });
   });
 
   m.def("selectivity", [](const Place& place, uintptr_t data, int dtype, int activation, const py::tuple& sizes,

@@ -31,6 +31,7 @@ MODES = {
     "asan": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "tsan": ["-O1", "-fsanitize=thread"],
 }
+MODULE = "memkern_emulated" + sysconfig.get_config_var("EXT_SUFFIX")
 # Both warnings are needed: an array that ptxas could not keep in registers is local memory without being a spill.
 NVCC = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-Werror", "all-warnings", "-Xptxas",
         "-v,-warn-spills,-warn-lmem-usage,-Werror"]  # fmt: skip
@@ -70,15 +71,26 @@ def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[
 
 def bindings(kernels: Path) -> Path:
     """The Python module ``memkern_emulated``: csrc/bindings_cuda.cpp over a library, emulated or for GPUs."""
+    objects = _binding_objects([])
+    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
+    return _made(MODULE, link, digest(objects) + digest([kernels]))
+
+
+def launchers_by_name() -> Path:
+    """The same module over launchers that are built without kernels, for NVRTC (csrc/cuda/by_name.h)."""
+    by_name = ["-DMEMKERN_LAUNCH_BY_NAME", "-O1", "-c"]
+    objects = compile_all([(unit, [*EMULATED, *by_name, "-x", "c++"]) for unit in op_sources()], SOURCES)
+    objects += _binding_objects(by_name)
+    return _made(MODULE, [COMPILER, "-shared", *map(str, objects)], digest(objects))
+
+
+def _binding_objects(flags: list[str]) -> list[Path]:
     import pybind11
 
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
-    flags = [*EMULATED, "-O1", '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
+    flags = [*EMULATED, "-O1", *flags, '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
     sources = [ROOT / "csrc" / "bindings_cuda.cpp", Path(__file__).parent / "emulated_bindings.cpp"]
-    objects = compile_all([(source, flags) for source in sources], SOURCES)
-    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
-    name = "memkern_emulated" + sysconfig.get_config_var("EXT_SUFFIX")
-    return _made(name, link, digest(objects) + digest([kernels]))
+    return compile_all([(source, flags) for source in sources], SOURCES)
 
 
 def cuda_objects(sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> list[Path]:
@@ -103,7 +115,7 @@ def cuda_library() -> Path:
     return _made("libmemkern_cuda.so", [tools.nvcc(), "-shared", *map(str, objects)], digest(objects))
 
 
-def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int = 2) -> list[Path]:
+def compile_all(units: list[tuple[Path, list[str]]], sources: Path) -> list[Path]:
     """Compiles every unit with its command; an object is made again when any header or its own source has changed."""
     headers = [path for path in sorted(sources.parent.rglob("*")) if path.suffix in (".h", ".cuh")]
     headers_digest = digest([path for path in headers if "cpu" not in path.relative_to(sources.parent).parts])
@@ -112,7 +124,7 @@ def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int
         source, command = unit
         return _made(f"{source.stem}.o", [*command, str(source)], headers_digest + digest([source]))
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(compile_one, units))
 
 
