@@ -1,8 +1,9 @@
 """The CUDA kernels without nvcc: NVRTC, from the wheels that torch brings, compiles each at its first launch.
 
-For builds with ``MEMKERN_CUDA=NVRTC``. Their compiled library holds the launchers alone, the very same that decide grids
-and arguments elsewhere. A launch names a kernel; this module compiles that one for the GPU at hand, keeps the machine
-code in a folder, and launches it through the driver. Nothing is imported or compiled before a launch asks for it.
+For builds with ``MEMKERN_CUDA=NVRTC``. Their compiled library holds the launchers alone, the very same that decide
+grids and arguments elsewhere. A launch names a kernel; this module compiles that one for the GPU at hand, keeps the
+machine code in a folder, and launches it through the driver. Nothing is imported or compiled before a launch asks for
+it.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def why_not() -> str:
 
 
 def cache_folder() -> Path:
-    """Where machine code is kept: ``$XDG_CACHE_HOME/memkern/nvrtc``, by default in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memkern" / "nvrtc"
+    """Where machine code is kept: ``memkern`` in torch's cache, which is ``$TORCH_HOME`` or ``~/.cache/torch``."""
+    return Path(torch.hub.get_dir()).parent / "memkern"
 
 
 def launcher(device: int, stream: int) -> Launch:

@@ -11,11 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gpu import build, emulated, path, sass, tools
+import torch
+from gpu import build, emulated, path, roofline, sass, tools
 
-from memkern import native  # noqa: F401  # torch first
-
-AT_MOST, AT_LEAST = ("registers", "spill", "shared"), ("wide_loads", "wide_stores", "warps")
 FEWEST_WARPS = 8  # of an SM, for any kernel: two for each of its four schedulers
 
 
@@ -45,10 +43,17 @@ def test_no_kernel_is_worse_than_its_budget(compiled):
     budgets = sass.budgets()
     assert set(budgets) == set(compiled), "budgets.json has other kernels: `python -m gpu.sass` writes it anew"
     for where, budget in budgets.items():
-        for name in AT_MOST:
+        for name in sass.AT_MOST:
             assert compiled[where][name] <= budget[name], (where, name)
-        for name in AT_LEAST:
+        for name in sass.AT_LEAST:
             assert compiled[where][name] >= budget[name], (where, name)
+
+
+def test_the_tables_of_the_docs_are_of_these_kernels(compiled):
+    """`python -m gpu.sass` writes one of them, `python -m gpu.roofline` prints the other."""
+    assert sass.in_docs(sass.mix_table(compiled)) == sass.DOCS.read_text()
+    for case in roofline.CASES:
+        assert roofline.line(case) in sass.DOCS.read_text()
 
 
 def test_budgets_are_reasonable():
@@ -74,9 +79,9 @@ def library(compiled) -> Path:
 def test_the_library_loads_without_a_driver(library):
     """It says why it cannot run, in the driver's words, and a launch says so too instead of crashing."""
     loaded = emulated.load(library)
-    reason = loaded.memkern_cuda_unavailable()
-    if reason is None:
+    if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    reason = loaded.memkern_cuda_unavailable()
     assert b"driver" in reason or b"device" in reason
     memory = (ctypes.c_double * 16)()
     record = emulated.MedianOfOthers(ctypes.addressof(memory), 1, 4, 1, 1, ctypes.addressof(memory))
@@ -86,8 +91,9 @@ def test_the_library_loads_without_a_driver(library):
 
 def test_the_bindings_raise_what_the_driver_says(library):
     cuda = path.load(build.bindings(library))
-    if not cuda.unavailable():
+    if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    assert cuda.unavailable()
     with pytest.raises(RuntimeError, match="memkern: CUDA: "):
         cuda.median_of_others(cuda.Place(0, 0, lambda size: 16), 16, 0, 4, 1, 1, 16)
 

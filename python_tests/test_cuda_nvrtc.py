@@ -1,6 +1,6 @@
 """The kernels without nvcc (memkern/nvrtc.py): compiled from torch's own wheels, kept, launched by name.
 
-The launchers are those that run on a GPU; a stand-in for the driver runs the kernels that they name under host emulation.
+The launchers are those that run on a GPU; a stand-in for the driver runs, under host emulation, the kernels they name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import shutil
 from enum import IntEnum
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,10 @@ from gpu import build, emulated, path, tools
 
 import memkern
 from memkern import dispatch, native, nvrtc, testing
+from memkern.ops.class_sums import class_sums
 from memkern.ops.layer_stats import layer_stats_many
+from memkern.ops.median_of_others import median_of_others
+from memkern.ops.selectivity import selectivity
 
 CSRC = build.ROOT / "csrc"
 
@@ -96,13 +98,13 @@ def results(dtype: torch.dtype) -> list[torch.Tensor]:
     planes = testing.randn(2, 2, 3, 19, 17, dtype=dtype)
     for x, unit_dim in ((maps, 2), (tokens, 3), (planes, 2), (maps.permute(4, 1, 2, 3, 0), 2)):
         found.append(memkern.unit_means(x, unit_dim=unit_dim, backend="cuda"))
-    state = memkern.selectivity(maps, unit_dim=2, backend="cuda")
+    state = selectivity(maps, unit_dim=2, backend="cuda")
     found += [value for value in state if isinstance(value, torch.Tensor)]
     for stats in layer_stats_many([maps, tokens.movedim(3, 2)], backend="cuda"):
         found += [stats.alignment, stats.unit_means]
     means = maps.flatten(1).to(native.wide(dtype))
-    found.append(memkern.median_of_others(means, backend="cuda"))
-    found.append(memkern.class_sums(means, torch.arange(40) % 3, classes=3, backend="cuda"))
+    found.append(median_of_others(means, backend="cuda"))
+    found.append(class_sums(means, torch.arange(40) % 3, classes=3, backend="cuda"))
     return found
 
 
@@ -120,9 +122,7 @@ def test_launches_by_name_give_the_bits_of_direct_ones(dtype, driver, monkeypatc
 
 
 def test_a_refused_launch_raises(driver, monkeypatch):
-    monkeypatch.setattr(
-        nvrtc, "compiled_once", lambda kernel, *_: nvrtc.Compiled(b"no_such_kernel", b"no_such_kernel")
-    )
+    monkeypatch.setattr(nvrtc, "compiled_once", lambda kernel, *_: nvrtc.Compiled(b"no_such_kernel", b"no_such_kernel"))
     with pytest.raises(RuntimeError, match="memkern: CUDA: REFUSED"):
         memkern.alignment(testing.randn(2, 3, 8), backend="cuda")
     assert driver.said == b"no such kernel"
@@ -221,6 +221,5 @@ def test_reasons(monkeypatch, tmp_path):
 
 def test_backends_says_how(driver, monkeypatch):
     monkeypatch.setattr(native, "without_cuda", lambda: "")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    detail = dispatch._cuda_info().detail
-    assert detail.startswith(f"compiled by NVRTC at first launch, kept in {Path('/somewhere/memkern/nvrtc')}")
+    monkeypatch.setenv("TORCH_HOME", "/somewhere")
+    assert dispatch._cuda_info().detail.startswith("compiled by NVRTC at first launch, kept in /somewhere/memkern; ")

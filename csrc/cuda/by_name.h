@@ -1,6 +1,7 @@
-// The CUDA dialect for launchers alone: built by a C++ compiler, without CUDA. Nothing here runs a kernel. A launch names
-// the kernel's instance ("pair_sums<float, 10>") and hands its grid, block and arguments to whoever made the queue, who
-// has compiled it (memkern/nvrtc.py). Kernels are parsed and never called, so the names that they use are declared only.
+// The CUDA dialect for launchers alone: built by a C++ compiler, without CUDA. Nothing here runs a kernel. A launch
+// names the kernel's instance ("pair_sums<float, 10>") and hands its grid, block and arguments to whoever made the
+// queue, who has compiled it (memkern/nvrtc.py). Kernels are parsed and never called, so the names that they use are
+// declared only.
 #pragma once
 #include <cmath>
 #include <functional>
@@ -71,6 +72,7 @@ uint32_t __ballot_sync(uint32_t mask, int predicate);
 int __ffs(int bits);
 
 #define MEMKERN_SHARED(Type, name) static typename memkern::TypeOf<Type>::type name
-#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...) \
-  memkern::by_name::launch(MEMKERN_KERNEL_NAME(kernel), static_cast<decltype(&kernel)>(nullptr), grid, block, stream, __VA_ARGS__)
+#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...)                                                              \
+  memkern::by_name::launch(MEMKERN_KERNEL_NAME(kernel), static_cast<decltype(&kernel)>(nullptr), grid, block, stream, \
+                           __VA_ARGS__)
 #define MEMKERN_COUNT_LOAD(from, bytes)

@@ -8,7 +8,8 @@ namespace memkern {
 template <auto kernel>
 struct Kernel {};
 
-// "pair_sums<bf16, 4>": the compiler's own spelling without namespaces, from "... [with auto kernel = pair_sums<bf16, 4>]".
+// "pair_sums<bf16, 4>": the compiler's own spelling, from "... [with auto kernel = pair_sums<bf16, 4>]", without
+// namespaces.
 template <auto kernel>
 std::string name_of(Kernel<kernel>) {
   std::string name = __PRETTY_FUNCTION__;

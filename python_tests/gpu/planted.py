@@ -123,10 +123,10 @@ def findings(fault: Fault, folder: Path) -> str:
     (sources / fault.file).write_text(text.replace(fault.old, fault.new))
     mode = "plain" if fault.rung == "build" else fault.rung
     try:
-        library = build.emulated_library(mode, sources, fault.stems)
+        library = build.emulated_library(mode, sources, fault.stems, quick=True)
     except build.BuildError as error:
         return str(error) if fault.rung == "build" else ""
-    done = sanitizer.run_tiny(library, mode, "--only", fault.only)
+    done = sanitizer.run_tiny(library, mode, "--first", "--only", fault.only)
     return done.output if done.code != 0 else ""
 
 

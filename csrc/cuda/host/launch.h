@@ -115,9 +115,12 @@ struct Named {
   }
   template <class... Parameters>
   static bool remember(void (*)(Parameters...)) {
-    return launchers().emplace(MEMKERN_KERNEL_NAME(kernel), [](Dim3 grid, Dim3 dims, void** arguments) {
-      unpack(kernel, grid, dims, arguments, std::index_sequence_for<Parameters...>());
-    }).second;
+    return launchers()
+        .emplace(MEMKERN_KERNEL_NAME(kernel),
+                 [](Dim3 grid, Dim3 dims, void** arguments) {
+                   unpack(kernel, grid, dims, arguments, std::index_sequence_for<Parameters...>());
+                 })
+        .second;
   }
   static inline const bool known = remember(kernel);
 };
