@@ -56,7 +56,8 @@ format: $(VENV)/lint  ## Put every file into shape
 
 # What is slow are the compilers: they run once, in the first worker that asks, and their objects stay in build/gpu/.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU
-	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -p gpu.report $(GPU_TESTS) $(TEST_ARGS)
+	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup -p gpu.report \
+	  $(GPU_TESTS) $(TEST_ARGS)
 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation.py

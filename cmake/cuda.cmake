@@ -25,8 +25,8 @@ if(MEMKERN_CUDA STREQUAL NVRTC)
   target_compile_options(memkern_cuda PRIVATE -O1 -Wno-unknown-pragmas)
   set(MEMKERN_CUDA_CODE NVRTC)
   # the kernels' source, where memkern/nvrtc.py looks for it
-  install(FILES csrc/ops.h DESTINATION cuda_source)
-  install(DIRECTORY csrc/cuda DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h" PATTERN host EXCLUDE)
+  install(DIRECTORY csrc/ DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h"
+          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN bindings.h EXCLUDE)
   return()
 endif()
 

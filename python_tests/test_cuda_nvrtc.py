@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import shutil
 from enum import IntEnum
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def results(dtype: torch.dtype) -> list[torch.Tensor]:
     state = selectivity(maps, unit_dim=2, backend="cuda")
     found += [value for value in state if isinstance(value, torch.Tensor)]
     for stats in layer_stats_many([maps, tokens.movedim(3, 2)], backend="cuda"):
-        found += [stats.alignment, stats.unit_means]
+        found += list(stats)
     means = maps.flatten(1).to(native.wide(dtype))
     found.append(median_of_others(means, backend="cuda"))
     found.append(class_sums(means, torch.arange(40) % 3, classes=3, backend="cuda"))
@@ -126,6 +127,38 @@ def test_a_refused_launch_raises(driver, monkeypatch):
     with pytest.raises(RuntimeError, match="memkern: CUDA: REFUSED"):
         memkern.alignment(testing.randn(2, 3, 8), backend="cuda")
     assert driver.said == b"no such kernel"
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_launch_goes_to_the_current_stream_of_the_tensors_device(by_name, monkeypatch):
+    """And no further than that: nothing here waits, or asks the device for anything."""
+    entered, launched = [], []
+
+    def enter(index):
+        entered.append(index)
+        return contextlib.nullcontext()
+
+    def launch(*arguments):
+        launched.append(arguments)
+        return (Status.SUCCESS,)
+
+    place = SimpleNamespace(by_name=by_name, Place=lambda *arguments: arguments)
+    monkeypatch.setattr(native, "cuda", lambda: place)
+    monkeypatch.setattr(nvrtc, "_driver", lambda: SimpleNamespace(cuLaunchKernel=launch))
+    monkeypatch.setattr(nvrtc, "_loaded", lambda kernel, device: (kernel, device))
+    monkeypatch.setattr(torch.cuda, "device", enter)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=1000 + device.index))
+    memory = torch.zeros(64, dtype=torch.uint8)
+    x = SimpleNamespace(device=torch.device("cuda", 3), new_empty=lambda size, dtype: memory[:size])
+    device, queue, allocate = native.cuda_place(x)
+    assert device == 3
+    assert allocate(16) == memory.data_ptr()
+    if not by_name:
+        assert queue == 1003
+        return
+    queue("kernel", (7, 5, 1), (128, 1, 1), 4096)
+    assert entered == [3]
+    assert launched == [(("kernel", 3), 7, 5, 1, 128, 1, 1, 0, 1003, 4096, 0)]
 
 
 # ---- compiling ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ seconds of a core for each rung that a mutant reaches.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,11 @@ from mutants import Mutant, Operator
 
 OPERATORS = (
     Operator(r"__syncthreads\(\);", ";", "barrier dropped"),
-    Operator(r"\bint64_t\((blockIdx\.\w)\)", r"int(\1)", "narrow block index"),
+    Operator(
+        r"\b(int64_t\(blockIdx\.\w\)|point|unit|view|v|j) \* (\w+(\.\w+)?_stride)\b",
+        r"int(\1) * int(\2)",
+        "offset in 32 bits",
+    ),
     Operator(r" < (last|op\.dims|units|points|pairs|sums|views|op\.views|packs|items)\b", r" <= \1", "one too many"),
     Operator(r"if \((.*)\) return;", r"if (false && (\1)) return;", "guard dropped"),
     Operator(r"% 16 == 0", "% 4 == 0", "weaker alignment"),
@@ -27,7 +32,8 @@ OPERATORS = (
     Operator(r"bit /= 2", "bit /= 4", "short reduction"),
     Operator(r"<= peak\)", "< peak)", "last of ties"),
     Operator(r"value != value\)", "false)", "NaN lost"),
-    Operator(r" \+= ", " = ", "overwritten instead of added"),
+    # not the step of a loop, which would never end
+    Operator(r"(?<!; \w)(?<!; part) \+= ", " = ", "overwritten instead of added"),
     Operator(r"\bc = 1; c < chunks", "c = 2; c < chunks", "a chunk left out"),
     Operator(r"\* inverses\[", "* (A)1 + 0 * inverses[", "not normalized"),
     Operator(r"- x\[j\]", "+ x[j]", "sum instead of difference"),
@@ -69,8 +75,11 @@ def hunt(mutant: Mutant) -> str:
             except build.BuildError:
                 return "compiler"
             for case in cases:
-                if sanitizer.run_tiny(library, mode, "--first", "--only", case).code != 0:
-                    return mode
+                try:
+                    if sanitizer.run_tiny(library, mode, "--first", "--only", case).code != 0:
+                        return mode
+                except subprocess.TimeoutExpired:
+                    return f"{mode}, for ever"
     return ""
 
 

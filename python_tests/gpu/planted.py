@@ -109,8 +109,8 @@ FAULTS = {
 
 def copy_of_sources(folder: Path) -> Path:
     """A copy of csrc's records and csrc/cuda below ``folder``; returns the latter."""
-    for header in ("ops.h", "layout.h"):
-        shutil.copy(build.SOURCES.parent / header, folder / header)
+    for header in build.SOURCES.parent.glob("*.h"):
+        shutil.copy(header, folder / header.name)
     shutil.copytree(build.SOURCES, folder / "cuda")
     return folder / "cuda"
 
