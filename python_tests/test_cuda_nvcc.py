@@ -17,6 +17,62 @@ from gpu import build, emulated, path, roofline, sass, tools
 FEWEST_WARPS = 8  # of an SM, for any kernel: two for each of its four schedulers
 
 
+# ---- the tools themselves -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_machine(monkeypatch, tmp_path):
+    """Nothing is installed, and what is fetched goes elsewhere."""
+    monkeypatch.setattr(tools.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(tools, "BUILD", tmp_path)
+    for function in (tools.wheels, tools.nvcc, tools.disassembler):
+        function.cache_clear()
+    yield tmp_path
+    for function in (tools.wheels, tools.nvcc, tools.disassembler):
+        function.cache_clear()
+
+
+def test_tools_come_from_wheels_where_the_machine_has_none(bare_machine, monkeypatch):
+    asked = []
+
+    def pip(command, **_):
+        asked.append(command)
+        for name in ("nvcc", "nvdisasm"):
+            tool = Path(command[command.index("--target") + 1]) / "nvidia" / "cu13" / "bin" / name
+            tool.parent.mkdir(parents=True, exist_ok=True)
+            tool.touch(mode=0o644)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(tools.subprocess, "run", pip)
+    for path, name in ((Path(tools.nvcc()), "nvcc"), (Path(tools.disassembler("nvdisasm")), "nvdisasm")):
+        assert path.is_relative_to(bare_machine)
+        assert path.name == name
+        assert path.stat().st_mode & 0o111
+    assert [any(f"nvidia-cuda-nvcc=={tools.RELEASE}.*" in word for word in command) for command in asked] == [
+        True,
+        False,
+    ]
+    tools.nvcc.cache_clear()
+    tools.wheels.cache_clear()
+    assert tools.nvcc()
+    assert len(asked) == 2, "installed once"
+
+
+@pytest.mark.parametrize("ci", ["true", ""])
+def test_a_rung_that_cannot_run_says_so_and_fails_in_ci(ci, bare_machine, monkeypatch):
+    monkeypatch.setattr(
+        tools.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "no network")
+    )
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(tools.Missing, match=r"pip could not install nvidia-cuda-nvcc.*no network") as missing:
+        tools.nvcc()
+    with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match="no network"):
+        tools.required(str(missing.value))
+
+
+# ---- the kernels --------------------------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
 def compiled() -> dict[tuple[int, str], sass.Row]:
     """Spills and local memory are errors of this very build."""
