@@ -2,14 +2,31 @@
 #
 #   MEMKERN_CUDA=AUTO (default)  where nvcc and a GPU are found, for that GPU
 #   MEMKERN_CUDA=ON              for every GPU from Ampere on; an error without nvcc
+#   MEMKERN_CUDA=NVRTC           launchers alone; NVRTC compiles each kernel at its first launch: no nvcc is needed
 #   MEMKERN_CUDA=OFF             never
 #
 # CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead; nvcc is then enough.
 # AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
-set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO, which asks for nvcc and a GPU")
-set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, NVRTC, or AUTO, which asks for nvcc and a GPU")
+set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
+# A new op is one line here.
+set(launchers
+    csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
+    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
 set(MEMKERN_WITHOUT_CUDA "built without CUDA (MEMKERN_CUDA=OFF)")
 if(NOT MEMKERN_CUDA STREQUAL AUTO AND NOT MEMKERN_CUDA)
+  return()
+endif()
+
+if(MEMKERN_CUDA STREQUAL NVRTC)
+  set_source_files_properties(${launchers} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+  add_library(memkern_cuda STATIC ${launchers})
+  target_compile_definitions(memkern_cuda PUBLIC MEMKERN_LAUNCH_BY_NAME)
+  target_compile_options(memkern_cuda PRIVATE -O1 -Wno-unknown-pragmas)
+  set(MEMKERN_CUDA_CODE NVRTC)
+  # the kernels' source, where memkern/nvrtc.py looks for it
+  install(DIRECTORY csrc/ DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h"
+          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN bindings.h EXCLUDE)
   return()
 endif()
 
@@ -23,38 +40,9 @@ if(NOT MEMKERN_NVCC)
   return()
 endif()
 
-# "8.0 9.0+PTX" or "8.0;9.0+PTX" to "80-real;90"
-if(NOT CMAKE_CUDA_ARCHITECTURES AND DEFINED ENV{TORCH_CUDA_ARCH_LIST})
-  string(REGEX REPLACE "[ ,]+" ";" named "$ENV{TORCH_CUDA_ARCH_LIST}")
-  foreach(arch IN LISTS named)
-    if(NOT arch MATCHES "^[0-9]+\\.[0-9][af]?(\\+PTX)?$")
-      message(FATAL_ERROR "Expected TORCH_CUDA_ARCH_LIST to hold numbers such as 8.0 or 9.0+PTX, got ${arch}")
-    endif()
-    string(REPLACE "." "" arch "${arch}")
-    string(REGEX REPLACE "^([0-9]+[af]?)$" "\\1-real" arch "${arch}")
-    string(REPLACE "+PTX" "" arch "${arch}")
-    list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch})
-  endforeach()
-endif()
-
-set(code)
-if(CMAKE_CUDA_ARCHITECTURES)
-  set(MEMKERN_CUDA_CODE "${CMAKE_CUDA_ARCHITECTURES}")
-elseif(MEMKERN_CUDA STREQUAL AUTO)
-  find_program(MEMKERN_NVIDIA_SMI nvidia-smi)
-  if(MEMKERN_NVIDIA_SMI)
-    execute_process(COMMAND ${MEMKERN_NVIDIA_SMI} --query-gpu=compute_cap --format=csv,noheader
-                    OUTPUT_VARIABLE capabilities ERROR_QUIET)
-    string(REGEX MATCHALL "[0-9]+\\.[0-9]" capabilities "${capabilities}")
-    string(REPLACE "." "" code "${capabilities}")
-    list(REMOVE_DUPLICATES code)
-  endif()
-  if(NOT code)
-    set(MEMKERN_WITHOUT_CUDA "built without CUDA (nvcc was found, a GPU was not)")
-    return()
-  endif()
-else()
-  set(code 80 86 90 100 120)
+include(${CMAKE_CURRENT_LIST_DIR}/cuda_architectures.cmake) # code, or CMAKE_CUDA_ARCHITECTURES
+if(NOT MEMKERN_CUDA_CODE)
+  return()
 endif()
 
 set(CMAKE_CUDA_COMPILER ${MEMKERN_NVCC})
@@ -77,9 +65,6 @@ else()
 endif()
 message(STATUS "CUDA kernels for ${MEMKERN_CUDA_CODE}")
 
-# A new op is one line here.
-add_library(memkern_cuda STATIC
-    csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
-    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
+add_library(memkern_cuda STATIC ${launchers})
 target_compile_options(memkern_cuda PRIVATE -O3 ${gencode})
 string(REPLACE ";" ", " MEMKERN_CUDA_CODE "${MEMKERN_CUDA_CODE}")

@@ -1,11 +1,15 @@
 // The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on
 // the given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
+// Launchers that were built without their kernels (cuda/by_name.h) call a Python function for each launch instead.
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings.h"
 #include "cuda/surface.h"
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+#include "cuda/by_name.h"
+#endif
 
 namespace memkern {
 namespace {
@@ -27,15 +31,34 @@ class OnDevice {
 
 // Where and with what memory a call runs. `allocate(bytes)` returns an address on the device, aligned to 16 bytes, and
 // keeps the memory alive until the call has returned; after that torch's allocator orders its reuse on the same stream.
+// `queue` is the address of a stream; for launchers by name launch(kernel, grid, block, addresses of the arguments).
 struct Place {
   int device;
-  uintptr_t stream;
+  py::object queue;
   py::function allocate;
 
   void* scratch(int64_t bytes) const {
     return bytes == 0 ? nullptr : reinterpret_cast<void*>(allocate(bytes).cast<uintptr_t>());
   }
 };
+
+// Calls run(stream) on the place's device, without the GIL.
+template <class Run>
+void on_stream(const Place& place, const Run& run) {
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+  const by_name::Queue queue{[&](const by_name::Launch& op) {
+    const py::gil_scoped_acquire gil;
+    place.queue(op.kernel, py::make_tuple(op.grid.x, op.grid.y, op.grid.z),
+                py::make_tuple(op.block.x, op.block.y, op.block.z), reinterpret_cast<uintptr_t>(op.arguments));
+  }};
+  void* const stream = const_cast<by_name::Queue*>(&queue);
+#else
+  void* const stream = reinterpret_cast<void*>(place.queue.cast<uintptr_t>());
+#endif
+  const py::gil_scoped_release nogil;
+  const OnDevice on(place.device);
+  check(run(stream));
+}
 
 // The function `name` of the submodule: where it runs, then a record's fields in order.
 template <class Record>
@@ -46,9 +69,7 @@ void bind(py::module_& m, const char* name, Record (*take)(Arguments&), int64_t 
     const Record op = take(in);
     in.end();
     void* const scratch = place.scratch(scratch_bytes(&op));
-    py::gil_scoped_release nogil;
-    const OnDevice on(place.device);
-    check(launcher(&op, scratch, reinterpret_cast<void*>(place.stream)));
+    on_stream(place, [&](void* stream) { return launcher(&op, scratch, stream); });
   });
 }
 
@@ -56,12 +77,17 @@ void bind(py::module_& m, const char* name, Record (*take)(Arguments&), int64_t 
 
 void bind_cuda(py::module_& module) {
   py::module_ m = module.def_submodule("cuda", "The CUDA kernels. Private: call memkern's functions instead.");
-  py::class_<Place>(m, "Place").def(py::init<int, uintptr_t, py::function>());
+  py::class_<Place>(m, "Place").def(py::init<int, py::object, py::function>());
 
   m.def("unavailable", [] {
     const char* reason = memkern_cuda_unavailable();
     return std::string(reason ? reason : "");
   });
+#if defined(MEMKERN_LAUNCH_BY_NAME)
+  m.attr("by_name") = true;
+#else
+  m.attr("by_name") = false;
+#endif
   m.def("architectures", [] { return std::string(MEMKERN_CUDA); });
   m.def("settings", [] { return std::string(memkern_cuda_settings()); });
 
@@ -84,9 +110,7 @@ void bind_cuda(py::module_& module) {
     }
     const auto count = int64_t(ops.size());
     void* const scratch = place.scratch(memkern_cuda_layer_stats_scratch(ops.data(), count));
-    py::gil_scoped_release nogil;
-    const OnDevice on(place.device);
-    check(memkern_cuda_layer_stats(ops.data(), count, scratch, reinterpret_cast<void*>(place.stream)));
+    on_stream(place, [&](void* stream) { return memkern_cuda_layer_stats(ops.data(), count, scratch, stream); });
   });
 }
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from memkern import checks, native
+from memkern import checks, native, nvrtc
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
@@ -127,7 +127,10 @@ def _cuda_info() -> BackendInfo:
     if reason:
         return BackendInfo("cuda", False, reason)
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return BackendInfo("cuda", True, f"machine code for {native.cuda().architectures()}; {', '.join(devices)}")
+    code = f"machine code for {native.cuda().architectures()}"
+    if native.cuda().by_name:
+        code = f"compiled by NVRTC at first launch, kept in {nvrtc.cache_folder()}"
+    return BackendInfo("cuda", True, f"{code}; {', '.join(devices)}")
 
 
 def backends() -> Backends:

@@ -12,6 +12,8 @@ from typing import Any
 import torch  # first: its OpenMP runtime is then the only one in the process
 from torch import Tensor
 
+from memkern import nvrtc
+
 ISA_VARIABLE = "MEMKERN_ISA"
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 ACTIVATIONS = {"raw": 0, "relu": 1, "abs": 2}
@@ -61,7 +63,7 @@ def without_cuda() -> str:
 @functools.cache
 def _without_device(module: ModuleType) -> str:
     """What the CUDA driver says is missing, once per process: it does not change its mind."""
-    reason: str = module.cuda.unavailable()
+    reason: str = nvrtc.why_not() if module.cuda.by_name else module.cuda.unavailable()
     return reason
 
 
@@ -82,7 +84,9 @@ def cuda_place(x: Tensor) -> Any:
         scratch.append(x.new_empty(size, dtype=torch.uint8))
         return scratch[-1].data_ptr()
 
-    return cuda().Place(x.device.index, torch.cuda.current_stream(x.device).cuda_stream, allocate)
+    stream = torch.cuda.current_stream(x.device).cuda_stream
+    queue = nvrtc.launcher(x.device.index, stream) if cuda().by_name else stream
+    return cuda().Place(x.device.index, queue, allocate)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -11,12 +11,65 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from gpu import build, emulated, path, sass, tools
+import torch
+from gpu import build, emulated, path, roofline, sass, tools
 
-from memkern import native  # noqa: F401  # torch first
-
-AT_MOST, AT_LEAST = ("registers", "spill", "shared"), ("wide_loads", "wide_stores", "warps")
 FEWEST_WARPS = 8  # of an SM, for any kernel: two for each of its four schedulers
+
+
+# ---- the tools themselves -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_machine(monkeypatch, tmp_path):
+    """Nothing is installed, and what is fetched goes elsewhere."""
+    monkeypatch.setattr(tools.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(tools, "BUILD", tmp_path)
+    for function in (tools.wheels, tools.nvcc, tools.disassembler):
+        function.cache_clear()
+    yield tmp_path
+    for function in (tools.wheels, tools.nvcc, tools.disassembler):
+        function.cache_clear()
+
+
+def test_tools_come_from_wheels_where_the_machine_has_none(bare_machine, monkeypatch):
+    asked = []
+
+    def pip(command, **_):
+        asked.append(command)
+        for name in ("nvcc", "nvdisasm"):
+            tool = Path(command[command.index("--target") + 1]) / "nvidia" / "cu13" / "bin" / name
+            tool.parent.mkdir(parents=True, exist_ok=True)
+            tool.touch(mode=0o644)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(tools.subprocess, "run", pip)
+    for tool in (Path(tools.nvcc()), Path(tools.disassembler("nvdisasm"))):
+        assert tool.is_relative_to(bare_machine)
+        assert tool.stat().st_mode & 0o111
+    assert [any(f"nvidia-cuda-nvcc=={tools.RELEASE}.*" in word for word in command) for command in asked] == [
+        True,
+        False,
+    ]
+    tools.nvcc.cache_clear()
+    tools.wheels.cache_clear()
+    assert tools.nvcc()
+    assert len(asked) == 2, "installed once"
+
+
+@pytest.mark.parametrize("ci", ["true", ""])
+def test_a_rung_that_cannot_run_says_so_and_fails_in_ci(ci, bare_machine, monkeypatch):
+    monkeypatch.setattr(
+        tools.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "", "no network")
+    )
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(tools.Missing, match=r"pip could not install nvidia-cuda-nvcc.*no network") as missing:
+        tools.nvcc()
+    with pytest.raises(pytest.fail.Exception if ci else pytest.skip.Exception, match="no network"):
+        tools.required(str(missing.value))
+
+
+# ---- the kernels --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +98,17 @@ def test_no_kernel_is_worse_than_its_budget(compiled):
     budgets = sass.budgets()
     assert set(budgets) == set(compiled), "budgets.json has other kernels: `python -m gpu.sass` writes it anew"
     for where, budget in budgets.items():
-        for name in AT_MOST:
+        for name in sass.AT_MOST:
             assert compiled[where][name] <= budget[name], (where, name)
-        for name in AT_LEAST:
+        for name in sass.AT_LEAST:
             assert compiled[where][name] >= budget[name], (where, name)
+
+
+def test_the_tables_of_the_docs_are_of_these_kernels(compiled):
+    """`python -m gpu.sass` writes one of them, `python -m gpu.roofline` prints the other."""
+    assert sass.in_docs(sass.mix_table(compiled)) == sass.DOCS.read_text()
+    for case in roofline.CASES:
+        assert roofline.line(case) in sass.DOCS.read_text()
 
 
 def test_budgets_are_reasonable():
@@ -74,9 +134,9 @@ def library(compiled) -> Path:
 def test_the_library_loads_without_a_driver(library):
     """It says why it cannot run, in the driver's words, and a launch says so too instead of crashing."""
     loaded = emulated.load(library)
-    reason = loaded.memkern_cuda_unavailable()
-    if reason is None:
+    if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    reason = loaded.memkern_cuda_unavailable()
     assert b"driver" in reason or b"device" in reason
     memory = (ctypes.c_double * 16)()
     record = emulated.MedianOfOthers(ctypes.addressof(memory), 1, 4, 1, 1, ctypes.addressof(memory))
@@ -86,8 +146,9 @@ def test_the_library_loads_without_a_driver(library):
 
 def test_the_bindings_raise_what_the_driver_says(library):
     cuda = path.load(build.bindings(library))
-    if not cuda.unavailable():
+    if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
+    assert cuda.unavailable()
     with pytest.raises(RuntimeError, match="memkern: CUDA: "):
         cuda.median_of_others(cuda.Place(0, 0, lambda size: 16), 16, 0, 4, 1, 1, 16)
 

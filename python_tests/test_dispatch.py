@@ -39,7 +39,7 @@ def forget():
 
 
 def with_driver_saying(reason: str) -> object:
-    return types.SimpleNamespace(unavailable=lambda: reason, architectures=lambda: "80, 90")
+    return types.SimpleNamespace(unavailable=lambda: reason, architectures=lambda: "80, 90", by_name=False)
 
 
 def test_a_build_without_cuda_says_why_and_names_the_fix(monkeypatch):

@@ -12,6 +12,7 @@ import torch.distributed as dist
 import memkern
 from memkern import dispatch, reference
 from memkern.ops.class_sums import class_sums
+from memkern.ops.layer_stats import layer_stats_many
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
 from memkern.testing import assert_same_bits, expected_alignment, misaligned, randn, relu_features
@@ -41,6 +42,9 @@ CALLS = {
     "unit_means": lambda x, backend: (memkern.unit_means(x, view_dim=1, backend=backend),),
     "selectivity": lambda x, backend: tuple(selectivity(x, unit_dim=2, backend=backend)[:4]),
     "layer_stats": lambda x, backend: tuple(memkern.layer_stats(x, backend=backend)),
+    "layer_stats_many": lambda x, backend: tuple(
+        part for stats in layer_stats_many([x, x[:, :, :64].contiguous()] * 9, backend=backend) for part in stats
+    ),
     "median_of_others": lambda x, backend: (median_of_others(x[:, 0].float(), backend=backend),),
     "class_sums": lambda x, backend: (
         class_sums(x[:, 0].float(), torch.arange(len(x), device=x.device) % 3, classes=4, backend=backend),

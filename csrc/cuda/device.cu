@@ -23,6 +23,11 @@ const char* memkern_cuda_enter_device(int device, int* before) {
   return current == device ? nullptr : memkern::text_of(cudaSetDevice(device));
 }
 
+#elif defined(MEMKERN_LAUNCH_BY_NAME)  // who launches for us makes the device current
+
+const char* memkern_cuda_unavailable() { return nullptr; }
+const char* memkern_cuda_enter_device(int, int*) { return nullptr; }
+
 #else
 
 const char* memkern_cuda_unavailable() { return nullptr; }

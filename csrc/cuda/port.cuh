@@ -1,6 +1,7 @@
-// The only file that knows which compiler is at work: nvcc, NVRTC, or a plain C++ compiler that runs kernels on the CPU
-// (host/). Kernels are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the
-// usual syntax, and use neither inline PTX, nor atomics, nor libraries.
+// The only file that knows which compiler is at work: nvcc, NVRTC, or a plain C++ compiler, which builds the launchers
+// alone (by_name.h, for kernels that NVRTC compiles) or also kernels that run on the CPU (host/, for tests). Kernels
+// are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the usual syntax, and
+// use neither inline PTX, nor atomics, nor libraries.
 #pragma once
 #include <cstdint>
 
@@ -39,6 +40,10 @@ inline const char* take_launch_error() { return text_of(cudaGetLastError()); }
 
 }  // namespace memkern
 
+#elif defined(MEMKERN_LAUNCH_BY_NAME)
+
+#include "by_name.h"
+
 #else  // the host emulation
 
 #include "host/dialect.h"
@@ -47,8 +52,9 @@ inline const char* take_launch_error() { return text_of(cudaGetLastError()); }
   static char name##_tag;          \
   auto& name =                     \
       *static_cast<memkern::emulation::Shared<Type>*>(memkern::emulation::shared_variable(&name##_tag, sizeof(Type)))
-#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...) \
-  ((void)(stream), memkern::emulation::launch(kernel, grid, block, __VA_ARGS__))
+#define MEMKERN_LAUNCH(kernel, grid, block, stream, ...)           \
+  ((void)(stream), (void)memkern::emulation::Named<kernel>::known, \
+   memkern::emulation::launch(kernel, grid, block, __VA_ARGS__))
 #define MEMKERN_COUNT_LOAD(from, bytes) memkern::emulation::count_load(from, bytes)
 
 namespace memkern {

@@ -1,6 +1,7 @@
 """Builds csrc/cuda: by a C++ compiler for the CPU (the host emulation, also under sanitizers), and by nvcc.
 
-Objects and libraries lie in build/gpu/, named by a hash of what they are made of, so nothing is built twice.
+Objects and libraries lie in build/gpu/, named by a hash of what they are made of, wherever that lies: nothing is built
+twice, and a copy of the sources with one file changed is built from that file on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -28,9 +30,10 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-ignored-attributes
 EMULATED = [COMPILER, "-std=c++17", "-g", "-fPIC", "-fvisibility=hidden", *WARNINGS]
 MODES = {
     "plain": ["-O2"],
-    "asan": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-    "tsan": ["-O1", "-fsanitize=thread"],
+    "asan": ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "tsan": ["-O1", "-g1", "-fsanitize=thread"],
 }
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 # Both warnings are needed: an array that ptxas could not keep in registers is local memory without being a spill.
 NVCC = ["-std=c++17", "-O3", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-Werror", "all-warnings", "-Xptxas",
         "-v,-warn-spills,-warn-lmem-usage,-Werror"]  # fmt: skip
@@ -50,35 +53,52 @@ def op_sources(sources: Path = SOURCES) -> list[Path]:
     return sorted(sources.glob("*.cu"))
 
 
-def emulated_library(mode: str = "plain", sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> Path:
+def emulated_library(
+    mode: str = "plain", sources: Path = SOURCES, stems: tuple[str, ...] = (), *, quick: bool = False
+) -> Path:
     """The library of the host emulation.
 
     Args:
         mode: "plain", "asan" (with UBSan) or "tsan".
         sources: The folder to build instead of csrc/cuda (a copy with a planted fault); ops.h lies above it.
         stems: The ops to build; none named: all.
+        quick: Whether it is quickly compiled, for few and small inputs.
 
     Returns:
         The path of the library.
     """
-    flags = [*EMULATED, *MODES[mode]]
+    flags = [*EMULATED, *MODES[mode], *(["-O0", "-g1"] if quick else [])]
     units = [source for source in op_sources(sources) if not stems or source.stem in stems]
     units += [sources / "host" / "control.cpp"]
-    objects = compile_all([(unit, [*flags, "-x", "c++", "-c"]) for unit in units], sources)
+    objects = compile_all([(unit, [*flags, "-x", "c++", "-c"]) for unit in units])
     return _made("libmemkern_emulated.so", [*flags, "-shared", *map(str, objects)], digest(objects))
 
 
 def bindings(kernels: Path) -> Path:
-    """The Python module ``memkern_emulated``: csrc/bindings_cuda.cpp over a library, emulated or for GPUs."""
+    """A Python module: csrc/bindings_cuda.cpp over a library, emulated or for GPUs."""
+    name = f"{kernels.stem}_bindings"
+    objects = _binding_objects(name, [])
+    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
+    return _made(name + SUFFIX, link, digest(objects) + digest([kernels]))
+
+
+def launchers_by_name() -> Path:
+    """The same over launchers that are built without kernels, for NVRTC (csrc/cuda/by_name.h)."""
+    name, by_name = "memkern_by_name", ["-DMEMKERN_LAUNCH_BY_NAME", "-O1", "-c"]
+    objects = compile_all([(unit, [*EMULATED, *by_name, "-x", "c++"]) for unit in op_sources()])
+    objects += _binding_objects(name, by_name)
+    return _made(name + SUFFIX, [COMPILER, "-shared", *map(str, objects)], digest(objects))
+
+
+def _binding_objects(module: str, flags: list[str]) -> list[Path]:
     import pybind11
 
     includes = [f"-I{path}" for path in (ROOT / "csrc", pybind11.get_include(), sysconfig.get_paths()["include"])]
-    flags = [*EMULATED, "-O1", '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
-    sources = [ROOT / "csrc" / "bindings_cuda.cpp", Path(__file__).parent / "emulated_bindings.cpp"]
-    objects = compile_all([(source, flags) for source in sources], SOURCES)
-    link = [COMPILER, "-shared", *map(str, objects), str(kernels), f"-Wl,-rpath,{kernels.parent}"]
-    name = "memkern_emulated" + sysconfig.get_config_var("EXT_SUFFIX")
-    return _made(name, link, digest(objects) + digest([kernels]))
+    flags = [*EMULATED, "-O0", "-g0", *flags, '-DMEMKERN_CUDA="emulated"', *includes, "-c"]
+    named = [*flags, f"-DMEMKERN_MODULE={module}"]
+    return compile_all(
+        [(ROOT / "csrc" / "bindings_cuda.cpp", flags), (Path(__file__).parent / "emulated_bindings.cpp", named)]
+    )
 
 
 def cuda_objects(sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> list[Path]:
@@ -94,7 +114,7 @@ def cuda_objects(sources: Path = SOURCES, stems: tuple[str, ...] = ()) -> list[P
     """
     command = [tools.nvcc(), *NVCC, GENCODE, "-c"]
     units = [source for source in op_sources(sources) if not stems or source.stem in stems]
-    return compile_all([(unit, command) for unit in units], sources)
+    return compile_all([(unit, command) for unit in units])
 
 
 def cuda_library() -> Path:
@@ -103,17 +123,28 @@ def cuda_library() -> Path:
     return _made("libmemkern_cuda.so", [tools.nvcc(), "-shared", *map(str, objects)], digest(objects))
 
 
-def compile_all(units: list[tuple[Path, list[str]]], sources: Path, *, jobs: int = 2) -> list[Path]:
-    """Compiles every unit with its command; an object is made again when any header or its own source has changed."""
-    headers = [path for path in sorted(sources.parent.rglob("*")) if path.suffix in (".h", ".cuh")]
-    headers_digest = digest([path for path in headers if "cpu" not in path.relative_to(sources.parent).parts])
+def compile_all(units: list[tuple[Path, list[str]]]) -> list[Path]:
+    """Compiles every unit with its command, in as many processes as there are processors."""
 
     def compile_one(unit: tuple[Path, list[str]]) -> Path:
         source, command = unit
-        return _made(f"{source.stem}.o", [*command, str(source)], headers_digest + digest([source]))
+        inputs = digest(sorted(included(source), key=Path.read_bytes))
+        return _made(f"{source.stem}.o", [*command, source.name], inputs, source.parent)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(compile_one, units))
+
+
+def included(source: Path) -> set[Path]:
+    """A source and all of ours that it includes."""
+    found, new = set[Path](), {source.resolve()}
+    while new:
+        path = new.pop()
+        found.add(path)
+        for name in re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE):
+            beside = ((folder / name).resolve() for folder in (path.parent, ROOT / "csrc"))
+            new |= {header for header in beside if header.exists()} - found
+    return found
 
 
 def digest(paths: list[Path]) -> str:
@@ -121,15 +152,15 @@ def digest(paths: list[Path]) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 
 
-def _made(name: str, command: list[str], inputs: str) -> Path:
-    """Runs ``command -o FILE`` unless that was done before; keeps what the compiler said in FILE.log."""
+def _made(name: str, command: list[str], inputs: str, where: Path = ROOT) -> Path:
+    """Runs ``command -o FILE`` in a folder unless that was done before; keeps what the compiler said in FILE.log."""
     key = hashlib.sha256(repr((command, inputs)).encode()).hexdigest()[:16]
     out = BUILD / key / name
     with _locked(BUILD / f"{key}.lock"):
         if not out.exists():
             out.parent.mkdir(parents=True, exist_ok=True)
             half_done = out.with_suffix(".half")
-            done = subprocess.run([*command, "-o", str(half_done)], capture_output=True, text=True)
+            done = subprocess.run([*command, "-o", str(half_done)], cwd=where, capture_output=True, text=True)
             if done.returncode:
                 raise BuildError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
             log_of(out).write_text(done.stdout + done.stderr)

@@ -93,6 +93,11 @@ def library() -> ctypes.CDLL:
     return load(Path(path))
 
 
+def has(stem: str) -> bool:
+    """Whether the library was built with this op."""
+    return hasattr(library(), f"memkern_cuda_{stem}")
+
+
 def configure(*, order: str = "random", seed: int = 1, sampled_blocks: int = 0) -> None:
     """Chooses the schedule of the next launches; ``sampled_blocks`` of a huge grid run, 0 for all."""
     library().memkern_emulation_configure(_i32(ORDERS.index(order)), ctypes.c_uint64(seed), _i64(sampled_blocks))

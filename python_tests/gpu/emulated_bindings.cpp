@@ -1,4 +1,5 @@
-// csrc/bindings_cuda.cpp as a module of its own, to be linked with the host emulation of the kernels.
+// csrc/bindings_cuda.cpp as a module of its own. pybind11 makes one module of a name in a process, so each library's
+// has another.
 #include "bindings.h"
 
-PYBIND11_MODULE(memkern_emulated, m) { memkern::bind_cuda(m); }
+PYBIND11_MODULE(MEMKERN_MODULE, m) { memkern::bind_cuda(m); }

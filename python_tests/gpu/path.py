@@ -27,7 +27,7 @@ def bindings() -> Any:
 
 def load(path: Path) -> Any:
     """The submodule ``cuda`` of a module that build.bindings made."""
-    spec = importlib.util.spec_from_file_location("memkern_emulated", path)
+    spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

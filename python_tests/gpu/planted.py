@@ -109,8 +109,8 @@ FAULTS = {
 
 def copy_of_sources(folder: Path) -> Path:
     """A copy of csrc's records and csrc/cuda below ``folder``; returns the latter."""
-    for header in ("ops.h", "layout.h"):
-        shutil.copy(build.SOURCES.parent / header, folder / header)
+    for header in build.SOURCES.parent.glob("*.h"):
+        shutil.copy(header, folder / header.name)
     shutil.copytree(build.SOURCES, folder / "cuda")
     return folder / "cuda"
 
@@ -123,10 +123,10 @@ def findings(fault: Fault, folder: Path) -> str:
     (sources / fault.file).write_text(text.replace(fault.old, fault.new))
     mode = "plain" if fault.rung == "build" else fault.rung
     try:
-        library = build.emulated_library(mode, sources, fault.stems)
+        library = build.emulated_library(mode, sources, fault.stems, quick=True)
     except build.BuildError as error:
         return str(error) if fault.rung == "build" else ""
-    done = sanitizer.run_tiny(library, mode, "--only", fault.only)
+    done = sanitizer.run_tiny(library, mode, "--first", "--only", fault.only)
     return done.output if done.code != 0 else ""
 
 

@@ -14,7 +14,8 @@ import pytest
 RUNGS = {
     "test_cuda_nvcc": "nvcc, every architecture: spills, registers, wide loads, occupancy; loading without a driver",
     "test_cuda_cuxray": "cuxray: bank conflicts",
-    "test_cuda_nvrtc": "NVRTC compiles the kernels",
+    "test_cuda_nvrtc": "NVRTC: every kernel compiles; launches by name; the folder of machine code",
+    "test_cuda_cmake": "CMake: architectures, and what a build for NVRTC installs",
     "test_cuda_launches": "host emulation: schedules, exact bytes, launch counts, misalignment, sizes",
     "test_cuda_sanitizers": "host emulation under no sanitizer, ASan + UBSan, TSan: every branch of every launcher",
     "test_cuda_planted": "planted faults: every class is found by the rung that is named",
@@ -54,4 +55,6 @@ class Ladder:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # of xdist: sees a part of each rung
+        return
     config.pluginmanager.register(Ladder(), "ladder")

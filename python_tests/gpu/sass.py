@@ -1,7 +1,7 @@
 """What the compiled kernels are made of: registers, spills, shared memory, loads by width, warps an SM holds.
 
-python -m gpu.sass            writes budgets.json anew: read the difference before keeping it
-python -m gpu.sass --mix      instructions by kind, for docs/gpu-performance.md
+python -m gpu.sass     writes budgets.json and the table of docs/gpu-performance.md anew: read the difference before
+                       keeping it
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from gpu import build, tools
 
 BUDGETS = Path(__file__).with_name("budgets.json")
+DOCS = build.ROOT / "docs" / "gpu-performance.md"
 Row = dict[str, int]
+# A row of budgets.json: what may not grow, and what may not shrink.
+AT_MOST, AT_LEAST = ("registers", "spill", "shared"), ("wide_loads", "wide_stores", "warps")
 
 # Threads of a block, where the launcher does not choose fewer; by kernel.
 THREADS = {
@@ -105,7 +106,7 @@ def inventory() -> dict[tuple[int, str], Row]:
         rows |= resources(build.log_of(made).read_text())
     for made in objects:
         for arch, kernel, operations in disassembled(made):
-            rows[arch, kernel] |= wide(operations)
+            rows[arch, kernel] |= wide(operations) | mix(operations)
     write_rows(kept, rows)
     return rows
 
@@ -127,25 +128,52 @@ def write_rows(path: Path, rows: dict[tuple[int, str], Row]) -> None:
     path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
+# Instructions by kind; the first pattern that matches counts.
 KINDS = {
-    "wide loads": r"LDG\S*128|LDG\S*256", "other loads": r"LDG", "stores": r"STG", "shared": r"LDS|STS",
+    "wide loads": r"LDG\S*\.(128|ENL2\.256|256)", "other loads": r"LDG", "stores": r"STG", "shared memory": r"LDS|STS",
     "float": r"F(ADD|MUL|FMA)2?\b", "double": r"D(ADD|MUL|FMA)\b|DSETP", "conversions": r"F2F|I2F|F2I|HADD2\.F32|PRMT",
     "shuffles": r"SHFL", "barriers": r"BAR", "branches": r"BRA|BSSY|BSYNC|EXIT",
 }  # fmt: skip
+MIX_ARCH = 90
 
 
-def print_mix(arch: int = 90) -> None:
-    """A table of instructions by kind."""
-    print("kernel\t" + "\t".join(KINDS) + "\tall")
-    for made in build.cuda_objects():
-        for found, kernel, operations in disassembled(made):
-            if found != arch:
-                continue
-            counts: Counter[str] = Counter()
-            for operation in operations:
-                counts[next((kind for kind, pattern in KINDS.items() if re.match(pattern, operation)), "others")] += 1
-            print("\t".join([kernel, *(str(counts[kind]) for kind in KINDS), str(len(operations))]))
+def mix(operations: list[str]) -> Row:
+    """How many instructions there are of each kind, and in all."""
+    counts = dict.fromkeys(KINDS, 0)
+    for operation in operations:
+        kind = next((kind for kind, pattern in KINDS.items() if re.match(pattern, operation)), "")
+        if kind:
+            counts[kind] += 1
+    return counts | {"all": len(operations)}
+
+
+def mix_table(rows: dict[tuple[int, str], Row]) -> str:
+    """For docs/gpu-performance.md: every kernel's registers, warps an SM, and instructions on one architecture."""
+    archs = (80, 90, 100)
+    heads = ["kernel", *(f"sm_{arch}: registers / warps" for arch in archs), *KINDS, "all"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for kernel in sorted(kernel for arch, kernel in rows if arch == MIX_ARCH):
+        sizes = [f"{rows[arch, kernel]['registers']} / {rows[arch, kernel]['warps']}" for arch in archs]
+        counts = [str(rows[MIX_ARCH, kernel][kind]) for kind in (*KINDS, "all")]
+        lines.append(f"| `{kernel}` | " + " | ".join(sizes + counts) + " |")
+    return "\n".join(lines)
+
+
+def in_docs(table: str) -> str:
+    """The text of docs/gpu-performance.md with this table in place of its last one."""
+    text, at = DOCS.read_text(), "| kernel | sm_80: registers / warps |"
+    before, _, rest = text.partition(at)
+    after = re.sub(r"^[^\n]*\n(\|[^\n]*\n)*", "", rest)
+    return before + table + "\n" + after
+
+
+def main() -> None:
+    """Writes both."""
+    rows = inventory()
+    write_rows(BUDGETS, {where: {name: row[name] for name in (*AT_MOST, "warps", "wide_loads", "wide_stores")}
+                         for where, row in rows.items()})  # fmt: skip
+    DOCS.write_text(in_docs(mix_table(rows)))
 
 
 if __name__ == "__main__":
-    print_mix() if "--mix" in sys.argv else write_rows(BUDGETS, inventory())
+    main()

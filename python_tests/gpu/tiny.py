@@ -1,7 +1,7 @@
 """Tiny inputs that reach every CUDA kernel and every branch of its launcher, compared with the float64 reference.
 
 Run under sanitizers, where each case must be small, and against planted faults:  python -m gpu.tiny [--only TEXT]
-[--schedules N]. Prints one line per failure; exits with 1 if there is any, or if no case ran.
+[--schedules N] [--first]. Prints one line per failure; exits with 1 if there is any, or if no case ran.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
     if normalize:
         norms = z.double().flatten(2).norm(dim=2)
         torch.testing.assert_close(saved[:, distances.shape[1] :].double(), norms, rtol=1e-6, atol=0, equal_nan=True)
+    if not emulated.has("alignment_backward"):  # mutants and planted faults build what they change
+        return
     upstream = testing.randn(z.shape[0], dtype=wide)
     gradient = emulated.alignment_backward(upstream, z, saved, anchor, normalize)
     if bool(z.isfinite().all()) and bool((distances > 1e-3).all()):
@@ -99,6 +101,36 @@ def far_apart(*shape: int) -> Tensor:
     return memory.as_strided(shape, (2**30, *inner)).copy_(testing.randn(*shape))
 
 
+def far_cases() -> Iterator[Case]:
+    """Points, views and units so far apart that offsets need 64 bits."""
+    for name, shape in (("few views", (4, 3, 24)), ("tiles", (4, 11, 24)), ("elements", (4, 3, 5))):
+        yield f"far apart alignment {name}", lambda shape=shape: check_alignment(far_apart(*shape), False, True)
+    for anchor in (False, True):
+        yield (
+            f"far apart alignment views {anchor}",
+            lambda a=anchor: check_alignment(far_apart(4, 3, 24).transpose(0, 1), a, True),
+        )
+    # parallel: what the sums cannot give is computed from the elements
+    z = far_apart(4, 3, 24)
+    z[3, 1] = 2 * z[3, 0]
+    yield "far apart alignment parallel", lambda: check_alignment(z, False, True)
+    x = far_apart(4, 3, 24)
+    x[3, 1] = 2 * x[0, 1]
+    yield "far apart alignment parallel views", lambda: check_alignment(x.transpose(0, 1), False, True)
+    for shape, unit_dim in (((4, 2, 3, 5), 2), ((4, 2, 2, 300), 2), ((4, 9), 1)):
+        yield f"far apart means {shape}", lambda shape=shape, u=unit_dim: check_means(far_apart(*shape), u, "raw")
+        yield (
+            f"far apart selectivity {shape}",
+            lambda shape=shape, u=unit_dim: check_selectivity(far_apart(*shape), u, None),
+        )
+    # units far apart: maps, nothing contiguous, a matrix
+    yield "far apart means units", lambda: check_means(far_apart(4, 2, 300).transpose(0, 1), 1, "raw")
+    yield "far apart means units apart", lambda: check_means(far_apart(4, 2, 10).transpose(0, 1)[..., ::2], 1, "raw")
+    yield "far apart selectivity units", lambda: check_selectivity(far_apart(4, 35).t(), 1, None)
+    for shape, unit_dim in (((4, 2, 8, 2, 2), 2), ((4, 2, 5, 8), 3)):
+        yield f"far apart layer_stats {shape}", lambda shape=shape, u=unit_dim: check_layer_stats(far_apart(*shape), u)
+
+
 def cases() -> Iterator[Case]:
     """Every case by name."""
     for dtype in testing.DTYPES:
@@ -147,16 +179,7 @@ def cases() -> Iterator[Case]:
         for shape, unit_dim in (((2, 3, 8, 4, 4), 2), ((1, 4, 200, 24), 3), ((2, 3, 40), 2))
     ]
     yield "layer_stats float32 many", lambda: check_many_layers(layers)
-    for name, shape in (("few views", (4, 3, 24)), ("tiles", (4, 11, 24)), ("elements", (4, 3, 5))):
-        yield f"far apart alignment {name}", lambda shape=shape: check_alignment(far_apart(*shape), False, True)
-    for shape, unit_dim in (((4, 2, 3, 5), 2), ((4, 2, 2, 300), 2), ((4, 9), 1)):
-        yield f"far apart means {shape}", lambda shape=shape, u=unit_dim: check_means(far_apart(*shape), u, "raw")
-        yield (
-            f"far apart selectivity {shape}",
-            lambda shape=shape, u=unit_dim: check_selectivity(far_apart(*shape), u, None),
-        )
-    for shape, unit_dim in (((4, 2, 8, 2, 2), 2), ((4, 2, 5, 8), 3)):
-        yield f"far apart layer_stats {shape}", lambda shape=shape, u=unit_dim: check_layer_stats(far_apart(*shape), u)
+    yield from far_cases()
     for wide in (torch.float32, torch.float64):
         for points in (2, 3, 20, 41):
             means = testing.randn(points, 35, dtype=wide)
@@ -174,6 +197,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--schedules", type=int, default=1, help="how many orders of threads and blocks")
+    parser.add_argument("--first", action="store_true", help="stop at the first failure")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ran = failed = 0
@@ -188,6 +212,8 @@ def main() -> int:
             except (AssertionError, emulated.LaunchError) as error:
                 failed += 1
                 print(f"FAILED {name}: {str(error).splitlines()[0]}", flush=True)
+                if options.first:
+                    return 1
     print(f"{ran} cases, {failed} failed", flush=True)
     return int(failed > 0 or ran == 0)
 

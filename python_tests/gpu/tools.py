@@ -62,7 +62,9 @@ def nvcc() -> str:
     Raises:
         Missing: If neither the machine has one nor PyPI can be asked.
     """
-    for found in (shutil.which("nvcc"), shutil.which("nvcc", path="/usr/local/cuda/bin")):
+    homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda"]
+    places = [None, *(f"{home}/bin" for home in homes if home)]
+    for found in (shutil.which("nvcc", path=place) for place in places):
         if found and _of_release(found):
             return found
     return str(_executable(wheels("nvcc") / "nvidia" / "cu13" / "bin" / "nvcc"))

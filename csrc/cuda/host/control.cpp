@@ -30,3 +30,22 @@ MEMKERN_API bool memkern_emulation_activations(memkern::Activations* x, const vo
     return false;
   }
 }
+
+// Runs a kernel as cuLaunchKernel would: `arguments` are the addresses of its parameters. Returns the error, or null.
+MEMKERN_API const char* memkern_emulation_launch(const char* kernel, const uint32_t* grid, const uint32_t* dims,
+                                                 void** arguments) {
+  const auto found = memkern::emulation::launchers().find(kernel);
+  if (found == memkern::emulation::launchers().end()) return "no such kernel";
+  found->second({grid[0], grid[1], grid[2]}, {dims[0], dims[1], dims[2]}, arguments);
+  return memkern::emulation::take_error();
+}
+
+// The names of all kernels, one a line.
+MEMKERN_API const char* memkern_emulation_kernels() {
+  static const std::string names = [] {
+    std::string lines;
+    for (const auto& [name, launcher] : memkern::emulation::launchers()) lines += name + "\n";
+    return lines;
+  }();
+  return names.c_str();
+}

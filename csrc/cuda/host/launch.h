@@ -1,9 +1,12 @@
 // Launching an emulated grid: its blocks one after the other, in an order drawn from the seed.
 #pragma once
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <utility>
 #include <vector>
 
+#include "../kernel_name.h"
 #include "block.h"
 
 namespace memkern {
@@ -96,6 +99,31 @@ void launch(Kernel kernel, Dim3 grid, Dim3 dims, Arguments... arguments) {
   for (void* variable : memory) free(variable);
   for (char* token : tokens) free(token);
 }
+
+// Every kernel that a launcher names, for launchers that were built without them (../by_name.h).
+using Launcher = void (*)(Dim3 grid, Dim3 dims, void** arguments);
+inline std::map<std::string, Launcher>& launchers() {
+  static std::map<std::string, Launcher> known;
+  return known;
+}
+
+template <auto kernel>
+struct Named {
+  template <class... Parameters, size_t... i>
+  static void unpack(void (*)(Parameters...), Dim3 grid, Dim3 dims, void** arguments, std::index_sequence<i...>) {
+    launch(kernel, grid, dims, *static_cast<std::remove_cv_t<Parameters>*>(arguments[i])...);
+  }
+  template <class... Parameters>
+  static bool remember(void (*)(Parameters...)) {
+    return launchers()
+        .emplace(MEMKERN_KERNEL_NAME(kernel),
+                 [](Dim3 grid, Dim3 dims, void** arguments) {
+                   unpack(kernel, grid, dims, arguments, std::index_sequence_for<Parameters...>());
+                 })
+        .second;
+  }
+  static inline const bool known = remember(kernel);
+};
 
 // The error since the last call, or null.
 inline const char* take_error() {
