@@ -8,7 +8,7 @@ TEST_ARGS ?=
 GPU_TESTS ?= $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py) python_tests/test_agreement.py
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick lint format gpu-check mutation wheel clean
+.PHONY: help install demo test bench bench-quick lint format docs gpu-check mutation wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -53,6 +53,13 @@ format: $(VENV)/lint  ## Put every file into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'python_tests/*.cpp')
+
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 # What is slow are the compilers: they run once, in the first worker that asks, and their objects stay in build/gpu/.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU

@@ -82,7 +82,7 @@ def case_markdown(case: Case) -> str:
     """A case for a document."""
     rows = [tuple(f"**{cell}**" if cell and row["role"] == "ours" else cell for cell in cells(case, row))
             for row in case["rows"]]  # fmt: skip
-    text = f"#### {heading(case)}\n\n{markdown_table(COLUMNS, rows)}\n"
+    text = f"### {heading(case)}\n\n{markdown_table(COLUMNS, rows)}\n"
     return text + (f"\n{case['note']}\n" if case["note"] else "")
 
 

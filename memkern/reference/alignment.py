@@ -19,7 +19,7 @@ def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tenso
     """The mean over pairs (i, j) of ||z_i - z_j||, each view first divided by max(||z_i||, 1e-12) if ``normalize``.
 
     Args:
-        z: [N, V, *dims] floating.
+        z: ``[N, V, *dims]`` floating.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length.
 
@@ -44,12 +44,12 @@ def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize
 
     Args:
         grad: [N].
-        z: [N, V, *dims].
+        z: ``[N, V, *dims]``.
         pairs: As for ``alignment``.
         normalize: As for ``alignment``.
 
     Returns:
-        [N, V, *dims] float64.
+        ``[N, V, *dims]`` float64.
     """
     flat = z.double().flatten(2)
     norm = flat.norm(dim=2, keepdim=True)
