@@ -29,8 +29,8 @@ class CMakeBuild(build_ext):
             f"-DCMAKE_INSTALL_PREFIX={destination}", *os.environ.get("CMAKE_ARGS", "").split(),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
-        # Ninja alone starts one job more than there are processors, which costs a tenth of the time where there are two.
-        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(len(os.sched_getaffinity(0))))
+        # Ninja alone starts a job more than there are processors; on two, they only get into each other's way.
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
         subprocess.run(["cmake", "--build", str(build), "--target", "install", "--parallel", jobs], check=True)
 
 
