@@ -49,6 +49,7 @@ UNITS = {
     "peak_id": "string",
     "peak_index": "int64",
     "peak_class": "int64",
+    "signed": "bool_",
 }
 """Columns of units.parquet."""
 
@@ -134,15 +135,22 @@ class Run:
         return str(self.manifest["output"])
 
     def _table(self, name: str) -> Any:
-        path = self.folder / f"{name}.parquet"
-        parquet = need("pyarrow.parquet", "pyarrow")
-        try:
-            # A file with the columns "a/b" is one table, not a data set partitioned by folders: read this file alone.
-            return parquet.ParquetFile(path).read()
-        except FileNotFoundError as error:
-            raise RunError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
-        except Exception as error:
-            raise RunError(f"Expected {path} to be a parquet file, got: {error}") from error
+        return read_table(self.folder / f"{name}.parquet")
+
+
+def read_table(path: Path) -> Any:
+    """Reads one parquet file as a pyarrow table.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    parquet = need("pyarrow.parquet", "pyarrow")
+    try:
+        return parquet.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise RunError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
+    except Exception as error:
+        raise RunError(f"Expected {path} to be a parquet file, got: {error}") from error
 
 
 def read_run(folder: Path | str) -> Run:
@@ -212,7 +220,7 @@ def write_run(
             parquet.write_table(_table(columns, types), part)
         files[name] = sha256(folder / name)
     with replace_atomically(folder / STATE) as part:
-        whole = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
+        whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
         need("safetensors.torch", "safetensors").save_file(whole, part, metadata={"format": FORMAT})
     files[STATE] = sha256(folder / STATE)
     write_json(folder / MANIFEST, {"format": FORMAT, "complete": True, **manifest, "files": files})
