@@ -216,9 +216,7 @@ def apply_labels(source: Source, option: str) -> Source:
     given = {row[0].strip(): row[1].strip() for row in rows}
     missing = [name for name in source.ids if name not in given]
     if missing:
-        raise DataError(
-            f"Expected a label for every image in {path}; {len(missing)} have none, the first: {missing[0]!r}"
-        )
+        raise DataError(f"Expected a label for every image in {path}; {len(missing)} lack one, first {missing[0]!r}")
     return with_labels(source, _numbers([given[name] for name in source.ids]), None)
 
 

@@ -111,12 +111,13 @@ def _lightly(name: str, arguments: dict[str, Any]) -> nn.Module:
 def _hf(name: str, arguments: dict[str, Any]) -> nn.Module:
     folder = Path(name)
     if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"Expected hf:CONFIG_DIR to be a folder with a config.json, got {name!r}; nothing is downloaded"
-        )
+        raise ValueError(f"Expected hf:CONFIG_DIR to be a folder with config.json, got {name!r}; nothing is downloaded")
     transformers = need("transformers", "transformers", extra="")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **arguments)
-    encoder: nn.Module = transformers.AutoModel.from_config(config)
+    # This one is the model's, not the configuration's: checkpoints of DINO and MAE have no pooler.
+    pooling = {key: arguments[key] for key in ("add_pooling_layer",) if key in arguments}
+    rest = {key: value for key, value in arguments.items() if key not in pooling}
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **rest)
+    encoder: nn.Module = transformers.AutoModel.from_config(config, **pooling)
     return encoder
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from memkern.audit import finish, shards, store, summary
+from memkern.audit import export, finish, shards, store, summary, thumbs
 from memkern.audit.data import Source
+from memkern.audit.extras import need
 from memkern.audit.options import Options
 from memkern.audit.prepare import Prepared, Say, prepare
 from memkern.audit.runner import PARTS, do_shard
@@ -47,6 +48,7 @@ def run_audit(
         OSError: If a file cannot be written; finished shards are kept.
     """
     progress = progress or summary.Progress(None)
+    _packages(options)
     shards.check_out(options.out, resume=options.resume, shared=options.shard is not None)
     team = join()
     try:
@@ -65,7 +67,7 @@ def _run(ready: Prepared, team: Team, say: Say, progress: summary.Progress) -> s
     _together(team, lambda: _begin(ready) if team.rank == 0 else None)
     if (out / shards.MANIFEST).exists():
         say(f"{out} is complete already.")
-        return store.read_run(out)
+        return _with_extras(store.read_run(out), ready) if team.rank == 0 else None
     first, parts = options.shard or (1, 1)
     mine = [number for number in range(job.n_shards) if number % parts == first - 1]
     todo = sorted(set(mine) - set(shards.done(out)))
@@ -92,7 +94,31 @@ def _run(ready: Prepared, team: Team, say: Say, progress: summary.Progress) -> s
     missing = sorted(set(range(job.n_shards)) - set(shards.done(out)))
     if missing and team.size > 1:
         raise RuntimeError(f"Expected --out on a file system that all processes see; shards {missing} are not in {out}")
-    return finish.finish([out], out)
+    return _with_extras(finish.finish([out], out), ready)
+
+
+def _with_extras(run: store.Run, ready: Prepared) -> store.Run:
+    """Writes what is made from a finished run; again if a process was killed between."""
+    options = ready.job.options
+    with shards.clear_disk_errors(run.folder):
+        if options.images:
+            thumbs.write_thumbs(run, ready.job)
+        if options.mat:
+            export.write_mat(run)
+        if options.fiftyone:
+            export.write_fiftyone(run)
+    return run
+
+
+def _packages(options: Options) -> None:
+    """Requires the packages that the end of the work needs, at its beginning."""
+    for module, package in (("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors")):
+        need(module, package)
+    if options.images:
+        need("PIL.Image", "pillow")
+    if options.mat:
+        need("scipy.io", "scipy")
+        need("h5py", "h5py", extra="")
 
 
 def _begin(ready: Prepared) -> None:

@@ -99,7 +99,13 @@ def show_run(run: Run, console: Any) -> None:
     compute = need("pyarrow.compute", "pyarrow")
     units = run.units.filter(compute.is_finite(run.units["unitmem"]))
     units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
-    table = _table("Units that answer most to one image (without signed ones, whose scores have no bounds)", "layer", "unit", "UnitMem", "image")
+    table = _table(
+        "Units that answer most to one image (without signed ones, whose scores have no bounds)",
+        "layer",
+        "unit",
+        "UnitMem",
+        "image",
+    )
     for row in units.slice(0, TOP).to_pylist():
         table.add_row(_cell(row["layer"]), str(row["unit"]), _plain(row["unitmem"]), _cell(row["peak_id"]))
     console.print(table)
@@ -159,7 +165,9 @@ def _cell(text: str) -> Any:
 
 def _table(title: str, first: str, *others: str) -> Any:
     box = need("rich.box", "rich").SIMPLE_HEAD
-    table = need("rich.table", "rich").Table(title=_cell(title), box=box, padding=(0, 1), title_style="bold", title_justify="left")
+    table = need("rich.table", "rich").Table(
+        title=_cell(title), box=box, padding=(0, 1), title_style="bold", title_justify="left"
+    )
     table.add_column(first, no_wrap=True)
     for name in others:
         table.add_column(name, justify="right")

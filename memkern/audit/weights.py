@@ -18,6 +18,10 @@ NESTS = ("state_dict", "model_state_dict", "model", "encoder", "module", "net", 
 """Keys under which training scripts put the state dict, the first that is there is taken."""
 
 
+SAVED = ("model.safetensors", "pytorch_model.bin")
+"""What `save_pretrained` of transformers writes."""
+
+
 class WeightsError(ValueError):
     """A file does not hold the weights of this encoder."""
 
@@ -58,6 +62,9 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     if unknown:
         raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {sorted(unknown)}")
     file = _file(Path(spec.name))
+    if hasattr(encoder, "from_pretrained") and (file.parent / "config.json").is_file() and file.name in SAVED:
+        _pretrained(encoder, file)
+        return Loaded(file, "", ())
     state = _nested(read_state(file), spec.arguments.get("key"), file)
     wanted = encoder.state_dict()
     prefix, found = _matched(wanted, state, spec.arguments.get("prefix"), file)
@@ -70,9 +77,22 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     return Loaded(file, prefix[1], rest)
 
 
+def _pretrained(encoder: Any, file: Path) -> None:
+    """Loads what transformers saved, by transformers: its files name tensors otherwise than its modules do."""
+    loaded, report = type(encoder).from_pretrained(
+        file.parent, config=encoder.config, local_files_only=True, weights_only=True, output_loading_info=True
+    )
+    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report["mismatched_keys"]))
+    if missing:
+        raise WeightsError(
+            f"Expected {file} to hold all tensors of the encoder; missing or of other shapes: {_some(missing)}"
+        )
+    encoder.load_state_dict(loaded.state_dict())
+
+
 def _file(path: Path) -> Path:
     if path.is_dir():
-        for name in ("model.safetensors", "pytorch_model.bin"):
+        for name in SAVED:
             if (path / name).is_file():
                 return path / name
         raise FileNotFoundError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
@@ -119,7 +139,7 @@ def _nested(state: Mapping[str, Any], key: str | None, file: Path) -> dict[str, 
         if not isinstance(state.get(key), Mapping):
             inner = [name for name, value in state.items() if isinstance(value, Mapping)]
             raise WeightsError(
-                f"Expected {file} to hold a state dict under {key!r}; under {inner or 'no name'} it does"
+                f"Expected {file} to hold a state dict under {key!r}; it does under {inner or 'no name'}"
             )
         return {name: value for name, value in state[key].items() if isinstance(value, Tensor)}
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
