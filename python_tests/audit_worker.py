@@ -79,12 +79,12 @@ def killed_at_every_file(given: Options) -> int:
     raise AssertionError("it never ends")
 
 
-def killed_at_random(given: Options) -> int:
-    """Each attempt is killed after a random time, until one is faster."""
+def killed_at_random(given: Options, seconds: float) -> int:
+    """Each attempt is killed after a random time, up to that of a whole audit and then longer, until one is faster."""
     chance = random.Random(0)
     for attempt in range(60):
         pid = forked(lambda: run_audit(go_on(given)))
-        time.sleep(chance.uniform(0, 0.15) * (1 + attempt / 4))
+        time.sleep(chance.uniform(0, seconds) * (1 + attempt / 8))
         os.kill(pid, signal.SIGKILL)  # a process that has ended waits to be collected: no other has its number
         if ended(pid) == 0:
             return attempt
@@ -108,9 +108,11 @@ def together(given: Options, size: int, store: Path) -> None:
 def main(folder: Path) -> None:
     given = options(folder)
     torch.set_num_threads(1)
+    start = time.monotonic()
     assert ended(forked(lambda: run_audit(replace(given, out=folder / "whole")))) == 0
+    seconds = time.monotonic() - start
     every = killed_at_every_file(replace(given, out=folder / "every"))
-    chance = killed_at_random(replace(given, out=folder / "chance"))
+    chance = killed_at_random(replace(given, out=folder / "chance"), seconds)
     print(f"killed {every} times at a file, {chance} times at random")
     for size in (2, 3):
         together(replace(given, out=folder / f"team{size}"), size, folder / f"store{size}")

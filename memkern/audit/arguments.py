@@ -89,7 +89,7 @@ def merge(args: argparse.Namespace) -> None:
 
 
 def _console() -> Any:
-    return need("rich.console", "rich").Console(highlight=False)
+    return need("rich.console", "rich").Console(highlight=False, soft_wrap=True)
 
 
 def _say(console: Any) -> Any:

@@ -104,9 +104,9 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
-        taps = {"f": stack.enter_context(_tap(job, job.f))}
+        taps = {"f": stack.enter_context(_tap(job, job.f, means=True))}
         if job.g is not None:
-            taps["g"] = stack.enter_context(_tap(job, job.g))
+            taps["g"] = stack.enter_context(_tap(job, job.g, means=False))
         for part, images in _batches(job.source, rows, options.batch_size, pool, clock):
             index = torch.tensor([job.source.index[row] for row in part])
             drawn, clean = draw(job, images, index, clock)
@@ -114,7 +114,7 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
             start = time.perf_counter()
             for role, found in stats.items():
                 alignment[role].append(torch.stack([_alignment(found[name]) for name in names]))
-            means = torch.cat([stats["f"][name].unit_means for name in names], 1)
+            means = torch.cat([_means(stats["f"][name]) for name in names], 1)
             units.update(means, ids=index.to(means.device))
             start = clock.add("metrics", start)
             if job.source.labels is not None:
@@ -148,7 +148,7 @@ def rows_per_image(options: Options) -> int:
     return options.views + options.clean
 
 
-def _tap(job: Job, encoder: nn.Module) -> Tap:
+def _tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
     options = job.options
     return Tap(
         encoder,
@@ -157,6 +157,7 @@ def _tap(job: Job, encoder: nn.Module) -> Tap:
         pairs=options.pairs,
         normalize=options.normalize,
         clean_first=options.clean,
+        means=means,
     )
 
 
@@ -228,10 +229,16 @@ def _alignment(stats: TapStats) -> Tensor:
     return stats.alignment.float()
 
 
+def _means(stats: TapStats) -> Tensor:
+    assert stats.unit_means is not None
+    return stats.unit_means
+
+
 def _clean(stats: TapStats, own_pass: bool) -> Tensor:
-    means = stats.unit_means if own_pass else stats.clean_means
-    assert means is not None
-    return means
+    if own_pass:
+        return _means(stats)
+    assert stats.clean_means is not None
+    return stats.clean_means
 
 
 def _no_nan(job: Job, shard: Shard) -> None:

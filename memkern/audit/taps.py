@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memkern.audit.layers import Site, find_layers, first_tensor, interpreted, named_layers, unit_dimension, unwrapped
 from memkern.audit.rng import kept_rng
+from memkern.ops.alignment import alignment
 from memkern.ops.layer_stats import layer_stats
 from memkern.ops.unit_means import unit_means
 
@@ -21,12 +22,12 @@ class TapStats(NamedTuple):
 
     Attributes:
         alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
-        unit_means: Mean activation of each unit, over views and space, `[N, U]`.
+        unit_means: Mean activation of each unit, over views and space, `[N, U]`; `None` if they were not asked for.
         clean_means: Mean activation of each unit on the clean image, `[N, U]`; `None` without `clean_first`.
     """
 
     alignment: Tensor | None
-    unit_means: Tensor
+    unit_means: Tensor | None
     clean_means: Tensor | None = None
 
 
@@ -48,6 +49,7 @@ class Tap:
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
         clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
+        means: Whether unit means are wanted; without them there is less to compute.
         example: A small batch that globs are looked up with.
 
     Raises:
@@ -72,13 +74,15 @@ class Tap:
         pairs: str = "all",
         normalize: bool = True,
         clean_first: bool = False,
+        means: bool = True,
         example: Any = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
         least = 3 if clean_first and pairs == "all" else 2
         if n_views is not None and n_views < least:
             raise ValueError(f"Expected `n_views` to be None or {least} or more, got {n_views}")
-        self.n_views, self.pairs, self.normalize, self.clean_first = n_views, pairs, normalize, clean_first
+        self.n_views, self.pairs, self.normalize = n_views, pairs, normalize
+        self.clean_first, self.means = clean_first, means
         self._modules = named_layers(self.model)
         if isinstance(layers, str):
             if example is None:
@@ -119,7 +123,8 @@ class Tap:
         self._handles.append(self.model.register_forward_pre_hook(self._begin))
         for name in dict.fromkeys(site.module for site in self.sites):
             module = self._modules[name]
-            self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
+            if any(site.input for site in self.sites if site.module == name):
+                self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._after(name)))
         self._handles.append(self.model.register_forward_hook(self._end))
         return self
@@ -158,11 +163,7 @@ class Tap:
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            call = self._calls[name] = self._calls.get(name, -1) + 1
-            if call > 0 and not self._running and any(site.name in self._seen for site in self.sites):
-                # A submodule was run on its own, so this is no second call within one pass.
-                raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
-            site = self._at.get((name, call, True))
+            site = self._at.get((name, self._calls.get(name, 0), True))
             if site is not None:
                 self._keep(site, module, first_tensor([*args, *kwargs.values()]))
 
@@ -170,9 +171,14 @@ class Tap:
 
     def _after(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            site = self._at.get((name, self._calls[name], False))
+            call = self._calls.get(name, 0)
+            self._calls[name] = call + 1
+            if call > 0 and not self._running:
+                # A submodule was run on its own, so this is no second call within one pass.
+                raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
+            site = self._at.get((name, call, False))
             if site is not None:
-                self._keep(site, module, first_tensor(output))
+                self._keep(site, module, output if isinstance(output, Tensor) else first_tensor(output))
 
         return hook
 
@@ -194,6 +200,9 @@ class Tap:
             )
         x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]
         options: dict[str, Any] = {"view_dim": 1, "unit_dim": unit_dim + 1}
+        if not self.means:
+            x = x[:, 1:] if self.clean_first and self.pairs == "all" else x
+            return TapStats(alignment(x, pairs=self.pairs, normalize=self.normalize), None)
         if not self.clean_first:
             stats = layer_stats(x, **options, pairs=self.pairs, normalize=self.normalize)
             return TapStats(stats.alignment, stats.unit_means)
