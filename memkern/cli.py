@@ -1,4 +1,4 @@
-"""The command `memkern`: parses, calls, prints. Everything else lives in `memkern.lab`."""
+"""The command `memkern`: parses and calls. Everything else lives in `memkern.audit` and `memkern.lab`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
-OPTIONAL = ("scikit-image", "scikit-learn", "scipy", "safetensors", "pyarrow", "matplotlib", "rich")
+OPTIONAL = (
+    "safetensors", "pyarrow", "rich", "jinja2", "matplotlib", "pillow", "imagehash", "scipy", "scikit-image",
+    "scikit-learn", "timm", "torchvision", "transformers", "h5py", "datasets",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,12 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        if args.command == "doctor":
-            _doctor()
-        else:
-            _demo(args)
+        COMMANDS[args.command](args)
     except KeyboardInterrupt:
-        print("memkern: interrupted", file=sys.stderr)
+        resumable = "; go on with --resume" if args.command == "audit" else ""
+        print(f"memkern: interrupted{resumable}", file=sys.stderr)
         return 130
     except Exception as error:
         if args.debug:
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)")
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
     demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
+    from memkern.audit import arguments
+
+    arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
+    arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
     return parser
 
@@ -82,7 +87,19 @@ def _demo(args: argparse.Namespace) -> None:
     run_demo(args.out, train=args.train, seed=args.seed, weights=args.weights or ASSETS)
 
 
-def _doctor() -> None:
+def _audit(args: argparse.Namespace) -> None:
+    from memkern.audit import arguments
+
+    arguments.audit(args)
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from memkern.audit import arguments
+
+    arguments.merge(args)
+
+
+def _doctor(args: argparse.Namespace) -> None:
     import numpy
     import torch
 
@@ -92,7 +109,7 @@ def _doctor() -> None:
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; numpy {numpy.__version__}")
     print(memkern.backends())
-    print("memkern[lab]: " + ", ".join(f"{name} {_version(name)}" for name in OPTIONAL))
+    print("memkern[audit,lab]: " + ", ".join(f"{name} {_version(name)}" for name in OPTIONAL))
 
 
 def _version(package: str) -> str:
@@ -100,3 +117,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
+
+
+COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "doctor": _doctor}

@@ -74,7 +74,7 @@ ALLOWED = {
     "torchmetrics": {"checks", "dispatch", "scores", "ops", "metrics"},
     "testing": {"native", "reference"},
     "memkern": {"dispatch", "scores", "ops", "metrics", "transforms"},
-    "audit": {"metrics", "ops", "scores", "audit"},
+    "audit": {"memkern", "checks", "dispatch", "transforms", "metrics", "ops", "scores", "audit"},
     "lab": {"memkern", "audit", "lab", "dispatch", "scores", "transforms"},
     "cli": {"memkern", "audit", "lab", "dispatch"},
     "__main__": {"cli"},

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from memkern.audit.layers import Site, find_layers, first_tensor, interpreted, named_layers, unit_dimension, unwrapped
+from memkern.audit.rng import kept_rng
+from memkern.ops.alignment import alignment
 from memkern.ops.layer_stats import layer_stats
 from memkern.ops.unit_means import unit_means
 
@@ -17,28 +22,38 @@ class TapStats(NamedTuple):
 
     Attributes:
         alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
-        unit_means: Mean activation of each unit, over views and space, `[N, U]`.
+        unit_means: Mean activation of each unit, over views and space, `[N, U]`; `None` if they were not asked for.
+        clean_means: Mean activation of each unit on the clean image, `[N, U]`; `None` without `clean_first`.
     """
 
     alignment: Tensor | None
-    unit_means: Tensor
+    unit_means: Tensor | None
+    clean_means: Tensor | None = None
 
 
 class Tap:
     """Forward hooks that reduce each layer's output inside the hook.
 
-    Inside the `with` block the model is in eval mode; leaving it removes the hooks and puts every submodule
-    back into the mode it was in. The output of a layer must have the batch first and the units second,
-    `[N * V, U, *space]`.
+    Inside the `with` block the model is in eval mode; leaving it removes the hooks and puts every submodule back into
+    the mode it was in, and every random number generator into its state. Feature maps `[N * V, U, *space]` and tokens
+    `[N * V, T, U]` are told apart by the module; of tuples and mappings the first tensor is read. An activation that is
+    overwritten in place later is read before.
 
     Args:
-        model: The model; a wrapper made by `torch.compile` is unwrapped (hooks do not fire in compiled code,
-            so run the attribute `model` of the tap).
-        layers: Name to report -> name of the submodule, or a list of submodule names.
+        model: The model. Wrappers of DDP and `torch.compile` are taken off (hooks do not fire in compiled code), so run
+            the attribute `model` of the tap.
+        layers: Name to report -> name of the submodule; or a list of submodule names ("name_1" for a submodule's second
+            call in a pass, "name:in" for its input); or the `sites` of `find_layers`; or globs separated by commas.
         n_views: Number of views V of each point; the batch holds the views of one point next to each other.
-            `None`: one row per point, no views, no alignment.
+            `None`: one row per point, no views, no alignment. May be set anew between passes.
+        pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
+        means: Whether unit means are wanted; without them there is less to compute.
+        example: A small batch that globs are looked up with.
 
     Raises:
+        TypeError: If globs are given without `example`.
         ValueError: If there are no layers, the model lacks one of them, or `n_views` is below 2.
 
     Example:
@@ -50,27 +65,68 @@ class Tap:
         torch.Size([2, 3])
     """
 
-    def __init__(self, model: nn.Module, layers: Mapping[str, str] | Sequence[str], *, n_views: int | None) -> None:
-        inner = getattr(model, "_orig_mod", model)
-        self.model: nn.Module = inner
-        self.layers = dict(layers) if isinstance(layers, Mapping) else {name: name for name in layers}
-        self.n_views = n_views
-        if n_views is not None and n_views < 2:
-            raise ValueError(f"Expected `n_views` to be None or 2 or more, got {n_views}")
-        modules = dict(self.model.named_modules())
-        missing = [name for name in self.layers.values() if name not in modules]
-        if missing or not self.layers:
-            raise ValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
-        self._modules = {label: modules[name] for label, name in self.layers.items()}
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: str | Mapping[str, str] | Sequence[str] | Sequence[Site],
+        *,
+        n_views: int | None,
+        pairs: str = "all",
+        normalize: bool = True,
+        clean_first: bool = False,
+        means: bool = True,
+        example: Any = None,
+    ) -> None:
+        self.model: nn.Module = unwrapped(model)
+        least = 3 if clean_first and pairs == "all" else 2
+        if n_views is not None and n_views < least:
+            raise ValueError(f"Expected `n_views` to be None or {least} or more, got {n_views}")
+        self.n_views, self.pairs, self.normalize = n_views, pairs, normalize
+        self.clean_first, self.means = clean_first, means
+        self._modules = named_layers(self.model)
+        if isinstance(layers, str):
+            if example is None:
+                raise TypeError("Expected `example`, a small batch, with globs in `layers`")
+            layers = find_layers(self.model, example, layers).sites
+        self.sites = self._resolved(layers)
+        self._at = {(site.module, site.call, site.input): site for site in self.sites}
         self._seen: dict[str, TapStats] = {}
+        self._calls: dict[str, int] = {}
+        self._running = False
+        self.seconds = 0.0  # spent in reductions; on a GPU, in launching them
         self._handles: list[Any] = []
         self._modes: list[tuple[nn.Module, bool]] = []
+        self._stack = ExitStack()
+
+    def _resolved(self, layers: Mapping[str, str] | Sequence[str] | Sequence[Site]) -> tuple[Site, ...]:
+        named = layers if isinstance(layers, Mapping) else {getattr(each, "name", each): each for each in layers}
+        sites = []
+        for label, where in named.items():
+            if isinstance(where, Site):
+                sites.append(where)
+                continue
+            module, call = where.removesuffix(":in"), 0
+            stem, _, number = module.rpartition("_")
+            if module not in self._modules and number.isdigit() and stem in self._modules:
+                module, call = stem, int(number)
+            sites.append(Site(str(label), module, call, where.endswith(":in")))
+        missing = [site.module for site in sites if site.module not in self._modules]
+        if missing or not sites:
+            raise ValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
+        return tuple(sites)
 
     def __enter__(self) -> Tap:
+        self._stack.enter_context(kept_rng())
+        self._stack.enter_context(interpreted(self.model))
         self._modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
-        for label, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(self._hook(label)))
+        self._handles.append(self.model.register_forward_pre_hook(self._begin))
+        for name in dict.fromkeys(site.module for site in self.sites):
+            module = self._modules[name]
+            if any(site.input for site in self.sites if site.module == name):
+                self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
+            self._handles.append(module.register_forward_hook(self._after(name)))
+        self._handles.append(self.model.register_forward_hook(self._end))
         return self
 
     def __exit__(
@@ -80,7 +136,8 @@ class Tap:
             handle.remove()
         for module, mode in self._modes:
             module.training = mode
-        self._handles, self._modes = [], []
+        self._handles, self._modes, self._running = [], [], False
+        self._stack.close()
         if kind is not None:
             self._seen = {}  # a pass that broke off says nothing
 
@@ -90,28 +147,68 @@ class Tap:
         Raises:
             RuntimeError: If a layer did not run since the last call; the message names it.
         """
-        silent = [label for label in self.layers if label not in self._seen]
+        silent = [site.name for site in self.sites if site.name not in self._seen]
         if silent:
             raise RuntimeError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
-        seen, self._seen = self._seen, {}
-        return {label: seen[label] for label in self.layers}
+        seen, self._seen, self._calls = self._seen, {}, {}
+        return {site.name: seen[site.name] for site in self.sites}
 
-    def _hook(self, label: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.ndim < 2:
-                raise TypeError(f"Expected layer {label!r} to return a tensor [N, U, ...], got {type(output).__name__}")
-            if label in self._seen:
-                raise RuntimeError(f"Expected layer {label!r} to run once between two calls of `take`; it ran twice")
-            self._seen[label] = self._reduce(label, output.detach())
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        if self._seen:
+            raise RuntimeError("Expected `take` to be called after every forward pass; the model ran twice")
+        self._calls, self._running = {}, True
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._running = False
+
+    def _before(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            site = self._at.get((name, self._calls.get(name, 0), True))
+            if site is not None:
+                self._keep(site, module, first_tensor([*args, *kwargs.values()]))
 
         return hook
 
-    def _reduce(self, label: str, output: Tensor) -> TapStats:
+    def _after(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            call = self._calls.get(name, 0)
+            self._calls[name] = call + 1
+            if call > 0 and not self._running:
+                # A submodule was run on its own, so this is no second call within one pass.
+                raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
+            site = self._at.get((name, call, False))
+            if site is not None:
+                self._keep(site, module, output if isinstance(output, Tensor) else first_tensor(output))
+
+        return hook
+
+    def _keep(self, site: Site, module: nn.Module, output: Tensor | None) -> None:
+        if output is None or output.ndim < 2:
+            got = "none" if output is None else f"one of shape {list(output.shape)}"
+            raise TypeError(f"Expected layer {site.name!r} to return a tensor [N, U, ...], got {got}")
+        unit_dim = unit_dimension(module, output.shape) if site.unit_dim is None else site.unit_dim
+        start = time.perf_counter()
+        self._seen[site.name] = self._reduce(site.name, output.detach(), unit_dim)
+        self.seconds += time.perf_counter() - start
+
+    def _reduce(self, label: str, output: Tensor, unit_dim: int) -> TapStats:
         if self.n_views is None:
-            return TapStats(None, unit_means(output, unit_dim=1))
+            return TapStats(None, unit_means(output, unit_dim=unit_dim))
         if len(output) % self.n_views:
             raise ValueError(
                 f"Expected layer {label!r} to see {self.n_views} views of every point, got {len(output)} rows"
             )
-        stats = layer_stats(output.unflatten(0, (-1, self.n_views)), view_dim=1, unit_dim=2)
-        return TapStats(stats.alignment, stats.unit_means)
+        x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]
+        options: dict[str, Any] = {"view_dim": 1, "unit_dim": unit_dim + 1}
+        if not self.means:
+            x = x[:, 1:] if self.clean_first and self.pairs == "all" else x
+            return TapStats(alignment(x, pairs=self.pairs, normalize=self.normalize), None)
+        if not self.clean_first:
+            stats = layer_stats(x, **options, pairs=self.pairs, normalize=self.normalize)
+            return TapStats(stats.alignment, stats.unit_means)
+        clean = unit_means(x[:, 0], unit_dim=unit_dim)
+        if self.pairs == "all":
+            stats = layer_stats(x[:, 1:], **options, normalize=self.normalize)
+            return TapStats(stats.alignment, stats.unit_means, clean)
+        stats = layer_stats(x, **options, pairs=self.pairs, normalize=self.normalize)
+        return TapStats(stats.alignment, unit_means(x[:, 1:], **options), clean)

@@ -1,0 +1,322 @@
+"""An audit end to end, three ways in one run, on the same weights, images and views.
+
+    python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--seconds S] [--store FILE]
+
+(a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
+    layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
+    representations compared on the host in numpy, and ten passes for UnitMem.
+(b) *eager*: what a good plain-torch program does: one batched pass per encoder with hooks on all layers, inference
+    mode, channels-last, torch reductions, torchvision views drawn image by image.
+(c) *memkern*: `memkern.audit`, without the search for copies, which the others do not do.
+
+All three read every layer of the list. (a) is timed on a few images and layers and scaled, because it is slow: its cost
+is a sum over images and layers. Before the timing, (b) is given memkern's views and must give its scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import memkern
+from memkern.audit.data import from_arrays
+from memkern.audit.encoders import build_encoder
+from memkern.audit.options import Options
+from memkern.audit.prepare import prepare
+from memkern.audit.run import peak_memory
+from memkern.audit.runner import PARTS, Job, do_shard
+
+# encoder, edge of an image, images, images per batch
+CASES: dict[str, tuple[str, int, int, int]] = {
+    "resnet9": ("memkern:resnet9", 32, 64, 16),
+    "resnet18": ("torchvision:resnet18", 32, 64, 16),
+    "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 32, 16),
+    "resnet50": ("torchvision:resnet50", 224, 4, 4),
+}
+LAYERS = {"vit-tiny": "blocks.*.norm?,blocks.*.act,blocks.*.fc?,blocks.*.qkv,blocks.*.proj,norm"}
+VIEWS = 10
+SCRIPT_ROUNDS = 5  # the scripts compare the image with five views
+
+
+def make(name: str, images: int, folder: Path) -> tuple[Job, Tensor]:
+    """The job of a case, with random weights and smooth random images `[N, 3, H, W]`."""
+    encoder, edge, _, batch = CASES[name]
+    nets = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        nets.append(build_encoder(encoder))
+    coarse = torch.rand(images, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pictures = (nn.functional.interpolate(coarse, size=edge, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+    options = Options(
+        encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, batch_size=batch, shard_size=images,
+        layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
+    )  # fmt: skip
+    ready = prepare(options, encoders=(nets[0], nets[1]), source=from_arrays(pictures))
+    return ready.job, pictures
+
+
+# ---- (b) good eager -------------------------------------------------------------------------------------------------
+
+
+class Eager:
+    """Batched passes with hooks; the reductions are torch's.
+
+    Args:
+        job: The layers and the encoders.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.kept: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, draw: Callable[[int, int], Tensor]) -> dict[str, Tensor]:
+        """Measures all images; `draw(first, last)` gives the views of a batch `[B * V, 3, h, w]`."""
+        total, size = len(self.job.source), self.job.options.batch_size
+        assert self.job.g is not None
+        alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
+        means: list[Tensor] = []
+        with torch.inference_mode():
+            for start in range(0, total, size):
+                views = draw(start, min(start + size, total))
+                for role, encoder in (("f", self.job.f), ("g", self.job.g)):
+                    found = self._pass(encoder, views)
+                    alignment[role].append(torch.stack([part[0] for part in found.values()]))
+                    if role == "f":
+                        means.append(torch.cat([part[1] for part in found.values()], 1))
+        a_f, a_g, every = torch.cat(alignment["f"], 1), torch.cat(alignment["g"], 1), torch.cat(means)
+        peak, _ = every.max(0)
+        rest = (every.sum(0) - peak) / (len(every) - 1)
+        return {
+            "sslmem": a_g[-1] - a_f[-1],
+            "layermem": ((a_g - a_f) / (a_g + a_f)).mean(1),
+            "unitmem": (peak - rest) / (peak + rest),
+            "alignment_f": a_f,
+        }
+
+    def _pass(self, encoder: nn.Module, views: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        modules, self.kept, handles = dict(encoder.named_modules()), {}, []
+        for name in dict.fromkeys(site.module for site in self.job.layers.sites):
+            handles.append(modules[name].register_forward_hook(self._hook(name)))
+        encoder(views)
+        for handle in handles:
+            handle.remove()
+        return self.kept
+
+    def _hook(self, name: str) -> Any:
+        sites = [site for site in self.job.layers.sites if site.module == name]
+        calls = iter(range(100))
+
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            call = next(calls)
+            for site in sites:
+                if site.call == call:
+                    self.kept[site.name] = reduced(output.unflatten(0, (-1, VIEWS)), int(site.unit_dim or 1))
+
+        return hook
+
+
+def reduced(x: Tensor, unit_dim: int) -> tuple[Tensor, Tensor]:
+    """Alignment `[N]` and unit means `[N, U]` of `[N, V, …]` with torch."""
+    z = nn.functional.normalize(x.flatten(2), dim=2)
+    first, second = torch.triu_indices(VIEWS, VIEWS, 1)
+    total = sum(torch.linalg.vector_norm(z[:, i] - z[:, j], dim=1) for i, j in zip(first, second, strict=True))
+    space = [dim for dim in range(1, x.ndim) if dim != unit_dim + 1]
+    assert isinstance(total, Tensor)
+    return total / len(first), x.mean(space)
+
+
+def torchvision_draw(pictures: Tensor, edge: int) -> Callable[[int, int], Tensor]:
+    """Views drawn by torchvision, image by image, because one call draws one set of parameters."""
+    from torchvision.transforms import v2
+
+    transform = recipe(v2, edge)
+
+    def draw(first: int, last: int) -> Tensor:
+        rows = [transform(image) for image in pictures[first:last] for _ in range(VIEWS)]
+        return torch.stack(rows).contiguous(memory_format=torch.channels_last)
+
+    return draw
+
+
+def recipe(v2: Any, edge: int) -> Any:
+    """The transform "simclr" of memkern, as torchvision has it."""
+    return v2.Compose([
+        v2.RandomResizedCrop(edge), v2.RandomHorizontalFlip(),
+        v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8), v2.RandomGrayscale(0.2),
+        v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.5,) * 3, (0.5,) * 3),
+    ])  # fmt: skip
+
+
+def memkern_draw(job: Job, pictures: Tensor) -> Callable[[int, int], Tensor]:
+    """The views that memkern draws."""
+    options = job.options
+
+    def draw(first: int, last: int) -> Tensor:
+        return memkern.views(
+            pictures[first:last], n_views=VIEWS, transform=options.spec(), seed=options.seed,
+            index=range(first, last), channels_last=True,
+        ).flatten(0, 1)  # fmt: skip
+
+    return draw
+
+
+# ---- (a) the released scripts' procedure ----------------------------------------------------------------------------
+
+
+def scripts(job: Job, pictures: Tensor, images: int, layers: list[int]) -> float:
+    """Seconds per image and layer of the scripts' procedure, on a few images and layers."""
+    from torchvision.transforms import v2
+
+    transform = recipe(v2, pictures.shape[-1])
+    assert job.g is not None
+    start = time.perf_counter()
+    for layer in layers:
+        site = job.layers.sites[layer]
+        outputs: list[Tensor] = []
+
+        def keep(module: nn.Module, args: Any, output: Tensor, outputs: list[Tensor] = outputs) -> None:
+            outputs.append(output)
+
+        handles = [dict(net.named_modules())[site.module].register_forward_hook(keep) for net in (job.f, job.g)]
+
+        def represented(net: nn.Module, x: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
+            outputs.clear()
+            net(x[None])
+            return outputs[0]
+
+        for image in pictures[:images]:
+            clean = v2.functional.normalize(image.float() / 255, [0.5] * 3, [0.5] * 3)
+            gaps = []
+            for _ in range(SCRIPT_ROUNDS):
+                view = transform(image)
+                found = [represented(net, x) for net in (job.g, job.f) for x in (clean, view)]
+                flat = [each.detach().cpu().numpy().reshape(-1) for each in found]
+                unit = [each / np.linalg.norm(each) for each in flat]
+                gaps.append(np.linalg.norm(unit[0] - unit[1]) - np.linalg.norm(unit[2] - unit[3]))
+                np.mean(gaps)
+            rows = []
+            for _ in range(VIEWS):
+                output = represented(job.f, transform(image)).detach().cpu().numpy()
+                rows.append(output.mean(tuple(range(2, output.ndim))))
+            np.mean(rows, 0)
+        for handle in handles:
+            handle.remove()
+    return (time.perf_counter() - start) / (images * len(layers))
+
+
+# ---- timing ---------------------------------------------------------------------------------------------------------
+
+
+def best(work: Callable[[], Any], seconds: float) -> float:
+    """Shortest time of a call, over as many as fit into the time, two at least: other work only adds."""
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < seconds:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def bare(job: Job, pictures: Tensor) -> Callable[[], None]:
+    """The forward passes alone, on views that are there."""
+    draw = memkern_draw(job, pictures)
+    size = job.options.batch_size
+    views = [draw(start, min(start + size, len(pictures))) for start in range(0, len(pictures), size)]
+    assert job.g is not None
+    nets = (job.f, job.g)
+
+    def work() -> None:
+        with torch.inference_mode():
+            for batch in views:
+                for net in nets:
+                    net(batch)
+
+    return work
+
+
+def case(name: str, seconds: float, folder: Path) -> dict[str, Any]:
+    """Times one encoder three ways; times are per image."""
+    edge, images = CASES[name][1:3]
+    job, pictures = make(name, images, folder)
+    torch.set_grad_enabled(True)
+    eager = Eager(job)
+    error = agreement(job, eager(memkern_draw(job, pictures)))
+    row: dict[str, Any] = {"encoder": name, "edge": edge, "images": images, "layers": len(job.layers.sites), **error}
+    row["memkern"] = best(lambda: do_shard(job, 0), seconds) / images
+    shard = do_shard(job, 0)
+    row["parts"] = {part: float(value) / images for part, value in zip(PARTS, shard.seconds, strict=True)}
+    half = replace(job, options=replace(job.options, precision="bf16"))
+    row["memkern_bf16"] = best(lambda: do_shard(half, 0), seconds / 2) / images
+    in_bf16 = do_shard(half, 0)
+    row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
+    row["bare"] = best(bare(job, pictures), seconds) / images
+    row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
+    layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
+    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
+    row["peak_bytes"] = peak_memory(torch.device("cpu"))
+    row["taps_over_bare"] = row["parts"]["metrics"] / row["bare"]
+    return row
+
+
+def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
+    """Largest difference of memkern's scores from (b)'s on the same views; raises if it is more than rounding."""
+    shard = do_shard(job, 0)
+    sslmem = shard.alignment_g[-1] - shard.alignment_f[-1]
+    ratio = (shard.alignment_g - shard.alignment_f) / (shard.alignment_g + shard.alignment_f)
+    errors = {
+        "error_alignment": float((shard.alignment_f - wanted["alignment_f"]).abs().max()),
+        "error_sslmem": float((sslmem - wanted["sslmem"]).abs().max()),
+        "error_layermem": float((ratio.mean(1) - wanted["layermem"]).abs().max()),
+    }
+    for key, value in errors.items():
+        assert value < 1e-4, (key, value)
+    return errors
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a / c | b / c | c in bf16 | taps / forward |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        ms = {key: f"{row[key] * 1e3:.1f} ms" for key in ("scripts", "eager", "memkern", "memkern_bf16")}
+        lines.append(
+            f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
+            f"| {ms['memkern']} | {row['scripts'] / row['memkern']:.0f} x | {row['eager'] / row['memkern']:.2f} x "
+            f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the cases and prints the table; times are per image, of both encoders and all layers."""
+    parser = argparse.ArgumentParser(description="Time an audit three ways.")
+    parser.add_argument("--encoders", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
+    parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
+    args = parser.parse_args()
+    rows: dict[str, Any] = {}
+    if args.store is not None and args.store.exists():
+        rows = json.loads(args.store.read_text())
+    for name in args.encoders:
+        with tempfile.TemporaryDirectory() as folder:
+            rows[name] = case(name, args.seconds, Path(folder))
+        print(json.dumps(rows[name]), flush=True)
+        if args.store is not None:
+            args.store.write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(list(rows.values())))
+
+
+if __name__ == "__main__":
+    main()
