@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import signal
 import sys
@@ -69,8 +70,20 @@ def _parser() -> argparse.ArgumentParser:
 
     arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
     arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
+    _add_compare(commands.add_parser("compare", parents=[common], help="compare two audits of the same images"))
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
     return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    asks = "what the tests ask: does B memorize less than A, or more (%(default)s)"
+    parser.add_argument("run_a", type=Path, metavar="RUN_A", help="folder of an audit")
+    parser.add_argument("run_b", type=Path, metavar="RUN_B", help="folder of another one")
+    parser.add_argument("--alternative", choices=("less", "greater"), default="less", help=asks)
+    parser.add_argument("--top", type=int, help="how many of the most memorized images to compare")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of the bootstrap (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
 
 
 def _seed(text: str) -> int:
@@ -99,6 +112,16 @@ def _merge(args: argparse.Namespace) -> None:
     arguments.merge(args)
 
 
+def _compare(args: argparse.Namespace) -> None:
+    from memkern.audit.compare import compare
+    from memkern.audit.files import write_json
+
+    comparison = compare(args.run_a, args.run_b, alternative=args.alternative, top=args.top, seed=args.seed)
+    if args.out is not None:
+        write_json(args.out, comparison.to_dict())
+    print(json.dumps(comparison.to_dict(), indent=2) if args.json else comparison)
+
+
 def _doctor(args: argparse.Namespace) -> None:
     import numpy
     import torch
@@ -119,4 +142,4 @@ def _version(package: str) -> str:
         return "missing"
 
 
-COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "doctor": _doctor}
+COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "compare": _compare, "doctor": _doctor}
