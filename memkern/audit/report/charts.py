@@ -1,0 +1,283 @@
+"""The report's charts. Each takes plain numbers and gives inline SVG; those with labels come in two widths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memkern.audit.report.svg import Board, Scale, clean, number, tick_text, ticks
+
+Floats = NDArray[np.float64]
+
+WIDE, NARROW = 740, 360
+"""A desktop column and a phone, CSS pixels: text keeps its size on both, so charts are drawn once for each."""
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta: Floats, *, width: int) -> str:
+    """One row a layer: LayerMem as marks, what the layer adds to the one before it as a bar.
+
+    Args:
+        names: The layers, in forward order.
+        layermem: LayerMem of the scored images, `[L]`.
+        others: LayerMem of the other images, `[L]`, or `None`.
+        delta: What each adds, `[L]`; NaN in the first row.
+        width: `WIDE` or `NARROW`.
+
+    Returns:
+        SVG.
+    """
+    narrow = width == NARROW
+    row, top, left = (20, 44, 122) if narrow else (22, 44, 190)
+    middle = left + (width - left) * 0.58
+    height = top + row * len(names) + 26
+    best = int(np.nanargmax(delta)) if np.isfinite(delta).any() else -1
+    label = f"LayerMem of {len(names)} layers in forward order"
+    if best >= 0:
+        label += f"; layer {names[best]} adds most, {delta[best]:+.3f}"
+    board = Board(width, height, label, "narrow" if narrow else "wide")
+    shown = _finite([0.0, *layermem, *([] if others is None else others)])
+    pad = 0.06 * (max(shown) - min(shown) or 1.0)
+    x = Scale(min(shown) - pad, max(shown) + pad, left + 8, middle - 14)
+    steps = _finite([0.0, *delta])
+    pad = 0.06 * (max(steps) - min(steps) or 1.0)
+    dx = Scale(min(steps) - pad, max(steps) + pad, middle + 10, width - 10)
+    bottom = top + row * len(names)
+    for scale, title in ((x, "LayerMem"), (dx, "Δ to the layer before")):
+        board.text(scale.start, 14, title if not narrow or scale is x else "Δ", "head")
+        for tick in ticks(scale.low, scale.high, 2 if narrow else 4):
+            board.line(scale(tick), top - 6, scale(tick), bottom, "zero" if tick == 0 else "grid")
+            board.text(scale(tick), top - 12, tick_text(tick), "tick", "middle")
+    for place, name in enumerate(names):
+        y = top + row * (place + 0.5)
+        if place % 2:
+            board.rect(0, y - row / 2, width, row, "stripe")
+        board.text(left - 4, y + 4, clean(name, 18 if narrow else 27), "name", "end")
+        if others is not None and math.isfinite(others[place]):
+            board.mark(x(others[place]), y, "diamond", "others", f"{name}: other images {others[place]:+.4f}")
+        if math.isfinite(layermem[place]):
+            board.mark(x(layermem[place]), y, "disc", "scored", f"{name}: LayerMem {layermem[place]:+.4f}")
+        if math.isfinite(delta[place]):
+            a, b = sorted((dx(0.0), dx(delta[place])))
+            kind = "best" if place == best else "up" if delta[place] >= 0 else "down"
+            board.rect(a, y - 5, max(b - a, 1), 10, kind, tip=f"{name}: Δ {delta[place]:+.4f}")
+    points = [(x(value), top + row * (i + 0.5)) for i, value in enumerate(layermem) if math.isfinite(value)]
+    board.path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in points) if points else "M0 0", "trace")
+    legend = [("disc", "scored", "scored images")] + ([("diamond", "others", "others")] if others is not None else [])
+    at = x.start
+    for shape, kind, text in legend:
+        board.mark(at + 4, height - 9, shape, kind)
+        board.text(at + 13, height - 5, text, "tick")
+        at += 24 + 6.4 * len(text)
+    return board.svg()
+
+
+def histogram(name: str, unitmem: Floats, classmem: Floats | None, *, bins: int = 20) -> str:
+    """UnitMem of a layer's units as bars, ClassMem as an outline.
+
+    Args:
+        name: The layer.
+        unitmem: `[U]`; NaN is left out, values outside of [0, 1] stand in the outer bins.
+        classmem: `[U]`, or `None`.
+        bins: How many bins.
+
+    Returns:
+        SVG.
+    """
+    width, height, left, right, bottom = 216, 122, 6, 6, 100
+    units = unitmem[~np.isnan(unitmem)]
+    classes = None if classmem is None else classmem[~np.isnan(classmem)]
+    mean = float(units.mean()) if len(units) else math.nan
+    label = f"Layer {name}: UnitMem of {len(units)} units, mean {mean:.2f}"
+    if classes is not None and len(classes):
+        label += f"; mean ClassMem {classes.mean():.2f}"
+    board = Board(width, height, label, "small")
+    edges = np.linspace(0, 1, bins + 1)
+    counts = [np.histogram(values.clip(0, 1), edges)[0] for values in (units, classes) if values is not None]
+    most = max(1, *(int(count.max()) for count in counts))
+    x, y = Scale(0, 1, left, width - right), Scale(0, most, bottom, 24)
+    board.text(left, 14, clean(name, 20), "name")
+    board.text(width - right, 14, f"{len(units)} units", "tick", "end")
+    step = (width - left - right) / bins
+    bars = "".join(
+        f"M{number(x(edges[i]) + 0.5)} {bottom}V{number(y(int(n)))}h{number(step - 1)}V{bottom}Z"
+        for i, n in enumerate(counts[0])
+        if n
+    )
+    board.path(bars or "M0 0", "unitmem")
+    if len(counts) > 1:
+        outline = f"M{left} {bottom}" + "".join(
+            f"V{number(y(int(n)))}H{number(x(edges[i + 1]))}" for i, n in enumerate(counts[1])
+        )
+        board.path(outline + f"V{bottom}", "classmem")
+    board.line(left, bottom, width - right, bottom, "axis")
+    if len(units):
+        board.path(f"M{number(x(mean))} {bottom}l-4 7h8Z", "mean")
+    for tick in (0.0, 0.5, 1.0):
+        anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[tick]
+        board.text(x(tick), bottom + 18, tick_text(tick), "tick", anchor)
+    return board.svg()
+
+
+def scatter(name: str, score: Floats, unitmem: Floats, tau: float, *, low: float, high: float) -> str:
+    """UnitMem of each unit against SSLMem of the image at its peak.
+
+    Args:
+        name: The layer.
+        score: SSLMem of the image that holds each unit's peak, `[P]`.
+        unitmem: `[P]`, without NaN.
+        tau: Kendall's tau-b of the two.
+        low: Left end of the axis, the same for all layers.
+        high: Right end.
+
+    Returns:
+        SVG.
+    """
+    width, height, left, bottom = 216, 176, 30, 142
+    board = Board(
+        width, height, f"Layer {name}: UnitMem against SSLMem of the peak image, Kendall tau {tau:+.2f}", "small"
+    )
+    x, y = Scale(low, high, left, width - 8), Scale(0, 1, bottom, 28)
+    board.text(left, 14, clean(name, 16), "name")
+    board.text(width - 8, 14, f"τ {tau:+.2f}".replace("-", "−") if math.isfinite(tau) else "τ –", "tick", "end")
+    for tick in (0.0, 0.5, 1.0):
+        board.line(left, y(tick), width - 8, y(tick), "grid")
+        board.text(left - 4, y(tick) + 4, tick_text(tick), "tick", "end")
+    for tick in ticks(low, high, 3):
+        board.line(x(tick), 28, x(tick), bottom, "zero" if tick == 0 else "grid")
+        board.text(x(tick), bottom + 14, tick_text(tick), "tick", "middle")
+    board.dots([(x(a), y(b)) for a, b in zip(score, unitmem, strict=True)], "scored")
+    board.text((left + width) / 2, height - 4, "SSLMem of the peak image", "tick", "middle")
+    return board.svg()
+
+
+def distribution(scored: Floats, others: Floats | None, names: tuple[str, str], *, width: int) -> str:
+    """How SSLMem is spread over the scored images and the others, as shares of each group.
+
+    Args:
+        scored: `[N]`.
+        others: `[M]`, or `None`.
+        names: What to call them.
+        width: `WIDE` or `NARROW`.
+
+    Returns:
+        SVG.
+    """
+    narrow = width == NARROW
+    height, left, bottom, bins = 200, 34, 164, 20 if narrow else 40
+    groups = [scored[~np.isnan(scored)]] + ([] if others is None else [others[~np.isnan(others)]])
+    everything = np.concatenate(groups)
+    low, high = float(everything.min(initial=0.0)), float(everything.max(initial=0.0))
+    label = f"SSLMem of {len(groups[0])} {names[0]}, mean {groups[0].mean() if len(groups[0]) else math.nan:+.3f}"
+    if others is not None:
+        label += f", and of {len(groups[1])} {names[1]}, mean {groups[1].mean() if len(groups[1]) else math.nan:+.3f}"
+    board = Board(width, height, label, "narrow" if narrow else "wide")
+    pad = 0.02 * (high - low or 1.0)
+    edges = np.linspace(low - pad, high + pad, bins + 1)
+    shares = [np.histogram(values, edges)[0] / max(1, len(values)) for values in groups]
+    most = max(float(share.max()) for share in shares) or 1.0
+    x, y = Scale(edges[0], edges[-1], left, width - 8), Scale(0, most, bottom, 30)
+    for tick in ticks(0, most, 3):
+        board.line(left, y(tick), width - 8, y(tick), "grid")
+        board.text(left - 4, y(tick) + 4, f"{100 * tick:.3g}%", "tick", "end")
+    for tick in ticks(edges[0], edges[-1], 4 if narrow else 8):
+        board.line(x(tick), bottom, x(tick), bottom + 4, "axis")
+        board.text(x(tick), bottom + 17, tick_text(tick), "tick", "middle")
+    step = (width - 8 - left) / bins
+    bars = "".join(
+        f"M{number(x(edges[i]) + 0.5)} {bottom}V{number(y(n))}h{number(step - 1)}V{bottom}Z"
+        for i, n in enumerate(shares[0])
+        if n
+    )
+    board.path(bars or "M0 0", "unitmem")
+    if len(shares) > 1:
+        outline = "".join(f"V{number(y(n))}H{number(x(edges[i + 1]))}" for i, n in enumerate(shares[1]))
+        board.path(f"M{left} {bottom}{outline}V{bottom}", "classmem")
+    board.line(x(0.0), 24, x(0.0), bottom, "zero")
+    board.line(left, bottom, width - 8, bottom, "axis")
+    board.rect(left, 6, 11, 11, "unitmem")
+    board.text(left + 16, 16, names[0], "tick")
+    if others is not None:
+        at = left + 34 + 6.6 * len(names[0])
+        board.line(at, 12, at + 13, 12, "classmem")
+        board.text(at + 18, 16, names[1], "tick")
+    board.text(width - 8, height - 4, "SSLMem = A_g − A_f", "tick", "end")
+    return board.svg()
+
+
+def matrix(names: Sequence[str], overlap: Floats, tau: Floats, k: int, *, width: int) -> str:
+    """How alike layers rank the images: overlap of the top k below the diagonal, Kendall's tau above it.
+
+    Args:
+        names: The layers.
+        overlap: `[L, L]`, shares.
+        tau: `[L, L]`.
+        k: How many of the most memorized images.
+        width: `WIDE` or `NARROW`; the narrow one has no numbers in its cells.
+
+    Returns:
+        SVG.
+    """
+    narrow, count = width == NARROW, len(names)
+    left = 122 if narrow else 190
+    cell = min(40.0, (width - left - 8) / max(count, 1))
+    numbers = cell >= 24
+    top = 26
+    height = top + cell * count + 8
+    board = Board(
+        width, height,
+        f"Between {count} layers: overlap of the top {k} images below the diagonal, Kendall tau above",
+        "narrow" if narrow else "wide",
+    )  # fmt: skip
+    board.text(left, 14, "above: Kendall τ · below: top overlap", "tick")
+    for row in range(count):
+        y = top + cell * row
+        board.text(left - 26, y + cell / 2 + 4, clean(names[row], 15 if narrow else 24), "name", "end")
+        board.text(left - 6, y + cell / 2 + 4, str(row + 1), "tick", "end")
+        for column in range(count):
+            value = float(overlap[row, column] if column < row else tau[row, column])
+            what = f"top {k} overlap" if column < row else "tau"
+            x = left + cell * column
+            if row == column:
+                board.rect(x, y, cell - 1, cell - 1, "diagonal")
+                board.text(x + cell / 2, y + cell / 2 + 4, str(row + 1), "tick", "middle")
+                continue
+            fill, ink = _shade(value)
+            board.rect(x, y, cell - 1, cell - 1, "cell", fill, f"{names[row]} and {names[column]}: {what} {value:.2f}")
+            if numbers and math.isfinite(value):
+                text = f"{100 * value:.0f}" if column < row else f"{value:.2f}".replace("0.", ".").replace("-", "−")
+                board.text(x + cell / 2 - 0.5, y + cell / 2 + 4, text, f"cell-{ink}", "middle")
+    return board.svg()
+
+
+RAMP = ((247, 247, 247), (204, 221, 238), (140, 180, 217), (66, 129, 186), (16, 78, 139), (8, 44, 84))
+"""Light to dark blue: read by lightness alone, so it survives gray printing and color blindness."""
+
+
+def _shade(value: float) -> tuple[str, str]:
+    """Fill of a value in [0, 1], and which ink reads on it."""
+    if not math.isfinite(value):
+        return "#cccccc", "dark"
+    place = min(max(value, 0.0), 1.0) * (len(RAMP) - 1)
+    low = min(int(place), len(RAMP) - 2)
+    color = [round(a + (b - a) * (place - low)) for a, b in zip(RAMP[low], RAMP[low + 1], strict=True)]
+    luminance = luminance_of((color[0], color[1], color[2]))
+    # whichever of black and white has more contrast (WCAG): they meet at this luminance
+    return "#{:02x}{:02x}{:02x}".format(*color), "dark" if luminance > 0.179 else "light"
+
+
+def luminance_of(color: tuple[int, int, int]) -> float:
+    """Relative luminance of an sRGB color, as WCAG 2 defines it.
+
+    Example:
+        >>> luminance_of((255, 255, 255)), luminance_of((0, 0, 0))
+        (1.0, 0.0)
+    """
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in color)]
+    return round(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2], 6)

@@ -1,0 +1,201 @@
+"""Which images the report shows, and what is told of each."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memkern.audit.readings import Ints, Readings
+from memkern.audit.statistics import largest
+
+MOST, LEAST = 12, 6
+"""Images of either end of the ranking."""
+
+MAX_VIEWS = 6
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The units of one layer whose peak one image holds.
+
+    Attributes:
+        layer: The layer.
+        count: How many.
+        unit: The one with the largest UnitMem.
+        unitmem: Its UnitMem.
+    """
+
+    layer: str
+    count: int
+    unit: int
+    unitmem: float
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of the gallery.
+
+    Attributes:
+        name: Path or id.
+        label: Its class, or "".
+        score: SSLMem, or `None` without a reference encoder.
+        candidate: Whether it is a candidate.
+        owned: Units whose peak it holds, most of a layer first.
+        units: How many units these are.
+        copies: Ids of its duplicates.
+        thumb: The image as a data URI, or "".
+        views: Some views of it, the same.
+    """
+
+    name: str
+    label: str
+    score: float | None
+    candidate: bool
+    owned: list[Owned]
+    units: int
+    copies: list[str]
+    thumb: str = ""
+    views: list[str] = field(default_factory=list)
+
+
+def ends(data: Readings) -> tuple[Ints, Ints]:
+    """Rows of the most and of the least memorized scored images; without a reference, those that hold most units.
+
+    An audit writes thumbnails of exactly these (and of duplicates).
+    """
+    rows = data.scored
+    if data.sslmem is None:
+        counts = np.array([float(len(owner)) for owner in _owners(data, strong=True)])
+        most = largest(counts, MOST)
+        return most[counts[most] > 0], np.array([], dtype=np.int64)
+    score = data.sslmem[rows]
+    most = rows[largest(score, MOST)]
+    least = rows[largest(-score, min(LEAST, max(0, len(rows) - len(most))))]
+    return most, least
+
+
+def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) -> list[int]:
+    """Indices of the images whose thumbnails a report can show, in the order of their rows.
+
+    Args:
+        data: The tables of an audit.
+        duplicates: Pairs as in the manifest: two ids and the kind.
+
+    Returns:
+        Values of the column `index`.
+    """
+    place = {name: row for row, name in enumerate(data.ids)}
+    copies = [place[name] for pair in list(duplicates)[:PAIRS] for name in pair[:2] if name in place]
+    return [int(data.index[row]) for row in sorted({int(row) for end in ends(data) for row in end} | set(copies))]
+
+
+PAIRS = 12
+"""Duplicate pairs that are shown."""
+
+
+def _owners(data: Readings, *, strong: bool = False) -> list[list[tuple[str, int]]]:
+    """For each image, layer and position of the units whose peak it holds; `strong`: of a layer's top tenth only."""
+    row_of = {int(index): row for row, index in enumerate(data.index)}
+    found: list[list[tuple[str, int]]] = [[] for _ in data.ids]
+    for name, layer in data.units.items():
+        alive = np.flatnonzero(np.nan_to_num(layer.unitmem) != 0)  # a dead unit has no peak image
+        if strong:
+            alive = largest(layer.unitmem, max(1, len(layer.unit) // 10))
+        for place in alive:
+            row = row_of.get(int(layer.peak_index[place]))
+            if row is not None:
+                found[row].append((name, int(place)))
+    return found
+
+
+class Thumbs:
+    """Thumbnails of a RUN folder as data URIs, within a budget of bytes.
+
+    Args:
+        folder: The RUN folder, or `None` to show none.
+        budget: Bytes of HTML that all pictures together may take.
+    """
+
+    def __init__(self, folder: Path | None, budget: int = 2_200_000) -> None:
+        self.folder = None if folder is None else folder / "thumbs"
+        self.budget = budget
+        self.left_out = 0
+
+    def get(self, name: str) -> str:
+        """The picture of that name, or "" if there is none, it is no PNG, or the budget is spent."""
+        if self.folder is None:
+            return ""
+        try:
+            raw = (self.folder / name).read_bytes()
+        except OSError:
+            return ""
+        if not raw.startswith(PNG):
+            return ""
+        uri = "data:image/png;base64," + base64.b64encode(raw).decode("ascii")
+        if len(uri) > self.budget:
+            self.left_out += 1
+            return ""
+        self.budget -= len(uri)
+        return uri
+
+
+def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumbs) -> list[Item]:
+    """What the gallery shows of these images.
+
+    Args:
+        data: The tables.
+        rows: Rows of the images.
+        manifest: The audit's manifest, for class names and duplicates.
+        thumbs: Where pictures come from.
+
+    Returns:
+        One item per row.
+    """
+    owners = _owners(data)
+    copies: dict[str, list[str]] = {}
+    for first, second, *_ in manifest.get("data", {}).get("duplicates") or []:
+        copies.setdefault(str(first), []).append(str(second))
+        copies.setdefault(str(second), []).append(str(first))
+    found = []
+    for row in rows:
+        index = int(data.index[row])
+        found.append(
+            Item(
+                name=str(data.paths[row] or data.ids[row]),
+                label=class_name(manifest, None if data.labels is None else int(data.labels[row])),
+                score=None if data.sslmem is None else float(data.sslmem[row]),
+                candidate=bool(data.candidate[row]),
+                owned=_owned(data, owners[row]),
+                units=len(owners[row]),
+                copies=copies.get(data.ids[row], []),
+                thumb=thumbs.get(f"{index}.png"),
+                views=[uri for view in range(MAX_VIEWS) if (uri := thumbs.get(f"{index}-view{view}.png"))],
+            )
+        )
+    return found
+
+
+def class_name(manifest: Mapping[str, Any], label: int | None) -> str:
+    """Name of a class, its number where names are unknown, "" without a label."""
+    if label is None:
+        return ""
+    classes = manifest.get("data", {}).get("classes") or []
+    return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
+
+
+def _owned(data: Readings, owner: list[tuple[str, int]]) -> list[Owned]:
+    by_layer: dict[str, list[int]] = {}
+    for name, place in owner:
+        by_layer.setdefault(name, []).append(place)
+    found = []
+    for name, places in by_layer.items():
+        layer = data.units[name]
+        best = max(places, key=lambda place: float(layer.unitmem[place]))
+        found.append(Owned(name, len(places), int(layer.unit[best]), float(layer.unitmem[best])))
+    return sorted(found, key=lambda row: -row.count)
