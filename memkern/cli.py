@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
     arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
     _add_compare(commands.add_parser("compare", parents=[common], help="compare two audits of the same images"))
+    made = commands.add_parser("report", parents=[common], help="write the report of an audit as one HTML file")
+    made.add_argument("run", type=Path, metavar="RUN", help="folder of the audit")
+    made.add_argument("--no-images", dest="images", action="store_false", help="leave all pictures out")
+    made.add_argument("--out", type=Path, help="the file to write (default: RUN/report.html)")
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
     return parser
 
@@ -122,6 +126,13 @@ def _compare(args: argparse.Namespace) -> None:
     print(json.dumps(comparison.to_dict(), indent=2) if args.json else comparison)
 
 
+def _report(args: argparse.Namespace) -> None:
+    from memkern.audit.report import write_report
+
+    path = write_report(args.run, images=args.images, out=args.out)
+    print(f"{path} ({path.stat().st_size / 1000:.0f} kB)")
+
+
 def _doctor(args: argparse.Namespace) -> None:
     import numpy
     import torch
@@ -142,4 +153,4 @@ def _version(package: str) -> str:
         return "missing"
 
 
-COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "compare": _compare, "doctor": _doctor}
+COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "doctor": _doctor}

@@ -88,7 +88,7 @@ def write(
                 "layer": name, "unit": unit, "unitmem": float(unitmem[unit]), "peak": float(1 + rng.random()),
                 "rest": float(rng.random()), "classmem": float(unitmem[unit] / 2) if labels else None,
                 "peak_id": ids[peak_index[unit]], "peak_index": int(peak_index[unit]),
-                "peak_class": int(label[peak_index[unit]]) if labels else None,
+                "peak_class": int(label[peak_index[unit]]) if labels else None, "signed": False,
             }  # fmt: skip
             for key in units:
                 units[key].append(parts[key])
@@ -106,7 +106,7 @@ def write(
         },
         "data": {
             "source": "images/", "n_images": n, "list_sha256": "c" * 64, "classes": classes if labels else None,
-            "skipped": [], "duplicates": [[ids[1], ids[4], "near"], [ids[2], ids[7], "exact"]],
+            "skipped": [], "duplicates": [[ids[1], ids[4 % n], "near"], [ids[2], ids[7 % n], "exact"]],
         },
         "candidates": {"n": int(is_candidate.sum()), "sha256": "d" * 64} if name_candidates else None,
         "views": {

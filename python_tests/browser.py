@@ -58,7 +58,7 @@ def visit(
         PATH, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
         "--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions", "--no-proxy-server",
         "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={work / 'profile'}", "--enable-logging=stderr",
-        "--v=0", f"--window-size={max(width, 500)},{height}", f"--blink-settings=preferredColorScheme={scheme}", *action,
+        f"--window-size={max(width, 500)},{height}", f"--blink-settings=preferredColorScheme={scheme}", *action,
         target.resolve().as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -15,7 +15,7 @@ from memkern.audit.statistics import holm, interval, kendall, largest, overlap, 
 from memkern.audit.store import Run, read_run
 
 SAME = (
-    "data.n_images", "data.list_sha256", "candidates", "views.n_views", "views.transform", "views.spec", "views.seed",
+    "data.n_images", "data.list_sha256", "candidates", "views.n_views", "views.spec", "views.seed",
     "views.size", "views.pairs", "views.normalize", "options.median",
 )  # fmt: skip
 """Fields of the manifest that must agree: otherwise a difference of scores is not one of encoders."""

@@ -27,6 +27,7 @@ class Units:
         peak: Largest mean activation over the images, `[U]`.
         peak_index: Index of the image that holds it, `[U]`.
         peak_id: Its id, `[U]`.
+        signed: Whether a mean of the unit is negative for some image, `[U]`: its score has no bounds then.
     """
 
     unit: Ints
@@ -35,6 +36,7 @@ class Units:
     peak: Floats
     peak_index: Ints
     peak_id: list[str]
+    signed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ class Readings:
     def scored(self) -> Ints:
         """Rows of the images that memorization is reported on: the candidates, or all when none were named."""
         return np.flatnonzero(self.candidate) if self.has_candidates else np.arange(len(self.ids))
+
+    def column(self, name: str) -> Floats:
+        """A column of the layer table, NaN where it was not measured, `[L]`."""
+        return np.array(self.layers.get(name) or [np.nan] * len(self.layers["layer"]), dtype=np.float64)
+
+    def scored_column(self, name: str) -> Floats:
+        """The same for the scored images alone: `layermem` or `delta`, of the candidates if they were named."""
+        of_candidates = self.column({"layermem": "layermem_candidates", "delta": "delta_candidates"}[name])
+        return of_candidates if np.isfinite(of_candidates).any() else self.column(name)
 
 
 def readings(run: Run) -> Readings:
@@ -139,6 +150,8 @@ def _units(run: Run) -> dict[str, Units]:
     unit = np.asarray(table.column("unit").to_pylist(), dtype=np.int64)
     index = np.asarray([-1 if i is None else i for i in table.column("peak_index").to_pylist()], dtype=np.int64)
     ids = table.column("peak_id").to_pylist()
+    marked = table.column("signed").to_pylist() if "signed" in table.column_names else [False] * len(owner)
+    signed = np.asarray([bool(value) for value in marked], dtype=bool)
     found = {}
     for name in run.layer_names:
         rows = np.flatnonzero(owner == name)
@@ -149,5 +162,6 @@ def _units(run: Run) -> dict[str, Units]:
             (nothing if peak is None else peak)[rows],
             index[rows],
             [str(ids[row]) for row in rows],
+            signed[rows],
         )
     return found

@@ -12,7 +12,7 @@ from memkern.audit.report.svg import Board, Scale, clean, number, tick_text, tic
 
 Floats = NDArray[np.float64]
 
-WIDE, NARROW = 740, 360
+WIDE, NARROW = 820, 360
 """A desktop column and a phone, CSS pixels: text keeps its size on both, so charts are drawn once for each."""
 
 

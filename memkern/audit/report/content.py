@@ -43,6 +43,7 @@ def content(run: Run, *, images: bool) -> dict[str, Any]:
         "rule": RULE,
         "layers": _layer_rows(data),
         "layers_chart": _layers_chart(data),
+        "top": len(data.scored) > 50,
         "distribution": _distribution(data),
         "histograms": _histograms(data),
         "scatters": _scatters(data),
@@ -77,34 +78,19 @@ def spread(count: int, most: int) -> list[int]:
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
-def _column(data: Readings, name: str) -> Floats:
-    values = data.layers.get(name) or [math.nan] * len(data.layers["layer"])
-    return np.array(values, dtype=np.float64)
-
-
 def _names(data: Readings) -> list[str]:
     return [str(name) for name in data.layers["layer"]]
 
 
 def _others(data: Readings) -> Floats | None:
     """LayerMem of the images that are no candidates, where both kinds exist."""
-    values = _column(data, "layermem_others")
+    values = data.column("layermem_others")
     return values if data.has_candidates and np.isfinite(values).any() else None
-
-
-def _shown_layermem(data: Readings) -> Floats:
-    values = _column(data, "layermem_candidates")
-    return values if data.has_candidates and np.isfinite(values).any() else _column(data, "layermem")
-
-
-def _shown_delta(data: Readings) -> Floats:
-    values = _column(data, "delta_candidates")
-    return values if data.has_candidates and np.isfinite(values).any() else _column(data, "delta")
 
 
 def _layer_rows(data: Readings) -> list[dict[str, Any]]:
     others = _others(data)
-    layermem, delta = _shown_layermem(data), _shown_delta(data)
+    layermem, delta = data.scored_column("layermem"), data.scored_column("delta")
     finite = np.isfinite(delta).any()
     best = int(np.nanargmax(delta)) if finite else -1
     rows = []
@@ -116,11 +102,11 @@ def _layer_rows(data: Readings) -> list[dict[str, Any]]:
                 "layermem": float(layermem[place]),
                 "delta": float(delta[place]),
                 "others": math.nan if others is None else float(others[place]),
-                "top": float(_column(data, "layermem_top50")[place]),
-                "unitmem": float(_column(data, "unitmem_mean")[place]),
-                "most": float(_column(data, "unitmem_max")[place]),
-                "classmem": float(_column(data, "classmem_mean")[place]),
-                "dead": int(np.nan_to_num(_column(data, "dead")[place])),
+                "top": float(data.column("layermem_top50")[place]),
+                "unitmem": float(data.column("unitmem_mean")[place]),
+                "most": float(data.column("unitmem_max")[place]),
+                "classmem": float(data.column("classmem_mean")[place]),
+                "dead": int(np.nan_to_num(data.column("dead")[place])),
                 "best": place == best,
             }
         )
@@ -133,10 +119,12 @@ def _both(draw: Any) -> str:
 
 
 def _layers_chart(data: Readings) -> str:
-    layermem = _shown_layermem(data)
+    layermem = data.scored_column("layermem")
     if not np.isfinite(layermem).any():
         return ""
-    return _both(lambda width: charts.layers(_names(data), layermem, _others(data), _shown_delta(data), width=width))
+    return _both(
+        lambda width: charts.layers(_names(data), layermem, _others(data), data.scored_column("delta"), width=width)
+    )
 
 
 def _distribution(data: Readings) -> str:

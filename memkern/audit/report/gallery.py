@@ -106,7 +106,7 @@ def _owners(data: Readings, *, strong: bool = False) -> list[list[tuple[str, int
     for name, layer in data.units.items():
         alive = np.flatnonzero(np.nan_to_num(layer.unitmem) != 0)  # a dead unit has no peak image
         if strong:
-            alive = largest(layer.unitmem, max(1, len(layer.unit) // 10))
+            alive = largest(np.where(layer.signed, np.nan, layer.unitmem), max(1, len(layer.unit) // 10))
         for place in alive:
             row = row_of.get(int(layer.peak_index[place]))
             if row is not None:

@@ -104,7 +104,7 @@ def verdict(run: Any, data: Readings) -> Verdict:
             "The audit was not told which images only this encoder was trained on (--candidates), so the score is a "
             "mean over all images; those that both encoders saw, or neither, pull it towards 0."
         )
-    delta = np.array(data.layers["delta"], dtype=np.float64)
+    delta = data.scored_column("delta")
     facts = [
         (signed(mean), "mean SSLMem", f"of {len(score)} {who}"),
         (f"{(score > 0).mean():.0%}", "score above 0", "0 = no difference to the reference"),
@@ -130,7 +130,8 @@ def _level(score: NDArray[np.float64], others: NDArray[np.float64] | None, low: 
 
 
 def _unit_facts(data: Readings) -> list[tuple[str, str, str]]:
-    units = np.concatenate([layer.unitmem for layer in data.units.values()]) if data.units else np.array([])
+    # a signed unit's score has no bounds: 0.5 says nothing of it
+    units = np.concatenate([np.array([]), *(layer.unitmem[~layer.signed] for layer in data.units.values())])
     units = units[~np.isnan(units)]
     if not len(units):
         return []
