@@ -1,4 +1,4 @@
-"""Optional packages of the extra `memkern[lab]`, imported where they are used."""
+"""Optional packages of `memkern[lab]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from typing import Any
 from memkern.audit.extras import need as _need
 
 
-def need(module: str, package: str) -> Any:
+def need(module: str, package: str, extra: str = "lab") -> Any:
     """Imports `module` of `package`; if it is missing, the ImportError names the extra to install."""
-    return _need(module, package, extra="lab")
+    return _need(module, package, extra=extra)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps import Tap
+from memkern.audit.taps import Tap, TapStats
+from memkern.lab import encoders
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet
-from memkern.lab.resnet9 import TAPS, ResNet9
+from memkern.lab.resnet9 import TAPS
 from memkern.lab.splits import Split
 from memkern.scores import sslmem_score
 from memkern.transforms import ViewSpec
@@ -27,7 +27,7 @@ class Reading:
     """What one encoder did on one list of images.
 
     Attributes:
-        alignment: Tap -> mean distance between the views of each image, `[N]`.
+        alignment: Tap -> mean distance between the views of each image, `[N]`; the last tap is "output".
         unit_means: Tap -> mean activation of each unit over the views, `[N, U]`.
         clean_means: Tap -> mean activation of each unit on the image itself, `[N, U]`.
     """
@@ -38,7 +38,7 @@ class Reading:
 
 
 def read(
-    encoder: ResNet9,
+    encoder: nn.Module,
     data: ImageSet,
     ids: Tensor,
     spec: ViewSpec,
@@ -54,7 +54,7 @@ def read(
     arguments see the same views, whatever the order and the batch size.
 
     Args:
-        encoder: The encoder.
+        encoder: The encoder, an `encoders.Encoder`.
         data: The images.
         ids: Which images, int64, shape `[N]`.
         spec: What a view does.
@@ -66,8 +66,15 @@ def read(
     Returns:
         The reading, in the order of `ids`.
     """
-    viewed: list[dict[str, Any]] = []
-    clean: list[dict[str, Any]] = []
+    described = encoders.described(encoder)
+    layers = {**described.taps, "output": described.output}
+    # Where units are measured behind another module than the distance is, that one is tapped too.
+    units = {name: module for name, module in described.unit_taps.items() if layers.get(name) != module}
+    modules = layers | {f"units of {name}": module for name, module in units.items()}
+    source = {name: f"units of {name}" if name in units else name for name in layers | units}
+    viewed: list[dict[str, TapStats]] = []
+    clean: list[dict[str, TapStats]] = []
+    device = next(encoder.parameters()).device
     with torch.inference_mode():
         for part in ids.split(batch):
             drawn = memkern.views(
@@ -78,20 +85,24 @@ def read(
                 index=part,
                 clean=True,
                 channels_last=True,
-            )
-            with Tap(encoder, ALL_TAPS, n_views=n_views) as tap:
+            ).to(device)
+            with Tap(encoder, modules, n_views=n_views) as tap:
                 tap.model(drawn[:, 1:].flatten(0, 1).to(memory_format=torch.channels_last))
             viewed.append(tap.take())
-            with Tap(encoder, ALL_TAPS, n_views=None) as tap:
+            with Tap(encoder, modules, n_views=None) as tap:
                 tap.model(drawn[:, 0])
             clean.append(tap.take())
             if on_batch is not None:
                 on_batch(len(part))
     return Reading(
-        {name: torch.cat([stats[name].alignment for stats in viewed]) for name in ALL_TAPS},
-        {name: torch.cat([stats[name].unit_means for stats in viewed]) for name in ALL_TAPS},
-        {name: torch.cat([stats[name].unit_means for stats in clean]) for name in ALL_TAPS},
+        {name: _joined(stats[name].alignment for stats in viewed) for name in layers},
+        {name: _joined(stats[place].unit_means for stats in viewed) for name, place in source.items()},
+        {name: _joined(stats[place].unit_means for stats in clean) for name, place in source.items()},
     )
+
+
+def _joined(parts: Iterable[Tensor | None]) -> Tensor:
+    return torch.cat([part for part in parts if part is not None]).cpu()
 
 
 @dataclass(frozen=True)
@@ -172,8 +183,8 @@ class Audit:
 
 
 def audit_pair(
-    f: ResNet9,
-    g: ResNet9,
+    f: nn.Module,
+    g: nn.Module,
     data: ImageSet,
     split: Split,
     spec: ViewSpec,
@@ -209,9 +220,10 @@ def audit_pair(
     score = sslmem_score(of_f.alignment["output"], of_g.alignment["output"])
     trained = torch.cat([places["shared"], places["candidate"]])
     layers, unitmem, classmem, peak_ids = [], {}, {}, {}
-    ratios = {name: sslmem_score(of_f.alignment[name], of_g.alignment[name], "ratio") for name in TAPS}
-    deltas = memkern.delta_layermem([float(ratios[name][places["candidate"]].mean()) for name in TAPS])
-    for name, delta in zip(TAPS, deltas, strict=True):
+    taps = list(encoders.described(f).taps)
+    ratios = {name: sslmem_score(of_f.alignment[name], of_g.alignment[name], "ratio") for name in taps}
+    deltas = memkern.delta_layermem([float(ratios[name][places["candidate"]].mean()) for name in taps])
+    for name, delta in zip(taps, deltas, strict=True):
         units = memkern.unitmem_stats(of_f.unit_means[name][trained])
         unitmem[name], peak_ids[name] = units.score, ids[trained][units.index]
         classmem[name] = memkern.classmem(of_f.clean_means[name][trained], data.labels[ids[trained]])

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import memkern
+from memkern.lab import encoders
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet, patches
 from memkern.lab.files import read_json, replace_atomically, sha256, write_json
 from memkern.lab.measure import Audit, audit_pair
-from memkern.lab.resnet9 import ResNet9
+from memkern.lab.recipe import VIEWS, Recipe, recipe_from
 from memkern.lab.splits import GROUPS, Sizes, Split, make_split
-from memkern.lab.trainer import VIEWS, Recipe, train
-from memkern.transforms import ViewSpec
+from memkern.lab.trainer import train
 
 ASSETS = Path(__file__).parent / "assets"
 """Where the shipped pair lies."""
@@ -60,8 +60,8 @@ class Pair:
         manifest: What is stored beside the weights.
     """
 
-    f: ResNet9
-    g: ResNet9
+    f: nn.Module
+    g: nn.Module
     split: Split
     recipe: Recipe
     seed: int
@@ -100,7 +100,7 @@ def train_pair(
         ValueError: If a class has too few images, or a checkpoint belongs to another training.
     """
     split = make_split(data.labels, sizes, seed)
-    encoders: dict[str, ResNet9] = {}
+    trained: dict[str, nn.Module] = {}
     notes: dict[str, Any] = {}
     for role, ids in (("f", split.f), ("g", split.g)):
 
@@ -109,21 +109,30 @@ def train_pair(
                 on_epoch(role, epoch, loss)
 
         training = train(
-            data.floats(ids),
+            data.floats(ids) if recipe.pixels == "float32" else data.images[ids],
             recipe,
             training_seed(seed, role),
-            checkpoint=None if checkpoints is None else checkpoints / f"{role}.checkpoint.pt",
+            labels=data.labels[ids],
+            checkpoint=None if checkpoints is None else checkpoints / f"{role}.checkpoint.safetensors",
             on_epoch=report,
         )
-        encoders[role] = training.encoder()
+        trained[role] = training.encoder()
         notes[role] = {
             "seed": training_seed(seed, role),
             "last_loss": training.losses[-1],
             "cpu_seconds": round(training.cpu_seconds, 1),
+            "timing": training.timing(),
         }
+        if training.privacy is not None:
+            notes[role]["epsilon"] = training.privacy.epsilon()
     manifest = {
         "seed": seed,
-        "data": {"name": data.name, "sha256": data.sha256, "classes": list(data.label_names)},
+        "data": {
+            "name": data.name,
+            "sha256": data.sha256,
+            "classes": list(data.label_names),
+            "size": data.images.shape[-1],
+        },
         "sizes_per_class": asdict(sizes),
         "split": {name: ids.tolist() for name, ids in split.groups().items()},
         "recipe": asdict(recipe),
@@ -131,7 +140,7 @@ def train_pair(
         "threads": torch.get_num_threads(),
         "made_with": versions(),
     }
-    return Pair(encoders["f"], encoders["g"], split, recipe, seed, data.sha256, manifest)
+    return Pair(trained["f"], trained["g"], split, recipe, seed, data.sha256, manifest)
 
 
 def versions() -> dict[str, str]:
@@ -181,23 +190,20 @@ def load_pair(folder: Path = ASSETS) -> Pair:
     torch_files = need("safetensors.torch", "safetensors")
     try:
         manifest = read_json(folder / MANIFEST)
-        recipe = dict(manifest["recipe"])
-        views: dict[str, Any] = {}
-        for key, value in recipe.pop("views").items():
-            views[key] = tuple(value) if isinstance(value, list) else value
+        recipe = recipe_from(manifest["recipe"])
         split = Split(*(torch.tensor(manifest["split"][name]) for name in GROUPS))
-        encoders = {}
+        loaded = {}
         for role in "fg":
             path = folder / f"{role}.safetensors"
             if sha256(path) != manifest["files"][path.name]:
                 raise PairError(f"{path} is damaged: its SHA-256 is not the one in {folder / MANIFEST}")
-            encoders[role] = ResNet9().eval()
-            encoders[role].load_state_dict(torch_files.load_file(path))
+            loaded[role] = encoders.build(recipe.encoder, image_size=manifest["data"].get("size", 32)).eval()
+            loaded[role].load_state_dict(torch_files.load_file(path))
         return Pair(
-            encoders["f"],
-            encoders["g"],
+            loaded["f"],
+            loaded["g"],
             split,
-            Recipe(**recipe, views=ViewSpec(**views)),
+            recipe,
             manifest["seed"],
             manifest["data"]["sha256"],
             manifest,

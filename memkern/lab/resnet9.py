@@ -84,6 +84,11 @@ class ResNet9(nn.Module):
             has 1,647,242 parameters.
     """
 
+    dim = 256
+    taps = TAPS
+    unit_taps = {name: TAPS[name] for name in CONV_TAPS}  # noqa: RUF012  (a constant, as in every encoder)
+    output = "pool"
+
     def __init__(self, n_classes: int | None = None) -> None:
         super().__init__()
         self.conv1 = _block(3, 32, pool=True)

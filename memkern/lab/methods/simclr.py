@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from memkern.lab.distributed import gather
+from memkern.lab.method import Batch, Method, Output
+
 
 def projector(dim: int, hidden: int, out: int) -> nn.Sequential:
     """Builds the training-only head: `dim -> hidden -> out` with one ReLU."""
@@ -38,3 +41,33 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
     logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
     partner = torch.arange(2 * n, device=z.device).roll(n)
     return functional.cross_entropy(logits, partner)
+
+
+class SimCLR(Method):
+    """Two views of an image attract each other and repel those of all other images of the batch.
+
+    Args:
+        encoder: The encoder.
+        hidden: Width of the projector's hidden layer.
+        out: Width of the projection.
+        temperature: Temperature of NT-Xent.
+    """
+
+    def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float) -> None:
+        super().__init__(encoder)
+        self.temperature = temperature
+        self.projector = projector(int(encoder.dim), hidden, out)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> Output:
+        """Projects two views; `parts` are the projections, `[N, out]` each."""
+        joined = torch.cat(batch.views).to(memory_format=torch.channels_last)
+        h = self.encoder(joined)
+        return Output(torch.stack(h.chunk(2), 1), self.projector(h).chunk(2))
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """NT-Xent over the images of all processes."""
+        a, b = (gather(part) for part in output.parts)
+        return nt_xent(a, b, temperature=self.temperature)
+
+
+METHOD = SimCLR

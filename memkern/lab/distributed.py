@@ -1,0 +1,49 @@
+"""The little that training needs of torch.distributed; with one process every function is the identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Returns the number of this process and how many there are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def gather(part: Tensor) -> Tensor:
+    """Joins the rows of all processes, `[world * N, ...]`, so that gradients find their way back."""
+    if rank_and_world()[1] == 1:
+        return part
+    joined: Tensor = _Gather.apply(part.contiguous())
+    return joined
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        rows = [torch.empty_like(part) for _ in range(rank_and_world()[1])]
+        dist.all_gather(rows, part)
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        # Every process holds the same loss: summed here and averaged over processes by DDP, the gradient of a
+        # parameter is that of one process with all rows.
+        rank, world = rank_and_world()
+        total = grad.contiguous()
+        dist.all_reduce(total)
+        return total.chunk(world)[rank]
+
+
+def mean_over_processes(value: Tensor) -> float:
+    """Returns the mean of a scalar over all processes."""
+    world = rank_and_world()[1]
+    if world > 1:
+        dist.all_reduce(value)
+    return float(value / world)

@@ -1,0 +1,46 @@
+"""SimSiam: no negatives, no target network, a stop-gradient (Chen and He 2020, arXiv:2011.10566)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from memkern.lab._extras import need
+from memkern.lab.method import Batch, Method, Output
+
+
+class SimSiam(Method):
+    """The predictor's guess of one view's projection is pulled to the other view's projection, which holds still.
+
+    It trains on a single image too, which a contrastive method cannot.
+
+    Args:
+        encoder: The encoder.
+        hidden: Width of the projector's hidden layers.
+        out: Width of the projection; the predictor's hidden layer has a quarter of it.
+        temperature: Unused.
+    """
+
+    def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float) -> None:
+        super().__init__(encoder)
+        heads = need("lightly.models.modules.heads", "lightly", "ssl")
+        self.projector = heads.SimSiamProjectionHead(encoder.dim, hidden, out)
+        self.predictor = heads.SimSiamPredictionHead(out, max(1, out // 4), out)
+        self.distance = need("lightly.loss", "lightly", "ssl").NegativeCosineSimilarity()
+
+    def forward(self, batch: Batch) -> Output:
+        """Projects each view and predicts from it; `parts` are z of both views, then p of both, `[N, out]` each."""
+        h = self.encode(batch.views)
+        # View by view: the batch norm of the heads must not mix the two views of an image.
+        z = [self.projector(view) for view in h]
+        p = [self.predictor(view) for view in z]
+        return Output(torch.stack(h, 1), (*z, *p))
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """Half the sum of the two negative cosine similarities, in [-1, 1]."""
+        z0, z1, p0, p1 = (part.float() for part in output.parts)
+        half: Tensor = 0.5 * (self.distance(p0, z1.detach()) + self.distance(p1, z0.detach()))
+        return half
+
+
+METHOD = SimSiam
