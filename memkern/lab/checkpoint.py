@@ -64,8 +64,12 @@ def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` returned."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in under("optimizer.", tensors).items():
         place, _, name = key.partition(".")
+        parameter = parameters[int(place)]
+        if value.shape == parameter.shape:  # files hold contiguous tensors; fused steps go by the parameter's strides
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         state.setdefault(int(place), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

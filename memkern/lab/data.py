@@ -41,6 +41,7 @@ class ImageSet:
         labels: Class of each image, int64, shape `[N]`.
         label_names: Name of each class.
         sha256: Digest of the image bytes in `[N, 3, H, W]` order, followed by the labels.
+        n_train: How many of the first images are the official training set; `None`: there is none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ImageSet:
     labels: Tensor
     label_names: tuple[str, ...]
     sha256: str
+    n_train: int | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,7 +59,9 @@ class ImageSet:
         return self.images[ids].float() / 255
 
 
-def image_set(name: str, images: Tensor, labels: Tensor, label_names: tuple[str, ...]) -> ImageSet:
+def image_set(
+    name: str, images: Tensor, labels: Tensor, label_names: tuple[str, ...], *, n_train: int | None = None
+) -> ImageSet:
     """Builds an `ImageSet` and computes its digest.
 
     Raises:
@@ -72,7 +76,7 @@ def image_set(name: str, images: Tensor, labels: Tensor, label_names: tuple[str,
         raise ValueError(f"Expected `labels` to have shape [{len(images)}], got {list(labels.shape)}")
     digest = hashlib.sha256(images.contiguous().numpy().tobytes())
     digest.update(labels.long().numpy().tobytes())
-    return ImageSet(name, images.contiguous(), labels.long(), label_names, digest.hexdigest())
+    return ImageSet(name, images.contiguous(), labels.long(), label_names, digest.hexdigest(), n_train)
 
 
 def patches() -> ImageSet:

@@ -32,7 +32,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         # Every process holds the same loss: summed here and averaged over processes by DDP, the gradient of a
         # parameter is that of one process with all rows.
         rank, world = rank_and_world()

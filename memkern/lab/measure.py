@@ -162,6 +162,8 @@ class Audit:
         unitmem: Layer -> UnitMem of every unit of f, `[U]`.
         classmem: Layer -> ClassMem of every unit of f, `[U]`.
         peak_ids: Layer -> data set index of the image that each unit responds to most, int64, `[U]`.
+        f: All that was read of f, in the order of `ids`.
+        g: All that was read of g.
     """
 
     ids: Tensor
@@ -176,6 +178,8 @@ class Audit:
     unitmem: dict[str, Tensor]
     classmem: dict[str, Tensor]
     peak_ids: dict[str, Tensor]
+    f: Reading
+    g: Reading
 
     def of(self, group: str) -> Tensor:
         """Returns the positions of a group's images, int64."""
@@ -250,6 +254,8 @@ def audit_pair(
         unitmem=unitmem,
         classmem=classmem,
         peak_ids=peak_ids,
+        f=of_f,
+        g=of_g,
     )
 
 

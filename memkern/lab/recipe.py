@@ -84,9 +84,10 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
     Raises:
         TypeError: If there is an unknown field.
     """
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    spec = {key: tuple(value) if isinstance(value, list) else value for key, value in values["views"].items()}
-    return Recipe(**dict(lists, views=ViewSpec(**spec)))
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    spec: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields["views"].items()}
+    fields["views"] = ViewSpec(**spec)
+    return Recipe(**fields)
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -24,7 +24,7 @@ class Block(_timm.Block):  # type: ignore[misc]  # timm's types stop here
         super().__init__(*args, **options)
         self.add_attn, self.add_mlp = Add(), Add()
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         """Maps tokens `[N, T, D]` to tokens."""
         x = self.add_attn(x, self.drop_path1(self.attn(self.norm1(x))))
         out: Tensor = self.add_mlp(x, self.drop_path2(self.mlp(self.norm2(x))))

@@ -90,7 +90,7 @@ class DINO(Method):
         follow(self.teacher["head"], self.head, momentum)
 
 
-def _frozen_head(head: nn.Module, heads: Any) -> nn.Module:
+def _frozen_head(head: Any, heads: Any) -> nn.Module:
     """A frozen copy; weight normalization keeps a tensor that cannot be deep-copied, so the head is built again."""
     first, last = head.layers[0], head.last_layer
     twin = heads.DINOProjectionHead(first.in_features, first.out_features, last.in_features, last.out_features)
