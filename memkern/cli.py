@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
     demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
     from memkern.audit import arguments
+    from memkern.lab import command
 
     arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
     arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("run", type=Path, metavar="RUN", help="folder of the audit")
     made.add_argument("--no-images", dest="images", action="store_false", help="leave all pictures out")
     made.add_argument("--out", type=Path, help="the file to write (default: RUN/report.html)")
+    command.add_arguments(commands.add_parser("lab", help="train encoders, run the papers' experiments"), common)
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
     return parser
 
@@ -106,12 +108,14 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _audit(args: argparse.Namespace) -> None:
     from memkern.audit import arguments
+    from memkern.lab import command
 
     arguments.audit(args)
 
 
 def _merge(args: argparse.Namespace) -> None:
     from memkern.audit import arguments
+    from memkern.lab import command
 
     arguments.merge(args)
 
@@ -153,4 +157,13 @@ def _version(package: str) -> str:
         return "missing"
 
 
-COMMANDS = {"demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "doctor": _doctor}
+def _lab(args: argparse.Namespace) -> None:
+    from memkern.lab import command
+
+    command.run(args)
+
+
+COMMANDS = {
+    "demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "lab": _lab,
+    "doctor": _doctor,
+}  # fmt: skip

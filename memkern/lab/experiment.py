@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 RULE = (
-    "Each finding is one number per seed, positive if the finding holds there. **holds**: 3 seeds or more, mean above 0, "
-    "one-sided t-test over the seeds p < 0.05. **does not hold**: the same with the other sign. **too small to tell**: "
-    "anything else. No correction for the number of findings on a page."
+    "Each finding is one number per seed, positive if the finding holds there. **holds**: 3 seeds or more, mean "
+    "above 0, one-sided t-test over the seeds p < 0.05. **does not hold**: the same with the other sign. "
+    "**too small to tell**: anything else. No correction for the number of findings on a page."
 )
 
 

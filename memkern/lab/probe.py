@@ -110,7 +110,7 @@ def linear_probe(found: Features, *, strength: float = 1.0, steps: int = 200) ->
 
 
 def nearest_neighbors(found: Features, *, k: int = 20) -> float:
-    """Accuracy of the majority of the k most similar training features by cosine, in percent; ties to the lower class."""
+    """Accuracy of the majority of the k most similar training features by cosine, in percent."""
     train, test = functional.normalize(found.train), functional.normalize(found.test)
     right = 0
     classes = int(found.train_labels.max()) + 1

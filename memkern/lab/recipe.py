@@ -85,7 +85,9 @@ def recipe_from(values: dict[str, Any]) -> Recipe:
         TypeError: If there is an unknown field.
     """
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    spec: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields["views"].items()}
+    spec: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields["views"].items()
+    }
     fields["views"] = ViewSpec(**spec)
     return Recipe(**fields)
 

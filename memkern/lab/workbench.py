@@ -39,8 +39,8 @@ class Lab:
         preset: How large.
         cache: Folder of the trained encoders.
         root: Folder of data sets that are not packaged.
-        reuse: Folder with pairs made by `python -m memkern.lab.pairs` (`seed-N`); where one was trained exactly as asked
-            for, its weights are taken. The pair that ships with memkern is always looked at.
+        reuse: Folder with pairs made by `python -m memkern.lab.pairs` (`seed-N`); one that was trained just so is
+            taken. The pair that ships with memkern is always looked at.
         device: Where to train.
         say: Told what is being trained.
 

@@ -1,0 +1,136 @@
+"""Tables 13 and 14: a unit that is trained on a point memorizes it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+import memkern
+from memkern.audit.surgery import finetune_layers
+from memkern.lab import method
+from memkern.lab.encoders import described
+from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.experiments._common import center, spread
+from memkern.lab.measure import read
+from memkern.lab.method import Batch
+from memkern.lab.recipe import Recipe
+from memkern.lab.workbench import Lab
+
+TAP = "conv5-4"
+"""layer4.1.conv2 of ResNet18, 512 units."""
+
+_PAPER = {
+    "one point": ((0.754, 0.761, 0.792, 0.814, 0.824, 0.826), (0, 0, 0, 0.0008, 0.0021, 0.0109)),
+    "300 points": ((0.754, 0.766, 0.809, 0.819, 0.826, 0.828), (0, 0, 0.011, 0.038, 0.046, 0.051)),
+    "one point 300 times": ((0.754, 0.798, 0.846, 0.857, 0.861, 0.862), (0, 0.039, 0.065, 0.079, 0.081, 0.081)),
+}
+_STEPS = (0, 10, 50, 200, 500, 1000)
+
+
+def run(lab: Lab) -> Result:
+    """Tunes one unit of a SimSiam encoder on extra points, with the method's own loss; all other weights stay."""
+    recipe = lab.recipe("simsiam", lab.preset.resnet)
+    steps = {"tiny": (0, 2), "small": (0, 10, 50, 200), "paper": _STEPS}[lab.preset.name]
+    found: dict[tuple[str, str, int], list[float]] = {}
+    others: list[float] = []
+    for seed in lab.seeds:
+        split = lab.split(seed)
+        encoder = lab.encoder(seed, "f", recipe)
+        module = described(encoder).unit_taps[TAP]
+        means = _means(lab, encoder, recipe, split.f)
+        peaks = means.max(0).values
+        units = {"highest": int(peaks.argmax()), "lowest": int(peaks.argmin())}
+        clean = _means(lab, encoder, recipe, split.extra)
+        point = split.extra[int(clean[:, units["highest"]].argmax())]
+        many = split.extra[: lab.preset.points(300)]
+        sets = {"one point": point[None], "300 points": many, "one point 300 times": point.repeat(len(many))}
+        for name, ids in sets.items():
+            for which, unit in units.items():
+                tuned = copy.deepcopy(encoder)
+                done = 0
+                for count in steps:
+                    _tune(tuned, module, unit, lab, recipe, ids, seed, done, count)
+                    done = count
+                    after = _means(lab, tuned, recipe, torch.cat([split.f, ids.unique()]))
+                    mem = memkern.unitmem(after)
+                    found.setdefault((name, which, count), []).append(float(mem[unit]))
+                rest = torch.ones(len(peaks), dtype=torch.bool)
+                rest[unit] = False
+                same = _means(lab, tuned, recipe, split.f)
+                others.append(float((same - means)[:, rest].abs().max()))
+    rows: list[Row] = [
+        {"trained_on": name, "unit": which, "steps": count, "unitmem": center(values), "std": spread(values)}
+        for (name, which, count), values in found.items()
+    ]
+    last, n = steps[-1], range(len(lab.seeds))
+
+    def gain(name: str, which: str, i: int) -> float:
+        return found[name, which, last][i] - found[name, which, 0][i]
+
+    effects = {
+        "highest unit rises": [gain("one point", "highest", i) for i in n],
+        "lowest unit rises": [gain("one point", "lowest", i) for i in n],
+        "a repeated point has more effect": [
+            center(gain("one point 300 times", w, i) - gain("300 points", w, i) for w in ("highest", "lowest"))
+            for i in n
+        ],
+    }
+    note = (
+        f"Largest change of any other unit's mean activation: {max(others):.1e}. UnitMem is measured over f's training "
+        "points and the tuned ones. The unit is the output channel of the convolution, measured after the block's "
+        "activation, skip included. Batch norm keeps its statistics."
+    )
+    return Result(rows, effects, None, [note])
+
+
+def _means(lab: Lab, encoder: nn.Module, recipe: Recipe, ids: Tensor) -> Tensor:
+    options = {"n_views": lab.preset.n_views, "seed": 0}
+    return read(encoder, lab.data(), ids, recipe.views, **options).unit_means[TAP]  # type: ignore[arg-type]
+
+
+def _tune(
+    encoder: nn.Module, module: str, unit: int, lab: Lab, recipe: Recipe, ids: Tensor, seed: int, start: int, stop: int
+) -> None:
+    """Trains row `unit` of the convolution from step `start` to `stop`; fresh heads, for they are not kept."""
+    conv = module.replace("relu2", "conv2")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        widths = {"hidden": recipe.hidden, "out": recipe.out, "temperature": recipe.temperature}
+        model = method.load(recipe.method)(encoder, **widths)
+    model.eval()
+    tuning = finetune_layers(encoder, {conv: [unit]})
+    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=recipe.lr, momentum=0.0)
+    for step in range(start, stop):
+        # Views are keyed by the place in the list, so a point that is there many times has many different views.
+        place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
+        images = lab.data().images[ids[place]]
+        views = memkern.views(images, n_views=2, transform=recipe.views, seed=seed, index=place, first_view=2 * step)
+        batch = Batch(list(views.unbind(1)), torch.zeros(len(place), dtype=torch.int64), place, seed, step, 0.0)
+        loss = model.loss(model(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tuning.close()
+
+
+EXPERIMENT = Experiment(
+    id="table-13",
+    covers=("Table 13", "Table 14"),
+    title="UnitMem of a single unit that is trained on a point, on many, and on one many times",
+    inputs="f of every seed: ResNet18 trained with SimSiam; extra points",
+    columns=("trained_on", "unit", "steps", "unitmem", "std"),
+    findings={
+        "highest unit rises": "UnitMem of the unit with the highest peak rises.",
+        "lowest unit rises": "UnitMem of the unit with the lowest peak rises.",
+        "a repeated point has more effect": "One point many times has more effect than as many different points.",
+    },
+    published=[
+        {"trained_on": name, "unit": which, "steps": step, "unitmem": value}
+        for name, both in _PAPER.items()
+        for which, values in zip(("highest", "lowest"), both, strict=True)
+        for step, value in zip(_STEPS, values, strict=True)
+    ],
+    run=run,
+)

@@ -1,0 +1,110 @@
+"""Table 26: LayerMem with other distances than l2."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import memkern
+from memkern.lab.encoders import described
+from memkern.lab.experiment import Experiment, Result
+from memkern.lab.experiments._common import center, kendall, lines, spread
+from memkern.lab.resnet9 import TAPS
+from memkern.lab.workbench import Lab
+from memkern.scores import sslmem_score
+
+DISTANCES = ("l1", "l2", "cosine", "angular")
+_PAPER = {
+    "conv1": (0.099, 0.091, 0.104, 0.096),
+    "conv2-2": (0.187, 0.183, 0.190, 0.191),
+    "conv4-0": (0.256, 0.246, 0.256, 0.259),
+    "conv4-2": (0.325, 0.308, 0.321, 0.328),
+    "Res6": (0.329, 0.311, 0.323, 0.329),
+}
+
+
+def run(lab: Lab) -> Result:
+    """LayerMem of all candidates; vectors have unit length before l1 and l2."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for seed in lab.seeds:
+        spec, ids = lab.recipe().views, lab.split(seed).candidate[: lab.preset.points(500)]
+        sums = {}
+        for role in "fg":
+            parts = []
+            for part in ids.split(10):
+                drawn = memkern.views(
+                    lab.data().images[part], n_views=lab.preset.n_views, transform=spec, seed=0, index=part
+                )
+                parts.append(_distances(lab.encoder(seed, role), drawn))
+            sums[role] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        for key in sums["f"]:
+            values.setdefault(key, []).append(float(sslmem_score(sums["f"][key], sums["g"][key], "ratio").mean()))
+    rows = [
+        {"layer": tap, "distance": name, "layermem": center(found), "std": spread(found)}
+        for (tap, name), found in values.items()
+    ]
+    effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
+    for place in range(len(lab.seeds)):
+        by_layer = {name: torch.tensor([values[tap, name][place] for tap in TAPS]) for name in DISTANCES}
+        taus = {name: kendall(by_layer["l2"], by_layer[name])[0] for name in DISTANCES if name != "l2"}
+        for name, tau in taus.items():
+            effects[f"{name} orders the layers as l2 does"].append(tau)
+    series = {name: [center(values[tap, name]) for tap in TAPS] for name in DISTANCES}
+    figure = lines(series, list(TAPS), xlabel="layer", ylabel="LayerMem", title="LayerMem with four distances")
+    return Result(list(rows), effects, figure)
+
+
+@torch.inference_mode()
+def _distances(encoder: nn.Module, views: Tensor) -> dict[tuple[str, str], Tensor]:
+    """Mean distance over all pairs of views, `[N]`, for every tap and distance; whole activations are held."""
+    n, v = views.shape[:2]
+    seen: dict[str, Tensor] = {}
+    modules = dict(encoder.named_modules())
+    handles = [
+        modules[path].register_forward_hook(lambda module, args, out, tap=tap: seen.update({tap: out}))
+        for tap, path in described(encoder).taps.items()
+    ]
+    encoder(views.flatten(0, 1))
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for tap, out in seen.items():
+        unit = functional.normalize(out.reshape(n, v, -1).double(), dim=2)
+        pairs = list(itertools.combinations(range(v), 2))
+        each = [torch.stack(list(_pair(unit[:, i], unit[:, j]))) for i, j in pairs]
+        for name, mean in zip(DISTANCES, torch.stack(each).mean(0), strict=True):
+            found[tap, name] = mean
+    return found
+
+
+def _pair(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+    difference = a - b
+    half = difference.norm(dim=1).clamp_max(2.0) / 2
+    yield difference.abs().sum(1)
+    yield difference.norm(dim=1)
+    yield difference.square().sum(1) / 2  # 1 - cos of unit vectors, without cancellation
+    yield 2 * half.asin() / torch.pi  # the angle over pi
+
+
+EXPERIMENT = Experiment(
+    id="table-26",
+    covers=("Table 26",),
+    title="LayerMem measured with l1, l2, cosine and angular distance",
+    inputs="pairs f, g; candidates",
+    columns=("layer", "distance", "layermem", "std"),
+    findings={
+        f"{name} orders the layers as l2 does": f"LayerMem with {name} orders the layers as with l2 (Kendall's tau)."
+        for name in DISTANCES
+        if name != "l2"
+    },
+    published=[
+        {"layer": tap, "distance": name, "layermem": value}
+        for tap, listed in _PAPER.items()
+        for name, value in zip(DISTANCES, listed, strict=True)
+    ],
+    run=run,
+)
