@@ -21,6 +21,7 @@ $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt $(shell find csrc -typ
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps lightly  # losses and heads; its dependencies are for its trainers
 	touch $@
 
 demo: install  ## Audit a shipped pair of encoders on real images (under a minute after installation)

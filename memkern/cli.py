@@ -108,14 +108,12 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _audit(args: argparse.Namespace) -> None:
     from memkern.audit import arguments
-    from memkern.lab import command
 
     arguments.audit(args)
 
 
 def _merge(args: argparse.Namespace) -> None:
     from memkern.audit import arguments
-    from memkern.lab import command
 
     arguments.merge(args)
 

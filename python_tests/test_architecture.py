@@ -215,10 +215,14 @@ def test_no_build_trades_nan_for_speed():
 
 # ---- the lists of CONTRIBUTING.md -----------------------------------------------------------------------------------
 
-FILL = {"op": OPS, "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")]}
+FILL = {
+    "op": OPS,
+    "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")],
+    "experiment": [path.stem for path in (PACKAGE / "lab" / "experiments").glob("[!_]*.py")],
+}
 
 
-@pytest.mark.parametrize("title", ["New op", "New backend", "New instruction set", "New SSL method"])
+@pytest.mark.parametrize("title", ["New op", "New backend", "New instruction set", "New SSL method", "New experiment"])
 def test_touch_lists_name_files_that_exist(title):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

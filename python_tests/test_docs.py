@@ -26,6 +26,11 @@ EXTRAS = {
     "sklearn",
     "skimage",
     "pyarrow",
+    "torchvision",
+    "lightly",
+    "timm",
+    "opacus",
+    "mlxtend",
 }
 MODULES = sorted(
     module.name

@@ -98,7 +98,7 @@ def test_encoders_are_kept_and_found_again(lab: Lab, monkeypatch: pytest.MonkeyP
     with pytest.raises(AssertionError, match="again"):
         again.encoder(0, recipe=again.recipe(lr=0.1))
     with pytest.raises(AssertionError, match="again"):
-        again.encoder(0, repeat=1)
+        again.encoder(0, repeat=2)
 
 
 def test_the_shipped_pair_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,4 +21,5 @@ def need(module: str, package: str, *, extra: str = "audit") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         where, fix = (f"memkern.{extra}", f"memkern[{extra}]") if extra else ("this", package)
-        raise ImportError(f"{where} needs {package}: pip install '{fix}' ({error})") from error
+        message = f"{where} needs {package}: pip install '{fix}' ({error})"
+        raise ImportError(message, name=error.name) from error

@@ -67,8 +67,8 @@ def _list(args: argparse.Namespace) -> None:
         print(json.dumps(listed, indent=2))
         return
     for entry in entries():
-        found = entry.experiment.id if entry.experiment else "-"
-        print(f"{entry.name:<11} {found:<12} {entry.title}" + (f" ({entry.why})" if entry.why else ""))
+        maker = entry.experiment.id if entry.experiment else "-"
+        print(f"{entry.name:<11} {maker:<12} {entry.title}" + (f" ({entry.why})" if entry.why else ""))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -66,8 +66,8 @@ def run(lab: Lab) -> Result:
     series = {name: [float(row[name]) for row in rows] for name in ("most", "least", "most_median")}
     figure = lines(series, CONV_TAPS, xlabel="layer", ylabel="mean UnitMem", title="UnitMem on two sets")
     note = (
-        f"{lab.preset.points(50)} points each. The paper's t near 65 cannot be had from the units of one layer; what its "
-        "samples were is not said. Here they are the units of the layer; t and p are means over seeds."
+        f"{lab.preset.points(50)} points each. The paper's t near 65 cannot be had from the units of one layer; what "
+        "its samples were is not said. Here they are the units of the layer; t and p are means over seeds."
     )
     return Result(rows, effects, figure, [note])
 

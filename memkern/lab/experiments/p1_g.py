@@ -48,8 +48,8 @@ def run(lab: Lab) -> Result:
     }
     note = (
         "delta 1e-5, clipping norm 1, epsilon by the accountant of Renyi differential privacy. With few images the "
-        "noise that a budget asks for is large beside the clipped gradients: expect little learning at small sizes. The paper "
-        "states neither delta nor clipping norm nor noise."
+        "noise that a budget asks for is large beside the clipped gradients: expect little "
+        "learning at small sizes. The paper states neither delta nor clipping norm nor noise."
     )
     return Result(rows, effects, None, [note])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 import memkern
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, lines, order, ratios, slope, spread
 from memkern.lab.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.workbench import Lab
@@ -44,21 +44,21 @@ def run(lab: Lab) -> Result:
         deltas = dict(zip(TAPS, memkern.delta_layermem(values["layermem"]), strict=True))
         skips = center(deltas[tap] for tap in ("Res2", "Res6"))
         effects["convolutions add more than skips"].append(center(deltas[tap] for tap in CONV_TAPS[1:]) - skips)
-    rows = []
+    rows: list[Row] = []
     for place, tap in enumerate(TAPS):
-        row = {"layer": tap}
+        row: Row = {"layer": tap}
         for name in ("layermem", "top50", "least50"):
-            row[name] = center(values[name][tap] for values in seeds)  # type: ignore[assignment]
-            row[f"{name}_std"] = spread(values[name][tap] for values in seeds)  # type: ignore[assignment]
+            row[name] = center(values[name][tap] for values in seeds)
+            row[f"{name}_std"] = spread(values[name][tap] for values in seeds)
         if place:
-            row["delta"] = row["layermem"] - rows[-1]["layermem"]  # type: ignore[operator, assignment]
-            row["delta_top50"] = row["top50"] - rows[-1]["top50"]  # type: ignore[operator, assignment]
+            row["delta"] = row["layermem"] - rows[-1]["layermem"]
+            row["delta_top50"] = row["top50"] - rows[-1]["top50"]
         rows.append(row)
     series = {name: [float(row[name]) for row in rows] for name in ("layermem", "top50", "least50")}
     series["LayerMem in the paper"] = [_PAPER[tap][0] for tap in TAPS]
     figure = lines(series, list(TAPS), xlabel="layer", ylabel="LayerMem", title="LayerMem by layer")
     count = lab.preset.points(50)
-    return Result(list(rows), effects, figure, [f"Top 50 and least 50 are the {count} most and least memorized here."])
+    return Result(rows, effects, figure, [f"Top 50 and least 50 are the {count} most and least memorized here."])
 
 
 EXPERIMENT = Experiment(
