@@ -68,6 +68,19 @@ def published_split(name: str) -> Split:
     return Split(*ends)
 
 
+def shares_split(data: ImageSet) -> Split:
+    """80 % shared, 10 % candidates and 10 % independent of the training images, 5,000 test images or fewer as extra.
+
+    Raises:
+        ValueError: If the set has no official training images.
+    """
+    if data.n_train is None:
+        raise ValueError(f"Expected a data set with official training images, got {data.name}")
+    tenth = data.n_train // 10
+    extra = torch.arange(data.n_train, min(len(data), data.n_train + 5_000))
+    return Split(*torch.arange(10 * tenth).split([8 * tenth, tenth, tenth]), extra)
+
+
 def _digits() -> ImageSet:
     """scikit-learn's 1,797 digits of 8x8 pixels and 17 grays, each pixel blown up to 4x4."""
     digits = need("sklearn.datasets", "scikit-learn").load_digits()

@@ -261,7 +261,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if epoch % 50 == 0:
                 print(f"seed {seed} {role} epoch {epoch} of {recipe.epochs} loss {loss:.3f}", flush=True)
 
-        save_pair(train_pair(data, seed, recipe=recipe, checkpoints=folder, on_epoch=report), folder)
+        pair = train_pair(data, seed, recipe=recipe, checkpoints=folder, on_epoch=report)
+        for role, note in pair.manifest["training"].items():
+            print(f"seed {seed} {role}: {note['timing']}", flush=True)
+        save_pair(pair, folder)
     for row in summarize(data, args.out):
         means = ", ".join(f"{name} {value:+.4f}" for name, value in row["mean_sslmem"].items())
         print(f"seed {row['seed']}: mean SSLMem {means}")

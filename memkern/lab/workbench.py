@@ -79,13 +79,11 @@ class Lab:
         return self._data[name]
 
     def split(self, seed: int, name: str | None = None) -> Split:
-        """Returns the four groups of a data set; the published split is the same for every seed."""
-        if self.preset.sizes is None and (name or self.preset.data).startswith("cifar"):
-            return datasets.published_split(name or self.preset.data)
-        sizes = self.preset.sizes
-        if sizes is None:
-            raise ValueError(f"Expected a data set whose split is published, got {name}")
-        return make_split(self.data(name).labels, sizes, seed)
+        """Returns the four groups of a data set; at `paper` the same for every seed."""
+        name = name or self.preset.data
+        if self.preset.sizes is not None:
+            return make_split(self.data(name).labels, self.preset.sizes, seed)
+        return datasets.published_split(name) if name.startswith("cifar") else datasets.shares_split(self.data(name))
 
     def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: Any) -> Recipe:
         """Returns the recipe of a method at this size (`Preset.recipe`)."""
@@ -135,13 +133,13 @@ class Lab:
             path = self.cache / "encoders" / f"{key}.safetensors"
             found = None if path.exists() else self._reused(source, ids, seed, recipe, pair)
             if found is not None:
-                self._encoders[key], self.used[key] = found
+                self._encoders[key], self.used[key] = found[0].to(self.device), found[1]
             else:
                 if not path.exists():
                     self._train(source, ids, seed, recipe, path)
                 model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
                 model.load_state_dict(need("safetensors.torch", "safetensors").load_file(path))
-                self._encoders[key], self.used[key] = model.eval(), "trained"
+                self._encoders[key], self.used[key] = model.eval().to(self.device), "trained"
         return self._encoders[key]
 
     def _key(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe) -> str:

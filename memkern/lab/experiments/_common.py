@@ -42,8 +42,10 @@ def overlap(a: Tensor, b: Tensor) -> float:
 
 
 def kendall(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Returns Kendall's tau-b of two lists of scores and its two-sided p-value."""
+    """Returns Kendall's tau-b of two lists of scores and its two-sided p-value; 0 and 1 if either is constant."""
     found = need("scipy.stats", "scipy").kendalltau(a.double().numpy(), b.double().numpy())
+    if found.statistic != found.statistic:
+        return 0.0, 1.0
     return float(found.statistic), float(found.pvalue)
 
 

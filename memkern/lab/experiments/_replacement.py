@@ -10,7 +10,7 @@ import torch
 import memkern
 from memkern.audit.surgery import replace_layers
 from memkern.lab.experiment import Row
-from memkern.lab.experiments._common import center, ratios, spread
+from memkern.lab.experiments._common import center, kendall, ratios, spread
 from memkern.lab.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.workbench import Lab
 
@@ -89,8 +89,6 @@ def all_choices(count: int) -> list[Layers]:
 
 def cost_and_memory(found: dict[Layers, list[tuple[float, float]]], delta: Sequence[float], seeds: int) -> list[float]:
     """Per seed, Kendall's tau of what a replacement costs with the summed differences of LayerMem of its layers."""
-    from memkern.lab.experiments._common import kendall
-
     choices = [layers for layers in found if layers]
     summed = torch.tensor([sum(delta[layer - 1] for layer in layers) for layers in choices])
     effects = []
@@ -98,4 +96,4 @@ def cost_and_memory(found: dict[Layers, list[tuple[float, float]]], delta: Seque
         whole = found[()][place][0]
         cost = torch.tensor([whole - found[layers][place][0] for layers in choices])
         effects.append(kendall(summed, cost)[0])
-    return [0.0 if effect != effect else effect for effect in effects]  # tau of constants is NaN: no relation
+    return effects

@@ -98,7 +98,7 @@ def _tune(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = {"hidden": recipe.hidden, "out": recipe.out, "temperature": recipe.temperature}
-        model = method.load(recipe.method)(encoder, **widths)
+        model = method.load(recipe.method)(encoder, **widths).to(lab.device)
     model.eval()
     tuning = finetune_layers(encoder, {conv: [unit]})
     optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=recipe.lr, momentum=0.0)
@@ -107,7 +107,9 @@ def _tune(
         place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
         images = lab.data().images[ids[place]]
         views = memkern.views(images, n_views=2, transform=recipe.views, seed=seed, index=place, first_view=2 * step)
-        batch = Batch(list(views.unbind(1)), torch.zeros(len(place), dtype=torch.int64), place, seed, step, 0.0)
+        batch = Batch(
+            list(views.to(lab.device).unbind(1)), torch.zeros(len(place), dtype=torch.int64), place, seed, step, 0.0
+        )
         loss = model.loss(model(batch), batch)
         optimizer.zero_grad()
         loss.backward()

@@ -68,10 +68,10 @@ def _alignments(lab: Lab, encoder: nn.Module, ids: Tensor, places: dict[str, str
             channels_last=True,
         )
         with Tap(encoder, places, n_views=lab.preset.n_views) as tap:
-            tap.model(views.flatten(0, 1))
+            tap.model(views.flatten(0, 1).to(lab.device))
         for name, stats in tap.take().items():
             assert stats.alignment is not None
-            parts[name].append(stats.alignment)
+            parts[name].append(stats.alignment.cpu())
     return {name: torch.cat(listed) for name, listed in parts.items()}
 
 

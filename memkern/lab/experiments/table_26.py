@@ -68,12 +68,12 @@ def _distances(encoder: nn.Module, views: Tensor) -> dict[tuple[str, str], Tenso
         modules[path].register_forward_hook(lambda module, args, out, tap=tap: seen.update({tap: out}))
         for tap, path in described(encoder).taps.items()
     ]
-    encoder(views.flatten(0, 1))
+    encoder(views.flatten(0, 1).to(next(encoder.parameters()).device))
     for handle in handles:
         handle.remove()
     found = {}
     for tap, out in seen.items():
-        unit = functional.normalize(out.reshape(n, v, -1).double(), dim=2)
+        unit = functional.normalize(out.reshape(n, v, -1).cpu().double(), dim=2)
         pairs = list(itertools.combinations(range(v), 2))
         each = [torch.stack(list(_pair(unit[:, i], unit[:, j]))) for i, j in pairs]
         for name, mean in zip(DISTANCES, torch.stack(each).mean(0), strict=True):

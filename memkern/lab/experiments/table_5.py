@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import memkern
@@ -68,10 +68,10 @@ def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
     data, spec = lab.data(task), lab.recipe().views
     train, test = lab.halves(seed, task)
     epochs = {"tiny": 1, "small": 20, "paper": 90}[lab.preset.name]
-    encoder = copy.deepcopy(lab.encoder(seed))
+    encoder = copy.deepcopy(lab.encoder(seed)).requires_grad_(bool(layers))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Linear(256, len(data.label_names))
+        head = nn.Linear(256, len(data.label_names)).to(lab.device)
     generator = torch.Generator().manual_seed(seed)
     learned = list(head.parameters())
     tuning = finetune_layers(encoder, [TAPS[CONV_TAPS[layer - 1]] for layer in layers]) if layers else None
@@ -79,10 +79,14 @@ def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
         learned += [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-3, weight_decay=0.0)
     encoder.eval()
+
+    def clean(ids: Tensor) -> Tensor:
+        drawn: Tensor = memkern.views(data.images[ids], n_views=0, transform=spec, seed=0, index=ids, clean=True)
+        return drawn[:, 0].to(lab.device)
+
     for _ in range(epochs):
         for ids in train[torch.randperm(len(train), generator=generator)].split(64):
-            x = memkern.views(data.images[ids], n_views=0, transform=spec, seed=0, index=ids, clean=True)[:, 0]
-            loss = functional.cross_entropy(head(encoder(x)), data.labels[ids])
+            loss = functional.cross_entropy(head(encoder(clean(ids))), data.labels[ids].to(lab.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -91,8 +95,7 @@ def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
     right = 0
     with torch.inference_mode():
         for ids in test.split(256):
-            x = memkern.views(data.images[ids], n_views=0, transform=spec, seed=0, index=ids, clean=True)[:, 0]
-            right += int((head(encoder(x)).argmax(1) == data.labels[ids]).sum())
+            right += int((head(encoder(clean(ids))).argmax(1).cpu() == data.labels[ids]).sum())
     return 100 * right / len(test)
 
 

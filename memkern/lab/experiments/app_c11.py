@@ -1,0 +1,60 @@
+"""Appendix C.11: replacing a layer in f and g lowers the LayerMem of that layer only."""
+
+from __future__ import annotations
+
+import torch
+
+from memkern.audit.surgery import replace_layers
+from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.experiments import _replacement as replacement
+from memkern.lab.experiments._common import center, kendall, ratios
+from memkern.lab.measure import audit_pair
+from memkern.lab.resnet9 import CONV_TAPS, TAPS
+from memkern.lab.workbench import Lab
+
+
+def run(lab: Lab) -> Result:
+    """Replaces the layer with the largest change of LayerMem by that of an encoder trained on other data."""
+    _, delta = replacement.layer_scores(lab)
+    (layer,) = replacement.best(delta, 1)
+    tap, donor = CONV_TAPS[layer - 1], lab.preset.others[0]
+    before: dict[str, list[float]] = {}
+    after: dict[str, list[float]] = {}
+    effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
+    for seed in lab.seeds:
+        f, g, giver = lab.encoder(seed), lab.encoder(seed, "g"), lab.encoder(seed, data=donor)
+        with replace_layers(f, giver, [TAPS[tap]]), replace_layers(g, giver, [TAPS[tap]]):
+            options = {"n_views": lab.preset.n_views, "seed": 0}
+            changed = audit_pair(f, g, lab.data(), lab.split(seed), lab.recipe().views, **options)  # type: ignore[arg-type]
+        whole = lab.audit(seed)
+        for name in CONV_TAPS:
+            before.setdefault(name, []).append(float(ratios(whole, name).mean()))
+            after.setdefault(name, []).append(float(ratios(changed, name).mean()))
+        effects["the replaced layer falls"].append(before[tap][-1] - after[tap][-1])
+        pair = (torch.tensor([each[name][-1] for name in CONV_TAPS]) for each in (before, after))
+        effects["the pattern stays"].append(kendall(*pair)[0])
+    rows: list[Row] = [
+        {
+            "layer": name,
+            "replaced": name == tap,
+            "layermem": center(before[name]),
+            "layermem_after": center(after[name]),
+        }
+        for name in CONV_TAPS
+    ]
+    return Result(rows, effects)
+
+
+EXPERIMENT = Experiment(
+    id="app-c11",
+    covers=("App. C.11",),
+    title="LayerMem before and after a layer is replaced in both encoders",
+    inputs="pairs f, g; an encoder of the other data set",
+    columns=("layer", "replaced", "layermem", "layermem_after"),
+    findings={
+        "the replaced layer falls": "LayerMem of the replaced layer falls.",
+        "the pattern stays": "The layers keep their order by LayerMem (Kendall's tau).",
+    },
+    published=[],
+    run=run,
+)
