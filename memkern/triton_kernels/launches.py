@@ -50,8 +50,8 @@ SETTINGS = (
     ),
     Setting("alignment", "finish_lanes", 128, "threads per point when sums become distances; there is little to do"),
     Setting(
-        "alignment", "finish_registers", 168, "per thread of these at most, on NVIDIA; left alone, ptxas saves registers "
-        "on sm_100 by spilling some, for an occupancy that a program per point does not need",
+        "alignment", "finish_registers", 168, "per thread of these at most, on NVIDIA; left alone, ptxas saves "
+        "registers on sm_100 by spilling some, for an occupancy that a program per point does not need",
     ),
     Setting("alignment", "finish_sums", 256, "sums loaded at once when chunks are added: 16 chunks of up to 16 views"),
     Setting("alignment", "exact_block", 1024, "dims at once when a distance is recomputed in float64: 8 per lane"),
