@@ -78,7 +78,8 @@ def shares_split(data: ImageSet) -> Split:
         raise ValueError(f"Expected a data set with official training images, got {data.name}")
     tenth = data.n_train // 10
     extra = torch.arange(data.n_train, min(len(data), data.n_train + 5_000))
-    return Split(*torch.arange(10 * tenth).split([8 * tenth, tenth, tenth]), extra)
+    shared, candidate, independent = torch.arange(10 * tenth).split([8 * tenth, tenth, tenth])
+    return Split(shared, candidate, independent, extra)
 
 
 def _digits() -> ImageSet:

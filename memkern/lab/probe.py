@@ -124,7 +124,7 @@ def logistic(found: Features, strength: float, steps: int) -> tuple[Tensor, Tens
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    optimizer.step(loss)
     return weight.detach(), bias.detach()
 
 
