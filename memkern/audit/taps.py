@@ -89,7 +89,9 @@ class Tap:
                 raise TypeError("Expected `example`, a small batch, with globs in `layers`")
             layers = find_layers(self.model, example, layers).sites
         self.sites = self._resolved(layers)
-        self._at = {(site.module, site.call, site.input): site for site in self.sites}
+        self._at: dict[tuple[str, int, bool], list[Site]] = {}  # a place may have several labels
+        for site in self.sites:
+            self._at.setdefault((site.module, site.call, site.input), []).append(site)
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self._running = False
@@ -163,8 +165,7 @@ class Tap:
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            site = self._at.get((name, self._calls.get(name, 0), True))
-            if site is not None:
+            for site in self._at.get((name, self._calls.get(name, 0), True), ()):
                 self._keep(site, module, first_tensor([*args, *kwargs.values()]))
 
         return hook
@@ -176,8 +177,7 @@ class Tap:
             if call > 0 and not self._running:
                 # A submodule was run on its own, so this is no second call within one pass.
                 raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
-            site = self._at.get((name, call, False))
-            if site is not None:
+            for site in self._at.get((name, call, False), ()):
                 self._keep(site, module, output if isinstance(output, Tensor) else first_tensor(output))
 
         return hook
