@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -38,8 +40,8 @@ from memkern.audit.runner import PARTS, Job, do_shard
 
 # encoder, edge of an image, images, images per batch
 CASES: dict[str, tuple[str, int, int, int]] = {
-    "resnet9": ("memkern:resnet9", 32, 64, 16),
-    "resnet18": ("torchvision:resnet18", 32, 64, 16),
+    "resnet9": ("memkern:resnet9", 32, 64, 32),
+    "resnet18": ("torchvision:resnet18", 32, 64, 32),
     "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 32, 16),
     "resnet50": ("torchvision:resnet50", 224, 4, 4),
 }
@@ -263,9 +265,23 @@ def case(name: str, seconds: float, folder: Path) -> dict[str, Any]:
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
     row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
-    row["peak_bytes"] = peak_memory(torch.device("cpu"))
+    row["peak_bytes"] = {way: peak_of(name, way) for way in ("bare", "memkern")}
     row["taps_over_bare"] = row["parts"]["metrics"] / row["bare"]
     return row
+
+
+def peak_of(name: str, way: str) -> int:
+    """Most memory, bytes, of a process of its own that does the bare forward passes or the audit."""
+    command = [sys.executable, "-m", "bench.bench_audit", "--memory", name, way]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_peak(name: str, way: str) -> None:
+    """Does one of both and prints the most memory it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        job, pictures = make(name, CASES[name][2], Path(folder))
+        bare(job, pictures)() if way == "bare" else do_shard(job, 0)
+    print(peak_memory(torch.device("cpu")))
 
 
 def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
@@ -286,15 +302,16 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The results as a Markdown table."""
     lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a / c | b / c | c in bf16 | taps / forward |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a / c | b / c | bf16 | taps / bare | memory / bare |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         ms = {key: f"{row[key] * 1e3:.1f} ms" for key in ("scripts", "eager", "memkern", "memkern_bf16")}
         lines.append(
             f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
             f"| {ms['memkern']} | {row['scripts'] / row['memkern']:.0f} x | {row['eager'] / row['memkern']:.2f} x "
-            f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.1%} |"
+            f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.0%} "
+            f"| {row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -305,7 +322,11 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
+    parser.add_argument("--memory", nargs=2, metavar=("ENCODER", "WAY"), help="only print the peak of bare or memkern")
     args = parser.parse_args()
+    if args.memory is not None:
+        print_peak(*args.memory)
+        return
     rows: dict[str, Any] = {}
     if args.store is not None and args.store.exists():
         rows = json.loads(args.store.read_text())

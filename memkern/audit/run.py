@@ -22,12 +22,16 @@ from memkern.audit.runner import PARTS, do_shard
 from memkern.audit.team import Team, join, leave
 
 
+def _silent(text: str) -> None:
+    """Says nothing."""
+
+
 def run_audit(
     options: Options,
     *,
     encoders: tuple[nn.Module, nn.Module | None] | None = None,
     source: Source | None = None,
-    say: Say = lambda text: None,
+    say: Say = _silent,
     progress: summary.Progress | None = None,
 ) -> store.Run | None:
     """Measures an encoder and writes the RUN folder `options.out`.
@@ -51,11 +55,11 @@ def run_audit(
     _packages(options)
     shards.check_out(options.out, resume=options.resume, shared=options.shard is not None)
     team = join()
+    if team.rank:  # the first process speaks for all
+        say, progress = _silent, summary.Progress(None)
     try:
         with progress.task("look", None) as step:
             ready = prepare(options, encoders=encoders, source=source, team=team, say=say, on_image=step)
-        if team.rank:
-            progress = summary.Progress(None)
         return _run(ready, team, say, progress)
     finally:
         leave(team)
@@ -70,7 +74,8 @@ def _run(ready: Prepared, team: Team, say: Say, progress: summary.Progress) -> s
         return _with_extras(store.read_run(out), ready) if team.rank == 0 else None
     first, parts = options.shard or (1, 1)
     mine = [number for number in range(job.n_shards) if number % parts == first - 1]
-    todo = sorted(set(mine) - set(shards.done(out)))
+    # The first process's list, made before any begins: one that looked later would see what others have done since.
+    todo = sorted(set(mine) - set(team.gather(shards.done(out))[0]))
     if len(todo) < len(mine):
         say(f"{len(mine) - len(todo)} of {len(mine)} shards are done already.")
 
@@ -167,7 +172,7 @@ def dry_run(
     *,
     encoders: tuple[nn.Module, nn.Module | None] | None = None,
     source: Source | None = None,
-    say: Say = lambda text: None,
+    say: Say = _silent,
     progress: summary.Progress | None = None,
 ) -> dict[str, Any]:
     """Prepares an audit, measures one batch, and estimates the rest; writes nothing.
