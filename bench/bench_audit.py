@@ -302,7 +302,7 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The results as a Markdown table."""
     lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a / c | b / c | bf16 | taps / bare | memory / bare |",
+        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a/c | b/c | bf16 | taps/bare | memory/bare |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

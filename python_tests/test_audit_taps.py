@@ -105,6 +105,12 @@ def test_a_layer_that_does_not_run_is_named(model: Tricky, x: Tensor) -> None:
         Tap(model, "*", n_views=2)
 
 
+def test_layers_are_found_in_inference_mode_too(model: Tricky, x: Tensor) -> None:
+    wanted = find_layers(model, x)
+    with torch.inference_mode():
+        assert find_layers(model, x + 0) == wanted
+
+
 def test_what_cannot_be_read_is_left_out(x: Tensor) -> None:
     class Windows(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

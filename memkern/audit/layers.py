@@ -191,7 +191,10 @@ class _Call(NamedTuple):
 
 def _content(tensor: Tensor | None) -> tuple[int, int, int] | None:
     """Tells memory and, by its version, whether it was overwritten in place since; tensors are kept while compared."""
-    return None if tensor is None else (tensor.data_ptr(), tensor.numel(), tensor._version)
+    if tensor is None:
+        return None
+    # Weights that were made in inference mode make inference tensors everywhere.
+    return tensor.data_ptr(), tensor.numel(), 0 if tensor.is_inference() else tensor._version
 
 
 def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_Call], int]:
@@ -235,8 +238,11 @@ def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_C
     handles = []
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with kept_rng(), torch.no_grad(), interpreted(model):  # no inference mode: its tensors have no versions
+        # Inference mode is left, even if the caller is in it: its tensors have no versions.
+        with torch.inference_mode(False), kept_rng(), torch.no_grad(), interpreted(model):
             model.eval()
+            if isinstance(example, Tensor) and example.is_inference():
+                example = example.clone()
             for name, module in named_layers(model).items():
                 handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(after(name), with_kwargs=True))
