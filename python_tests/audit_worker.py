@@ -74,6 +74,7 @@ def killed_at_every_file(given: Options) -> int:
     for attempt in range(60):
         code = ended(forked(dies_at(given, attempt % 6 + 1, attempt % 4 < 2)))
         if code == 0:
+            assert ended(forked(lambda: run_audit(go_on(given)))) == 0  # removes what the last kill may have left
             return attempt
         assert code == -signal.SIGKILL, code
     raise AssertionError("it never ends")
@@ -87,6 +88,7 @@ def killed_at_random(given: Options, seconds: float) -> int:
         time.sleep(chance.uniform(0, seconds) * (1 + attempt / 8))
         os.kill(pid, signal.SIGKILL)  # a process that has ended waits to be collected: no other has its number
         if ended(pid) == 0:
+            assert ended(forked(lambda: run_audit(go_on(given)))) == 0
             return attempt
     raise AssertionError("it never ends")
 

@@ -161,10 +161,17 @@ def test_fiftyone_samples(given: Options) -> None:
     assert sum(sample["memkern_units"] for sample in whole["samples"]) == run.units.num_rows
 
 
-def test_one_line_of_other_tools_reads_a_run(given: Options) -> None:
+def test_one_line_of_polars_reads_a_run(given: Options) -> None:
     polars = pytest.importorskip("polars", reason="polars is not installed")
     run_audit(given)
     assert polars.read_parquet(given.out / "samples.parquet").sort("sslmem", descending=True).height == 12
+
+
+def test_one_line_of_duckdb_reads_a_run(given: Options) -> None:
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    run_audit(given)
+    rows = duckdb.sql(f"select id, sslmem from '{given.out}/samples.parquet' order by sslmem desc limit 10").fetchall()
+    assert len(rows) == 10
 
 
 # ---- in memory, other precisions ------------------------------------------------------------------------------------

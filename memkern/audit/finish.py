@@ -86,9 +86,14 @@ def finish(folders: Sequence[Path], out: Path) -> store.Run:
     if out not in folders:
         with shards.clear_disk_errors(out):
             shards.write_plan(out, whole)
-    for leftover in (out / shards.FOLDER, out / IMAGES):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    tidy(out)
     return run
+
+
+def tidy(folder: Path) -> None:
+    """Removes from a finished RUN what was needed until then."""
+    shutil.rmtree(folder / shards.FOLDER, ignore_errors=True)
+    (folder / IMAGES).unlink(missing_ok=True)
 
 
 def _columns(ordered: Sequence[Path], start: int, stop: int) -> Iterator[Tensor]:

@@ -138,6 +138,9 @@ def prepare(
     g = None if g is None else on_device(g, options)
     size = _view_size(options, [each.size for each in looks], source)
     job = Job(options, source, f, g, layers_of(options, source, f))
+    if options.median:
+        units = sum(site.units for site in job.layers.sites)
+        say(f"--median keeps one number per image and unit: {4e-6 * len(source) * units:.1f} MB on disk while it runs.")
     if g is not None:
         layers_of(options, source, g)  # a reference that fails, fails now
     if g is None:

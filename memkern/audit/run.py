@@ -71,6 +71,8 @@ def _run(ready: Prepared, team: Team, say: Say, progress: summary.Progress) -> s
     _together(team, lambda: _begin(ready) if team.rank == 0 else None)
     if (out / shards.MANIFEST).exists():
         say(f"{out} is complete already.")
+        if team.rank == 0:
+            finish.tidy(out)  # the process that finished it may have been killed before
         return _with_extras(store.read_run(out), ready) if team.rank == 0 else None
     first, parts = options.shard or (1, 1)
     mine = [number for number in range(job.n_shards) if number % parts == first - 1]
