@@ -17,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import imagehash  # noqa: F401  (this and the next: imported once here, not by every process)
+import pyarrow.parquet  # noqa: F401
+import safetensors.torch  # noqa: F401
 import torch
 from audit_helpers import options
 

@@ -279,8 +279,13 @@ def test_torchrun(tmp_path: Path) -> None:
 def test_shards_alone_make_the_final_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step needs neither encoder nor images."""
     given = audit_helpers.options(tmp_path)
+
+    def interrupted(folders: list[Path], out: Path) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "finish", lambda folders, out: None)
-        run_audit(given)
+        patch.setattr(finish, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_audit(given)
     (tmp_path / "data").rename(tmp_path / "gone")
     assert merge_runs([given.out], tmp_path / "elsewhere").manifest["complete"]
