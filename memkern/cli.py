@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         COMMANDS[args.command](args)
     except KeyboardInterrupt:
-        resumable = "; go on with --resume" if args.command == "audit" else ""
+        begun = args.command == "audit" and (args.out / "plan.json").exists()
+        resumable = "; go on with --resume" if begun else ""
         print(f"memkern: interrupted{resumable}", file=sys.stderr)
         return 130
     except Exception as error:
