@@ -18,8 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import imagehash  # noqa: F401  (this and the next: imported once here, not by every process)
+import jinja2  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import safetensors.torch  # noqa: F401
+import scipy.stats  # noqa: F401
 import torch
 from audit_helpers import options
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import audit_helpers
 import pytest
+import torch
 
 from memkern import cli
 from memkern.audit import finish, run, runner, shards
@@ -245,6 +246,15 @@ def test_merge_names_what_is_missing_or_different(tmp_path: Path) -> None:
         merge_runs([tmp_path / "none"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     assert cli.main(["merge", str(one.out), "--out", str(one.out)]) == 1
+
+
+def test_each_process_takes_a_gpu_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_node_local_rank", lambda rank: rank)
+    assert [run.Team(rank, 4).device("auto") for rank in range(4)] == ["cuda:0", "cuda:1"] * 2
+    assert run.Team(1, 2).device("cuda:5") == "cuda:5"
+    assert run.Team().device("cuda") == "cuda"
 
 
 def test_an_error_in_one_process_is_an_error_in_all() -> None:

@@ -55,6 +55,7 @@ def run_audit(
     _packages(options)
     shards.check_out(options.out, resume=options.resume, shared=options.shard is not None)
     team = join()
+    options = replace(options, device=team.device(options.device))
     if team.rank:  # the first process speaks for all
         say, progress = _silent, summary.Progress(None)
     try:

@@ -145,7 +145,7 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         raise PlanError(f"Expected --out to be a folder, got the file {folder}")
     if complete and not begun:
         raise PlanError(f"Expected --out to be a new folder, got {folder}, which holds results of another program")
-    if resume and not begun:
+    if resume and not (begun or shared):
         raise PlanError(f"Expected {folder} to hold an audit to --resume, got none there")
     if begun and not (resume or shared):
         held, fix = ("a complete", "") if complete else ("an unfinished", "go on with --resume, or ")

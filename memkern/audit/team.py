@@ -28,6 +28,12 @@ class Team:
         torch.distributed.all_gather_object(values, value)
         return values
 
+    def device(self, wanted: str) -> str:
+        """The device of this process: each takes a GPU of its machine in turn, unless one is named."""
+        if self.size == 1 or wanted not in ("auto", "cuda") or not torch.cuda.is_available():
+            return wanted
+        return f"cuda:{torch.distributed.get_node_local_rank(self.rank) % torch.cuda.device_count()}"
+
 
 def join() -> Team:
     """Finds the team: torchrun's processes, those of an initialized torch.distributed, or this one alone.
