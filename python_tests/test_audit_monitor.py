@@ -1,0 +1,273 @@
+"""The monitor: right numbers, and a training that does not notice it."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import memkern
+from memkern.audit import Monitor, lightning_callback, trainer_callback
+
+
+class Net(nn.Module):
+    """Batch norm, dropout, and a module that stays in eval mode: all that a careless visitor would disturb."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.bn = nn.BatchNorm2d(6)
+        self.relu = nn.ReLU()
+        self.drop = nn.Dropout(0.5)
+        self.frozen = nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.drop(self.relu(self.bn(self.conv(x))).mean((2, 3)))
+        return self.head(self.frozen(x))
+
+
+def probe(n=12):
+    return torch.rand(n, 3, 12, 12, generator=torch.Generator().manual_seed(3))
+
+
+def train(monitor, epochs=4):
+    """A short training; everything that could differ at its end, and the draws that would come next."""
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    loader = DataLoader(TensorDataset(torch.rand(16, 3, 12, 12), torch.arange(16) % 4), batch_size=8, shuffle=True)
+    model.train()
+    model.frozen.eval()
+    modes = []
+    for epoch in range(epochs):
+        for x, y in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        if monitor is not None:
+            monitor.step(model, epoch)
+        modes.append([module.training for module in model.modules()])
+    tensors = [*model.state_dict().values(), *(parameter.grad for parameter in model.parameters())]
+    return tensors, modes, (torch.rand(3), torch.tensor(random.random()), torch.tensor(np.random.rand()))
+
+
+@pytest.mark.parametrize("options", [{}, {"labels": torch.arange(12) % 3, "layers": "bn,head"}])
+def test_training_is_bitwise_the_same_with_and_without(options):
+    monitor = Monitor(probe(), n_views=3, every=2, show=None, reference=Net(), **options)
+    plain, watched = train(None), train(monitor)
+    assert [row["epoch"] for row in monitor.history] == [0, 2]
+    for a, b in zip((*plain[0], *plain[2]), (*watched[0], *watched[2]), strict=True):
+        assert torch.equal(a, b)
+    assert plain[1] == watched[1]
+
+
+def test_this_test_can_fail():
+    """A forward pass in train mode moves batch statistics and draws: the comparison above would see it."""
+
+    class Careless:
+        def step(self, model, epoch):
+            model(probe())
+
+    plain, disturbed = train(None), train(Careless())
+    assert not torch.equal(plain[2][0], disturbed[2][0])
+    assert not all(torch.equal(a, b) for a, b in zip(plain[0], disturbed[0], strict=True))
+
+
+def test_the_numbers_are_those_of_the_metrics():
+    model, reference, images, labels = Net().eval(), Net().eval(), probe(), torch.arange(12) % 3
+    monitor = Monitor(images, layers="bn", n_views=4, seed=5, labels=labels, reference=reference, batch=5, show=None)
+    found = monitor.measure(model, 7)
+    drawn = memkern.views(images, n_views=4, transform="simclr", seed=5, index=torch.arange(12), clean=True)
+    with torch.no_grad():
+        z, z_g = (net(drawn[:, 1:].flatten(0, 1)).unflatten(0, (12, 4)) for net in (model, reference))
+        activations = model.bn(model.conv(drawn[:, 1:].flatten(0, 1))).unflatten(0, (12, 4))
+        clean = model.bn(model.conv(drawn[:, 0]))
+    output = list(found.alignment)[-1]
+    assert next(iter(found.alignment)) == "bn"
+    torch.testing.assert_close(found.alignment[output], memkern.alignment(z))
+    torch.testing.assert_close(found.sslmem, memkern.sslmem(z, z_g))
+    torch.testing.assert_close(found.layermem[output], memkern.sslmem(z, z_g, scale="ratio"))
+    unitmem = memkern.unitmem(activations, view_dim=1)
+    torch.testing.assert_close(found.unitmem["bn"], unitmem)
+    torch.testing.assert_close(found.classmem["bn"], memkern.classmem(clean, labels))
+    scalars = found.scalars()
+    assert scalars["memkern/unitmem/bn/mean"] == pytest.approx(float(unitmem.double().mean()))
+    assert scalars["memkern/unitmem/bn/p95"] == pytest.approx(float(unitmem.double().quantile(0.95)))
+    assert scalars["memkern/unitmem/bn/above_half"] == pytest.approx(float((unitmem > 0.5).double().mean()))
+    assert scalars["memkern/sslmem"] == pytest.approx(float(memkern.sslmem(z, z_g).mean()), abs=1e-6)
+    assert monitor.history[0]["epoch"] == 7
+
+
+def test_the_same_model_gives_the_same_numbers_each_time():
+    class Noisy(Net):
+        def forward(self, x):
+            return super().forward(x) + torch.rand(len(x), 4)
+
+    model, monitor = Noisy(), Monitor(probe(), layers="bn", n_views=2, show=None)
+    rows = [monitor.step(model, epoch) for epoch in range(3)]
+    assert rows[0] == rows[1] == rows[2]
+
+
+def test_images_come_in_any_kind():
+    images = (probe() * 255).to(torch.uint8)
+    kinds = [
+        images,
+        images.numpy(),
+        list(images),
+        DataLoader(TensorDataset(images, torch.arange(12)), batch_size=5),
+        ({"pixel_values": part} for part in images.split(5)),
+    ]
+    model, before = Net(), torch.get_rng_state()
+    rows = [Monitor(kind, layers="bn", n_views=2, show=None).measure(model).unitmem["bn"] for kind in kinds]
+    assert all(torch.equal(row, rows[0]) for row in rows)
+    assert torch.equal(torch.get_rng_state(), before)
+    mixed = [probe()[0], torch.rand(3, 20, 14)]
+    Monitor(mixed, layers="bn", n_views=2, size=12, show=None).measure(model)
+
+
+def test_a_part_of_the_model_wrappers_and_logs():
+    model = nn.ModuleDict({"backbone": Net(), "other": nn.Linear(1, 1)})
+    lines, writer = [], []
+    monitor = Monitor(probe(), layers="bn", n_views=2, encoder="backbone", show=lines.append)
+    monitor.step(model, 0, log=lambda scalars, epoch: writer.append((epoch, len(scalars))))
+    assert writer == [(0, 8)]
+
+    class Writer:
+        def add_scalar(self, name, value, step):
+            writer.append((name, value, step))
+
+    monitor.step(model, 1, log=Writer())
+    assert writer[1][0] == "memkern/unitmem/bn/mean"
+    assert "epoch 1 measured in" in lines[1]
+    assert "in 2 measurements" in lines[1]
+    assert "%" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"images": probe(1)}, ValueError, "2 or more, got 1"),
+        ({"images": probe() * 2 - 1}, ValueError, "before normalization"),
+        ({"images": 3}, TypeError, "got int"),
+        ({"images": iter([torch.ones(3)])}, TypeError, r"\[n, C, H, W\]"),
+        ({"n_views": 1}, ValueError, "n_views"),
+        ({"every": 0}, ValueError, "every"),
+        ({"labels": [1, 2]}, ValueError, "one label per image, 12"),
+    ],
+)
+def test_what_a_monitor_refuses(change, kind, words):
+    with pytest.raises(kind, match=words):
+        Monitor(**{"images": probe(), **change})
+
+
+def test_a_wrong_layer_is_named():
+    with pytest.raises(ValueError, match="nothing_like_it"):
+        Monitor(probe(), layers="nothing_like_it", show=None).step(Net(), 0)
+
+
+# ---- callbacks -------------------------------------------------------------------------------------------------------
+
+
+def fit(pl, callbacks, root):
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = Net()
+
+        def training_step(self, batch, index):
+            return nn.functional.cross_entropy(self.backbone(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    torch.manual_seed(0)
+    module = Module()
+    loader = DataLoader(TensorDataset(torch.rand(16, 3, 12, 12), torch.arange(16) % 4), batch_size=8, shuffle=True)
+    trainer = pl.Trainer(
+        max_epochs=3, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        enable_checkpointing=any(type(each).__name__ == "ModelCheckpoint" for each in callbacks),
+        callbacks=callbacks, default_root_dir=root,
+    )  # fmt: skip
+    trainer.fit(module, loader)
+    return trainer, [*module.state_dict().values(), torch.rand(1)]
+
+
+def test_lightning(tmp_path):
+    pl = pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed")
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    monitor = Monitor(probe(), layers="bn", n_views=2, every=2, encoder="backbone", show=None)
+    callback = lightning_callback(monitor, namespace="pytorch_lightning")
+    best = ModelCheckpoint(tmp_path, monitor="memkern/unitmem/bn/mean", mode="min")
+    _, plain = fit(pl, [], tmp_path)
+    trainer, watched = fit(pl, [best, callback], tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert [row["epoch"] for row in monitor.history] == [0, 2]
+    logged = float(trainer.callback_metrics["memkern/unitmem/bn/mean"])
+    assert logged == pytest.approx(monitor.history[-1]["memkern/unitmem/bn/mean"])
+    assert best.best_model_path
+
+
+def test_the_lightning_namespace_is_named_or_found(monkeypatch):
+    import sys
+    import types
+
+    base = type("Callback", (), {})
+    for name in ("lightning", "lightning.pytorch"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(Callback=base))
+    monkeypatch.delitem(sys.modules, "pytorch_lightning", raising=False)
+    monitor = Monitor(probe(), show=None)
+    assert isinstance(lightning_callback(monitor), base), "the one that is imported"
+    with pytest.raises(ValueError, match="one of"):
+        lightning_callback(monitor, namespace="flash")
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", types.SimpleNamespace(Callback=type("C", (), {})))
+    with pytest.raises(ValueError, match="both are imported"):
+        lightning_callback(monitor)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    with pytest.raises(ImportError, match="pip install 'pytorch-lightning'"):
+        lightning_callback(monitor, namespace="pytorch_lightning")
+
+
+def test_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = Net()
+
+        def forward(self, pixel_values, labels):
+            logits = self.backbone(pixel_values)
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    def fitted(callbacks):
+        torch.manual_seed(0)
+        model = Wrapped()
+        data = [{"pixel_values": torch.rand(3, 12, 12), "labels": i % 4} for i in range(16)]
+        arguments = transformers.TrainingArguments(
+            str(tmp_path), num_train_epochs=3, per_device_train_batch_size=8, report_to=[], save_strategy="no",
+            disable_tqdm=True, use_cpu=True, logging_strategy="no",
+        )  # fmt: skip
+        trainer = transformers.Trainer(model, arguments, train_dataset=data, callbacks=callbacks)
+        trainer.train()
+        return trainer, [*model.state_dict().values(), torch.rand(1)]
+
+    monitor = Monitor(probe(), layers="bn", n_views=2, every=2, encoder="backbone", show=None)
+    callback = trainer_callback(monitor)
+    _, plain = fitted([])
+    trainer, watched = fitted([callback])
+    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+    assert [row["epoch"] for row in monitor.history] == [0, 2]
+    rows = [row for row in trainer.state.log_history if "memkern/unitmem/bn/mean" in row]
+    assert [row["epoch"] for row in rows] == [1.0, 3.0]
+    seen = []
+    callback.log = seen.append
+    callback.on_epoch_end(None, trainer.state, None, model=trainer.model)
+    assert not math.isnan(seen[0]["memkern/unitmem/bn/p95"])
