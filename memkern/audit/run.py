@@ -18,6 +18,7 @@ from memkern.audit.data import Source
 from memkern.audit.extras import need
 from memkern.audit.options import Options
 from memkern.audit.prepare import Prepared, Say, prepare
+from memkern.audit.report import write_report
 from memkern.audit.runner import PARTS, do_shard
 from memkern.audit.team import Team, join, leave
 
@@ -111,6 +112,7 @@ def _with_extras(run: store.Run, ready: Prepared) -> store.Run:
     with shards.clear_disk_errors(run.folder):
         if options.images:
             thumbs.write_thumbs(run, ready.job)
+        write_report(run, images=options.images)
         if options.mat:
             export.write_mat(run)
         if options.fiftyone:
@@ -120,7 +122,10 @@ def _with_extras(run: store.Run, ready: Prepared) -> store.Run:
 
 def _packages(options: Options) -> None:
     """Requires the packages that the end of the work needs, at its beginning."""
-    for module, package in (("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors")):
+    for module, package in (
+        ("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors"), ("jinja2", "jinja2"),
+        ("scipy.stats", "scipy"),
+    ):  # fmt: skip
         need(module, package)
     if options.images:
         need("PIL.Image", "pillow")
@@ -167,7 +172,10 @@ def merge_runs(folders: Sequence[Path], out: Path) -> store.Run:
     """
     if out not in folders:
         shards.check_out(out, resume=False, shared=False)
-    return finish.finish(list(folders), out)
+    run = finish.finish(list(folders), out)
+    with shards.clear_disk_errors(out):
+        write_report(run)
+    return run
 
 
 def dry_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import torch
@@ -10,28 +9,16 @@ from torch import Tensor
 
 from memkern.audit.extras import need
 from memkern.audit.files import replace_atomically
+from memkern.audit.readings import readings
+from memkern.audit.report.gallery import thumbnail_indices
 from memkern.audit.runner import Clock, Job, draw
 from memkern.audit.store import Run
-
-SHOWN = 12
-"""How many of the most memorized images, of the least, and of those that own most units."""
 
 VIEWS = 3
 """Views of each."""
 
 EDGE = 96
 """Larger pictures are made this small, pixels."""
-
-
-def shown(run: Run) -> list[int]:
-    """Positions of the images to show: the most and least memorized (of the candidates, if any), and units' owners."""
-    samples = run.samples.select(["index", "candidate", "sslmem"]).to_pylist()
-    if run.manifest["candidates"] is not None:
-        samples = [row for row in samples if row["candidate"]]
-    scored = [row for row in samples if row["sslmem"] is not None and row["sslmem"] == row["sslmem"]]
-    ranked = [row["index"] for row in sorted(scored, key=lambda row: -row["sslmem"])]
-    owners = [index for index, _ in Counter(run.units["peak_index"].to_pylist()).most_common(SHOWN)]
-    return list(dict.fromkeys([*ranked[:SHOWN], *ranked[-SHOWN:], *owners]))
 
 
 def write_thumbs(run: Run, job: Job) -> list[Path]:
@@ -51,7 +38,7 @@ def write_thumbs(run: Run, job: Job) -> list[Path]:
     written = []
     row_of = {position: row for row, position in enumerate(job.source.index)}
     spec = job.options.spec()
-    for position in shown(run):
+    for position in thumbnail_indices(readings(run), run.manifest["data"]["duplicates"]):
         image = job.source.image(row_of[position])
         drawn, _ = draw(job, [image], torch.tensor([position]), Clock())
         drawn = drawn[1:] if job.options.clean else drawn

@@ -20,6 +20,11 @@ def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
+def _margin(names: Sequence[str], most: float, more: float = 0.0) -> float:
+    """Room for the longest name, left of a chart."""
+    return min(most, 16 + more + 7.2 * max(map(len, names), default=0))
+
+
 def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta: Floats, *, width: int) -> str:
     """One row a layer: LayerMem as marks, what the layer adds to the one before it as a bar.
 
@@ -34,7 +39,8 @@ def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta:
         SVG.
     """
     narrow = width == NARROW
-    row, top, left = (20, 44, 122) if narrow else (22, 44, 190)
+    row, top = (20, 44) if narrow else (22, 44)
+    left = _margin(names, 122 if narrow else 190)
     middle = left + (width - left) * 0.58
     height = top + row * len(names) + 26
     best = int(np.nanargmax(delta)) if np.isfinite(delta).any() else -1
@@ -225,7 +231,7 @@ def matrix(names: Sequence[str], overlap: Floats, tau: Floats, k: int, *, width:
         SVG.
     """
     narrow, count = width == NARROW, len(names)
-    left = 122 if narrow else 190
+    left = _margin(names, 122 if narrow else 190, 24)
     cell = min(40.0, (width - left - 8) / max(count, 1))
     numbers = cell >= 24
     top = 26
@@ -238,7 +244,7 @@ def matrix(names: Sequence[str], overlap: Floats, tau: Floats, k: int, *, width:
     board.text(left, 14, "above: Kendall τ · below: top overlap", "tick")
     for row in range(count):
         y = top + cell * row
-        board.text(left - 26, y + cell / 2 + 4, clean(names[row], 15 if narrow else 24), "name", "end")
+        board.text(left - 26, y + cell / 2 + 4, clean(names[row], 14 if narrow else 24), "name", "end")
         board.text(left - 6, y + cell / 2 + 4, str(row + 1), "tick", "end")
         for column in range(count):
             value = float(overlap[row, column] if column < row else tau[row, column])

@@ -42,7 +42,7 @@ class Item:
     """One image of the gallery.
 
     Attributes:
-        name: Path or id.
+        name: Its id.
         label: Its class, or "".
         score: SSLMem, or `None` without a reference encoder.
         candidate: Whether it is a candidate.
@@ -167,7 +167,7 @@ def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumb
         index = int(data.index[row])
         found.append(
             Item(
-                name=str(data.paths[row] or data.ids[row]),
+                name=data.ids[row],
                 label=class_name(manifest, None if data.labels is None else int(data.labels[row])),
                 score=None if data.sslmem is None else float(data.sslmem[row]),
                 candidate=bool(data.candidate[row]),
