@@ -225,4 +225,6 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         return [row for key, part in value.items() for row in _flat(part, f"{prefix}{key}.")]
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = " ".join(str(part) for part in value)
+    if value is None or value == "":
+        return []
     return [(prefix.rstrip("."), str(Path(value)) if isinstance(value, Path) else str(value))]
