@@ -36,14 +36,14 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 # ---- killed ---------------------------------------------------------------------------------------------------------
 
-KILLED = trainer.Recipe(epochs=40, batch=4, hidden=16, out=8)
+KILLED = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
 VICTIM = """
 import sys, torch
 from pathlib import Path
 from memkern.lab import trainer
 torch.set_num_threads(1)
 images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-recipe = trainer.Recipe(epochs=40, batch=4, hidden=16, out=8)
+recipe = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
 trainer.train(images, recipe, 1, checkpoint=Path(sys.argv[1]), every=1)
 """
 
@@ -58,7 +58,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the training was over before it was killed; give it more epochs"
     done = len(checkpoint.read(path)[1]["losses"])
-    assert 0 < done < 40
+    assert 0 < done < 12
     images = rand(4, 3, 32, 32)
     resumed, whole = trainer.train(images, KILLED, 1, checkpoint=path), trainer.train(images, KILLED, 1)
     assert resumed.losses == whole.losses

@@ -85,11 +85,12 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
     torch.set_num_threads(args.threads)
     cache = args.cache or args.out / "cache"
+    lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=args.device, say=print)
     for name in args.ids:
-        lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=args.device, say=print)
+        lab.used.clear()
         start = time.monotonic()
         result = known[name].run(lab)
-        shown = f"memkern lab run {name} --preset {args.preset}"
+        shown = f"memkern lab run {name} --preset {args.preset}" + (" --reuse PAIRS" if args.reuse else "")
         files = pages.write(known[name], result, lab, args.out, command=shown, seconds=time.monotonic() - start)
         for finding, effects in result.effects.items():
             print(f"{name}: {verdict(effects)}: {known[name].findings[finding]}")

@@ -74,6 +74,7 @@ def _parquet(experiment: Experiment, result: Result, path: Path) -> Path:
 def _page(experiment: Experiment, result: Result, lab: Lab, command: str, seconds: float) -> str:
     preset, made = lab.preset, versions()
     taken = sorted({origin for origin in lab.used.values() if origin != "trained"})
+    reused = " (PAIRS: made by `python -m memkern.lab.pairs --seeds 0 1 2 --out PAIRS`)" if lab.reuse else ""
     trained = sum(origin == "trained" for origin in lab.used.values())
     parts = [
         f"# {experiment.id}: {experiment.title}",
@@ -83,7 +84,7 @@ def _page(experiment: Experiment, result: Result, lab: Lab, command: str, second
         + (f", {preset.sizes.shared}/{preset.sizes.candidate}/{preset.sizes.candidate}/{preset.sizes.extra} shared/"
            "candidate/independent/extra images per class" if preset.sizes else ", the published split")
         + f". Encoders: {trained} trained for this page or found in its cache"
-        + (f", others from {' and '.join(taken)}" if taken else "")
+        + (f", others are {' and '.join(taken)}{reused}" if taken else "")
         + f". Run in {seconds:.0f} s with memkern {made['memkern']}, torch {made['torch']}, on {platform.machine()}.",
         "## Findings",
         _table([

@@ -9,11 +9,30 @@ import torch
 from torch import Tensor
 
 from memkern.lab._extras import need
+from memkern.lab.distributed import rank_and_world
 from memkern.lab.method import Method
 from memkern.lab.recipe import Recipe
 
 METHODS = ("mae", "supervised")
 """Methods whose loss of an image does not depend on the other images; the others have no gradient per image."""
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses a recipe that cannot be trained privately.
+
+    Raises:
+        ValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than once, has
+            an alignment term, or runs in bfloat16 or in several processes.
+    """
+    if recipe.epsilon is None:
+        return
+    if recipe.method not in METHODS or recipe.alignment or recipe.options.get("n_masks", 1) != 1:
+        raise ValueError(
+            f"Expected a loss that treats images one by one for DP-SGD ({' or '.join(METHODS)}, one mask, "
+            f"no alignment term), got {recipe.method} with {recipe.options} and alignment {recipe.alignment}"
+        )
+    if recipe.precision != "fp32" or rank_and_world()[1] > 1:
+        raise ValueError("Expected precision='fp32' and one process for DP-SGD")
 
 
 class Privacy:
@@ -35,8 +54,7 @@ class Privacy:
         noise: Standard deviation of the noise over the clipping norm.
 
     Raises:
-        ValueError: If the method is not one of `METHODS`, masks an image more than once, has an alignment term, runs in
-            bfloat16 or in several processes, or contains a layer that mixes images (batch norm).
+        ValueError: If the method contains a layer that mixes images (batch norm).
         ImportError: If Opacus is missing.
     """
 
@@ -44,13 +62,6 @@ class Privacy:
         self, model: Method, optimizer: torch.optim.Optimizer, recipe: Recipe, n_images: int, generator: torch.Generator
     ) -> None:
         opacus = need("opacus", "opacus", "dp")
-        if recipe.method not in METHODS or recipe.alignment or recipe.options.get("n_masks", 1) != 1:
-            raise ValueError(
-                f"Expected a loss that treats images one by one for DP-SGD ({' or '.join(METHODS)}, one mask, "
-                f"no alignment term), got {recipe.method} with {recipe.options} and alignment {recipe.alignment}"
-            )
-        if recipe.precision != "fp32" or torch.distributed.is_initialized():
-            raise ValueError("Expected precision='fp32' and one process for DP-SGD")
         problems = need("opacus.validators", "opacus", "dp").ModuleValidator.validate(model, strict=False)
         if problems:
             raise ValueError(f"Expected layers that treat images one by one for DP-SGD: {problems[0]}")

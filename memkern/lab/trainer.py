@@ -64,6 +64,7 @@ class Training:
     ) -> None:
         if len(images) < recipe.batch:
             raise ValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
+        private.check(recipe)
         kind = load(recipe.method)
         if labels is None and kind.needs_labels:
             raise ValueError(f"Expected `labels` of the images, which {recipe.method} training needs")

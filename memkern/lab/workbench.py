@@ -45,7 +45,8 @@ class Lab:
         say: Told what is being trained.
 
     Attributes:
-        used: What each encoder came from, for the page: "trained" or the folder it was taken from.
+        used: Where each encoder that was asked for came from: "trained", or the pair it was taken from. Empty it
+            before a run to learn what that run uses.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Lab:
         self.used: dict[str, str] = {}
         self._data: dict[str, ImageSet] = {}
         self._encoders: dict[str, nn.Module] = {}
+        self._origins: dict[str, str] = {}
         self._audits: dict[str, Audit] = {}
 
     @property
@@ -133,13 +135,14 @@ class Lab:
             path = self.cache / "encoders" / f"{key}.safetensors"
             found = None if path.exists() else self._reused(source, ids, seed, recipe, pair)
             if found is not None:
-                self._encoders[key], self.used[key] = found[0].to(self.device), found[1]
+                self._encoders[key], self._origins[key] = found[0].to(self.device), found[1]
             else:
                 if not path.exists():
                     self._train(source, ids, seed, recipe, path)
                 model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
                 model.load_state_dict(need("safetensors.torch", "safetensors").load_file(path))
-                self._encoders[key], self.used[key] = model.eval().to(self.device), "trained"
+                self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"
+        self.used[key] = self._origins[key]
         return self._encoders[key]
 
     def _key(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe) -> str:
@@ -224,8 +227,8 @@ class Lab:
         """
         recipe = recipe or self.recipe()
         key = json.dumps([asdict(recipe), seed, None if views is None else asdict(views)], sort_keys=True)
+        f, g = self.encoder(seed, "f", recipe), self.encoder(seed, "g", recipe)
         if key not in self._audits:
-            f, g = self.encoder(seed, "f", recipe), self.encoder(seed, "g", recipe)
             spec = views or recipe.views
             options = {"n_views": self.preset.n_views, "seed": 0}
             self._audits[key] = audit_pair(f, g, self.data(), self.split(seed), spec, **options)  # type: ignore[arg-type]
