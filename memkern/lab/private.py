@@ -21,8 +21,8 @@ def check(recipe: Recipe) -> None:
     """Refuses a recipe that cannot be trained privately.
 
     Raises:
-        ValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than once, has
-            an alignment term, or runs in bfloat16 or in several processes.
+        ValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than once,
+            has an alignment term, or runs in bfloat16 or in several processes.
     """
     if recipe.epsilon is None:
         return
