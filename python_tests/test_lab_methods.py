@@ -211,7 +211,8 @@ def test_encoders(name: str, millions: float, rows: int) -> None:
     assert len(described.taps) == rows
     assert not any(getattr(module, "inplace", False) for module in encoder.modules())
     modules = {**described.taps, "output": described.output}
-    modules |= {f"units of {name}": module for name, module in described.unit_taps.items()}
+    taken = set(modules.values())
+    modules |= {f"units of {row}": path for row, path in described.unit_taps.items() if path not in taken}
     with torch.no_grad(), Tap(encoder, modules, n_views=2) as tap:
         assert encoder(rand(2, 3, 32, 32)).shape == (2, described.dim)
     stats = tap.take()

@@ -68,10 +68,13 @@ def read(
     """
     described = encoders.described(encoder)
     layers = {**described.taps, "output": described.output}
-    # Where units are measured behind another module than the distance is, that one is tapped too.
-    units = {name: module for name, module in described.unit_taps.items() if layers.get(name) != module}
-    modules = layers | {f"units of {name}": module for name, module in units.items()}
-    source = {name: f"units of {name}" if name in units else name for name in layers | units}
+    # Units may be measured behind another module than the distance is; every module is tapped once.
+    modules = dict(layers)
+    source = {name: name for name in layers}
+    for name, module in described.unit_taps.items():
+        tapped = next((label for label, path in modules.items() if path == module), f"units of {name}")
+        modules[tapped] = module
+        source[name] = tapped
     viewed: list[dict[str, TapStats]] = []
     clean: list[dict[str, TapStats]] = []
     device = next(encoder.parameters()).device

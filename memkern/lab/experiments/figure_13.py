@@ -1,0 +1,57 @@
+"""Figure 13: the ten most memorized images of each layer."""
+
+from __future__ import annotations
+
+import itertools
+
+from memkern.lab._extras import need
+from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.experiments._common import center, order, overlap, ratios
+from memkern.lab.resnet9 import CONV_TAPS
+from memkern.lab.workbench import Lab
+
+
+def run(lab: Lab) -> Result:
+    """Ranks the candidates at every layer; the figure shows the first seed's."""
+    rows: list[Row] = []
+    effects: list[float] = []
+    for seed in lab.seeds:
+        audit, data = lab.audit(seed), lab.data()
+        place = audit.of("candidate")
+        tops = {tap: audit.ids[place[order(ratios(audit, tap))[:10]]] for tap in CONV_TAPS}
+        for tap, ids in tops.items():
+            for rank, image in enumerate(ids.tolist(), 1):
+                name = data.label_names[int(data.labels[image])]
+                rows.append({"seed": seed, "layer": tap, "rank": rank, "id": image, "class": name})
+        listed = list(tops.values())
+        near = center(overlap(a, b) for a, b in itertools.pairwise(listed))
+        effects.append(near - overlap(listed[0], listed[-1]))
+    return Result(rows, {"neighboring layers share images": effects}, _draw(lab, rows))
+
+
+def _draw(lab: Lab, rows: list[Row]) -> object:
+    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(9, 7), layout="constrained")
+    grid = figure.subplots(len(CONV_TAPS), 10)
+    for axes in grid.flat:
+        axes.axis("off")
+    for row in rows:
+        if row["seed"] == lab.seeds[0]:
+            axes = grid[CONV_TAPS.index(row["layer"]), row["rank"] - 1]
+            axes.imshow(lab.data().images[row["id"]].permute(1, 2, 0).numpy())
+            if row["rank"] == 1:
+                axes.set_title(row["layer"], fontsize=8, loc="left")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="figure-13",
+    covers=("Figure 13",),
+    title="The ten most memorized candidates of every convolution",
+    inputs="pairs f, g; candidates",
+    columns=("seed", "layer", "rank", "id", "class"),
+    findings={
+        "neighboring layers share images": "Neighboring layers share more of their top ten than the first and the last."
+    },
+    published=[],
+    run=run,
+)
