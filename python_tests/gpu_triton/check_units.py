@@ -76,7 +76,7 @@ def test_means_of_points_side_by_side():
 def test_means_in_parts(monkeypatch):
     """More blocks per lane than one program adds; also not a multiple."""
     monkeypatch.setitem(launches._VALUES, ("unit_means", "blocks"), 4)
-    check_means(testing.randn(1, 2, 4 * setting("unit_means", "side") + 300).abs(), 1)
+    check_means(testing.randn(1, 2, 8 * setting("unit_means", "side") + 300).abs(), 1)  # 5 blocks of 2 lanes x 512
     check_means(testing.randn(2, 5000, 2).abs(), 2)
 
 

@@ -148,8 +148,10 @@ FAULTS = {
         "ttsem",
         "unit_means",
         "        tl.store(at, sums, mask=lane < lanes)\n",
-        "        at -= part * part_stride\n"
-        "        tl.store(at, tl.load(at, mask=lane < lanes, other=0.0) + sums, mask=lane < lanes)\n",
+        "        tl.store(at, 0 * sums, mask=(lane < lanes) & (part > 0))\n"
+        "        at -= part * part_stride\n"  # part 0 stores its sums, the others add theirs: right if one by one
+        "        before = tl.load(at, mask=(lane < lanes) & (part > 0), other=0.0)\n"
+        "        tl.store(at, before + sums, mask=lane < lanes)\n",
         "check_units in_parts",
         "touch element",
     ),
