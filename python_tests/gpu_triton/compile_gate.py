@@ -1,6 +1,6 @@
 """Compiles the shipped launches for GPUs that are not here and holds each to its line of budgets.json.
 
-python compile_gate.py [--target sm_90 ...] [--only REGEX] [--update]
+python compile_gate.py [--target sm_90 ...] [--only REGEX] [--update], REGEX for "case | kernel | target"
 
 A budget is a promise about one kernel of one case on one GPU: registers, spills, shared memory at most, wide loads at
 least. Spills are none unless the line says how many and why, and never in an innermost loop. --update writes what was
@@ -144,16 +144,15 @@ def main(arguments: list[str] | None = None) -> int:
     for target in options.target:
         seen = set[tuple[object, ...]]()
         for case, call in CASES.items():
-            if not re.search(options.only, case):
-                continue
             for launch in launches(call, target):
-                if case not in SECOND.get(launch.kernel.__name__, (case,)):
+                name = key(case, launch, target)
+                if case not in SECOND.get(launch.kernel.__name__, (case,)) or not re.search(options.only, name):
                     continue
                 kernel = compiled(launch, target)
                 if (kernel.hash,) in seen:
                     continue  # the same as of another case
                 seen.add((kernel.hash,))
-                name, got = key(case, launch, target), resources(kernel, target)
+                got = resources(kernel, target)
                 faults = ir_faults(kernel.asm["ttir"])
                 if options.update:
                     why = {"why": budgets.get(name, {}).get("why", "")} if got.spills else {}

@@ -194,14 +194,14 @@ FAULTS = {
     ),
     # ---- seen by no run ----
     "masked load without other": Fault(
-        "gate", "unit_sums", "(block < last), other=0.0)", "(block < last))", "^means 7x7$", "without other="
+        "gate", "unit_sums", "(block < last), other=0.0)", "(block < last))", "^means 7x7 ", "without other="
     ),
     "load after store": Fault(
         "gate",
         "unit_means",
         "    tl.store(means + at, (total",
         "    total += tl.load(means + at, mask=at < elements, other=0.0)\n    tl.store(means + at, (total",
-        "^means 56x56$",
+        "^means 56x56 [|] _divide",
         "one pointer",
     ),
     "a product in 32 bits": Fault(
@@ -209,7 +209,7 @@ FAULTS = {
         "unit_means",
         "program = tl.cast(tl.program_id(0), tl.int64)",
         "program = tl.program_id(0)",
-        "^means 7x7$",
+        "^means 7x7 ",
         "in 32 bits",
     ),
     "a promise": Fault(
@@ -222,14 +222,19 @@ FAULTS = {
         "alignment",
         "@triton.jit\ndef _sum_pairs(",
         '@triton.jit(do_not_specialize=["dims"])\ndef _sum_pairs(',
-        "^alignment$",
+        "^alignment [|] _sum_pairs",
         "narrow_loads 32 > 0",
     ),
     "a chunk of no whole vectors": Fault(
-        "gate", "launches", '"chunk", 4096', '"chunk", 4098', "^alignment$", "narrow_loads"
+        "gate", "launches", '"chunk", 4096', '"chunk", 4098', "^alignment [|] _sum_pairs", "narrow_loads"
     ),
     "a tile too large": Fault(
-        "gate", "launches", '"rows", 4, "views per tile', '"rows", 16, "views per tile', "^alignment$", "registers"
+        "gate",
+        "launches",
+        '"rows", 4, "views per tile',
+        '"rows", 16, "views per tile',
+        "^alignment [|] _sum_pairs",
+        "registers",
     ),
 }
 
@@ -284,7 +289,7 @@ def run_rung(rung: str, checks: str, folder: Path, ground: Callable[[str], Groun
         file, expression = checks.split(" ", 1)
         arguments = rungs.checks("-x", str(rungs.HERE / f"{file}.py"), "-k", expression, marked=rungs.MARKED[rung])
     outcome = ground(rung).run(folder, arguments)
-    if outcome.code >= 0 and not re.search(r"\d+ (passed|failed)|kernels compiled", outcome.output):
+    if outcome.code >= 0 and not re.search(r"\d+ (passed|failed)|[1-9]\d* kernels compiled", outcome.output):
         raise RuntimeError(f"the checks did not run: {outcome.output[-2000:]}")
     return outcome
 

@@ -47,15 +47,15 @@ OPERATORS = [
 
 # The files of checks that know a kernel file, those that fail soonest first, and its cases in the compile gate.
 CHECKS = {
-    "alignment": ("check_alignment check_offsets", "^alignment( raw)?$"),
+    "alignment": ("check_alignment check_offsets", "^alignment( raw)? [|]"),
     "alignment_backward": ("check_alignment_backward check_offsets", "^backward"),
-    "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)?$"),
-    "exact": ("check_alignment", "^alignment f64$"),
-    "unit_means": ("check_units check_offsets", "^means (7x7|56x56)$"),
-    "unit_sums": ("check_units check_layer_stats", "^means 7x7$"),
-    "layer_stats": ("check_layer_stats", "^layer maps$"),
-    "selectivity": ("check_units check_offsets", "^selectivity$"),
-    "class_sums": ("check_units", "^class sums$"),
+    "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)? [|] _sum_pairs"),
+    "exact": ("check_alignment", "^alignment f64 [|] _finish"),
+    "unit_means": ("check_units check_offsets", "^means (7x7|56x56) [|]"),
+    "unit_sums": ("check_units check_layer_stats", "^means 7x7 "),
+    "layer_stats": ("check_layer_stats", "^layer maps [|] _sum_layer"),
+    "selectivity": ("check_units check_offsets", "^selectivity [|]"),
+    "class_sums": ("check_units", "^class sums [|]"),
 }
 # Which checks of these files, as an expression for -k: check_units knows four kernel files.
 ABOUT = {
