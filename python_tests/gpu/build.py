@@ -131,8 +131,12 @@ def compile_all(units: list[tuple[Path, list[str]]]) -> list[Path]:
         inputs = digest(sorted(included(source), key=Path.read_bytes))
         return _made(f"{source.stem}.o", [*command, source.name], inputs, source.parent)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(compile_one, units))
+    def size(unit: tuple[Path, list[str]]) -> int:
+        return sum(path.stat().st_size for path in included(unit[0]))
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # the longest first, so that none is left alone
+        started = {unit[0]: pool.submit(compile_one, unit) for unit in sorted(units, key=size, reverse=True)}
+        return [started[source].result() for source, _ in units]
 
 
 def included(source: Path) -> set[Path]:
