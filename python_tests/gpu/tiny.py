@@ -1,13 +1,14 @@
 """Tiny inputs that reach every CUDA kernel and every branch of its launcher, compared with the float64 reference.
 
 Run under sanitizers, where each case must be small, and against planted faults:  python -m gpu.tiny [--only TEXT]
-[--schedules N] [--first]. Prints one line per failure; exits with 1 if there is any, or if no case ran.
+[--skip TEXT] [--schedules N] [--first]. Prints one line per failure; exits with 1 if there is any, or if no case ran.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -196,7 +197,9 @@ def main() -> int:
     """Runs the cases; see above."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--skip", default="\0", help="no cases whose name holds this")
     parser.add_argument("--schedules", type=int, default=1, help="how many orders of threads and blocks")
+    parser.add_argument("--times", action="store_true", help="print how long each case takes a processor")
     parser.add_argument("--first", action="store_true", help="stop at the first failure")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -204,9 +207,10 @@ def main() -> int:
     for seed in range(options.schedules):
         emulated.configure(order=emulated.ORDERS[(seed + 2) % len(emulated.ORDERS)], seed=seed + 1)
         for name, run in cases():
-            if options.only not in name:
+            if options.only not in name or options.skip in name:
                 continue
             ran += 1
+            started = time.process_time()
             try:
                 run()
             except (AssertionError, emulated.LaunchError) as error:
@@ -214,6 +218,8 @@ def main() -> int:
                 print(f"FAILED {name}: {str(error).splitlines()[0]}", flush=True)
                 if options.first:
                     return 1
+            if options.times:
+                print(f"{time.process_time() - started:6.2f} s {name}", flush=True)
     print(f"{ran} cases, {failed} failed", flush=True)
     return int(failed > 0 or ran == 0)
 
