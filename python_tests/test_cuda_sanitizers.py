@@ -13,8 +13,8 @@ from gpu import build, sanitizer, tiny
 def test_tiny_cases(mode):
     """Every kernel, every branch of every launcher; races are found whatever the schedule, so one is enough."""
     schedules = {"plain": 4, "asan": 1, "tsan": 1}[mode]
-    # The two 16-bit types differ in how a register is widened, which no sanitizer sees; and threads meet where they meet
-    # for any type.
+    # The two 16-bit types differ in how a register is widened, which no sanitizer sees; where threads meet does not
+    # depend on the type.
     skipped = {"plain": "nothing", "asan": " float16", "tsan": "float16"}[mode]
     done = sanitizer.run_tiny(build.emulated_library(mode), mode, "--schedules", str(schedules), "--skip", skipped)
     assert done.code == 0, done.output[-4000:]

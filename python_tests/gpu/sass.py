@@ -6,11 +6,14 @@ python -m gpu.sass     writes budgets.json and the table of docs/gpu-performance
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu import build, tools
@@ -44,6 +47,7 @@ def warps(arch: int, kernel: str, registers: int, shared: int) -> int:
     return blocks * of_block
 
 
+@functools.cache
 def short(mangled: str) -> str:
     """``_ZN7memkern9pair_sumsIfLi10EEEv...`` -> ``pair_sums<float, 10>``."""
     text = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
@@ -96,19 +100,23 @@ def wide(operations: list[str]) -> Row:
 
 
 def inventory() -> dict[tuple[int, str], Row]:
-    """One row per architecture and kernel, of the library for GPUs; kept beside the objects: it takes a minute."""
-    objects = build.cuda_objects()
-    kept = build.BUILD / f"inventory-{build.digest(objects)}.json"
-    if kept.exists():
-        return read_rows(kept)
+    """One row per architecture and kernel, of the library for GPUs."""
     rows: dict[tuple[int, str], Row] = {}
-    for made in objects:
-        rows |= resources(build.log_of(made).read_text())
-    for made in objects:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for found in pool.map(rows_of, build.cuda_objects()):
+            rows |= found
+    return rows
+
+
+def rows_of(made: Path) -> dict[tuple[int, str], Row]:
+    """The rows of one object; kept beside it, for disassembling all takes a minute."""
+    kept = made.with_name(f"rows-{build.digest([Path(__file__)])}.json")
+    if not kept.exists():
+        rows = resources(build.log_of(made).read_text())
         for arch, kernel, operations in disassembled(made):
             rows[arch, kernel] |= wide(operations) | mix(operations)
-    write_rows(kept, rows)
-    return rows
+        write_rows(kept, rows)
+    return read_rows(kept)
 
 
 def budgets() -> dict[tuple[int, str], Row]:
