@@ -80,6 +80,7 @@ message(STATUS "CUDA kernels for ${MEMKERN_CUDA_CODE}")
 # A new op is one line here.
 add_library(memkern_cuda STATIC
     csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
-    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
+    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu
+    csrc/cuda/views.cu)
 target_compile_options(memkern_cuda PRIVATE -O3 ${gencode})
 string(REPLACE ";" ", " MEMKERN_CUDA_CODE "${MEMKERN_CUDA_CODE}")

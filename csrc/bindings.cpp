@@ -101,35 +101,14 @@ PYBIND11_MODULE(_native, m) {
     run_class_sums({at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)}, threads);
   });
 
-  // batches: (address, images, image stride, height, width, channel stride, row stride, column stride) each, in
-  // elements
-  m.def("views", [](const std::vector<std::array<int64_t, 8>>& batches, int pixel, int64_t views, int64_t channels,
-                    int64_t height, int64_t width, uintptr_t params, bool antialias, int64_t blur_size,
-                    std::array<float, 3> mean, std::array<float, 3> std, uintptr_t hidden, int64_t patch, uintptr_t out,
-                    int dtype, bool channels_last, int threads) {
-    std::vector<Image> images;
-    for (const auto& [data, count, stride, rows, columns, channel_stride, row_stride, column_stride] : batches)
-      for (int64_t i = 0; i < count; ++i)
-        images.push_back({at<char>(uintptr_t(data)) + i * stride * (Pixel(pixel) == Pixel::uint8 ? 1 : 4), rows,
-                          columns, channel_stride, row_stride, column_stride});
-    const Views op{images.data(),
-                   Pixel(pixel),
-                   int64_t(images.size()),
-                   views,
-                   channels,
-                   height,
-                   width,
-                   at<float>(params),
-                   antialias,
-                   blur_size,
-                   {mean[0], mean[1], mean[2]},
-                   {std[0], std[1], std[2]},
-                   at<uint8_t>(hidden),
-                   patch,
-                   at(out),
-                   DType(dtype),
-                   channels_last};
-    py::gil_scoped_release nogil;
-    run_views(op, threads);
-  });
+  m.def("views",
+        [](const ImageBatches& batches, int pixel, int64_t views, int64_t channels, int64_t height, int64_t width,
+           uintptr_t params, bool antialias, int64_t blur_size, std::array<float, 3> mean, std::array<float, 3> std,
+           uintptr_t hidden, int64_t patch, uintptr_t out, int dtype, bool channels_last, int threads) {
+          const std::vector<Image> images = images_of(batches, Pixel(pixel));
+          const Views op = views_record(images, pixel, views, channels, height, width, params, antialias, blur_size,
+                                        mean, std, hidden, patch, out, dtype, channels_last);
+          py::gil_scoped_release nogil;
+          run_views(op, threads);
+        });
 }

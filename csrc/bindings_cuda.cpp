@@ -126,6 +126,16 @@ void bind_cuda(py::module_& module) {
     launch(place, memkern_cuda_class_sums_scratch, memkern_cuda_class_sums,
            ClassSums{at(means), DType(dtype), points, units, classes, at<int64_t>(labels), at<double>(sums)});
   });
+
+  m.def("views",
+        [](const Place& place, const ImageBatches& batches, int pixel, int64_t views, int64_t channels, int64_t height,
+           int64_t width, uintptr_t params, bool antialias, int64_t blur_size, std::array<float, 3> mean,
+           std::array<float, 3> std, uintptr_t hidden, int64_t patch, uintptr_t out, int dtype, bool channels_last) {
+          const std::vector<Image> images = images_of(batches, Pixel(pixel));
+          launch(place, memkern_cuda_views_scratch, memkern_cuda_views,
+                 views_record(images, pixel, views, channels, height, width, params, antialias, blur_size, mean, std,
+                              hidden, patch, out, dtype, channels_last));
+        });
 }
 
 }  // namespace memkern

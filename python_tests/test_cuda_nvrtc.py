@@ -46,6 +46,8 @@ def kernels() -> dict[str, list[str]]:
         found["selectivity"] += [f"merge_states<{wide}>"]
     found["median_of_others"] = ["median_of_others<float>", "median_of_others<double>"]
     found["class_sums"] = ["class_sums<float>", "class_sums<double>", "add_class_sums"]
+    blocks = ((256, 40960), (256, 0), (128, 8192))  # threads, bytes of shared memory
+    found["views"] = [f"make_views<{pixel}, {a}, {b}>" for pixel in ("unsigned char", "float") for a, b in blocks]
     return found
 
 

@@ -45,26 +45,56 @@ def _fake(
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
+def _arguments(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, patch: int, antialias: bool, blur_size: int,
+    mean: Sequence[float], std: Sequence[float], out: Tensor, channels_last: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """What the compiled kernels take: addresses, sizes and strides. The caller keeps the tensors alive."""
+    batches = []
+    for batch in images:
+        n, _, rows, columns = batch.shape
+        stride, channel_stride, row_stride, column_stride = batch.stride()
+        batches.append((batch.data_ptr(), n, stride, rows, columns, channel_stride, row_stride, column_stride))
+    return (
+        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], *out.shape[-2:],
+        params.data_ptr(), antialias, blur_size, mean, std, 0 if hidden is None else hidden.data_ptr(), patch,
+        out.data_ptr(), native.DTYPES[out.dtype], channels_last,
+    )  # fmt: skip
+
+
 def _cpu(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
     antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     out = _empty(images, params, (height, width), dtype, channels_last)
-    params = params.contiguous()  # kept in a name: the kernel reads its memory
+    params = params.contiguous()
     hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
-    batches = []
-    for batch in images:
-        n, _, rows, columns = batch.shape
-        stride, channel_stride, row_stride, column_stride = batch.stride()
-        batches.append((batch.data_ptr(), n, stride, rows, columns, channel_stride, row_stride, column_stride))
-    native.library().views(
-        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], height, width,
-        params.data_ptr(), antialias, blur_size, mean, std,
-        0 if hidden is None else hidden.data_ptr(), patch, out.data_ptr(), native.DTYPES[dtype], channels_last,
-        torch.get_num_threads(),
-    )  # fmt: skip
+    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.library().views(*arguments, torch.get_num_threads())
     return out
+
+
+def _cuda(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    _one_device(images, params, hidden)
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    params = params.contiguous()
+    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.cuda().views(native.cuda_place(images[0]), *arguments)
+    return out
+
+
+def _one_device(images: Sequence[Tensor], params: Tensor, hidden: Tensor | None) -> None:
+    for batch in images:
+        checks.same_device(images[0], batch, "images[0]", "images")
+    checks.same_device(images[0], params, "images", "params")
+    if hidden is not None:
+        checks.same_device(images[0], hidden, "images", "masks")
 
 
 def _reference(
@@ -81,7 +111,20 @@ def _reference(
     return _empty(images, params, (height, width), dtype, channels_last).copy_(views)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    from memkern.triton_kernels import views as kernels
+
+    _one_device(images, params, hidden)
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    kernels.views(images, params, hidden, patch, antialias, blur_size, mean, std, out)
+    return out
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(images: Sequence[Tensor], *arguments: Any) -> Tensor:

@@ -36,6 +36,11 @@ OPERATORS = (
     (r"\bkDoubtful\b;", "0;", "doubtful taken as zero"),
     (r">= batch\.first_block", "> batch.first_block", "the layer before"),
     (r"int64_t\((threadIdx\.x)\) \* width", r"int64_t(\1)", "packs overlap"),
+    (r"int64_t\(y\)", "y", "narrow row"),
+    (r"\b(flip_columns|flip_rows|hidden|channels_last) \?", r"!\1 ?", "the other way"),
+    (r" - half\b", " - half + 1", "off the center"),
+    (r"= !swapped", "= swapped", "the canvas before the blur"),
+    (r"\bmost - 1\b", "most + 9", "a tile too small for its rows"),
 )
 
 LAYERS = ("layer_stats", "alignment", "unit_means")
@@ -53,6 +58,9 @@ OPS = {
     "batch": LAYERS,
     "reduce": ("alignment", "alignment_backward"),
     "elements": ("alignment", "alignment_backward"),
+    "views": ("views",),
+    "views_taps": ("views",),
+    "views_colors": ("views",),
 }
 CASES = {
     "unit_means": "means",
@@ -61,6 +69,9 @@ CASES = {
     "class_sums": "classes",
     "layer_stats": "layer_stats",
     "batch": "layer_stats",
+    "views": "views",
+    "views_taps": "views",
+    "views_colors": "views",
 }
 
 

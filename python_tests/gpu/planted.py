@@ -109,7 +109,7 @@ FAULTS = {
 
 def copy_of_sources(folder: Path) -> Path:
     """A copy of csrc's records and csrc/cuda below ``folder``; returns the latter."""
-    for header in ("ops.h", "layout.h"):
+    for header in ("ops.h", "layout.h", "taps.h"):
         shutil.copy(build.SOURCES.parent / header, folder / header)
     shutil.copytree(build.SOURCES, folder / "cuda")
     return folder / "cuda"
