@@ -15,11 +15,14 @@ from memkern.ops import LIBRARY
 from memkern.reference.views import views as reference
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
-# `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table.
+# `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table. `stages`:
+# the most that a view has, one more than its contrasts and blurs; backends that make one after the other cannot look
+# into a table on a GPU.
 
 LIBRARY.define(
-    "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, bool antialias, "
-    "int blur_size, float[] mean, float[] std, ScalarType dtype, bool channels_last, str backend) -> Tensor"
+    "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, int stages, "
+    "bool antialias, int blur_size, float[] mean, float[] std, ScalarType dtype, bool channels_last, str backend) "
+    "-> Tensor"
 )
 
 
@@ -35,7 +38,7 @@ def _empty(
 @torch.library.register_fake("memkern::views", lib=LIBRARY)
 def _fake(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     return _empty(images, params, (height, width), dtype, channels_last)
@@ -64,7 +67,7 @@ def _arguments(
 
 def _cpu(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     out = _empty(images, params, (height, width), dtype, channels_last)
@@ -77,7 +80,7 @@ def _cpu(
 
 def _cuda(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     _one_device(images, params, hidden)
@@ -99,7 +102,7 @@ def _one_device(images: Sequence[Tensor], params: Tensor, hidden: Tensor | None)
 
 def _reference(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     if importlib.util.find_spec("torchvision") is None:
@@ -113,14 +116,14 @@ def _reference(
 
 def _triton(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     from memkern.triton_kernels import views as kernels
 
     _one_device(images, params, hidden)
     out = _empty(images, params, (height, width), dtype, channels_last)
-    kernels.views(images, params, hidden, patch, antialias, blur_size, mean, std, out)
+    kernels.views(images, params, hidden, patch, stages, antialias, blur_size, mean, std, out)
     return out
 
 
@@ -155,9 +158,12 @@ def _draw(
     return table, torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1) if clean else hidden
 
 
-def _blurs(table: Tensor) -> bool:
-    """Whether any view is blurred: only then working memory for it is needed."""
-    return bool((table[..., 6::2] == transforms.STEPS.index("blur")).any())
+def _blurs_and_stages(table: Tensor) -> tuple[bool, int]:
+    """Whether any view is blurred (only then working memory for it is needed), and the most stages of a view."""
+    codes = table[..., 6::2]
+    blurs, contrasts = codes == transforms.STEPS.index("blur"), codes == transforms.STEPS.index("contrast")
+    most = (blurs | contrasts).sum(-1).max() if codes.numel() else 0
+    return bool(blurs.any()), 1 + int(most)
 
 
 def views(
@@ -230,12 +236,14 @@ def views(
     if params is None:
         table, hidden = _draw(spec, batches, n_views, seed, index, (height, width), bool(clean), first_view)
         blurs = spec.blur > 0.0 and "blur" in spec.order
+        stages = 1 + blurs + (spec.jitter > 0.0 and spec.contrast is not None and "jitter" in spec.order)
     else:
         table = checks_views.params(params, batches, len(transforms.COLUMNS), transforms.BOUNDS)
         hidden = checks_views.masks(masks, table, (height, width), spec.patch, spec.mask)
         # Values that may not be read (traced, or on a GPU): taps for a blur wherever it fits, or if the spec blurs.
         fits = spec.blur_size // 2 < min(height, width)
-        blurs = _blurs(table) if checks.readable(table) else fits or spec.blur > 0.0
+        unknown = fits or spec.blur > 0.0, 1 + transforms.N_STEPS
+        blurs, stages = _blurs_and_stages(table) if checks.readable(table) else unknown
     if blurs:
         checks_views.blur_fits((height, width), spec.blur_size)
     device = batches[0].device
@@ -243,7 +251,7 @@ def views(
     hidden = None if hidden is None else hidden.to(device)
     run = _run if all(dispatch.direct(batch) for batch in batches) else torch.ops.memkern.views.default
     out = run(
-        batches, table, hidden, height, width, spec.patch, spec.antialias, spec.blur_size if blurs else 0, spec.mean,
-        spec.std, dtype, bool(channels_last), backend,
+        batches, table, hidden, height, width, spec.patch, stages, spec.antialias, spec.blur_size if blurs else 0,
+        spec.mean, spec.std, dtype, bool(channels_last), backend,
     )  # fmt: skip
     return checks.as_numpy(out) if was_numpy else out

@@ -69,9 +69,9 @@ CASES = {
     "class_sums": "classes",
     "layer_stats": "layer_stats",
     "batch": "layer_stats",
-    "views": "views",
-    "views_taps": "views",
-    "views_colors": "views",
+    "views": "images",
+    "views_taps": "images",
+    "views_colors": "images",
 }
 
 

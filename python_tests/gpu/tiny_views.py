@@ -95,28 +95,28 @@ def cases() -> Iterator[Case]:
             one = images(2, 7, 9, channels, pixel)
             for antialias in (True, False):
                 yield (
-                    f"views {name} {channels} small antialias={antialias}",
+                    f"images {name} {channels} small antialias={antialias}",
                     lambda one=one, a=antialias: check(one, (6, 5), antialias=a),
                 )
             for dtype in (torch.float32, torch.bfloat16, torch.float16):
                 for last in (False, True):
                     yield (
-                        f"views {name} {channels} {dtype} last={last}",
+                        f"images {name} {channels} {dtype} last={last}",
                         lambda one=one, d=dtype, c=last: check(
                             one, (4, 5), ({"hue": 0.3}, {"contrast": 1.2}), dtype=d, channels_last=c
                         ),
                     )
         # more pixels than a small view has; several tiles of rows and of columns
         wide = images(1, 3, 5, 3, pixel)
-        yield f"views {name} large", lambda wide=wide: check(wide, (66, 65), PROGRAMS[:1])
+        yield f"images {name} large", lambda wide=wide: check(wide, (66, 65), PROGRAMS[:1])
         # a blur too wide for the shared memory of a small view; rows too long for that of any
-        yield f"views {name} blur", lambda wide=wide: check(wide, (47, 48), ({"blur": 5.0},), blur_size=91)
+        yield f"images {name} blur", lambda wide=wide: check(wide, (47, 48), ({"blur": 5.0},), blur_size=91)
         tall = images(1, 3000 if pixel == torch.uint8 else 900, 2, 3, pixel)
-        yield f"views {name} tall", lambda tall=tall: check(tall, (2, 3), ({"contrast": 0.5},))
-        yield f"views {name} narrow", lambda tall=tall: check(tall, (70, 3), ({},))
+        yield f"images {name} tall", lambda tall=tall: check(tall, (2, 3), ({"contrast": 0.5},))
+        yield f"images {name} narrow", lambda tall=tall: check(tall, (70, 3), ({},))
         for shape in ((1, 1), (1, 6), (6, 1)):
             dot = images(1, *shape, 3, torch.float32)
-            yield f"views {name} of {shape}", lambda dot=dot: check(dot, (3, 4), ({},))
-    yield "views masks", check_masks
-    yield "views far apart", check_far_apart
-    yield "views of many sizes", check_many_sizes
+            yield f"images {name} of {shape}", lambda dot=dot: check(dot, (3, 4), ({},))
+    yield "images masks", check_masks
+    yield "images far apart", check_far_apart
+    yield "images of many sizes", check_many_sizes
