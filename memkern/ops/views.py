@@ -15,9 +15,9 @@ from memkern.ops import LIBRARY
 from memkern.reference.views import views as reference
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
-# `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table. `stages`:
-# the most that a view has, one more than its contrasts and blurs; backends that make one after the other cannot look
-# into a table on a GPU.
+# `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table.
+# `stages`: the most that a view has, one more than its contrasts and blurs; a backend that launches one after the other
+# cannot look into a table on a GPU.
 
 LIBRARY.define(
     "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, int stages, "

@@ -58,20 +58,23 @@ def check(
 
 @PIXELS
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize(("image", "size"), [((16, 16), (16, 16)), ((23, 40), (9, 7)), ((5, 6), (17, 30))], ids=str)
+@pytest.mark.parametrize(("image", "size"), [((23, 40), (9, 7)), ((5, 6), (17, 12))], ids=str)
 def test_sizes(image, size, antialias, pixel):
-    """As it is, shrunk, enlarged; one or several programs a view."""
-    box = (1, 2, image[0] - 2, image[1] - 3) if image != size else (0, 0, *image)
-    rows = table({"contrast": 0.6, "hue": 0.2}, {}, box=box, flips=(1, 1))
-    check([photos(1, *image, pixel=pixel)], rows, size, antialias=antialias)
+    """Shrunk and enlarged, flipped both ways."""
+    rows = table({"hue": 0.2}, box=(1, 2, image[0] - 2, image[1] - 3), flips=(1, 1))
+    check([photos(1, *image, pixel=pixel)], rows, size, antialias=antialias, stages=1)
+
+
+def test_several_programs_a_view():
+    rows = table({"contrast": 0.6}, {}, box=(0, 0, 30, 28))
+    check([photos(1, 30, 28)], rows, (30, 28), stages=2)
 
 
 @PIXELS
-@pytest.mark.parametrize("step", STEPS[1:])
-def test_each_step(step, pixel):
-    values = {"hue": (-0.5, 0.4), "solarize": (1.0, 130.3), "blur": (0.3, 4.0)}.get(step, (0.3, 1.8))
-    rows = table(*({step: value} for value in values), box=(0, 0, 8, 9))
-    check([photos(1, 8, 9, pixel=pixel)], rows, (8, 9), blur_size=5)
+def test_each_step(pixel):
+    values = {"hue": -0.4, "solarize": 130.3, "blur": 4.0}
+    rows = table(*({step: values.get(step, 1.6)} for step in STEPS[1:]), box=(0, 0, 8, 9))
+    check([photos(1, 8, 9, pixel=pixel)], rows, (8, 9), blur_size=5, stages=2)
 
 
 @PIXELS
@@ -88,14 +91,14 @@ def test_stages(channels, pixel):
 CODE["blur "] = CODE["blur"]  # a second blur in one program
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(("brightness", "contrast", "saturation", "hue")))[::5])
+@pytest.mark.parametrize("order", list(itertools.permutations(("brightness", "contrast", "saturation", "hue")))[::11])
 def test_jitter_orders(order):
     values = {"brightness": 1.4, "contrast": 0.3, "saturation": 1.8, "hue": -0.3}
     check([photos(1, 7, 8)], table({name: values[name] for name in order}, box=(0, 0, 7, 8)), (6, 8), stages=2)
 
 
 @PIXELS
-@pytest.mark.parametrize("name", ["simclr", "byol-2", "dino-local", "vicreg", "strong", "independent"])
+@pytest.mark.parametrize("name", ["byol-2", "strong"])
 def test_presets(name, pixel):
     spec = dataclasses.replace(PRESETS[name], blur_size=3, size=None)
     rows = view_params(spec, n_views=1, seed=3, index=range(2), image_size=(12, 14))
@@ -103,12 +106,14 @@ def test_presets(name, pixel):
     check([photos(2, 12, 14, pixel=pixel)], rows, (12, 14), stages=3)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=["float32", "bf16", "f16"])
-@pytest.mark.parametrize("last", [False, True])
-def test_results(dtype, last):
-    for channels in (1, 3):
-        rows = table({"contrast": 1.4}, {"invert": 0.0}, box=(0, 0, 5, 6))
-        check([photos(1, 5, 6, channels)], rows, (6, 4), dtype=dtype, last=last, stages=2)
+@pytest.mark.parametrize(
+    ("dtype", "last", "channels"),
+    [(torch.float32, True, 3), (torch.bfloat16, False, 3), (torch.float16, True, 1), (torch.bfloat16, True, 3)],
+    ids=str,
+)
+def test_results(dtype, last, channels):
+    rows = table({"contrast": 1.4}, {"invert": 0.0}, box=(0, 0, 5, 6))
+    check([photos(1, 5, 6, channels)], rows, (6, 4), dtype=dtype, last=last, stages=2)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -124,20 +129,20 @@ def test_images_of_different_sizes(pixel):
     check(images, rows, (7, 8), stages=2)
 
 
-@pytest.mark.parametrize("layout", ["channels last", "cut out", "reversed rows", "expanded"])
+@pytest.mark.parametrize("layout", ["channels last", "cut out", "columns first", "expanded"])
 def test_layouts(layout):
     x = photos(3, 6, 7)
     x = {
         "channels last": lambda: x.contiguous(memory_format=torch.channels_last),
         "cut out": lambda: torch.nn.functional.pad(x, (3, 5, 2, 1))[:, :, 2:-1, 3:-5],
-        "reversed rows": lambda: x.mT.contiguous().mT,
+        "columns first": lambda: x.mT.contiguous().mT,
         "expanded": lambda: x[:1].expand(3, -1, -1, -1),
     }[layout]()
     rows = torch.cat([table({}, box=(1, 0, 4, 6))] * 3)
     check([x], rows, (5, 5), stages=1)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 1, 1), (8, 10, 1, 1), (3, 0, 1, 11), (0, 5, 9, 1)], ids=str)
+@pytest.mark.parametrize("box", [(8, 10, 1, 1), (3, 0, 1, 11)], ids=str)
 def test_small_boxes(box):
     check([photos(1, 9, 11)], table({}, {"contrast": 1.5, "hue": 0.2}, box=box, flips=(0, 1)), (9, 3), stages=2)
 
@@ -145,9 +150,8 @@ def test_small_boxes(box):
 def test_nan_spreads_as_torchvisions():
     images = photos(1, 8, 8, pixel=torch.float32)
     images[0, 1, 3, 4] = torch.nan
-    programs = [{step: 0.4} for step in STEPS[1:]]
-    for size in ((8, 8), (11, 6)):
-        check([images], table(*programs, box=(0, 0, 8, 8)), size, stages=2)
+    programs = [{}, *({step: 0.4} for step in ("contrast", "saturation", "hue", "solarize", "blur"))]
+    check([images], table(*programs, box=(0, 0, 8, 8)), (11, 6), stages=2)
 
 
 def test_a_box_outside_of_its_image_is_moved_inside():
@@ -169,10 +173,10 @@ def test_a_box_outside_of_its_image_is_moved_inside():
 
 def test_lots(monkeypatch):
     """More views than the scratch memory holds at once."""
-    rows = torch.cat([table({"contrast": 0.5}, {"invert": 0.0}, box=(0, 0, 5, 5))] * 3)
-    whole = check([photos(3, 5, 5)], rows, (4, 4), stages=2)
+    rows = table({"contrast": 0.5}, {"invert": 0.0}, box=(0, 0, 5, 5))
+    whole = check([photos(1, 5, 5)], rows, (4, 4), stages=2)
     monkeypatch.setitem(launches._VALUES, ("views", "scratch MB"), 0)
-    assert torch.equal(check([photos(3, 5, 5)], rows, (4, 4), stages=2), whole)
+    assert torch.equal(check([photos(1, 5, 5)], rows, (4, 4), stages=2), whole)
 
 
 def test_no_images():
