@@ -145,7 +145,8 @@ struct ViewBlock {
     each_tile(tile, rows_at_once(tile, most, box.height), [&](int x, int y, int end, int at) {
       const int first = rows.first(y), last = rows.first(end - 1) + rows.count(end - 1);
       each_row(tile, x, (last - first) * channels, [&](int i) {
-        const P* const from = corner + i % channels * image.channel_stride + (first + i / channels) * image.row_stride +
+        const int line = channels == 1 ? i : i / 3, channel = i - line * channels;
+        const P* const from = corner + channel * image.channel_stride + (first + line) * image.row_stride +
                               columns.first(x) * image.column_stride;
         along[i * tile.width + at] = filtered(columns, x, precision_of_columns, from, image.column_stride);
       });
