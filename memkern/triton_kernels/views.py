@@ -22,78 +22,12 @@ from torch import Tensor
 from memkern.triton_kernels.launches import setting, warps
 from memkern.triton_kernels.memory import on_device_of
 from memkern.triton_kernels.views_colors import BLUR, CONTRAST, changed, luma, spread
-from memkern.triton_kernels.views_taps import box_along, find_taps, image_of, most_taps
+from memkern.triton_kernels.views_taps import across, box_along, filter_rows, find_taps, image_of, most_taps
 
 STEPS = 8
 COLUMNS = 6 + 2 * STEPS
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _filter_rows(
-    images,
-    table,  # parameters, [views, columns]
-    shapes,  # as image_of takes them
-    first,
-    count,
-    weight,
-    precision,  # as find_taps leaves them
-    narrow,  # [views, CHANNELS, lines, width]: rows of the boxes at the width of the view
-    offset,
-    image_height,
-    image_width,
-    channel_stride,
-    row_stride,
-    column_stride,
-    first_view,
-    views,
-    width,
-    outputs,
-    taps,
-    lines,
-    row_blocks,
-    column_blocks,
-    COLUMNS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    MANY: tl.constexpr,
-    BYTES: tl.constexpr,
-    ANTIALIAS: tl.constexpr,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
-    program = tl.cast(tl.program_id(0), tl.int64)
-    x = (program % column_blocks * WIDTH + tl.arange(0, WIDTH))[None, :]
-    y = (program // column_blocks % row_blocks * ROWS + tl.arange(0, ROWS))[:, None]
-    plane = program // column_blocks // row_blocks
-    own, channel = plane // CHANNELS, plane % CHANNELS
-    view = first_view + own
-    start, rows, columns, channel_stride, row_stride, column_stride = image_of(
-        view // views, shapes, offset, image_height, image_width, channel_stride, row_stride, column_stride, MANY
-    )
-    row = table + view * COLUMNS
-    top, box_height = box_along(row, 0, 2, rows)
-    left, box_width = box_along(row, 1, 3, columns)
-    axis = own * 2
-    there = (y < box_height) & (x < width)
-    begin = tl.load(first + axis * outputs + x, mask=x < width, other=0)
-    length = tl.load(count + axis * outputs + x, mask=x < width, other=0)
-    corner = images + start + channel * channel_stride + top * row_stride + left * column_stride
-    digits = tl.load(precision + axis) if BYTES else 0
-    sums = tl.zeros([ROWS, WIDTH], tl.int32) + (1 << (digits - 1)) if BYTES else tl.zeros([ROWS, WIDTH], tl.float32)
-    for j in range(0, most_taps(box_width, tl.cast(width, tl.int64), ANTIALIAS)):
-        j = tl.cast(j, tl.int64)
-        inside = j < length
-        share = tl.load(weight + (axis * taps + j) * outputs + x, mask=inside & (x < width), other=0)
-        pixel = tl.load(corner + y * row_stride + (begin + j) * column_stride, mask=there & inside, other=0)
-        sums += pixel.to(sums.dtype) * share
-    tl.store(narrow + (plane * lines + y) * width + x, _whole(sums, digits, BYTES), mask=there)
-
-
-@triton.jit
-def _whole(sums, digits, BYTES: tl.constexpr):
-    """A pixel of a sum: of uint8 images rounded to uint8."""
-    return tl.minimum(sums >> digits, 255).to(tl.uint8) if BYTES else sums
 
 
 @triton.jit
@@ -231,10 +165,10 @@ def _stage(
             shares = weight + axis * taps * outputs + y
             column = source + own * CHANNELS * lines * width + start * tl.cast(width, tl.int64) + x
             size = tl.cast(lines, tl.int64) * width
-            r = _across(column, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
+            r = across(column, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
             if CHANNELS == 3:
-                g = _across(column + size, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
-                b = _across(column + 2 * size, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
+                g = across(column + size, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
+                b = across(column + 2 * size, shares, length, most, digits, width, outputs, inside, BYTES, BLOCK)
             if tl.load(row + 4) != 0:
                 x = width - 1 - x
             if tl.load(row + 5) != 0:
@@ -281,20 +215,6 @@ def _stage(
                     tl.where(shown, b, 0.0).to(out.dtype.element_ty),
                     mask=inside,
                 )
-
-
-@triton.jit
-def _across(
-    column, shares, length, most, digits, width, outputs, inside, BYTES: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
-    """The second half of a resize: the rows of a box at the width of the view, weighted."""
-    sums = tl.zeros([BLOCK], tl.int32) + (1 << (digits - 1)) if BYTES else tl.zeros([BLOCK], tl.float32)
-    for j in range(0, most):
-        j = tl.cast(j, tl.int64)
-        share = tl.load(shares + j * outputs, mask=inside & (j < length), other=0)
-        pixel = tl.load(column + j * width, mask=inside & (j < length), other=0)
-        sums += pixel.to(sums.dtype) * share
-    return _whole(sums, digits, BYTES).to(tl.float32)
 
 
 @triton.jit
@@ -384,7 +304,7 @@ def views(
                 params, sizes, first, count, weight, precision, *strides, begin, per_image, height, width, outputs,
                 taps, **kind, BLOCK=setting("views", "outputs"), **launch,
             )  # fmt: skip
-            _filter_rows[(here * channels * row_blocks * column_blocks,)](
+            filter_rows[(here * channels * row_blocks * column_blocks,)](
                 memory, params, sizes, first, count, weight, precision, narrow, *strides, begin, per_image, width,
                 outputs, taps, highest, row_blocks, column_blocks, **kind, CHANNELS=channels, ROWS=rows,
                 WIDTH=columns, **launch,

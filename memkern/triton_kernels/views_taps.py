@@ -1,4 +1,4 @@
-"""Where views read: the boxes of images, and the weights of a resize along each axis, by torch's arithmetic."""
+"""Resizing the box of an image by torch's arithmetic: weights along each axis, then the rows, then across them."""
 
 from __future__ import annotations
 
@@ -180,3 +180,84 @@ def _power_of_two(digits):
 def _divided(a, b):
     """Rounded as IEEE says: `/` of float32 is not."""
     return a / b if a.dtype == tl.float64 else tl.div_rn(a, b)
+
+
+@triton.jit
+def filter_rows(
+    images,
+    table,  # parameters, [views, columns]
+    shapes,  # as image_of takes them
+    first,
+    count,
+    weight,
+    precision,  # as find_taps leaves them
+    narrow,  # [views, CHANNELS, lines, width]: rows of the boxes at the width of the view
+    offset,
+    image_height,
+    image_width,
+    channel_stride,
+    row_stride,
+    column_stride,
+    first_view,
+    views,
+    width,
+    outputs,
+    taps,
+    lines,
+    row_blocks,
+    column_blocks,
+    COLUMNS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    MANY: tl.constexpr,
+    BYTES: tl.constexpr,
+    ANTIALIAS: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """A tile of one channel of a view's box, along its rows."""
+    program = tl.cast(tl.program_id(0), tl.int64)
+    x = (program % column_blocks * WIDTH + tl.arange(0, WIDTH))[None, :]
+    y = (program // column_blocks % row_blocks * ROWS + tl.arange(0, ROWS))[:, None]
+    plane = program // column_blocks // row_blocks
+    own, channel = plane // CHANNELS, plane % CHANNELS
+    view = first_view + own
+    start, rows, columns, channel_stride, row_stride, column_stride = image_of(
+        view // views, shapes, offset, image_height, image_width, channel_stride, row_stride, column_stride, MANY
+    )
+    row = table + view * COLUMNS
+    top, box_height = box_along(row, 0, 2, rows)
+    left, box_width = box_along(row, 1, 3, columns)
+    axis = own * 2
+    there = (y < box_height) & (x < width)
+    begin = tl.load(first + axis * outputs + x, mask=x < width, other=0)
+    length = tl.load(count + axis * outputs + x, mask=x < width, other=0)
+    corner = images + start + channel * channel_stride + top * row_stride + left * column_stride
+    digits = tl.load(precision + axis) if BYTES else 0
+    sums = tl.zeros([ROWS, WIDTH], tl.int32) + (1 << (digits - 1)) if BYTES else tl.zeros([ROWS, WIDTH], tl.float32)
+    for j in range(0, most_taps(box_width, tl.cast(width, tl.int64), ANTIALIAS)):
+        j = tl.cast(j, tl.int64)
+        inside = j < length
+        share = tl.load(weight + (axis * taps + j) * outputs + x, mask=inside & (x < width), other=0)
+        pixel = tl.load(corner + y * row_stride + (begin + j) * column_stride, mask=there & inside, other=0)
+        sums += pixel.to(sums.dtype) * share
+    tl.store(narrow + (plane * lines + y) * width + x, _whole(sums, digits, BYTES), mask=there)
+
+
+@triton.jit
+def _whole(sums, digits, BYTES: tl.constexpr):
+    """A pixel of a sum: of uint8 images rounded to uint8."""
+    return tl.minimum(sums >> digits, 255).to(tl.uint8) if BYTES else sums
+
+
+@triton.jit
+def across(
+    column, shares, length, most, digits, width, outputs, inside, BYTES: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """The second half of a resize: the rows of a box at the width of the view, weighted."""
+    sums = tl.zeros([BLOCK], tl.int32) + (1 << (digits - 1)) if BYTES else tl.zeros([BLOCK], tl.float32)
+    for j in range(0, most):
+        j = tl.cast(j, tl.int64)
+        share = tl.load(shares + j * outputs, mask=inside & (j < length), other=0)
+        pixel = tl.load(column + j * width, mask=inside & (j < length), other=0)
+        sums += pixel.to(sums.dtype) * share
+    return _whole(sums, digits, BYTES).to(tl.float32)

@@ -136,7 +136,7 @@ FAULTS = {
     # ---- values are right, memory is not ----
     "rows past the end of a view's box": Fault(
         "ttsem",
-        "views",
+        "views_taps",
         "there = (y < box_height) & (x < width)",
         "there = x < width",
         "check_views several_programs",
