@@ -12,7 +12,8 @@ set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
 # A new op is one line here.
 set(launchers
     csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
-    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu)
+    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu
+    csrc/cuda/views.cu)
 set(MEMKERN_WITHOUT_CUDA "built without CUDA (MEMKERN_CUDA=OFF)")
 if(NOT MEMKERN_CUDA STREQUAL AUTO AND NOT MEMKERN_CUDA)
   return()

@@ -33,52 +33,6 @@ void bind(py::module_& m, const char* name, Record (*take)(Arguments&), void (*r
   });
 }
 
-// Batches of equally large images, (address, images, image stride, height, width, channel stride, row stride, column
-// stride) each, strides in elements; then a record's fields from `pixel` on, and the number of threads.
-void bind_views(py::module_& m) {
-  m.def("views", [](py::args args) {
-    Arguments in(std::move(args));
-    Arguments batches = in.sequence();
-    const auto pixel = in.choice<Pixel>();
-    std::vector<Image> images;
-    while (batches.left() > 0) {
-      Arguments batch = batches.sequence();
-      const char* const data = batch.address<char>();
-      const int64_t count = batch.integer(), bytes = batch.integer() * (pixel == Pixel::uint8 ? 1 : 4);
-      const Image first{data, batch.integer(), batch.integer(), batch.integer(), batch.integer(), batch.integer()};
-      batch.end();
-      for (int64_t i = 0; i < count; ++i) {
-        images.push_back(first);
-        images.back().data = data + i * bytes;
-      }
-    }
-    Views op{};
-    op.sources = images.data();
-    op.pixel = pixel;
-    op.images = int64_t(images.size());
-    op.views = in.integer();
-    op.channels = in.integer();
-    op.height = in.integer();
-    op.width = in.integer();
-    op.params = in.address<float>();
-    op.antialias = in.flag();
-    op.blur_size = in.integer();
-    for (float* const channels : {op.mean, op.std}) {
-      Arguments values = in.sequence();
-      for (int c = 0; c < 3; ++c) channels[c] = values.number();
-    }
-    op.hidden = in.address<uint8_t>();
-    op.patch = in.integer();
-    op.out = in.address();
-    op.dtype = in.choice<DType>();
-    op.channels_last = in.flag();
-    const int threads = int(in.integer());
-    in.end();
-    py::gil_scoped_release nogil;
-    run_views(op, threads);
-  });
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -105,5 +59,13 @@ PYBIND11_MODULE(_native, m) {
   bind(m, "median_of_others", take_median_of_others, run_median_of_others);
   bind(m, "selectivity", take_selectivity, run_selectivity);
   bind(m, "unit_means", take_unit_means, run_unit_means);
-  bind_views(m);
+  m.def("views", [](py::args args) {
+    Arguments in(std::move(args));
+    std::vector<Image> images;
+    const Views op = take_views(in, images);
+    const int threads = int(in.integer());
+    in.end();
+    py::gil_scoped_release nogil;
+    run_views(op, threads);
+  });
 }

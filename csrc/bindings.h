@@ -3,6 +3,8 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "layout.h"
 
@@ -131,6 +133,44 @@ inline MedianOfOthers take_median_of_others(Arguments& in) {
 inline ClassSums take_class_sums(Arguments& in) {
   return {in.address(), in.choice<DType>(),    in.integer(),        in.integer(),
           in.integer(), in.address<int64_t>(), in.address<double>()};
+}
+
+// Batches of equally large images, (address, images, image stride, height, width, channel stride, row stride, column
+// stride) each, strides in elements; then the fields from `pixel` on. The record points into `images`.
+inline Views take_views(Arguments& in, std::vector<Image>& images) {
+  Arguments batches = in.sequence();
+  Views op{};
+  op.pixel = in.choice<Pixel>();
+  while (batches.left() > 0) {
+    Arguments batch = batches.sequence();
+    const char* const data = batch.address<char>();
+    const int64_t count = batch.integer(), bytes = batch.integer() * (op.pixel == Pixel::uint8 ? 1 : 4);
+    const Image first{data, batch.integer(), batch.integer(), batch.integer(), batch.integer(), batch.integer()};
+    batch.end();
+    for (int64_t i = 0; i < count; ++i) {
+      images.push_back(first);
+      images.back().data = data + i * bytes;
+    }
+  }
+  op.sources = images.data();
+  op.images = int64_t(images.size());
+  op.views = in.integer();
+  op.channels = in.integer();
+  op.height = in.integer();
+  op.width = in.integer();
+  op.params = in.address<float>();
+  op.antialias = in.flag();
+  op.blur_size = in.integer();
+  for (float* const channels : {op.mean, op.std}) {
+    Arguments values = in.sequence();
+    for (int c = 0; c < 3; ++c) channels[c] = values.number();
+  }
+  op.hidden = in.address<uint8_t>();
+  op.patch = in.integer();
+  op.out = in.address();
+  op.dtype = in.choice<DType>();
+  op.channels_last = in.flag();
+  return op;
 }
 
 // The CUDA kernels as the submodule `cuda`; only in builds that have them.

@@ -112,6 +112,15 @@ void bind_cuda(py::module_& module) {
     void* const scratch = place.scratch(memkern_cuda_layer_stats_scratch(ops.data(), count));
     on_stream(place, [&](void* stream) { return memkern_cuda_layer_stats(ops.data(), count, scratch, stream); });
   });
+
+  m.def("views", [](const Place& place, py::args args) {
+    Arguments in(std::move(args));
+    std::vector<Image> images;
+    const Views op = take_views(in, images);
+    in.end();
+    void* const scratch = place.scratch(memkern_cuda_views_scratch(&op));
+    on_stream(place, [&](void* stream) { return memkern_cuda_views(&op, scratch, stream); });
+  });
 }
 
 }  // namespace memkern

@@ -144,21 +144,26 @@ def in_order(x: Tensor, *order: int) -> Tensor:
     return x.permute(order).contiguous().permute(inverse)
 
 
+def _gap(x: Tensor) -> float:
+    """What lies beside the elements: NaN, or the largest byte."""
+    return torch.nan if x.is_floating_point() else 255
+
+
 def misaligned(x: Tensor) -> Tensor:
     """Contiguous, one element past an aligned address, with a NaN before and after."""
-    memory = torch.full((x.numel() + 2,), torch.nan, dtype=x.dtype)
+    memory = torch.full((x.numel() + 2,), _gap(x), dtype=x.dtype)
     return memory[1:-1].view(x.shape).copy_(x)
 
 
 def gapped(x: Tensor) -> Tensor:
     """Every second element of the memory's last dimension."""
-    memory = torch.full((*x.shape[:-1], 2 * x.shape[-1]), torch.nan, dtype=x.dtype)
+    memory = torch.full((*x.shape[:-1], 2 * x.shape[-1]), _gap(x), dtype=x.dtype)
     return memory[..., ::2].copy_(x)
 
 
 def padded(x: Tensor) -> Tensor:
     """Three more rows of the second dimension in memory (views cut out of a larger batch), so points have gaps."""
-    memory = torch.full((x.shape[0], x.shape[1] + 3, *x.shape[2:]), torch.nan, dtype=x.dtype)
+    memory = torch.full((x.shape[0], x.shape[1] + 3, *x.shape[2:]), _gap(x), dtype=x.dtype)
     return memory[:, 1:-2].copy_(x)
 
 

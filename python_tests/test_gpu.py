@@ -3,6 +3,7 @@
 Those named `sanitized` are small enough for compute-sanitizer, `profiled` is what the profiler looks at.
 """
 
+import dataclasses
 import warnings
 
 import pytest
@@ -64,6 +65,23 @@ def test_sanitized(name, backend, dtype):
             torch.testing.assert_close(
                 got.cpu(), want, rtol=2e-2 if got.dtype == dtype != torch.float64 else 1e-5, atol=1e-5
             )
+
+
+@pytest.mark.parametrize("pixel", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("transform", ["simclr", "byol-2"])
+def test_sanitized_views(transform, pixel, backend):
+    """Those of the CPU kernels, within 1/255 and 1e-5 before the normalization; images of one size and of several."""
+    batch = torch.randint(256, (3, 3, 40, 37), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    batch = batch if pixel == torch.uint8 else batch.float() / 255
+    spec = dataclasses.replace(memkern.transforms.PRESETS[transform], size=32, blur_size=5, solarize=0.0, std=0.5)
+    options = {"n_views": 2, "transform": spec, "seed": 0, "index": range(3)}
+    for images in (batch, [batch[0], batch[1, :, :20], batch[2, :, :, :9]]):
+        there = images.to(GPU) if isinstance(images, torch.Tensor) else [image.to(GPU) for image in images]
+        got = memkern.views(there, backend=backend, **options)
+        assert got.device.type == "cuda"
+        want = memkern.views(images, **options)
+        assert (got.cpu() - want).abs().max() <= (2.01 / 255 if pixel == torch.uint8 else 2e-5)
+        assert_same_bits(memkern.views(there, backend=backend, **options), got)
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -342,7 +342,7 @@ def arguments(backend: str = "auto", channels_last: bool = False) -> tuple:
     table = memkern.view_params("simclr", n_views=2, seed=0, index=range(3), image_size=(9, 8))
     images = [photos(2, 9, 8), photos(1, 9, 8)]
     half = [0.5, 0.5, 0.5]
-    return images, table, None, 6, 7, 1, True, 0, half, half, torch.float32, channels_last, backend
+    return images, table, None, 6, 7, 1, 2, True, 0, half, half, torch.float32, channels_last, backend
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

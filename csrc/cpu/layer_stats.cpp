@@ -225,8 +225,7 @@ class UnitsSeen {
       }
     }
     if (whole == units) return;
-    for (int64_t r = 0; r < rows; ++r)
-      add_rows(x + r * units_ + whole, views, units - whole, stride_, sums + whole);
+    for (int64_t r = 0; r < rows; ++r) add_rows(x + r * units_ + whole, views, units - whole, stride_, sums + whole);
   }
 
   void write(int64_t point) const {

@@ -4,83 +4,49 @@
 // arithmetic to the bit. Include only from files compiled once per instruction set.
 #pragma once
 #include "../ops.h"
+#include "../taps.h"
 #include "lanes.h"
 #include "scratch.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// The most inputs that one output of a resize reads.
-inline int64_t most_taps(int64_t input, int64_t output, bool antialias) {
-  if (!antialias || input <= output) return antialias ? 3 : 2;
-  return (input + output - 1) / output * 2 + 1;
-}
-
 // Weights of one axis in the order of the outputs.
 template <class T>
 struct Taps {
   Taps(int64_t most_inputs, int64_t outputs, bool antialias)
-      : most(most_taps(most_inputs, outputs, antialias)), first(outputs), count(outputs), weight(outputs * most) {}
+      : most(most_taps(int32_t(most_inputs), int32_t(outputs), antialias)),
+        first(outputs),
+        count(outputs),
+        weight(outputs * most) {}
   int64_t most;
   Scratch<int32_t> first, count;  // [outputs] inputs read: first ... first + count - 1
   Scratch<T> weight;              // [outputs, most]
 };
 
-// Positions and weights as torch computes them, in T: double for uint8 images, float for float32 images.
 template <class T>
 inline void find_taps(int64_t input, int64_t output, bool antialias, Taps<T>& taps) {
-  const T scale = T(input) / T(output), half = T(0.5);
-  for (int64_t i = 0; i < output; ++i) {
+  for (int32_t i = 0; i < output; ++i) {
     T* const weight = taps.weight.get() + i * taps.most;
-    if (input == output) {  // as it is: no neighbor, NaN perhaps, may enter with a weight of 0
-      taps.first[i] = int32_t(i);
-      taps.count[i] = 1;
-      weight[0] = 1;
-      continue;
-    }
-    if (!antialias) {
-      T position = T(double(scale) * (double(i) + 0.5) - 0.5);  // one rounding, as torch's fused product
-      if (position < 0) position = 0;
-      int64_t left = int64_t(position);
-      if (left > input - 1) left = input - 1;
-      const T share = position - T(left);
-      taps.first[i] = int32_t(left);
-      taps.count[i] = left + 1 < input ? 2 : 1;
-      weight[0] = taps.count[i] == 2 ? 1 - share : T(1);
-      weight[1] = share;
-      continue;
-    }
-    const T support = scale >= 1 ? scale : T(1), center = scale * (T(i) + half), shrink = 1 / support;
-    int64_t first = int64_t(center - support + half), last = int64_t(center + support + half);
-    if (first < 0) first = 0;
-    if (last > input) last = input;
-    if (last > first + taps.most) last = first + taps.most;
+    const Window<T> window = window_of<T>(i, int32_t(input), int32_t(output), antialias);
+    taps.first[i] = window.first;
+    taps.count[i] = window.count;
     T total = 0;
-    for (int64_t j = first; j < last; ++j) {
-      const T away = (T(j) - center + half) * shrink, distance = away < 0 ? -away : away;
-      weight[j - first] = distance < 1 ? 1 - distance : T(0);
-      total += weight[j - first];
-    }
-    taps.first[i] = int32_t(first);
-    taps.count[i] = int32_t(last - first);
-    for (int64_t j = 0; j < last - first; ++j) weight[j] /= total;
+    for (int32_t j = 0; j < window.count; ++j) total += weight[j] = weight_of(window, j);
+    if (!window.triangle) continue;
+    for (int32_t j = 0; j < window.count; ++j) weight[j] /= total;
   }
 }
 
 // ---- uint8 ---------------------------------------------------------------------------------------------------------
 
-// Digits after the binary point: as many as keep the largest weight below 2^15.
-inline int precision_of(const Taps<double>& taps, int64_t outputs) {
+inline double largest_weight(const Taps<double>& taps, int64_t outputs) {
   double largest = 0;
   for (int64_t i = 0; i < outputs; ++i)
     for (int64_t j = 0; j < taps.count[i]; ++j)
       if (taps.weight[i * taps.most + j] > largest) largest = taps.weight[i * taps.most + j];
-  int precision = 0;
-  while (precision < 22 && int(0.5 + largest * double(1 << (precision + 1))) < 1 << 15) ++precision;
-  return precision;
+  return largest;
 }
-
-inline int32_t whole_weight(double weight, int precision) { return int32_t(0.5 + weight * double(1 << precision)); }
 
 // Along a row: a gather brings four neighboring bytes of every lane, split into two pairs for two products.
 struct ByteColumns {
@@ -95,8 +61,8 @@ struct ByteColumns {
   // `readable`: bytes that may be read from the start of the box on, at least 4 * groups.
   void set(int64_t input, int64_t output, bool flip, bool antialias, int64_t readable) {
     find_taps(input, output, antialias, taps);
-    precision = precision_of(taps, output);
-    groups = (most_taps(input, output, antialias) + 3) / 4;
+    precision = precision_of(largest_weight(taps, output));
+    groups = (most_taps(int32_t(input), int32_t(output), antialias) + 3) / 4;
     for (int64_t x = 0; x < padded; ++x) {
       const bool used = x < output;
       const int64_t i = used ? (flip ? output - 1 - x : x) : 0;
@@ -147,7 +113,7 @@ struct ByteRows {
 
   void set(int64_t input, int64_t output, bool antialias) {
     find_taps(input, output, antialias, taps);
-    precision = precision_of(taps, output);
+    precision = precision_of(largest_weight(taps, output));
     for (int64_t i = 0; i < output; ++i) {
       int32_t* const weight = whole.get() + i * taps.most;
       for (int64_t j = 0; j < taps.count[i]; ++j) weight[j] = whole_weight(taps.weight[i * taps.most + j], precision);
@@ -182,7 +148,7 @@ struct FloatColumns {
 
   void set(int64_t input, int64_t output, bool flip, bool antialias, int64_t) {
     find_taps(input, output, antialias, taps);
-    most = most_taps(input, output, antialias);
+    most = most_taps(int32_t(input), int32_t(output), antialias);
     for (int64_t x = 0; x < padded; ++x) {
       const int64_t i = x < output ? (flip ? output - 1 - x : x) : 0;
       for (int64_t j = 0; j < most; ++j) {
@@ -252,7 +218,7 @@ struct Resample {
 
   void set(const Image& image, const Box& box) {
     // Rows are read where they lie if their pixels are neighbors and a group of taps fits into what is left of them.
-    const int64_t groups = (most_taps(box.width, width, antialias) + 3) / 4;
+    const int64_t groups = (most_taps(int32_t(box.width), int32_t(width), antialias) + 3) / 4;
     in_place = image.column_stride == 1 && image.width >= 4 * groups;
     const int64_t readable = in_place ? image.width - box.left : box.width + 4 * groups;
     columns.set(box.width, width, box.flip_columns, antialias, readable);

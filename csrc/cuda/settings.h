@@ -44,6 +44,15 @@ constexpr int kMinClassPoints = 1024;
 constexpr int kMedianUnits = 32;
 constexpr int kMedianRows = 8;
 constexpr int kMedianBits = 4;
+constexpr int kViewThreads = 256;
+constexpr int kViewBlocks = 396;
+constexpr int kViewBlocksPerSm = 3;
+constexpr int kViewArena = 40 << 10;
+constexpr int kViewNarrow = 8;
+constexpr int kSmallView = 64 * 64;
+constexpr int kSmallViewThreads = 128;
+constexpr int kSmallArena = 8 << 10;
+constexpr int kViewRuns = 48;
 
 struct Setting {
   const char* kernel;
@@ -96,6 +105,21 @@ constexpr Setting kSettings[] = {
     {"median_of_others", "units", kMedianUnits, "a warp reads 128 contiguous bytes"},
     {"median_of_others", "rows", kMedianRows, "warps that count a column's values together"},
     {"median_of_others", "bits", kMedianBits, "decided per pass: 16 counters a thread, 16 KB a block"},
+    {"make_views", "threads", kViewThreads,
+     "of a view: its barriers wait for 8 warps; 196 pixels of 224 x 224 a thread"},
+    {"make_views", "blocks", kViewBlocks, "at once, 3 an SM of 132; each has its own canvases in scratch memory"},
+    {"make_views", "blocks an SM", kViewBlocksPerSm, "80 registers a thread; 4 would spill"},
+    {"make_views", "arena", kViewArena,
+     "bytes: 32 columns of 106 rows of float RGB; a blur of 23 taps computes 1.3 rows for one"},
+    {"make_views", "narrow", kViewNarrow,
+     "columns that must fit the shared arena; fewer would waste most of a sector of 32 bytes"},
+    {"make_views", "small view", kSmallView, "pixels; 32 for each of the threads below"},
+    {"make_views", "small threads", kSmallViewThreads,
+     "8 pixels of 32 x 32 each; twice as many views at once hide the barriers"},
+    {"make_views", "small arena", kSmallArena,
+     "bytes: 32 columns of 85 rows of uint8 RGB; six blocks take 51 of 100 KB of an SM"},
+    {"make_views", "runs", kViewRuns,
+     "sizes of images in one launch: their descriptions take 3.1 of 4 KB of parameters"},
 };
 
 }  // namespace memkern

@@ -40,3 +40,7 @@ MEMKERN_API const char* memkern_cuda_median_of_others(const memkern::MedianOfOth
 
 MEMKERN_API int64_t memkern_cuda_class_sums_scratch(const memkern::ClassSums* op);
 MEMKERN_API const char* memkern_cuda_class_sums(const memkern::ClassSums* op, void* scratch, void* stream);
+
+// `sources` is host memory and is read before the call returns; what it points to is on the device.
+MEMKERN_API int64_t memkern_cuda_views_scratch(const memkern::Views* op);
+MEMKERN_API const char* memkern_cuda_views(const memkern::Views* op, void* scratch, void* stream);

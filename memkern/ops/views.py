@@ -16,10 +16,13 @@ from memkern.reference.views import views as reference
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `images` are batches [n, C, H, W], each of equally large images; the params of all images stand in one table.
+# `stages`: the most that a view has, one more than its contrasts and blurs; a backend that launches one after the other
+# cannot look into a table on a GPU.
 
 LIBRARY.define(
-    "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, bool antialias, "
-    "int blur_size, float[] mean, float[] std, ScalarType dtype, bool channels_last, str backend) -> Tensor"
+    "views(Tensor[] images, Tensor params, Tensor? hidden, int height, int width, int patch, int stages, "
+    "bool antialias, int blur_size, float[] mean, float[] std, ScalarType dtype, bool channels_last, str backend) "
+    "-> Tensor"
 )
 
 
@@ -35,7 +38,7 @@ def _empty(
 @torch.library.register_fake("memkern::views", lib=LIBRARY)
 def _fake(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     return _empty(images, params, (height, width), dtype, channels_last)
@@ -45,31 +48,61 @@ def _fake(
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(
-    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:  # fmt: skip
-    out = _empty(images, params, (height, width), dtype, channels_last)
-    params = params.contiguous()  # kept in a name: the kernel reads its memory
-    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+def _arguments(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, patch: int, antialias: bool, blur_size: int,
+    mean: Sequence[float], std: Sequence[float], out: Tensor, channels_last: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """What the compiled kernels take: addresses, sizes and strides. The caller keeps the tensors alive."""
     batches = []
     for batch in images:
         n, _, rows, columns = batch.shape
         stride, channel_stride, row_stride, column_stride = batch.stride()
         batches.append((batch.data_ptr(), n, stride, rows, columns, channel_stride, row_stride, column_stride))
-    native.library().views(
-        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], height, width,
-        params.data_ptr(), antialias, blur_size, mean, std,
-        0 if hidden is None else hidden.data_ptr(), patch, out.data_ptr(), native.DTYPES[dtype], channels_last,
-        torch.get_num_threads(),
+    return (
+        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], *out.shape[-2:],
+        params.data_ptr(), antialias, blur_size, mean, std, 0 if hidden is None else hidden.data_ptr(), patch,
+        out.data_ptr(), native.DTYPES[out.dtype], channels_last,
     )  # fmt: skip
+
+
+def _cpu(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    params = params.contiguous()
+    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.library().views(*arguments, torch.get_num_threads())
     return out
+
+
+def _cuda(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    _one_device(images, params, hidden)
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    params = params.contiguous()
+    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.cuda().views(native.cuda_place(images[0]), *arguments)
+    return out
+
+
+def _one_device(images: Sequence[Tensor], params: Tensor, hidden: Tensor | None) -> None:
+    for batch in images:
+        checks.same_device(images[0], batch, "images[0]", "images")
+    checks.same_device(images[0], params, "images", "params")
+    if hidden is not None:
+        checks.same_device(images[0], hidden, "images", "masks")
 
 
 def _reference(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-    antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
     channels_last: bool,
 ) -> Tensor:  # fmt: skip
     if importlib.util.find_spec("torchvision") is None:
@@ -81,7 +114,20 @@ def _reference(
     return _empty(images, params, (height, width), dtype, channels_last).copy_(views)
 
 
-TABLE = {"cpu": _cpu, "reference": _reference}
+def _triton(
+    images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
+    stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:  # fmt: skip
+    from memkern.triton_kernels import views as kernels
+
+    _one_device(images, params, hidden)
+    out = _empty(images, params, (height, width), dtype, channels_last)
+    kernels.views(images, params, hidden, patch, stages, antialias, blur_size, mean, std, out)
+    return out
+
+
+TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(images: Sequence[Tensor], *arguments: Any) -> Tensor:
@@ -112,9 +158,12 @@ def _draw(
     return table, torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1) if clean else hidden
 
 
-def _blurs(table: Tensor) -> bool:
-    """Whether any view is blurred: only then working memory for it is needed."""
-    return bool((table[..., 6::2] == transforms.STEPS.index("blur")).any())
+def _blurs_and_stages(table: Tensor) -> tuple[bool, int]:
+    """Whether any view is blurred (only then working memory for it is needed), and the most stages of a view."""
+    codes = table[..., 6::2]
+    blurs, contrasts = codes == transforms.STEPS.index("blur"), codes == transforms.STEPS.index("contrast")
+    most = (blurs | contrasts).sum(-1).max() if codes.numel() else 0
+    return bool(blurs.any()), 1 + int(most)
 
 
 def views(
@@ -187,12 +236,14 @@ def views(
     if params is None:
         table, hidden = _draw(spec, batches, n_views, seed, index, (height, width), bool(clean), first_view)
         blurs = spec.blur > 0.0 and "blur" in spec.order
+        stages = 1 + blurs + (spec.jitter > 0.0 and spec.contrast is not None and "jitter" in spec.order)
     else:
         table = checks_views.params(params, batches, len(transforms.COLUMNS), transforms.BOUNDS)
         hidden = checks_views.masks(masks, table, (height, width), spec.patch, spec.mask)
         # Values that may not be read (traced, or on a GPU): taps for a blur wherever it fits, or if the spec blurs.
         fits = spec.blur_size // 2 < min(height, width)
-        blurs = _blurs(table) if checks.readable(table) else fits or spec.blur > 0.0
+        unknown = fits or spec.blur > 0.0, 1 + transforms.N_STEPS
+        blurs, stages = _blurs_and_stages(table) if checks.readable(table) else unknown
     if blurs:
         checks_views.blur_fits((height, width), spec.blur_size)
     device = batches[0].device
@@ -200,7 +251,7 @@ def views(
     hidden = None if hidden is None else hidden.to(device)
     run = _run if all(dispatch.direct(batch) for batch in batches) else torch.ops.memkern.views.default
     out = run(
-        batches, table, hidden, height, width, spec.patch, spec.antialias, spec.blur_size if blurs else 0, spec.mean,
-        spec.std, dtype, bool(channels_last), backend,
+        batches, table, hidden, height, width, spec.patch, stages, spec.antialias, spec.blur_size if blurs else 0,
+        spec.mean, spec.std, dtype, bool(channels_last), backend,
     )  # fmt: skip
     return checks.as_numpy(out) if was_numpy else out

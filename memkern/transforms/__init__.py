@@ -5,13 +5,14 @@
 """
 
 from memkern.transforms.masks import draw_masks, view_masks
-from memkern.transforms.params import BOUNDS, COLUMNS, STEPS, draw, view_params
+from memkern.transforms.params import BOUNDS, COLUMNS, N_STEPS, STEPS, draw, view_params
 from memkern.transforms.presets import PRESETS, named
 from memkern.transforms.spec import ViewSpec
 
 __all__ = [
     "BOUNDS",
     "COLUMNS",
+    "N_STEPS",
     "PRESETS",
     "STEPS",
     "ViewSpec",

@@ -78,6 +78,14 @@ SETTINGS = (
     Setting("class_sums", "lanes", 128, "threads per program"),
     Setting("class_sums", "tile", 1024, "values at once, 8 per thread, all loads in flight before the first is added"),
     Setting("class_sums", "side", 128, "units of a tile: rows of a class lie apart, 512 bytes of each are read"),
+    Setting("views", "lanes", 128, "threads per program"),
+    Setting(
+        "views", "block", 512, "pixels per program, 4 a thread: a view of 32 x 32 is 2 programs, one of 224 x 224 98; "
+        "with 8 a thread the three channels of a hue would spill",
+    ),
+    Setting("views", "columns", 64, "of a tile of resized rows: 64 bytes of uint8 side by side"),
+    Setting("views", "outputs", 128, "whose weights a program finds at once, one a thread"),
+    Setting("views", "scratch MB", 256, "of canvases; more views than fit are made one lot after the other"),
 )  # fmt: skip
 
 _VALUES = {(setting.kernel, setting.name): setting.value for setting in SETTINGS}

@@ -7,6 +7,7 @@ The unit of error is what plain torch errs on the same input in the same accumul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from memkern import native, reference, testing
 from memkern.ops.class_sums import class_sums
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
+from memkern.transforms import PRESETS
 
 Results = tuple[Tensor, ...]
 # One result: its name, what came, what was expected, the dtype it must have.
@@ -168,6 +170,46 @@ def _judge_class_sums(case: Case, inputs: Results, results: Results) -> Iterator
     )
 
 
+# ---- views ----------------------------------------------------------------------------------------------------------
+
+
+def _photos(case: Case) -> Results:
+    """Images in 0 to 1, or 0 to 255 in uint8, and the parameters of their views."""
+    x = values(replace(case, dtype="float64")).sigmoid()
+    x = (x.nan_to_num(0.0) * 255).round().to(torch.uint8) if case.options["pixel"] == "uint8" else x.float()
+    return in_memory(case, x), _view_params(case)
+
+
+def _spec(case: Case) -> memkern.ViewSpec:
+    """A float pixel within rounding of the threshold of solarize may fall on either side: floats do without."""
+    options = {"blur_size": 3, "size": None, "antialias": case.options["antialias"], "mean": 0.5, "std": 0.5}
+    options |= {"solarize": 0.0} if case.options["pixel"] == "float32" else {}
+    return replace(PRESETS[case.options["preset"]], **options)
+
+
+def _view_params(case: Case) -> Tensor:
+    (n, _, *size), spec = case.shape, _spec(case)
+    return memkern.view_params(spec, n_views=2, seed=case.seed, index=range(n), image_size=size)
+
+
+def _views(case: Case, inputs: Results, backend: str) -> Results:
+    images, params = inputs
+    made = memkern.views(
+        images, params=params, transform=_spec(case), size=case.options["size"], backend=backend,
+        channels_last=case.options["channels_last"],
+    )  # fmt: skip
+    return (made,)
+
+
+def _judge_views(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
+    """Within 1/255 of torchvision for uint8 images, 1e-5 for float32 ones; both doubled by the normalization."""
+    images, params = inputs
+    want = reference.views([images], params, size=case.options["size"], antialias=case.options["antialias"],
+                           blur_size=3).double()  # fmt: skip
+    allowed = 2.001 / 255 if images.dtype == torch.uint8 else 2e-5
+    yield "views", results[0], testing.Expected(want, torch.full_like(want, allowed)), torch.float32
+
+
 OPS = {
     "alignment": Op(lambda case: (_main(case),), _alignment, _judge_alignment),
     "alignment_backward": Op(_upstream, _gradient, _judge_gradient),
@@ -176,4 +218,5 @@ OPS = {
     "selectivity": Op(_shuffled_ids, _selectivity, _judge_selectivity),
     "median_of_others": Op(lambda case: (_main(case),), _median, _judge_median),
     "class_sums": Op(_labels, _class_sums, _judge_class_sums),
+    "views": Op(_photos, _views, _judge_views),
 }

@@ -57,6 +57,14 @@ ClassSums = _record(
     "ClassSums", means=_pointer, dtype=_i32, points=_i64, units=_i64, classes=_i64, labels=_pointer, sums=_pointer
 )
 LayerStats = _record("LayerStats", alignment=Alignment, means=UnitMeans)
+Image = _record(
+    "Image", data=_pointer, height=_i64, width=_i64, channel_stride=_i64, row_stride=_i64, column_stride=_i64
+)
+Views = _record(
+    "Views", sources=_pointer, pixel=_i32, images=_i64, views=_i64, channels=_i64, height=_i64, width=_i64,
+    params=_pointer, antialias=_bool, blur_size=_i64, mean=ctypes.c_float * 3, std=ctypes.c_float * 3, hidden=_pointer,
+    patch=_i64, out=_pointer, dtype=_i32, channels_last=_bool,
+)  # fmt: skip
 Counters = _record(
     "Counters", launches=_i64, blocks=_i64, switches=_i64, barriers=_i64, collectives=_i64, loads=_i64,
     loaded_bytes=_i64, wide_loads=_i64, watched_loaded_bytes=_i64, watched_distinct_bytes=_i64,
@@ -64,6 +72,7 @@ Counters = _record(
 
 STEMS = (
     "alignment", "alignment_backward", "unit_means", "selectivity", "layer_stats", "median_of_others", "class_sums",
+    "views",
 )  # fmt: skip
 
 # ---- the library --------------------------------------------------------------------------------------------------
@@ -257,3 +266,24 @@ def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
         means.data_ptr(), native.DTYPES[means.dtype], *means.shape, classes, labels.data_ptr(), sums.data_ptr(),
     ))  # fmt: skip
     return sums
+
+
+def views(
+    images: list[Tensor], params: Tensor, size: tuple[int, int], *, antialias: bool = True, blur_size: int = 0,
+    hidden: Tensor | None = None, patch: int = 1, dtype: torch.dtype = torch.float32, channels_last: bool = False,
+) -> Tensor:  # fmt: skip
+    """Images [C, H, W] of any sizes; normalized with 0.5."""
+    records, params, channels = (Image * len(images))(), params.contiguous(), images[0].shape[0]
+    for record, image in zip(records, images, strict=True):
+        record.data, (_, record.height, record.width) = image.data_ptr(), image.shape
+        record.channel_stride, record.row_stride, record.column_stride = image.stride()
+    memory = (*size, channels) if channels_last else (channels, *size)
+    out = _unwritten(*params.shape[:2], *memory, dtype=dtype)
+    half = (ctypes.c_float * 3)(0.5, 0.5, 0.5)
+    hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
+    _run("views", Views(
+        ctypes.addressof(records), int(images[0].dtype != torch.uint8), *params.shape[:2], channels, *size,
+        params.data_ptr(), antialias, blur_size, half, half, None if hidden is None else hidden.data_ptr(), patch,
+        out.data_ptr(), native.DTYPES[dtype], channels_last,
+    ))  # fmt: skip
+    return out.permute(0, 1, 4, 2, 3) if channels_last else out

@@ -40,6 +40,11 @@ OPERATORS = (
     Operator(r"\bkDoubtful\b;", "0;", "doubtful taken as zero"),
     Operator(r">= batch\.first_block", "> batch.first_block", "the layer before"),
     Operator(r"int64_t\((threadIdx\.x)\) \* width", r"int64_t(\1)", "packs overlap"),
+    Operator(r"int64_t\(y\)", "y", "narrow row"),
+    Operator(r"\b(flip_columns|flip_rows|hidden|channels_last) \?", r"!\1 ?", "the other way"),
+    Operator(r" - half\b", " - half + 1", "off the center"),
+    Operator(r"= !swapped", "= swapped", "the canvas before the blur"),
+    Operator(r"\bmost - 1\b", "most + 9", "a tile too small for its rows"),
 )
 
 ALIGNMENT = ("alignment", "alignment_backward")
@@ -56,6 +61,7 @@ OPS = {
         ("alignment", "distances", "pairs", "alignment_backward", "reduce", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
+    **dict.fromkeys(("views", "views_taps", "views_colors"), (("views",), ("images",))),
 }
 RESULTS = build.ROOT / "build" / "mutants" / "cuda.json"
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")

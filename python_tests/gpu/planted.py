@@ -104,6 +104,22 @@ FAULTS = {
         "batch.cuh", ">= batch.first_block[task + 1]", "> batch.first_block[task + 1]",
         ("layer_stats", "alignment", "unit_means"), "layer_stats float32 many", "plain", "FAILED layer_stats .* many",
     ),
+    "a tile of views filtered anew while it is read": Fault(
+        "views.cuh", "y + at_once : height(), at);\n        __syncthreads();\n", "y + at_once : height(), at);\n",
+        ("views",), "images float32 large", "tsan", RACE,
+    ),
+    "rows of a view that their tile does not hold": Fault(
+        "views.cuh", "(tile.rows - most - 1)", "(tile.rows + 4 * most)", ("views",), "images float32 large", "asan",
+        OUT_OF_BOUNDS,
+    ),
+    "a blur from the canvas that it writes": Fault(
+        "views.cuh", "const P* const source = canvas(false);", "const P* const source = canvas(true);", ("views",),
+        "images uint8 3 small", "plain", VALUES,
+    ),
+    "a view reads past its box": Fault(
+        "views.cuh", "(first + line) * image.row_stride", "(first + line + 1) * image.row_stride", ("views",),
+        "images uint8 of (1, 1)", "asan", OUT_OF_BOUNDS,
+    ),
 }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ GPUS = (
     Gpu("H100 SXM", 90, 3.35, 67 / 2, 34 / 2),
     Gpu("B200", 100, 8.0, 75 / 2, 37 / 2),
 )
-SIZES = {"float": 4, "double": 8, "bf16": 2, "f16": 2}
+SIZES = {"float": 4, "double": 8, "bf16": 2, "f16": 2, "uint8": 1}
 
 
 class Case(NamedTuple):
@@ -121,6 +121,15 @@ def median(points: int, units: int) -> Case:
     )
 
 
+def views(images: int, views: int, edge: int, size: int, written: int) -> Case:
+    """uint8 to an element type of so many bytes. Per element of the result three taps along each axis with their
+    loads (20), a third of four color steps of a pixel (30), normalization (6): an estimate."""
+    results = images * views * 3 * size * size
+    kernel = "make_views<unsigned char, 128, 8192>" if size <= 64 else "make_views<unsigned char, 256, 40960>"
+    return Case("views", f"{images} x {views} of {edge} px at {size} px", "uint8", kernel, images * 3 * edge * edge,
+                results * written, results * 56)  # fmt: skip
+
+
 CASES = (
     *(alignment(512, 10, 2048, element) for element in ("float", "bf16")),
     alignment(512, 2, 2048, "float"),
@@ -133,6 +142,9 @@ CASES = (
     layer(64, 10, 256, 196, "bf16"),
     selectivity(50000, 2048, "float"),
     median(50000, 2048),
+    views(512, 2, 32, 32, 4),
+    views(256, 2, 256, 224, 4),
+    views(256, 2, 256, 224, 2),
 )
 
 

@@ -41,7 +41,8 @@ LIMITS = {
 def warps(arch: int, kernel: str, registers: int, shared: int) -> int:
     """How many warps an SM holds at once."""
     most_warps, most_blocks, memory = LIMITS[arch]
-    of_block = THREADS[kernel.partition("<")[0]] // 32
+    name, _, arguments = kernel.partition("<")
+    of_block = (int(arguments.split(", ")[1]) if name == "make_views" else THREADS[name]) // 32  # its second argument
     by_registers = 65536 // (-(-registers * 32 // 256) * 256) // of_block
     blocks = min(most_warps // of_block, most_blocks, by_registers, memory // (shared + 1024))
     return blocks * of_block

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from gpu import emulated
+from gpu import emulated, tiny_views
 from torch import Tensor
 
 from memkern import native, reference, testing
@@ -191,6 +191,7 @@ def cases() -> Iterator[Case]:
             labels = torch.arange(points) * 7 % 5 % classes
             means = testing.randn(points, units, dtype=wide)
             yield f"classes {wide} {points}", lambda m=means, y=labels, c=classes: check_class_sums(m, y, c)
+    yield from tiny_views.cases()
 
 
 def main() -> int:

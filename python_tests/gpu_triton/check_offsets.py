@@ -12,6 +12,7 @@ from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
 from memkern.triton_kernels.selectivity import selectivity
 from memkern.triton_kernels.unit_means import unit_means
+from memkern.triton_kernels.views import views
 
 # ttsem fills and copies all of the memory, 24 GB.
 pytestmark = pytest.mark.numbers
@@ -64,3 +65,20 @@ def test_selectivity(memory, strides):
     assert torch.equal(peak.double(), want[0])
     assert torch.equal(index, want[1])
     torch.testing.assert_close(rest, want[2])
+
+
+@pytest.mark.parametrize("strides", [(FAR // 2, 12, 4, 1), (40, FAR // 2, 4, 1), (20, 60, FAR // 2, 1)], ids=str)
+def test_views(memory, strides):
+    """Images, channels and rows that far apart."""
+    near = torch.randint(256, (3, 3, 3, 4), generator=testing.rng("far"), dtype=torch.uint8)
+    far = memory.view(torch.uint8).as_strided(near.shape, strides)
+    far.copy_(near.to(DEVICE))
+    table = torch.zeros(3, 1, 22)
+    table[..., 2:4] = torch.tensor([3.0, 4.0])
+
+    def made(images: Tensor) -> Tensor:
+        out = torch.empty(3, 1, 3, 2, 5, device=DEVICE)
+        views([images], table.to(DEVICE), None, 1, 1, True, 0, (0.5,) * 3, (0.5,) * 3, out)
+        return on_cpu(out)
+
+    assert torch.equal(made(far), made(near.to(DEVICE)))

@@ -29,6 +29,7 @@ from memkern.triton_kernels.class_sums import class_sums
 from memkern.triton_kernels.layer_stats import layer_stats
 from memkern.triton_kernels.selectivity import selectivity
 from memkern.triton_kernels.unit_means import unit_means
+from memkern.triton_kernels.views import views
 
 Budget = dict[str, Any]
 BUDGETS = Path(__file__).with_name("budgets.json")
@@ -50,6 +51,21 @@ def backward(z: Tensor, anchor: bool, normalize: bool) -> None:
     wide = f64 if z.dtype == f64 else f32
     kept = (views - 1 if anchor else views * (views - 1) // 2) + (views if normalize else 0)
     alignment_backward(x(points, dtype=wide), z, x(points, kept, dtype=wide), anchor, normalize)
+
+
+def drawn(
+    *images: Tensor, size: int, stages: int, blur_size: int = 0, antialias: bool = True, dtype: torch.dtype = f32,
+    last: bool = False, masked: bool = False,
+) -> None:  # fmt: skip
+    n, channels = sum(len(batch) for batch in images), images[0].shape[1]
+    out = x(n, 2, size, size, channels, dtype=dtype).permute(0, 1, 4, 2, 3) if last else x(n, 2, channels, size, size,
+                                                                                         dtype=dtype)  # fmt: skip
+    hidden = torch.zeros(n, 2, size // 4, size // 4, dtype=torch.bool) if masked else None
+    views(images, torch.ones(n, 2, 22), hidden, 4, stages, antialias, blur_size, (0.5,) * 3, (0.5,) * 3, out)
+
+
+def photos(n: int, size: int, channels: int = 3, dtype: torch.dtype = torch.uint8) -> Tensor:
+    return torch.zeros(n, channels, size, size, dtype=dtype)
 
 
 # Between them every kernel, dtype, tile and path of the launch table.
@@ -88,6 +104,11 @@ CASES: dict[str, Callable[[], object]] = {
     "layer tokens bf16": lambda: layer_stats(x(2, 10, 197, 768, dtype=bf16), 3, False, True, False),
     "class sums": lambda: class_sums(x(256, 2048), torch.zeros(256, dtype=torch.int64), 10),
     "class sums f64": lambda: class_sums(x(256, 2048, dtype=f64), torch.zeros(256, dtype=torch.int64), 10),
+    "views 32": lambda: drawn(photos(8, 32), size=32, stages=2),
+    "views 224 blur bf16": lambda: drawn(photos(8, 256), size=224, stages=3, blur_size=23, dtype=bf16, last=True),
+    "views 224 float": lambda: drawn(photos(2, 256, dtype=f32), size=224, stages=3, blur_size=23, antialias=False),
+    "views gray f16": lambda: drawn(photos(8, 32, 1), size=32, stages=3, blur_size=3, dtype=f16),
+    "views sizes masked": lambda: drawn(photos(1, 40), photos(1, 50), size=32, stages=1, masked=True),
 }  # fmt: skip
 
 

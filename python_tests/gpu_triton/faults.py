@@ -111,6 +111,16 @@ FAULTS = {
         "total += tile.to(tl.float32) * 1.0000001",
         "check_units constant",
     ),
+    "a view's steps begin a stage late": Fault(
+        "values", "views", "stop & (stops == stage - 1)", "stop & (stops == stage)", "check_views test_stages and uint8"
+    ),
+    "a resize off by one tap": Fault(
+        "values",
+        "views_taps",
+        "tl.where(first + 1 < source, 2, 1)",
+        "tl.where(first + 1 < source, 1, 1)",
+        "check_views test_sizes and False",
+    ),
     "int32 offsets": Fault(
         "values",
         "unit_means",
@@ -133,6 +143,14 @@ FAULTS = {
         "check_offsets test_alignment",
     ),
     # ---- values are right, memory is not ----
+    "rows past the end of a view's box": Fault(
+        "ttsem",
+        "views_taps",
+        "there = (y < box_height) & (x < width)",
+        "there = x < width",
+        "check_views several_programs",
+        "past the end",
+    ),
     "views past the last are read": Fault(
         "ttsem",
         "pair_sums",

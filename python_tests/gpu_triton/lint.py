@@ -28,8 +28,11 @@ def ir_faults(ttir: str) -> list[str]:
 
 
 def narrow_products(ttir: str) -> list[str]:
-    """Products in 32 bits, which wrap where an offset passes 2^31; those of numbers known to be small may stay."""
-    small, faults = set(SMALL), []
+    """Products in 32 bits, which wrap where an offset passes 2^31; those of numbers known to be small may stay.
+
+    So may those of a byte: a pixel times its weight, below 2^15. An offset is made of no bytes.
+    """
+    small, bytes_, faults = set(SMALL), set[str](), []
     for line in ttir.splitlines():
         line = re.sub(r"\s*loc\(.*", "", line).strip()
         match = re.match(r"(%\w+) = (?:tt|arith)\.(\w+)\b(.*)", line)
@@ -39,6 +42,10 @@ def narrow_products(ttir: str) -> list[str]:
         wrapped = name == "muli" and re.search(r"(^|x)i32>?$", line.rpartition(": ")[2])
         if name in ("constant", "make_range"):
             small.add(result)
+        elif name == "extui" and re.search(r"\bx?i8\b|xi8>", line):
+            bytes_.add(result)
+        elif name == "muli" and bytes_.intersection(operands):
+            continue
         elif name in ("splat", "broadcast", "expand_dims", "reshape", "muli", "addi", "minsi", "divsi", "remsi"):
             if small.issuperset(operands):
                 small.add(result)

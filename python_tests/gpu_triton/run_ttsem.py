@@ -21,15 +21,24 @@ from pathlib import Path
 import rungs
 
 TTSEM = "ttsem==0.1.0"  # pinned: an alpha of one author
-PACKAGES = (TTSEM, "torch==2.14.1", "triton==3.8.0", "numpy", "pytest", "pytest-timeout", "hypothesis")
+PACKAGES = (
+    TTSEM,
+    "torch==2.14.1",
+    "torchvision==0.29.1",
+    "triton==3.8.0",
+    "numpy",
+    "pytest",
+    "pytest-timeout",
+    "hypothesis",
+)
 MISSING = "ttsem has no environment; `python python_tests/gpu_triton/run_ttsem.py --install-only` makes one"
 PLACE = Path(os.environ.get("MEMKERN_TTSEM", rungs.ROOT / "build" / "ttsem"))
 
 
 def installed(place: Path = PLACE) -> Path | None:
-    """The Python of an environment that has this ttsem."""
+    """The Python of an environment that has this ttsem, and torchvision, the reference of views."""
     executable = place / "bin" / "python"
-    probe = "import importlib.metadata as m; print(m.version('ttsem'))"
+    probe = "import importlib.metadata as m; print(m.version('torchvision') and m.version('ttsem'))"
     return executable if executable.exists() and _says(executable, probe) == TTSEM.partition("==")[2] else None
 
 
