@@ -41,9 +41,9 @@ from memkern.audit.runner import PARTS, Job, do_shard
 # encoder, edge of an image, images, images per batch
 CASES: dict[str, tuple[str, int, int, int]] = {
     "resnet9": ("memkern:resnet9", 32, 64, 32),
-    "resnet18": ("torchvision:resnet18", 32, 32, 32),
-    "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 32, 16),
-    "resnet50": ("torchvision:resnet50", 224, 4, 4),
+    "resnet18": ("torchvision:resnet18", 32, 16, 16),
+    "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 8, 8),
+    "resnet50": ("torchvision:resnet50", 224, 2, 2),
 }
 LAYERS = {"vit-tiny": "blocks.*.norm?,blocks.*.act,blocks.*.fc?,blocks.*.qkv,blocks.*.proj,norm"}
 VIEWS = 10

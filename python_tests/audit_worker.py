@@ -86,11 +86,11 @@ def killed_at_every_file(given: Options) -> int:
 
 
 def killed_at_random(given: Options, seconds: float) -> int:
-    """Each attempt is killed after a random time, up to that of a whole audit and then longer, until one is faster."""
+    """Each attempt is killed after a random time, longer from time to time, until one is faster."""
     chance = random.Random(0)
     for attempt in range(60):
         pid = forked(lambda: run_audit(go_on(given)))
-        time.sleep(chance.uniform(0, seconds) * (1 + attempt / 8))
+        time.sleep(chance.uniform(0, seconds) * (0.25 + attempt / 8))
         os.kill(pid, signal.SIGKILL)  # a process that has ended waits to be collected: no other has its number
         if ended(pid) == 0:
             assert ended(forked(lambda: run_audit(go_on(given)))) == 0
