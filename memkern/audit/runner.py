@@ -194,8 +194,10 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, clock: Clock) -> tup
     start = time.perf_counter()
     options = job.options
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    device = options.torch_device()
     same = len({(image.shape, image.dtype) for image in images}) == 1
-    batch: Any = torch.stack(list(images)) if same else list(images)
+    # Images, bytes of which are few, go to the device; their views are made there.
+    batch: Any = torch.stack(list(images)).to(device) if same else [image.to(device) for image in images]
     common: dict[str, Any] = {
         "transform": options.spec(), "seed": options.seed, "index": index, "dtype": dtype, "channels_last": True
     }  # fmt: skip
@@ -203,10 +205,8 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, clock: Clock) -> tup
     clean = None
     if job.source.labels is not None and not options.clean:
         clean = views(batch, n_views=0, clean=True, **common).flatten(0, 1)
-    device = options.torch_device()
-    result = drawn.flatten(0, 1).to(device), None if clean is None else clean.to(device)
     clock.add("views", start)
-    return result
+    return drawn.flatten(0, 1), clean
 
 
 def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, clock: Clock) -> dict[str, TapStats]:
