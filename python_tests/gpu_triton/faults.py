@@ -191,8 +191,8 @@ FAULTS = {
     "a part nobody wrote": Fault(
         "ttsem",
         "pair_sums",
-        "tl.store(sums + pairs + b, norms, mask=(b < views) &",
-        "tl.store(sums + pairs + b, norms, mask=(b < views - 1) &",
+        "tl.store(sums + at, squares[c], mask=(a < b) & (b < views))",
+        "tl.store(sums + at, squares[c], mask=(a < b) & (b < views - 1))",
         "check_alignment 1x3x7",
         "in being NaN",  # with which ttsem fills memory; on a GPU, whatever lay there
     ),
