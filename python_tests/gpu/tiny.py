@@ -136,9 +136,9 @@ def cases() -> Iterator[Case]:
     """Every case by name."""
     for dtype in testing.DTYPES:
         name = str(dtype).removeprefix("torch.")
-        # (views, dims, anchor): registers, tiles, several groups of tiles, ragged ends
-        for views, dims, anchor in ((2, 24, False), (3, 21, False), (10, 16, False), (17, 9, False), (18, 32, False),
-                                    (6, 40, True)):  # fmt: skip
+        # (views, dims, anchor): registers (whole packs only), tiles, several groups of tiles, ragged ends
+        for views, dims, anchor in ((2, 24, False), (5, 24, False), (3, 21, False), (10, 16, False),
+                                    (17, 9, False), (18, 32, False), (6, 40, True)):  # fmt: skip
             for normalize in (True, False):
                 z = testing.relu_features(2, views, dims, dtype=dtype)
                 yield (
