@@ -106,6 +106,10 @@ def results(dtype: torch.dtype) -> list[torch.Tensor]:
     means = maps.flatten(1).to(native.wide(dtype))
     found.append(median_of_others(means, backend="cuda"))
     found.append(class_sums(means, torch.arange(40) % 3, classes=3, backend="cuda"))
+    photos = maps[:, 0, :3].sigmoid().float()
+    for images in (photos, (photos * 255).to(torch.uint8)):
+        options = {"n_views": 1, "seed": 0, "index": range(40), "transform": "simclr", "backend": "cuda"}
+        found += [memkern.views(images, size=size, **options) for size in (5, 70)]
     return found
 
 
