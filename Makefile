@@ -8,7 +8,7 @@ TEST_ARGS ?=
 GPU_TESTS ?= $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py) python_tests/test_agreement.py
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick lint format docs gpu-check mutation wheel clean
+.PHONY: help install demo test bench bench-quick bench-audit lint format docs gpu-check mutation wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ bench: $(VENV)/bench  ## Time every op beside its peers; writes bench/results/
 
 bench-quick: $(VENV)/bench  ## The same on a few shapes, in a few minutes
 	$(BIN)/python -m pytest bench --quick $(BENCH_ARGS)
+
+bench-audit: $(VENV)/bench  ## Time an audit beside the released scripts' procedure and plain torch
+	$(BIN)/python -m bench.bench_audit
 
 $(VENV)/lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[lint]'
