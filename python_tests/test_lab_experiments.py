@@ -122,6 +122,8 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert (tmp_path / "table-19.md").exists()
     weights = tmp_path / "f.safetensors"
     arguments = ["lab", "train", "--preset", "tiny", "--method", "mae", "--set", "epochs=2", "--out", str(weights)]
-    assert cli.main([*arguments, "--threads", "1"]) == 0
-    assert "ms a step: views" in capsys.readouterr().out
+    assert cli.main([*arguments, "--threads", "1", "--monitor", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "ms a step: views" in shown
+    assert [line.split()[1] for line in shown.splitlines() if "UnitMem" in line] == ["0", "1", "2"]
     assert weights.exists()

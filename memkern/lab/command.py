@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from memkern.lab.recipe import Recipe
+    from memkern.lab.trainer import Training
 
 PRESETS = ("tiny", "small", "paper")
 
@@ -33,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     train.add_argument("--preset", choices=PRESETS, default="small", help="recipe and split (%(default)s)")
     train.add_argument("--seed", type=int, default=0, help="seed of split and training (%(default)s)")
     train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON")
+    train.add_argument("--monitor", type=int, metavar="N", help="print UnitMem of the candidates every N epochs")
     train.add_argument("--every", type=int, default=10, help="epochs between two checkpoints (%(default)s)")
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
     _add_device(train)
@@ -116,6 +124,10 @@ def _train(args: argparse.Namespace) -> None:
     with processes(args.device) as device:
         first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
 
+        watch = None
+        if args.monitor is not None:
+            watch = _monitor(data.images[split.candidate], recipe, args.monitor, first)
+
         def report(epoch: int, loss: float) -> None:
             if first and (epoch % max(1, recipe.epochs // 20) == 0 or epoch == recipe.epochs):
                 print(f"epoch {epoch} of {recipe.epochs} loss {loss:.4f}", flush=True)
@@ -129,11 +141,32 @@ def _train(args: argparse.Namespace) -> None:
             checkpoint=args.out,
             every=args.every,
             on_epoch=report,
+            metrics=watch,
         )
         if first:
             print(done.timing())
             if done.privacy is not None:
                 print(f"epsilon {done.privacy.epsilon():.3f} at delta {recipe.delta}")
+
+
+def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable[[Training], None]:
+    """Watches the units of an encoder on some images, through the views of its training."""
+    from memkern.audit.monitor import Monitor
+    from memkern.lab.encoders import described
+
+    monitors: list[Monitor] = []
+
+    def step(training: Training) -> None:
+        encoder = training.model.encoder
+        if not monitors:
+            layers = ",".join(described(encoder).unit_taps.values())
+            monitors.append(Monitor(images, layers=layers, transform=recipe.views, every=every, show=None))
+        scalars = monitors[0].step(encoder, training.epoch)
+        if scalars is not None and show:
+            means = [value for name, value in scalars.items() if "/unitmem/" in name and name.endswith("/mean")]
+            print(f"epoch {training.epoch} mean UnitMem by layer: {', '.join(f'{mean:.3f}' for mean in means)}")
+
+    return step
 
 
 def _value(text: str) -> Any:
