@@ -45,10 +45,10 @@ OPERATORS = [
     )
 ]
 
-# The files of checks that know a kernel file, those that fail soonest first, and its cases in the compile gate.
+# The files of checks that know a kernel file, quick ones first, and its cases in the compile gate.
 CHECKS = {
-    "alignment": ("check_alignment check_offsets", "^alignment( raw)? [|]"),
-    "alignment_backward": ("check_alignment_backward check_offsets", "^backward"),
+    "alignment": ("check_offsets check_alignment", "^alignment( raw)? [|]"),
+    "alignment_backward": ("check_offsets check_alignment_backward", "^backward"),
     "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)? [|] _sum_pairs"),
     "exact": ("check_alignment", "^alignment f64 [|] _finish"),
     "unit_means": ("check_units check_offsets", "^means (7x7|56x56) [|]"),
