@@ -10,6 +10,11 @@
 
 namespace memkern {
 
+// Unit vectors of wide type A closer than this are taken for one direction, with gradient 0: their distance and their
+// differences in A are rounding errors, of which a quotient may be anything (10^8 was seen).
+template <class A>
+constexpr double kSameDirection = sizeof(A) == sizeof(float) ? 3e-7 : 1e-15;
+
 // A point's coefficients, wide: [views, views] w, [views] 1/n, [views] r.
 __host__ __device__ inline int64_t count_coefficients(int64_t views) { return views * (views + 2); }
 
@@ -33,7 +38,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
       if (compared) {
         const double distance = double(distances[index_of(i < j ? i : j, i < j ? j : i, views, f.pairs)]);
         const double other = f.normalize ? double(norms[j]) / clamped_norm(double(norms[j])) : 1;
-        if (distance != 0) {
+        if (!(distance <= (f.normalize ? kSameDirection<A> : 0))) {  // NaN stays
           weight = scale / distance / divisor;
           along += (length * length - other * other + distance * distance) / (2 * distance);
         }

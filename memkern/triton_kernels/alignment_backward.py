@@ -53,7 +53,9 @@ def _coefficients(
             compared &= low == 0
         at = low * (2 * views - low - 1) // 2 + high - low - 1
         distance = tl.load(saved + at, mask=compared, other=0.0).to(tl.float64)
-        weight = tl.where(compared & (distance != 0), upstream / distance, 0.0)
+        # Unit vectors closer than 3e-7 are one direction but for rounding: their quotient may be anything. NaN stays.
+        none = distance <= (3e-7 if NORMALIZE else 0.0)
+        weight = tl.where(compared & ~none, upstream / distance, 0.0)
         to = point * views * views + v * views + j
         if NORMALIZE:
             norm_v = tl.load(saved + pairs + v, mask=v < views, other=1.0).to(tl.float64)
