@@ -312,3 +312,15 @@ def test_the_three_deltas_by_hand() -> None:
     assert np.isnan(deltas["b.0.attn"].sublayer)
     assert np.isnan(deltas["b.0"].block_delta)
     assert (deltas["b.1.norm2:in"].kind, deltas["b.1"].block) == ("res_att", 2)
+
+
+def test_a_place_with_two_labels_is_read_for_both_and_reduced_once(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced = []
+    whole = Tap._reduce
+    monkeypatch.setattr(Tap, "_reduce", lambda self, *rest: (reduced.append(rest[0]), whole(self, *rest))[1])
+    with Tap(nn.Sequential(nn.Conv2d(3, 4, 3)), {"a": "0", "b": "0"}, n_views=2) as tap:
+        tap.model(x)
+    stats = tap.take()
+    assert list(stats) == ["a", "b"]
+    assert stats["a"].unit_means is stats["b"].unit_means
+    assert reduced == ["a"]

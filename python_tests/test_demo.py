@@ -14,8 +14,8 @@ from torch.nn import functional
 import memkern
 import memkern.reference
 from memkern import cli
+from memkern.audit.files import read_json, sha256
 from memkern.lab import data, demo, figures, measure, pairs, resnet9, splits, trainer
-from memkern.lab.files import read_json, sha256
 
 TINY = trainer.Recipe(epochs=1, batch=6)
 

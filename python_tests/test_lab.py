@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional
 
 import memkern
+from memkern.audit import files
 from memkern.audit.taps import Tap
-from memkern.lab import _extras, data, files, resnet9, splits, trainer
+from memkern.lab import _extras, data, resnet9, splits, trainer
 from memkern.lab.methods.simclr import nt_xent
 
 

@@ -165,8 +165,9 @@ class Tap:
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            for site in self._at.get((name, self._calls.get(name, 0), True), ()):
-                self._keep(site, module, first_tensor([*args, *kwargs.values()]))
+            sites = self._at.get((name, self._calls.get(name, 0), True))
+            if sites is not None:
+                self._keep(sites, module, first_tensor([*args, *kwargs.values()]))
 
         return hook
 
@@ -177,18 +178,24 @@ class Tap:
             if call > 0 and not self._running:
                 # A submodule was run on its own, so this is no second call within one pass.
                 raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
-            for site in self._at.get((name, call, False), ()):
-                self._keep(site, module, output if isinstance(output, Tensor) else first_tensor(output))
+            sites = self._at.get((name, call, False))
+            if sites is not None:
+                self._keep(sites, module, output if isinstance(output, Tensor) else first_tensor(output))
 
         return hook
 
-    def _keep(self, site: Site, module: nn.Module, output: Tensor | None) -> None:
+    def _keep(self, sites: Sequence[Site], module: nn.Module, output: Tensor | None) -> None:
+        """Reduces one tensor for the labels that read it."""
         if output is None or output.ndim < 2:
             got = "none" if output is None else f"one of shape {list(output.shape)}"
-            raise TypeError(f"Expected layer {site.name!r} to return a tensor [N, U, ...], got {got}")
-        unit_dim = unit_dimension(module, output.shape) if site.unit_dim is None else site.unit_dim
+            raise TypeError(f"Expected layer {sites[0].name!r} to return a tensor [N, U, ...], got {got}")
         start = time.perf_counter()
-        self._seen[site.name] = self._reduce(site.name, output.detach(), unit_dim)
+        reduced: dict[int, TapStats] = {}
+        for site in sites:
+            unit_dim = unit_dimension(module, output.shape) if site.unit_dim is None else site.unit_dim
+            if unit_dim not in reduced:
+                reduced[unit_dim] = self._reduce(site.name, output.detach(), unit_dim)
+            self._seen[site.name] = reduced[unit_dim]
         self.seconds += time.perf_counter() - start
 
     def _reduce(self, label: str, output: Tensor, unit_dim: int) -> TapStats:

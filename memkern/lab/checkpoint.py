@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memkern.audit.files import replace_atomically
 from memkern.lab._extras import need
-from memkern.lab.files import replace_atomically
 
 
 def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:

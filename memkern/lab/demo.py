@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 import memkern
+from memkern.audit.files import replace_atomically, sha256, write_json
 from memkern.lab import figures
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet, patches
-from memkern.lab.files import replace_atomically, sha256, write_json
 from memkern.lab.measure import ALL_TAPS, Audit, audit_pair
 from memkern.lab.pairs import ASSETS, MANIFEST, RECIPE, Pair, load_pair, train_pair, versions
 from memkern.lab.splits import GROUPS

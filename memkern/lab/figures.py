@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memkern.audit.files import replace_atomically
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet
-from memkern.lab.files import replace_atomically
 from memkern.lab.measure import Audit
 from memkern.lab.resnet9 import CONV_TAPS
 from memkern.lab.splits import GROUPS

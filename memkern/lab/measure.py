@@ -68,13 +68,9 @@ def read(
     """
     described = encoders.described(encoder)
     layers = {**described.taps, "output": described.output}
-    # Units may be measured behind another module than the distance is; every module is tapped once.
-    modules = dict(layers)
-    source = {name: name for name in layers}
-    for name, module in described.unit_taps.items():
-        tapped = next((label for label, path in modules.items() if path == module), f"units of {name}")
-        modules[tapped] = module
-        source[name] = tapped
+    # Units may be measured behind another module than the distance is.
+    modules = {**layers, **{f"units of {name}": module for name, module in described.unit_taps.items()}}
+    source = {**{name: name for name in layers}, **{name: f"units of {name}" for name in described.unit_taps}}
     viewed: list[dict[str, TapStats]] = []
     clean: list[dict[str, TapStats]] = []
     device = next(encoder.parameters()).device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -65,7 +66,7 @@ class Output:
     parts: tuple[Tensor, ...]
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """An encoder with the heads and the loss that train it.
 
     A subclass builds its heads in `__init__` after calling this one, runs the networks in `forward` (that part may
@@ -89,13 +90,13 @@ class Method(nn.Module):
         """Returns the views of every image that a step needs; most methods take two of the recipe's."""
         return [Wanted(views, 2)]
 
+    @abstractmethod
     def forward(self, batch: Batch) -> Output:
         """Runs the networks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """Returns the loss, a scalar."""
-        raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
         """Called after every step of the optimizer, with the share of the steps that is done then."""

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from memkern.audit.files import replace_atomically, write_json
 from memkern.lab._extras import need
 from memkern.lab.experiment import RULE, Experiment, Result, Row, p_value, verdict
-from memkern.lab.files import replace_atomically, write_json
 from memkern.lab.pairs import versions
 from memkern.lab.workbench import Lab
 

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 import memkern
+from memkern.audit.files import read_json, replace_atomically, sha256, write_json
 from memkern.lab import encoders
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet, patches
-from memkern.lab.files import read_json, replace_atomically, sha256, write_json
 from memkern.lab.measure import Audit, audit_pair
 from memkern.lab.recipe import VIEWS, Recipe, recipe_from
 from memkern.lab.splits import GROUPS, Sizes, Split, make_split
@@ -163,14 +163,15 @@ def save_pair(pair: Pair, folder: Path) -> None:
     manifest = dict(pair.manifest, files={})
     for role, encoder in (("f", pair.f), ("g", pair.g)):
         path = folder / f"{role}.safetensors"
-        state = {name: _half(value) for name, value in encoder.state_dict().items()}
+        state = {name: half(value) for name, value in encoder.state_dict().items()}
         with replace_atomically(path) as part:
             torch_files.save_file(state, part)
         manifest["files"][path.name] = sha256(path)
     write_json(folder / MANIFEST, manifest)
 
 
-def _half(value: Tensor) -> Tensor:
+def half(value: Tensor) -> Tensor:
+    """What is stored of a parameter or buffer: numbers in float16, counts as they are."""
     return value.detach().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memkern.audit.files import replace_atomically, write_json
 from memkern.lab import datasets, encoders, probe
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet
-from memkern.lab.files import replace_atomically, write_json
 from memkern.lab.measure import Audit, audit_pair
-from memkern.lab.pairs import ASSETS, MANIFEST, PairError, load_pair, training_seed, versions
+from memkern.lab.pairs import ASSETS, MANIFEST, PairError, half, load_pair, training_seed, versions
 from memkern.lab.presets import Preset
 from memkern.lab.recipe import Recipe
 from memkern.lab.splits import Split, make_split
@@ -174,14 +174,11 @@ class Lab:
         what = f"{recipe.method} {recipe.encoder} on {len(ids)} images of {source.name}, seed {seed}"
         self.say(f"train {what}: {recipe.epochs} epochs")
         training = self.training(source, ids, seed, recipe, checkpoint=path.with_suffix(".checkpoint.safetensors"))
-        state = {
-            name: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.cpu()
-            for name, value in training.encoder().state_dict().items()
-        }
+        state = {name: half(value.cpu()) for name, value in training.encoder().state_dict().items()}
         with replace_atomically(path) as part:
             need("safetensors.torch", "safetensors").save_file(state, part)
         note = {
-            "recipe": json.loads(json.dumps(asdict(recipe))),
+            "recipe": asdict(recipe),
             "seed": seed,
             "data": source.name,
             "images": len(ids),

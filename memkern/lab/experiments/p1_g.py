@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
+from memkern.lab import checkpoint
 from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, spread
+from memkern.lab.recipe import Recipe
 from memkern.lab.workbench import Lab
 
 
@@ -24,7 +27,7 @@ def run(lab: Lab) -> Result:
             last = f"block{len(audit.unitmem) // 4}.fc"
             units.setdefault(budget, []).append(float(audit.unitmem[last].mean()))
             accuracy.setdefault(budget, []).append(lab.accuracy(lab.encoder(seed, "f", recipe), seed))
-        spent[budget] = _spent(lab, budget)
+        spent[budget] = _spent(lab, recipe)
     rows: list[Row] = [
         {
             "epsilon": "inf" if budget is None else str(budget),
@@ -54,12 +57,13 @@ def run(lab: Lab) -> Result:
     return Result(rows, effects, None, [note])
 
 
-def _spent(lab: Lab, budget: float | None) -> str:
-    """The epsilon that the trainings of a budget report, from the notes beside their weights."""
-    if budget is None:
+def _spent(lab: Lab, recipe: Recipe) -> str:
+    """The largest epsilon that the trainings of a recipe report, from the notes beside their weights."""
+    if recipe.epsilon is None:
         return "inf"
+    wanted = checkpoint.as_json({"recipe": asdict(recipe), "data": lab.data().name})
     notes = [json.loads(path.read_text()) for path in (lab.cache / "encoders").glob("*.json")]
-    found = [note["epsilon"] for note in notes if note["recipe"]["epsilon"] == budget]
+    found = [note["epsilon"] for note in notes if {key: note[key] for key in wanted} == wanted]
     return f"{max(found):.2f}" if found else "-"
 
 
