@@ -1,7 +1,12 @@
-"""The races on a GPU: every op beside eager torch and torch.compile, on any device and backend (see bench_gpu.py)."""
+"""The races on a GPU: every op beside eager torch and torch.compile, on any device and backend (see bench_gpu.py).
+
+Beside the call that a user makes stand two more ways to run the same kernels: the other GPU backend, and a CUDA graph
+of the call, whose time holds no launches by Python.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,21 +16,24 @@ from torch import Tensor
 
 import memkern
 from bench import clocks, data, peers, roofline
+from bench.bench_views import kornia_views, torchvision_views
 from bench.harness import Case, Peer
-from memkern import reference
+from memkern import dispatch, reference
 from memkern.ops.class_sums import class_sums
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
+from memkern.transforms import PRESETS
 
 Make = Callable[[str, str, torch.dtype, str], Case]  # from device, backend, dtype and the shape's text
+Ours = Callable[[str], Any]  # the call of memkern, on the backend named
 Both = tuple[Tensor, Tensor]
 
 
 def alignment(device: str, backend: str, dtype: torch.dtype, shape: str, *, normalize: bool = False) -> Case:
     z = data.views(*_sizes(shape), dtype).to(device)
     error = data.error_of_points(data.in_chunks(lambda part: reference.alignment(part, normalize=normalize), z))
-    call = lambda: memkern.alignment(z, normalize=normalize, backend=backend)  # noqa: E731
-    return _case("alignment", shape, z, error, call, _alignments(z, normalize), normalize)
+    call = lambda name: memkern.alignment(z, normalize=normalize, backend=name)  # noqa: E731
+    return _case("alignment", shape, z, error, backend, call, _alignments(z, normalize), normalize)
 
 
 def gradient(device: str, backend: str, dtype: torch.dtype, shape: str, *, normalize: bool = False) -> Case:
@@ -34,14 +42,13 @@ def gradient(device: str, backend: str, dtype: torch.dtype, shape: str, *, norma
     truth = [reference.alignment_backward(ones[: len(p)], p, normalize=normalize) for p in z.split(64)]
     error = data.error_of_gradient(torch.cat(truth))
 
-    def ours(leaf: Tensor) -> Tensor:
-        return memkern.alignment(leaf, normalize=normalize, backend=backend)
+    def ours(name: str) -> Tensor:
+        return peers.with_gradient(lambda leaf: memkern.alignment(leaf, normalize=normalize, backend=name), z)()
 
     others = [
         replace(peer, call=peers.with_gradient(formula, z)) for peer, formula in _alignment_formulas(z.dtype, normalize)
     ]
-    call = peers.with_gradient(ours, z)
-    return _case("alignment forward+backward", shape, z, error, call, others, normalize)
+    return _case("alignment forward+backward", shape, z, error, backend, ours, others, normalize)
 
 
 def means(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -54,8 +61,8 @@ def means(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
         Peer("torch mean", lambda: peers.means(x, unit_dim), inexact=dtype != torch.float32),
         Peer("torch.compile mean", lambda: compiled(x)),
     ]
-    call = lambda: memkern.unit_means(x, view_dim=1, unit_dim=unit_dim, backend=backend)  # noqa: E731
-    return _case("unit_means", shape, x, error, call, others, layout=layout)
+    call = lambda name: memkern.unit_means(x, view_dim=1, unit_dim=unit_dim, backend=name)  # noqa: E731
+    return _case("unit_means", shape, x, error, backend, call, others, layout=layout)
 
 
 def state(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -73,8 +80,8 @@ def state(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
     formula = lambda a: peers.selectivity_of(peers.means_float32(a, unit_dim))  # noqa: E731
     compiled = peers.compiled(formula)
     others = [Peer("torch mean, max, sum", lambda: formula(x)), Peer("torch.compile of it", lambda: compiled(x))]
-    call = lambda: selectivity(x, unit_dim=unit_dim, backend=backend)  # noqa: E731
-    return _case("selectivity", shape, x, error, call, others, layout=layout)
+    call = lambda name: selectivity(x, unit_dim=unit_dim, backend=name)  # noqa: E731
+    return _case("selectivity", shape, x, error, backend, call, others, layout=layout)
 
 
 def layer(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -97,8 +104,8 @@ def layer(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
         Peer("torch mean + gram", lambda: both(peers.gram)(x), inexact=True),
         Peer("torch.compile mean + row loop", lambda: compiled(x)),
     ]
-    call = lambda: tuple(memkern.layer_stats(x, normalize=False, backend=backend))  # noqa: E731
-    return _case("layer_stats", shape, x, error, call, others, layout="NCHW")
+    call = lambda name: tuple(memkern.layer_stats(x, normalize=False, backend=name))  # noqa: E731
+    return _case("layer_stats", shape, x, error, backend, call, others, layout="NCHW")
 
 
 def median(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -108,7 +115,7 @@ def median(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
         Peer("torch sort", lambda: peers.torch_sort(x)),
         Peer("torch kthvalue", lambda: peers.torch_kthvalue(x)),
     ]
-    return _case("median_of_others", shape, x, error, lambda: median_of_others(x, backend=backend), others)
+    return _case("median_of_others", shape, x, error, backend, lambda name: median_of_others(x, backend=name), others)
 
 
 def sums(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -123,8 +130,52 @@ def sums(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
         Peer("torch index_add", lambda: index_add(torch.float32)),
         Peer("torch index_add in float64", lambda: index_add(torch.float64)),
     ]
-    call = lambda: class_sums(x, labels, classes=classes, backend=backend)  # noqa: E731
-    return _case("class_sums", shape, x, error, call, others)
+    call = lambda name: class_sums(x, labels, classes=classes, backend=name)  # noqa: E731
+    return _case("class_sums", shape, x, error, backend, call, others)
+
+
+def views(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
+    """``dtype`` is that of the views; the images are uint8. The peers draw their own parameters, as they do in use."""
+    text, preset = shape.split(" ")
+    points, count, edge, size = (int(number) for number in text.split("x"))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (points, 3, edge, edge), dtype=torch.uint8, generator=generator).to(device)
+    spec, some = PRESETS[preset], slice(0, 4)  # checked on the first four images
+    options: dict[str, Any] = {"transform": preset, "size": size, "dtype": dtype}
+    table = memkern.view_params(preset, n_views=count, seed=0, index=range(points), image_size=(edge, edge), size=size)
+    truth = reference.views([images[some].cpu()], table[some], size=(size, size), mean=spec.mean, std=spec.std)
+    table = table.to(device)
+
+    def error(result: Tensor) -> tuple[float, float]:
+        worst = float((result[some].cpu().float() - truth).abs().max())
+        return worst, worst
+
+    def unchecked(_: Any) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def call(name: str) -> Tensor:
+        drawn: Tensor = memkern.views(images, n_views=count, seed=0, index=range(points), backend=name, **options)
+        return drawn
+
+    def given(name: str) -> Tensor:
+        drawn: Tensor = memkern.views(images, params=table, backend=name, **options)
+        return drawn
+
+    blur = spec.blur > 0
+    others = [Peer("torchvision v2 per image", torchvision_views(images, count, size, blur), error=unchecked)]
+    if importlib.util.find_spec("kornia"):
+        others.append(Peer("kornia batched", kornia_views(images, count, size, blur), error=unchecked))
+    ways = ours(call, backend, "cpu")
+    ways += [
+        replace(peer, name=f"{peer.name}, parameters given", role="variant") for peer in ours(given, backend, device)
+    ]
+    moved = images.numel() + table.shape[0] * table.shape[1] * 3 * size * size * dtype.itemsize
+    out = torch.empty(moved // 4, device=device)
+    return Case(
+        "views", (points, count, edge, size), dtype, moved, error, 2 / 255 if dtype == torch.float32 else 2**-6,
+        variant=preset, peers=[Peer("fill as many bytes", lambda: out.fill_(1.0), "yardstick"), *ways, *others],
+        clock=clocks.cuda_events if device != "cpu" else clocks.wall, size=roofline.size_class(moved, images.device),
+    )  # fmt: skip
 
 
 # ---- what they share ------------------------------------------------------------------------------------------------
@@ -134,8 +185,42 @@ def _sizes(shape: str) -> tuple[int, ...]:
     return tuple(int(size) for size in shape.split(" ")[-1].split("x"))
 
 
+def ours(call: Ours, backend: str, device: str) -> list[Peer]:
+    """The call a user makes; on a GPU also a CUDA graph of it, and the same two of the other GPU backend."""
+    found = [Peer("memkern", lambda: call(backend), "ours")]
+    if device == "cpu":
+        return found
+    found.append(Peer("memkern, CUDA graph", graphed(lambda: call(backend)), "variant"))
+    other = "triton" if backend == "cuda" else "cuda"
+    if not dispatch.why_not(other, torch.device(device)):
+        found.append(Peer(f"memkern, {other}", lambda: call(other), "variant"))
+        found.append(Peer(f"memkern, {other}, CUDA graph", graphed(lambda: call(other)), "variant"))
+    return found
+
+
+def graphed(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Replays a CUDA graph of a call, captured when it is first wanted."""
+    captured: list[tuple[torch.cuda.CUDAGraph, Any]] = []
+
+    def replay() -> Any:
+        if not captured:
+            side = torch.cuda.Stream()
+            with torch.cuda.stream(side):
+                call()
+            side.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = call()
+            captured.append((graph, result))
+        graph, result = captured[0]
+        graph.replay()
+        return result
+
+    return replay
+
+
 def _case(
-    op: str, shape: str, x: Tensor, error: Callable[[Any], tuple[float, float]], ours: Callable[[], Any],
+    op: str, shape: str, x: Tensor, error: Callable[[Any], tuple[float, float]], backend: str, call: Ours,
     others: list[Peer], normalize: bool = False, *, layout: str = "contiguous",
 ) -> Case:  # fmt: skip
     flat = roofline.block(x)
@@ -143,7 +228,7 @@ def _case(
         op, _sizes(shape), x.dtype, x.numel() * x.element_size(), error, error(others[0].call())[0], layout=layout,
         variant="unit" if normalize else "",
         peers=[Peer(roofline.SUM, flat.sum, "yardstick"), Peer("x.clone()", flat.clone, "yardstick"),
-               Peer("memkern", ours, "ours"), *others],
+               *ours(call, backend, x.device.type), *others],
         clock=clocks.cuda_events if x.is_cuda else clocks.wall,
         size=roofline.size_class(x.numel() * x.element_size(), x.device),
     )  # fmt: skip
@@ -198,5 +283,8 @@ RACES: dict[str, tuple[Make, list[str], str]] = {
     "layer_stats": (layer, ["64x10x256x8x8*", "64x10x64x56x56"], "2x3x4x2x2"),
     "median": (median, ["5000x2048*", "50000x512"], "9x4"),
     "class_sums": (sums, ["50000x2048*"], "30x4"),
+    "views": (
+        views, ["512x2x32x32 simclr*", "256x2x256x224 simclr*", "256x2x256x224 simclr-imagenet"], "4x2x16x16 simclr"
+    ),
 }  # fmt: skip
 FLOAT32_ONLY = ("median", "class_sums")
