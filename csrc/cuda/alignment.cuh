@@ -31,16 +31,24 @@ struct FewViews {
   static constexpr int held = (pairs + views + kWarp - 1) / kWarp * kWarp;
 };
 
-// One pack of dims of every view, x[views][width], from what is `at` view 0.
+// One pack of dims of every view from what is `at` view 0, as they are stored.
 template <int views, class T, int width>
-__device__ __forceinline__ void load_views(const Alignment& op, const T* at, int64_t count,
-                                           Wide<T> (&x)[views][width]) {
+__device__ __forceinline__ void load_views(const Alignment& op, const T* at, Pack<T, width> (&packs)[views]) {
 #pragma unroll
   for (int v = 0; v < views; ++v)
-    load_some<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? count : 0, x[v]);
+    packs[v] = load_pack<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? width : 0);
 }
 
-// Adds one pack of dims.
+// x[views][kPiece]: the elements of every view's pack from `first` on.
+template <int views, class T, int width, class A, int piece>
+__device__ __forceinline__ void widen_views(const Pack<T, width> (&packs)[views], int first, A (&x)[views][piece]) {
+#pragma unroll
+  for (int v = 0; v < views; ++v)
+#pragma unroll
+    for (int e = 0; e < piece; ++e) x[v][e] = widen(packs[v].element[first + e]);
+}
+
+// Adds some dims.
 template <int views, class A, int width>
 __device__ __forceinline__ void add_pairs(const A (&x)[views][width], A (&sum)[FewViews<views>::held]) {
   int k = 0;
@@ -85,15 +93,30 @@ __device__ __forceinline__ void write_pair_sums(const Alignment& op, const A (&s
 
 // grid: x = points, y = chunks of the dims.  partial: [points, chunks, sums]
 template <class T, int views>
-__global__ void __launch_bounds__(kPairThreads) pair_sums(const Alignment op, int64_t chunk, double* partial) {
+__global__ void __launch_bounds__(kPairThreads, kPairBlocks)
+    pair_sums(const Alignment op, int64_t chunk, double* partial) {
   constexpr int width = kPack<T>;
   using A = Wide<T>;
   const T* const point = static_cast<const T*>(op.z) + int64_t(blockIdx.x) * op.point_stride;
   const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
   A sum[FewViews<views>::held] = {};
-  for (int64_t d = first + int64_t(threadIdx.x) * width; d < last; d += kPairThreads * width) {
-    A x[views][width];
-    load_views<views>(op, point + d, last - d, x);
+  int64_t d = first + int64_t(threadIdx.x) * width;
+  for (; d + width <= last; d += kPairThreads * width) {
+    Pack<T, width> packs[views];
+    load_views(op, point + d, packs);
+#pragma unroll
+    for (int at = 0; at < width; at += kPiece<T>) {
+      A x[views][kPiece<T>];
+      widen_views(packs, at, x);
+      add_pairs<views>(x, sum);
+    }
+  }
+#pragma unroll 1
+  for (; d < last; ++d) {  // a last pack that is not whole
+    Pack<T, 1> packs[views];
+    A x[views][1];
+    load_views(op, point + d, packs);
+    widen_views(packs, 0, x);
     add_pairs<views>(x, sum);
   }
   write_pair_sums<views>(op, sum, partial + (int64_t(blockIdx.x) * gridDim.y + blockIdx.y) * count_sums(op));
@@ -105,6 +128,23 @@ __global__ void __launch_bounds__(kPairThreads) pair_sums(const Alignment op, in
 __host__ __device__ inline int64_t count_tiles(const Alignment& op) {
   const int64_t blocks = (op.views + kTileViews - 1) / kTileViews;
   return op.pairs == Pairs::anchor ? blocks : blocks * (blocks + 1) / 2;
+}
+
+// Adds some dims of n rows and n columns: n * n pairs, then the norms of the columns.
+template <class A, int n, int width>
+__device__ __forceinline__ void add_tile(const A (&x)[n][width], const A (&y)[n][width], A (&sum)[kWarp]) {
+#pragma unroll
+  for (int j = 0; j < n; ++j) {
+#pragma unroll
+    for (int e = 0; e < width; ++e) {
+#pragma unroll
+      for (int i = 0; i < n; ++i) {
+        const A difference = x[i][e] - y[j][e];
+        sum[i * n + j] += difference * difference;
+      }
+      sum[n * n + j] += y[j][e] * y[j][e];
+    }
+  }
 }
 
 // grid: x = points x groups of tiles, y = chunks of the dims; one tile a warp.  partial: [points, chunks, sums]
@@ -134,23 +174,18 @@ __global__ void __launch_bounds__(kTileWarps* kWarp)
   A sum[kWarp] = {};  // n * n pairs, n norms, padding
   const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
   for (int64_t d = first + lane_index() * width; d < last; d += kWarp * width) {
-    A x[n][width], y[n][width];
+    Pack<T, width> row[n], column[n];
 #pragma unroll
     for (int i = 0; i < n; ++i) {
-      load_some<T, width>(rows[i] + d, last - d, x[i]);
-      load_some<T, width>(columns[i] + d, last - d, y[i]);
+      row[i] = load_pack<T, width>(rows[i] + d, last - d);
+      column[i] = load_pack<T, width>(columns[i] + d, last - d);
     }
 #pragma unroll
-    for (int j = 0; j < n; ++j) {
-#pragma unroll
-      for (int e = 0; e < width; ++e) {
-#pragma unroll
-        for (int i = 0; i < n; ++i) {
-          const A difference = x[i][e] - y[j][e];
-          sum[i * n + j] += difference * difference;
-        }
-        sum[n * n + j] += y[j][e] * y[j][e];
-      }
+    for (int at = 0; at < width; at += kPiece<T, width>) {
+      A x[n][kPiece<T, width>], y[n][kPiece<T, width>];
+      widen_views(row, at, x);
+      widen_views(column, at, y);
+      add_tile(x, y, sum);
     }
   }
 

@@ -51,6 +51,96 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   }
 }
 
+// ---- few views, all pairs -----------------------------------------------------------------------------------------
+
+// A point's coefficients in shared memory. An odd number of views takes the next one, whose view is zero and whose
+// coefficients are too.
+template <class A, int views>
+struct FewCoefficients {
+  Pack<A, 2> w[FewViews<views>::pairs];  // w_ij and w_ji of each pair, in order
+  A inverse[views], radial[views];
+};
+
+template <class A, int views>
+__device__ __forceinline__ void take_coefficients(const A* from, int64_t real_views, FewCoefficients<A, views>& to) {
+  const int n = int(real_views);
+  for (int k = threadIdx.x; k < FewViews<views>::pairs; k += kPairThreads) {
+    const Pair pair = upper_pair(k, views);
+    const int i = int(pair.first), j = int(pair.second);
+    to.w[k].element[0] = j < n ? from[i * n + j] : A(0);
+    to.w[k].element[1] = j < n ? from[j * n + i] : A(0);
+  }
+  for (int i = threadIdx.x; i < views; i += kPairThreads) {
+    to.inverse[i] = i < n ? from[n * n + i] : A(0);
+    to.radial[i] = i < n ? from[n * n + n + i] : A(0);
+  }
+  __syncthreads();
+}
+
+// Some dims of every gradient from the same dims of every view. Each difference is taken once, for both of its views;
+// a view still adds up the others in their order.
+template <class T, int views, int width>
+__device__ __forceinline__ void write_gradients(const AlignmentBackward& op,
+                                                const FewCoefficients<Wide<T>, views>& coefficients,
+                                                const Pack<T, width> (&packs)[views], T* to) {
+  using A = Wide<T>;
+  A u[views][width], sum[views][width];
+  widen_views(packs, 0, u);
+#pragma unroll
+  for (int e = 0; e < width; ++e) {
+#pragma unroll
+    for (int i = 0; i < views; ++i) {
+      u[i][e] *= coefficients.inverse[i];
+      sum[i][e] = -coefficients.radial[i] * u[i][e];
+    }
+#pragma unroll
+    for (int i = 0; i < views; ++i)
+#pragma unroll
+      for (int j = i + 1; j < views; ++j) {
+        const Pack<A, 2> w = coefficients.w[upper_index(i, j, views)];
+        const A difference = u[i][e] - u[j][e];
+        sum[i][e] += w.element[0] * difference;
+        sum[j][e] -= w.element[1] * difference;
+      }
+  }
+#pragma unroll
+  for (int i = 0; i < views; ++i)
+    if (i < views - 1 || op.forward.views == views) store_some<T, width>(to + i * op.grad_view_stride, width, sum[i]);
+}
+
+// grid: x = points, y = chunks of the dims. Every view is read once, into registers, and every gradient written once.
+template <class T, int views>
+__global__ void __launch_bounds__(kPairThreads, views > 8 ? kFewGradientBlocks - 1 : kFewGradientBlocks)
+    gradient_of_few(const AlignmentBackward op, int64_t chunk, const Wide<T>* coefficients) {
+  using A = Wide<T>;
+  constexpr int width = 4;  // with 8 elements of 10 views in registers, hardly more than a block fits an SM
+  const Alignment& f = op.forward;
+  using Coefficients = FewCoefficients<A, views>;
+  MEMKERN_SHARED(Coefficients, own);
+  take_coefficients(coefficients + int64_t(blockIdx.x) * count_coefficients(f.views), f.views, own);
+  const T* const point = static_cast<const T*>(f.z) + int64_t(blockIdx.x) * f.point_stride;
+  T* const gradient = static_cast<T*>(op.grad_z) + int64_t(blockIdx.x) * op.grad_point_stride;
+  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < f.dims ? first + chunk : f.dims;
+  for (int64_t start = first; start < last; start += kPairThreads * width) {
+    __syncwarp();  // or the compiler keeps all coefficients in registers and spills the views
+    int64_t d = start + int64_t(threadIdx.x) * width;
+    if (d + width <= last) {
+      Pack<T, width> packs[views];
+      load_views(f, point + d, packs);
+      write_gradients(op, own, packs, gradient + d);
+      continue;
+    }
+#pragma unroll 1
+    for (; d < last; ++d) {  // a last pack that is not whole
+      Pack<T, 1> packs[views];
+      load_views(f, point + d, packs);
+      write_gradients(op, own, packs, gradient + d);
+    }
+  }
+}
+
+// ---- any number of views, any pairs -------------------------------------------------------------------------------
+
 // grid: x = points x groups of tiles, y = chunks of the dims; kGradientViews views a warp.
 template <class T, int width>
 __global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)

@@ -25,10 +25,10 @@ __device__ __forceinline__ bool in_range(double sum) {
 // The distance of unit vectors from sums of the raw ones: with p = |a||b|,
 //   |a/|a| - b/|b||^2 = |a-b|^2/p - (|a|-|b|)^2/p = square - gap.
 // Both carry rounding errors, so the difference is trusted only where the gap takes no more than half of the square and
-// where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result.
+// where the error of the gap, about 2 norm_error (sqrt(gap) + norm_error), stays below 4e-7 (of floats) of the result.
 template <class A>
-__device__ __forceinline__ bool trusted(double square, double gap) {
-  const double rest = square - gap, allowed = 10 * rest - Limits<A>::norm_error;
+__device__ __forceinline__ bool trusted(double square, double gap, double norm_error) {
+  const double rest = square - gap, allowed = 10 * Limits<A>::norm_error / norm_error * rest - norm_error;
   return rest >= gap && allowed > 0 && allowed * allowed >= gap;
 }
 
@@ -38,7 +38,9 @@ __device__ __forceinline__ bool norm_in_range(double norm) {
   return norm > kSmallestNorm * 1.0005 && in_range<A>(norm * norm);
 }
 
-// ---- norms in double, straight from the elements, by the whole block: slow, right for every finite input ----------
+// ---- norms in double, straight from the elements, by a warp: slow, right for every finite input --------------------
+
+constexpr double kExactNormError = 1e-15;  // relative, of norms made of squares in double
 
 // The l2 norm of element(0), ..., element(n - 1).
 template <class T, class Element>
@@ -48,18 +50,18 @@ __device__ __forceinline__ double exact_norm(int64_t n, const Element& element) 
   double unit = 1;
   if (sizeof(T) == sizeof(double)) {
     double largest = 0;
-    for (int64_t d = threadIdx.x; d < n; d += blockDim.x) largest = fmax(largest, fabs(element(d)));
-    largest = block_max(largest);
+    for (int64_t d = lane_index(); d < n; d += kWarp) largest = fmax(largest, fabs(element(d)));
+    largest = warp_max(largest);
     int exponent = 0;
     if (largest > 0 && largest <= 1.7976931348623157e308) frexp(largest, &exponent);
     unit = ldexp(1.0, exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent);
   }
   double sum = 0;
-  for (int64_t d = threadIdx.x; d < n; d += blockDim.x) {
-    const double x = element(d) / unit;
+  for (int64_t d = lane_index(); d < n; d += kWarp) {
+    const double x = sizeof(T) == sizeof(double) ? element(d) / unit : element(d);
     sum += x * x;
   }
-  return unit * sqrt(block_sum(sum));
+  return unit * sqrt(warp_sum(sum));
 }
 
 template <class T>
@@ -80,47 +82,52 @@ __device__ __forceinline__ const T* view_of(const Alignment& op, int64_t point, 
   return static_cast<const T*>(op.z) + point * op.point_stride + view * op.view_stride;
 }
 
-constexpr double kDoubtful = -1;  // in place of a distance that the sums cannot give
+// In place of a distance that a sum cannot give: less than 0, and the sum if better norms may help.
+__device__ __forceinline__ double doubtful(double sum) { return sum > 0 ? -sum : -1.7976931348623157e308; }
 
 template <class A>
 __device__ __forceinline__ double raw_distance(double sum) {
-  return in_range<A>(sum) || sum != sum ? sqrt(sum) : kDoubtful;
+  return in_range<A>(sum) || sum != sum ? sqrt(sum) : doubtful(sum);
 }
 
 template <class A>
-__device__ __forceinline__ double unit_distance(double sum, double norm_i, double norm_j) {
+__device__ __forceinline__ double unit_distance(double sum, double norm_i, double norm_j, double norm_error) {
   if (sum != sum) return sum;
   if (norm_i == 0) return norm_j / clamped_norm(norm_j);  // 0 or, but for a tiny norm, 1
   if (norm_j == 0) return norm_i / clamped_norm(norm_i);
-  if (!in_range<A>(sum) || !norm_in_range<A>(norm_i) || !norm_in_range<A>(norm_j)) return kDoubtful;
+  if (!in_range<A>(sum) || !norm_in_range<A>(norm_i) || !norm_in_range<A>(norm_j)) return doubtful(sum);
   const double scale = 1 / (norm_i * norm_j), square = sum * scale, gap = (norm_i - norm_j) * (norm_i - norm_j) * scale;
-  return trusted<A>(square, gap) ? sqrt(square - gap) : kDoubtful;
+  return trusted<A>(square, gap, norm_error) ? sqrt(square - gap) : doubtful(sum);
 }
 
-// The norms of all views that `wanted` names, by the whole block.
+// The norms of all views that `wanted` names, a warp each.
 template <class T, class Wanted>
 __device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t point, double* norms,
                                                 const Wanted& wanted) {
-  for (int64_t v = 0; v < op.views; ++v) {  // the same v for all threads: they recompute it together
+  for (int64_t v = warp_index(); v < op.views; v += blockDim.x / kWarp) {
     if (!wanted(norms[v])) continue;
     const double exact = exact_view_norm(view_of<T>(op, point, v), op.dims);
-    if (threadIdx.x == 0) norms[v] = exact;
+    if (lane_index() == 0) norms[v] = exact;
   }
   __syncthreads();
 }
 
-// All doubtful distances, by the whole block.
+// All doubtful distances, a warp each.
 template <class T>
 __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t point, double* values, double* norms) {
-  // Views that are nearly parallel must be divided by better norms than the sums give.
+  using A = Wide<T>;
+  // Nearly equal views: with norms in double the sums nearly always do, at the cost of reading the views once more.
   if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
-  for (int64_t k = 0; k < count_pairs(op); ++k) {
-    if (values[k] != kDoubtful) continue;
+  for (int64_t k = warp_index(); k < count_pairs(op); k += blockDim.x / kWarp) {
+    if (!(values[k] < 0)) continue;
     const Pair pair = pair_of(k, op.views, op.pairs);
-    const double exact = exact_distance(
-        view_of<T>(op, point, pair.first), op.normalize ? clamped_norm(norms[pair.first]) : 1,
-        view_of<T>(op, point, pair.second), op.normalize ? clamped_norm(norms[pair.second]) : 1, op.dims);
-    if (threadIdx.x == 0) values[k] = exact;
+    const double norm_i = op.normalize ? norms[pair.first] : 1, norm_j = op.normalize ? norms[pair.second] : 1;
+    double distance = op.normalize ? unit_distance<A>(-values[k], norm_i, norm_j, kExactNormError) : doubtful(0);
+    if (distance < 0)
+      distance = exact_distance(view_of<T>(op, point, pair.first), op.normalize ? clamped_norm(norm_i) : 1,
+                                view_of<T>(op, point, pair.second), op.normalize ? clamped_norm(norm_j) : 1, op.dims);
+    __syncwarp();  // every lane has read the sum
+    if (lane_index() == 0) values[k] = distance;
   }
   __syncthreads();
 }
@@ -152,14 +159,14 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   if (op.normalize)
     recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
 
-  bool doubtful = false;
+  bool any_doubtful = false;
   for (int64_t k = threadIdx.x; k < pairs; k += threads) {
     const Pair pair = pair_of(k, op.views, op.pairs);
-    values[k] =
-        op.normalize ? unit_distance<A>(values[k], norms[pair.first], norms[pair.second]) : raw_distance<A>(values[k]);
-    doubtful |= values[k] == kDoubtful;
+    values[k] = op.normalize ? unit_distance<A>(values[k], norms[pair.first], norms[pair.second], Limits<A>::norm_error)
+                             : raw_distance<A>(values[k]);
+    any_doubtful |= values[k] < 0;
   }
-  if (block_any(doubtful)) recompute_distances<T>(op, point, values, norms);
+  if (block_any(any_doubtful)) recompute_distances<T>(op, point, values, norms);
 
   double sum = 0;
   for (int64_t k = threadIdx.x; k < pairs; k += threads) sum += values[k];

@@ -51,31 +51,44 @@ __device__ __forceinline__ A activate(Activation activation, A x) {
 template <class T>
 constexpr int kPack = 16 / sizeof(T);
 
+// How many elements of a pack kernels that hold many packs widen at once: a pack of 8 16-bit elements takes half the
+// registers until its turn comes.
+template <class T, int width = kPack<T>>
+constexpr int kPiece = width < 4 ? width : 4;
+
 template <class T, int width>
 struct alignas(sizeof(T) * width) Pack {
   T element[width];
 };
 
+// The first `count` elements as they are stored, then zeros.
 template <class T, int width>
-__device__ __forceinline__ void load(const T* from, Wide<T> (&to)[width]) {
-  MEMKERN_COUNT_LOAD(from, sizeof(T) * width);
-  const Pack<T, width> pack = *reinterpret_cast<const Pack<T, width>*>(from);
+__device__ __forceinline__ Pack<T, width> load_pack(const T* from, int64_t count) {
+  if (count >= width) {
+    MEMKERN_COUNT_LOAD(from, sizeof(T) * width);
+    return *reinterpret_cast<const Pack<T, width>*>(from);
+  }
+  Pack<T, width> pack{};
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    if (i < count) {
+      MEMKERN_COUNT_LOAD(from + i, sizeof(T));
+      pack.element[i] = from[i];
+    }
+  }
+  return pack;
+}
+
+template <class T, int width>
+__device__ __forceinline__ void load_some(const T* from, int64_t count, Wide<T> (&to)[width]) {
+  const Pack<T, width> pack = load_pack<T, width>(from, count);
 #pragma unroll
   for (int i = 0; i < width; ++i) to[i] = widen(pack.element[i]);
 }
 
-// The first `count` elements, then zeros.
 template <class T, int width>
-__device__ __forceinline__ void load_some(const T* from, int64_t count, Wide<T> (&to)[width]) {
-  if (count >= width) return load<T, width>(from, to);
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    to[i] = 0;
-    if (i < count) {
-      MEMKERN_COUNT_LOAD(from + i, sizeof(T));
-      to[i] = widen(from[i]);
-    }
-  }
+__device__ __forceinline__ void load(const T* from, Wide<T> (&to)[width]) {
+  load_some<T, width>(from, width, to);
 }
 
 template <class T, int width>

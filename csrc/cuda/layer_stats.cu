@@ -24,12 +24,16 @@ LayerPlan plan_layer(const LayerStats& op) {
   LayerPlan plan{};
   if (x.units == 0 || alignment.dims == 0 || !plan_alignment(alignment).few_views) return plan;
   const int64_t space = alignment.dims / x.units, width = 16 / size_of(x.dtype);
-  const int64_t capacity = kLayerPacks * kPairThreads * width;
+  const int64_t round = kPairThreads * width;  // dims that a block takes at once
   const bool units_outermost = x.unit_stride == space, units_innermost = x.unit_stride == 1 && space > 1;
   // Whole maps or rows, and so many of them that every chunk begins at a whole pack.
   const int64_t whole = units_innermost ? x.units : space, multiple = width / std::gcd(whole, width);
-  if (!(units_outermost || units_innermost) || multiple * whole > capacity) return plan;
-  plan.chunk = capacity / (multiple * whole) * multiple * whole;
+  if (!(units_outermost || units_innermost) || multiple * whole > kLayerPacks * round) return plan;
+  int64_t rounds = kLayerPacks;
+  while (rounds > 1 && alignment.points * ceil_div(alignment.dims, rounds * round) < kEnoughBlocks &&
+         multiple * whole <= rounds / 2 * round)
+    rounds /= 2;
+  plan.chunk = rounds * round / (multiple * whole) * multiple * whole;
   plan.chunks = ceil_div(alignment.dims, plan.chunk);
   plan.space = units_innermost ? 1 : space;
   plan.parts = units_innermost ? plan.chunks : 1;

@@ -19,31 +19,55 @@ struct LayerTask {
   MeansOutput means;
 };
 
+// Over the views, in their order.
+template <int views, class A, int piece>
+__device__ __forceinline__ Pack<A, piece> sum_views(const A (&x)[views][piece]) {
+  Pack<A, piece> sums;
+#pragma unroll
+  for (int e = 0; e < piece; ++e) {
+    sums.element[e] = x[0][e];
+#pragma unroll
+    for (int v = 1; v < views; ++v) sums.element[e] += x[v][e];
+  }
+  return sums;
+}
+
 // grid: x = points x chunks of the dims, of the batch's tasks.
 template <class T, int views>
-__global__ void __launch_bounds__(kPairThreads, kLayerBlocks)
+__global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? kLayerBlocks - 1 : kLayerBlocks)
     layer_sums(const __grid_constant__ Batch<LayerTask> batch) {
-  constexpr int width = kPack<T>, rounds = kLayerPacks;
+  constexpr int width = kPack<T>, piece = kPiece<T>, rounds = kLayerPacks;
   using A = Wide<T>;
+  using Sums = Pack<A, piece>;  // stored at once: element by element, lanes would meet in the same banks
   const int index = task_of_block(batch);
   const LayerTask& task = batch.task[index];
   const Alignment& op = task.op;
   const int64_t block = block_in_task(batch, index), point = block / task.chunks, chunk = block % task.chunks;
   const T* const data = static_cast<const T*>(op.z) + point * op.point_stride;
   const int64_t first = chunk * task.chunk, last = first + task.chunk < op.dims ? first + task.chunk : op.dims;
-  MEMKERN_SHARED(A[rounds * kPairThreads * width], over_views);
+  MEMKERN_SHARED(Sums[rounds * kPairThreads * width / piece], of_pieces);
+  A* const over_views = of_pieces[0].element;
   A sum[FewViews<views>::held] = {};
-  for (int64_t d = first + int64_t(threadIdx.x) * width; d < last; d += kPairThreads * width) {
-    A x[views][width];
-    load_views<views>(op, data + d, last - d, x);
-    add_pairs<views>(x, sum);
+  int64_t d = first + int64_t(threadIdx.x) * width;
+  for (; d + width <= last; d += kPairThreads * width) {
+    Pack<T, width> packs[views];
+    load_views(op, data + d, packs);
 #pragma unroll
-    for (int e = 0; e < width; ++e) {
-      A total = x[0][e];
-#pragma unroll
-      for (int v = 1; v < views; ++v) total += x[v][e];
-      over_views[d - first + e] = total;
+    for (int at = 0; at < width; at += piece) {
+      A x[views][piece];
+      widen_views(packs, at, x);
+      add_pairs<views>(x, sum);
+      of_pieces[(d - first + at) / piece] = sum_views(x);
     }
+  }
+#pragma unroll 1
+  for (; d < last; ++d) {  // a last pack that is not whole
+    Pack<T, 1> packs[views];
+    A x[views][1];
+    load_views(op, data + d, packs);
+    widen_views(packs, 0, x);
+    add_pairs<views>(x, sum);
+    over_views[d - first] = sum_views(x).element[0];
   }
   write_pair_sums<views>(op, sum, task.sums + block * count_sums(op));  // and a barrier
 

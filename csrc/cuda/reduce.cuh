@@ -17,6 +17,13 @@ __device__ __forceinline__ A warp_sum(A x) {
   return x;
 }
 
+// The largest of values that are not negative, for every lane.
+__device__ __forceinline__ double warp_max(double x) {
+#pragma unroll
+  for (int bit = kWarp / 2; bit > 0; bit /= 2) x = fmax(x, __shfl_xor_sync(kAllLanes, x, bit));
+  return x;
+}
+
 // Halves `count` values: lanes whose `bit` is set go on with the upper half of them, the others with the lower half.
 template <int bit, class From, class To, int count>
 __device__ __forceinline__ void fold(const From (&from)[count], To (&to)[count / 2]) {
@@ -59,8 +66,7 @@ __device__ __forceinline__ double block_sum(double x) {
 // The same for the largest of values that are not negative.
 __device__ __forceinline__ double block_max(double x) {
   MEMKERN_SHARED(double[kMaxWarps], largest);
-#pragma unroll
-  for (int bit = kWarp / 2; bit > 0; bit /= 2) x = fmax(x, __shfl_xor_sync(kAllLanes, x, bit));
+  x = warp_max(x);
   __syncthreads();
   if (lane_index() == 0) largest[warp_index()] = x;
   __syncthreads();

@@ -8,8 +8,10 @@ namespace memkern {
 constexpr int kBatchTasks = 16;
 constexpr int kPairThreads = 128;
 constexpr int kPairPacks = 8;
+constexpr int kPairBlocks = 4;
 constexpr int kLayerPacks = 8;
-constexpr int kLayerBlocks = 3;
+constexpr int kLayerBlocks = 4;
+constexpr int kEnoughBlocks = 1024;
 constexpr int kMaxFewViews = 10;
 constexpr int kTileViews = 4;
 constexpr int kTileWarps = 4;
@@ -21,6 +23,7 @@ constexpr int kFinishBlocks = 4;
 constexpr int kGradientPacks = 4;
 constexpr int kGradientViews = 4;
 constexpr int kGradientBlocks = 3;
+constexpr int kFewGradientBlocks = 4;
 constexpr int kRowThreads = 256;
 constexpr int kRowUnroll = 8;
 constexpr int kRowLanes = 8;
@@ -66,10 +69,13 @@ constexpr Setting kSettings[] = {
     {"pair_sums", "threads", kPairThreads,
      "10 views x 16 bytes a thread keep 20 KB a block in flight; 3 blocks cover HBM3"},
     {"pair_sums", "packs", kPairPacks, "packs a thread adds per chunk: 64 float additions in a row at most"},
+    {"pair_sums", "blocks", kPairBlocks, "an SM at least: 128 registers, which 10 packs and 55 sums fit"},
     {"pair_sums", "max views", kMaxFewViews, "45 pairs and 10 norms fit the registers beside 10 packs; 12 views spill"},
     {"layer_sums", "packs", kLayerPacks, "of a thread per chunk: 16 KB of shared memory, 32 KB for 16-bit elements"},
     {"layer_sums", "blocks", kLayerBlocks,
-     "an SM at least: 168 registers; unbounded, ptxas spills to reach one block more"},
+     "an SM at least: 128 registers; of 16-bit elements one less, else it spills"},
+    {"layer_sums", "enough blocks", kEnoughBlocks,
+     "of a layer: chunks get shorter, so that small layers fill 132 SMs too"},
     {"tile_sums", "views", kTileViews, "4 x 4 pairs per 8 loads: as many cycles in the FP32 pipes as in the L1 cache"},
     {"tile_sums", "warps", kTileWarps, "tiles of one point side by side, so that they share its views in L1"},
     {"tile_sums", "packs", kTilePacks, "packs a lane adds per chunk: 64 float additions (128 of 16-bit elements)"},
@@ -82,6 +88,8 @@ constexpr Setting kSettings[] = {
      "of a lane per block: enough blocks from 4096 dims on even for one point"},
     {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},
     {"alignment_gradient", "blocks", kGradientBlocks, "an SM at least, as of layer_sums"},
+    {"gradient_of_few", "blocks", kFewGradientBlocks,
+     "an SM at least: 128 registers; of 10 views one less, else it spills"},
     {"sum_rows", "threads", kRowThreads, "16 bytes each: 4 KB of a row; whole units of up to 256 elements fit"},
     {"sum_rows", "unroll", kRowUnroll, "128 bytes a thread in flight; one addition in double per 8 elements"},
     {"sum_rows", "row lanes", kRowLanes, "of a block when rows are many: 512 bytes wide, 8 rows deep"},
