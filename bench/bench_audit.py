@@ -1,6 +1,7 @@
 """An audit end to end, three ways in one run, on the same weights, images and views.
 
-    python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--seconds S] [--store FILE]
+    python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--device cuda] [--seconds S]
+                                [--store FILE]
 
 (a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
     layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
@@ -10,7 +11,8 @@
 (c) *memkern*: `memkern.audit`, without the search for copies, which the others do not do.
 
 All three read every layer of the list. (a) is timed on a few images and layers and scaled, because it is slow: its cost
-is a sum over images and layers. Before the timing, (b) is given memkern's views and must give its scores.
+is a sum over images and layers. On a GPU, (b) draws its views on the CPU and copies them, (c) draws on the GPU. Before
+the timing, (b) is given memkern's views and must give its scores.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 import memkern
+from memkern.audit import runner
 from memkern.audit.data import from_arrays
 from memkern.audit.encoders import build_encoder
 from memkern.audit.options import Options
@@ -45,14 +48,22 @@ CASES: dict[str, tuple[str, int, int, int]] = {
     "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 8, 8),
     "resnet50": ("torchvision:resnet50", 224, 2, 2),
 }
+# the same on a GPU: images and batches that fill it
+GPU_SIZES = {"resnet9": (512, 256), "resnet18": (256, 128), "vit-tiny": (128, 64), "resnet50": (64, 32)}
 LAYERS = {"vit-tiny": "blocks.*.norm?,blocks.*.act,blocks.*.fc?,blocks.*.qkv,blocks.*.proj,norm"}
 VIEWS = 10
 SCRIPT_ROUNDS = 5  # the scripts compare the image with five views
 
 
-def make(name: str, images: int, folder: Path) -> tuple[Job, Tensor]:
+def sizes(name: str, device: str) -> tuple[int, int]:
+    """Images, and images per batch."""
+    return CASES[name][2:] if device == "cpu" else GPU_SIZES[name]
+
+
+def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
     """The job of a case, with random weights and smooth random images `[N, 3, H, W]`."""
-    encoder, edge, _, batch = CASES[name]
+    encoder, edge = CASES[name][:2]
+    images, batch = sizes(name, device)
     nets = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -62,9 +73,10 @@ def make(name: str, images: int, folder: Path) -> tuple[Job, Tensor]:
     options = Options(
         encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, batch_size=batch, shard_size=images,
         layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
+        device=device,
     )  # fmt: skip
     ready = prepare(options, encoders=(nets[0], nets[1]), source=from_arrays(pictures))
-    return ready.job, pictures
+    return ready.job, pictures.to(device)
 
 
 # ---- (b) good eager -------------------------------------------------------------------------------------------------
@@ -144,8 +156,8 @@ def torchvision_draw(pictures: Tensor, edge: int) -> Callable[[int, int], Tensor
     transform = recipe(v2, edge)
 
     def draw(first: int, last: int) -> Tensor:
-        rows = [transform(image) for image in pictures[first:last] for _ in range(VIEWS)]
-        return torch.stack(rows).contiguous(memory_format=torch.channels_last)
+        rows = [transform(image) for image in pictures[first:last].cpu() for _ in range(VIEWS)]
+        return torch.stack(rows).to(pictures.device, memory_format=torch.channels_last)
 
     return draw
 
@@ -223,37 +235,63 @@ def best(work: Callable[[], Any], seconds: float) -> float:
     """Shortest time of a call, over as many as fit into the time, two at least: other work only adds."""
     times: list[float] = []
     while len(times) < 2 or sum(times) < seconds:
+        wait()
         start = time.perf_counter()
         work()
+        wait()
         times.append(time.perf_counter() - start)
     return min(times)
 
 
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def bare(job: Job, pictures: Tensor) -> Callable[[], None]:
     """The forward passes alone, on views that are there."""
-    draw = memkern_draw(job, pictures)
-    size = job.options.batch_size
-    views = [draw(start, min(start + size, len(pictures))) for start in range(0, len(pictures), size)]
-    assert job.g is not None
-    nets = (job.f, job.g)
+    batches = views_of(job, pictures)
 
     def work() -> None:
         with torch.inference_mode():
-            for batch in views:
-                for net in nets:
+            for batch in batches:
+                for net in (job.f, job.g):
                     net(batch)
 
     return work
 
 
-def case(name: str, seconds: float, folder: Path) -> dict[str, Any]:
+def tapped(job: Job, pictures: Tensor) -> Callable[[], None]:
+    """The same with everything that taps do."""
+    batches = views_of(job, pictures)
+    taps = [runner.tap(job, net, means=net is job.f) for net in (job.f, job.g) if net is not None]
+
+    def work() -> None:
+        with torch.inference_mode(), taps[0], taps[1]:
+            for batch in batches:
+                for tap in taps:
+                    tap.model(batch)
+                    tap.take()
+
+    return work
+
+
+def views_of(job: Job, pictures: Tensor) -> list[Tensor]:
+    """Every batch of views of the job."""
+    draw, size = memkern_draw(job, pictures), job.options.batch_size
+    return [draw(start, min(start + size, len(pictures))) for start in range(0, len(pictures), size)]
+
+
+def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]:
     """Times one encoder three ways; times are per image."""
-    edge, images = CASES[name][1:3]
-    job, pictures = make(name, images, folder)
+    edge, images = CASES[name][1], sizes(name, device)[0]
+    job, pictures = make(name, device, folder)
     torch.set_grad_enabled(True)
     eager = Eager(job)
     error = agreement(job, eager(memkern_draw(job, pictures)))
     row: dict[str, Any] = {"encoder": name, "edge": edge, "images": images, "layers": len(job.layers.sites), **error}
+    row["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     row["memkern"] = best(lambda: do_shard(job, 0), seconds) / images
     shard = do_shard(job, 0)
     row["parts"] = {part: float(value) / images for part, value in zip(PARTS, shard.seconds, strict=True)}
@@ -265,23 +303,24 @@ def case(name: str, seconds: float, folder: Path) -> dict[str, Any]:
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
     row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
-    row["peak_bytes"] = {way: peak_of(name, way) for way in ("bare", "memkern")}
-    row["taps_over_bare"] = row["parts"]["metrics"] / row["bare"]
+    row["peak_bytes"] = {way: peak_of(name, device, way) for way in ("bare", "memkern")}
+    row["tapped"] = best(tapped(job, pictures), seconds) / images
+    row["taps_over_bare"] = row["tapped"] / row["bare"] - 1
     return row
 
 
-def peak_of(name: str, way: str) -> int:
+def peak_of(name: str, device: str, way: str) -> int:
     """Most memory, bytes, of a process of its own that does the bare forward passes or the audit."""
-    command = [sys.executable, "-m", "bench.bench_audit", "--memory", name, way]
+    command = [sys.executable, "-m", "bench.bench_audit", "--device", device, "--memory", name, way]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def print_peak(name: str, way: str) -> None:
+def print_peak(name: str, device: str, way: str) -> None:
     """Does one of both and prints the most memory it took."""
     with tempfile.TemporaryDirectory() as folder:
-        job, pictures = make(name, CASES[name][2], Path(folder))
+        job, pictures = make(name, device, Path(folder))
         bare(job, pictures)() if way == "bare" else do_shard(job, 0)
-    print(peak_memory(torch.device("cpu")))
+    print(peak_memory(torch.device(device)))
 
 
 def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
@@ -290,9 +329,9 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     sslmem = shard.alignment_g[-1] - shard.alignment_f[-1]
     ratio = (shard.alignment_g - shard.alignment_f) / (shard.alignment_g + shard.alignment_f)
     errors = {
-        "error_alignment": float((shard.alignment_f - wanted["alignment_f"]).abs().max()),
-        "error_sslmem": float((sslmem - wanted["sslmem"]).abs().max()),
-        "error_layermem": float((ratio.mean(1) - wanted["layermem"]).abs().max()),
+        "error_alignment": float((shard.alignment_f - wanted["alignment_f"].cpu()).abs().max()),
+        "error_sslmem": float((sslmem - wanted["sslmem"].cpu()).abs().max()),
+        "error_layermem": float((ratio.mean(1) - wanted["layermem"].cpu()).abs().max()),
     }
     for key, value in errors.items():
         assert value < 1e-4, (key, value)
@@ -320,19 +359,20 @@ def main() -> None:
     """Runs the cases and prints the table; times are per image, of both encoders and all layers."""
     parser = argparse.ArgumentParser(description="Time an audit three ways.")
     parser.add_argument("--encoders", nargs="*", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
     parser.add_argument("--memory", nargs=2, metavar=("ENCODER", "WAY"), help="only print the peak of bare or memkern")
     args = parser.parse_args()
     if args.memory is not None:
-        print_peak(*args.memory)
+        print_peak(args.memory[0], args.device, args.memory[1])
         return
     rows: dict[str, Any] = {}
     if args.store is not None and args.store.exists():
         rows = json.loads(args.store.read_text())
     for name in args.encoders:
         with tempfile.TemporaryDirectory() as folder:
-            rows[name] = case(name, args.seconds, Path(folder))
+            rows[name] = case(name, args.device, args.seconds, Path(folder))
         print(json.dumps(rows[name]), flush=True)
         if args.store is not None:
             args.store.write_text(json.dumps(rows, indent=1) + "\n")

@@ -104,9 +104,9 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
-        taps = {"f": stack.enter_context(_tap(job, job.f, means=True))}
+        taps = {"f": stack.enter_context(tap(job, job.f, means=True))}
         if job.g is not None:
-            taps["g"] = stack.enter_context(_tap(job, job.g, means=False))
+            taps["g"] = stack.enter_context(tap(job, job.g, means=False))
         for part, images in _batches(job.source, rows, options.batch_size, pool, clock):
             index = torch.tensor([job.source.index[row] for row in part])
             drawn, clean = draw(job, images, index, clock)
@@ -148,7 +148,14 @@ def rows_per_image(options: Options) -> int:
     return options.views + options.clean
 
 
-def _tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
+def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
+    """What reads the layers of one encoder.
+
+    Args:
+        job: The layers and options.
+        encoder: ``job.f`` or ``job.g``.
+        means: Whether to keep the unit means.
+    """
     options = job.options
     return Tap(
         encoder,
