@@ -20,19 +20,38 @@ fi
 
 code=0
 note() { echo "$1" | tee -a "$results/summary.txt"; }
+tell() {  # tell NAME STATUS: notes how a step ended
+  note "$(printf '%-24s exit %-3s %s' "$1" "$2" "$(grep -E '[0-9]+ (passed|failed)|(ERROR|RACECHECK) SUMMARY' "$results/$1.log" | tail -1)")"
+  if [ "$2" -ne 0 ]; then code=1; fi
+}
 step() {  # step NAME COMMAND...: runs it, keeps its output, notes whether it passed
-  local name=$1 status
+  local name=$1
   shift
   "$@" >"$results/$name.log" 2>&1
-  status=$?
-  note "$(printf '%-24s exit %-3s %s' "$name" "$status" "$(grep -E '[0-9]+ (passed|failed)|ERROR SUMMARY' "$results/$name.log" | tail -1)")"
-  if [ $status -ne 0 ]; then code=1; fi
+  tell "$name" $?
+}
+started=() names=()
+beside() {  # the same, beside the steps that follow; `await` notes how it ended
+  local name=$1
+  shift
+  "$@" >"$results/$name.log" 2>&1 &
+  started+=($!) names+=("$name")
+}
+await() {
+  local i
+  for i in "${!started[@]}"; do
+    wait "${started[$i]}"
+    tell "${names[$i]}" $?
+  done
+  started=() names=()
 }
 missing() {
   note "$(printf '%-24s missing: %s' "$1" "$2")"
   if [ $code -eq 0 ]; then code=2; fi
 }
-tests=("$python" -m pytest -o addopts=-ra -o timeout=0 -p no:cacheprovider -p no:xdist)
+tests=("$python" -m pytest -o addopts=-ra -o timeout=0 -p no:cacheprovider)
+workers=(-n 4)
+"$python" -c 'import xdist' 2>/dev/null || workers=()
 : >"$results/summary.txt"
 
 # ---- what it ran on ---------------------------------------------------------------------------------------------------
@@ -52,27 +71,26 @@ PYTHON
   nvidia-smi || rocm-smi
 } >"$results/environment.txt" 2>&1
 
-# ---- right results ----------------------------------------------------------------------------------------------------
-step gpu "${tests[@]}" python_tests/test_gpu.py python_tests/test_interop.py
-step agreement "${tests[@]}" python_tests/test_agreement.py
-step triton env DEV=cuda "${tests[@]}" python_tests/gpu_triton/check_*.py
-step launches "$python" -m memkern.triton_kernels.launches
-
-# ---- right memory accesses: the smallest tests, since the tools slow kernels a hundredfold -------------------------------
+# ---- right results and right memory accesses, side by side: nothing here is timed ------------------------------------
+beside gpu "${tests[@]}" "${workers[@]}" python_tests/test_gpu.py python_tests/test_interop.py
+beside agreement "${tests[@]}" "${workers[@]}" python_tests/test_agreement.py -k "[cuda- or [triton-"
+beside triton env DEV=cuda "${tests[@]}" "${workers[@]}" python_tests/gpu_triton/check_*.py
 if sanitizer=$(command -v compute-sanitizer); then
-  # Without the caching allocator every tensor has its real bounds; with padding, a step past one is seen.
-  export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+  # The smallest tests, since the tools slow kernels a hundredfold. Without the caching allocator every tensor has its
+  # real bounds; with padding, a step past one is seen.
   for tool in memcheck racecheck synccheck initcheck; do
     padding=
     if [ $tool = memcheck ]; then padding="--padding 64"; fi
     # torch's own kernels (at::native) are not ours to judge
-    step $tool "$sanitizer" --tool $tool $padding --error-exitcode 9 --print-limit 20 \
-      --kernel-name-exclude kernel_substring=at:: "${tests[@]}" -x python_tests/test_gpu.py -k sanitized
+    beside $tool env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool $tool $padding --error-exitcode 9 \
+      --print-limit 20 --kernel-name-exclude kernel_substring=at:: "${tests[@]}" -p no:xdist -x python_tests/test_gpu.py \
+      -k sanitized
   done
-  unset PYTORCH_NO_CUDA_MEMORY_CACHING
 else
   missing compute-sanitizer "it comes with the CUDA toolkit, and as nvidia-cuda-sanitizer-api from the package index"
 fi
+await
+step launches "$python" -m memkern.triton_kernels.launches
 
 # ---- traffic and limits -------------------------------------------------------------------------------------------------
 metrics=dram__bytes_read.sum,dram__bytes_write.sum,dram__throughput.avg.pct_of_peak_sustained_elapsed
@@ -80,16 +98,17 @@ metrics+=,sm__throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per
 metrics+=,sm__warps_active.avg.pct_of_peak_sustained_active,smsp__sass_inst_executed_op_local.sum
 metrics+=,l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,gpu__time_duration.sum
 if command -v ncu >/dev/null; then
-  step ncu ncu --target-processes all --csv --metrics $metrics --log-file "$results/ncu.csv" \
-    "${tests[@]}" python_tests/test_gpu.py -k profiled
+  # at the clocks the card has: ncu would else lower them
+  step ncu ncu --clock-control none --target-processes all --csv --metrics $metrics --log-file "$results/ncu.csv" \
+    "${tests[@]}" -p no:xdist python_tests/test_gpu.py -k profiled
 else
   missing ncu "NVIDIA Nsight Compute"
 fi
 
-# ---- speed: the table of the CPU benchmark, beside eager torch and torch.compile -----------------------------------------
-for backend in cuda triton; do
-  step bench-$backend "$python" -m pytest bench --backend $backend --store "$results/$backend.json"
-done
+# ---- speed: the table of the CPU benchmark, beside eager torch, torch.compile and kornia; both backends in one race ------
+step bench "$python" -m pytest bench --backend "$("$python" -c 'if True:
+    import torch, memkern.dispatch as d
+    print("triton" if d.why_not("cuda", torch.device("cuda")) else "cuda")')" --store "$results/bench.json"
 
 note "results in $results; exit $code"
 exit $code
