@@ -45,6 +45,18 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def _gpu() -> str:
+    """Name, memory, multiprocessors and CUDA of the first GPU."""
+    if not torch.cuda.is_available():
+        return "none"
+    found = torch.cuda.get_device_properties(0)
+    gpu_backends = "; ".join(f"{i.name}: {i.detail}" for i in memkern.backends() if i.name in ("cuda", "triton"))
+    return (
+        f"{found.name} ({found.total_memory / 2**30:.0f} GiB, {found.multi_processor_count} multiprocessors, "
+        f"{found.L2_cache_size / 2**20:.0f} MiB L2), CUDA {torch.version.cuda or torch.version.hip}; {gpu_backends}"
+    )
+
+
 def environment(machine: str = "") -> dict[str, Any]:
     """Everything that a reader of the numbers has to know.
 
@@ -54,7 +66,7 @@ def environment(machine: str = "") -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.*)", info.read_text()) if info.exists() else None
     private, shared = roofline.caches()
-    packages = ("torch", "numpy", "numba", "numkong", "torchvision", "pytest-benchmark")
+    packages = ("torch", "triton", "numpy", "numba", "numkong", "torchvision", "kornia", "pytest-benchmark")
     return {
         "machine": machine or (model.group(1) if model else platform.processor()),
         "cpu": model.group(1) if model else platform.processor(),
@@ -69,7 +81,7 @@ def environment(machine: str = "") -> dict[str, Any]:
         "compiler": _first_line(["c++", "--version"]),
         "memkern": memkern.__version__,
         "backend": next(info.detail for info in memkern.backends() if info.name == "cpu"),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "gpu": _gpu(),
         "commit": commit(),
         "date": now(),
     }

@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import load, targets
+from bench import gpu_report, load, targets
+from bench.markdown import markdown_table
 
 Case = dict[str, Any]
 
@@ -70,12 +71,6 @@ def text_table(case: Case) -> str:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return "\n".join([*lines, *([f"  {case['note']}"] if case["note"] else [])])
-
-
-def markdown_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(row) + " |" for row in (head, tuple("---" for _ in head), *rows)]
-    return "\n".join(lines)
 
 
 def case_markdown(case: Case) -> str:
@@ -169,9 +164,11 @@ def environment_text(found: dict[str, Any]) -> str:
     e = found["environment"]
     versions = ", ".join(f"{name} {number}" for name, number in e["versions"].items())
     commits = sorted({case["commit"] for case in found["cases"]})
+    gpu = f"{e['gpu']}; " if e.get("gpu", "none") != "none" else ""
     return (
-        f"{e['machine']} ({e['cpu']}, {e['cores']} cores, {e['threads']} threads, {e['l2_mib']:.0f} MiB L2 per core, "
-        f"{e['l3_mib']:.0f} MiB L3 as reported), {e['system']}, Python {e['python']}, {versions}, {e['compiler']}; "
+        f"{gpu}{e['machine']} ({e['cpu']}, {e['cores']} cores, {e['threads']} threads, "
+        f"{e['l2_mib']:.0f} MiB L2 per core, {e['l3_mib']:.0f} MiB L3 as reported), {e['system']}, "
+        f"Python {e['python']}, {versions}, {e['compiler']}; "
         f"memkern {e['memkern']} at {', '.join(commits)}, kernels {e['backend']}; {e['date']}."
     )
 
@@ -210,6 +207,11 @@ def headline(cases: list[Case]) -> str:
 
 def parts(found: dict[str, Any]) -> dict[str, str]:
     """What documents can hold, by the name of the marker."""
+    if any(case.get("backend", "cpu") != "cpu" for case in found["cases"]):
+        return {
+            "gpu-environment": environment_text(found), "gpu": gpu_report.tables(found["cases"]),
+            "gpu-headline": gpu_report.headline(found["cases"]),
+        }  # fmt: skip
     judged = targets.judge(found["cases"])
     return {
         "environment": environment_text(found),
