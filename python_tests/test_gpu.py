@@ -44,7 +44,7 @@ CALLS = {
     "selectivity": lambda x, backend: tuple(selectivity(x, unit_dim=2, backend=backend)[:4]),
     "layer_stats": lambda x, backend: tuple(memkern.layer_stats(x, backend=backend)),
     "layer_stats_many": lambda x, backend: tuple(
-        part for stats in layer_stats_many([x, x[:, :, :64].contiguous()] * 9, backend=backend) for part in stats
+        part for stats in layer_stats_many([x, x[:, :, :20].contiguous()] * 9, backend=backend) for part in stats
     ),
     "median_of_others": lambda x, backend: (median_of_others(x[:, 0].float(), backend=backend),),
     "class_sums": lambda x, backend: (
@@ -53,12 +53,13 @@ CALLS = {
 }
 
 
+@pytest.mark.parametrize("shape", [(5, 3, 137), (6, 10, 264), (530, 3, 24)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CALLS)
-def test_sanitized(name, backend, dtype):
-    """Close to the reference; one row of odd length, so that every tail is run, and from an odd address."""
+def test_sanitized(name, backend, dtype, shape):
+    """Close to the reference: odd rows and whole packs, many views, many points; from an odd address too."""
     for place in (torch.Tensor.contiguous, misaligned):
-        x = place(relu_features(5, 3, 137, dtype=dtype))
+        x = place(relu_features(*shape, dtype=dtype))
         there = torch.empty(x.numel() + 1, dtype=dtype, device=GPU)[1:].view(x.shape).copy_(x)
         for got, want in zip(CALLS[name](there, backend), CALLS[name](there.cpu(), "reference"), strict=True):
             assert got.device.type == "cuda"
