@@ -8,7 +8,7 @@ TEST_ARGS ?=
 GPU_TESTS ?= $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py) python_tests/test_agreement.py
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick bench-audit lint format docs lab-check gpu-check mutation wheel clean
+.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check mutation wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -65,8 +65,9 @@ $(VENV)/docs: $(VENV)/installed
 docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
-lab-check: install  ## Run every experiment of the lab at its smallest size
-	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup python_tests/test_lab_experiments.py
+long-check: install  ## Run what takes minutes: every experiment of the lab at its smallest, audits that are killed
+	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup \
+	  python_tests/test_lab_experiments.py python_tests/test_audit_killed.py
 
 # What is slow are the compilers: they run once, in the first worker that asks, and their objects stay in build/gpu/.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU

@@ -1,12 +1,9 @@
-"""Nothing is lost: killed, resumed, split over processes and merged, the final files are the same bytes."""
+"""Nothing is lost: interrupted and resumed, split and merged, refused by name; killed: test_audit_killed.py."""
 
 from __future__ import annotations
 
 import errno
-import os
 import resource
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,32 +16,6 @@ from memkern import cli
 from memkern.audit import finish, run, runner, shards
 from memkern.audit.options import Options
 from memkern.audit.run import merge_runs, run_audit
-
-FILES = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES}
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("worker")
-    script = Path(__file__).with_name("audit_worker.py")
-    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=880)
-    assert done.returncode == 0, done.stderr[-3000:]
-    print(done.stdout)
-    return folder
-
-
-@pytest.mark.xdist_group("audit_worker")
-@pytest.mark.timeout(900)  # some twenty processes one after the other: seconds alone, minutes on a busy machine
-@pytest.mark.parametrize("name", ["every", "chance", "team2", "team3", "merged", "shared"])
-def test_the_final_files_are_those_of_an_uninterrupted_run(worker: Path, name: str) -> None:
-    assert contents(worker / name) == contents(worker / "whole")
-    left = {path.name for path in (worker / name).iterdir() if path.name.startswith(".")}
-    assert not left | {path.name for path in (worker / name).iterdir()} & {"shards", "images.parquet"}
-
 
 # ---- resuming -------------------------------------------------------------------------------------------------------
 
@@ -270,21 +241,6 @@ def test_an_error_in_one_process_is_an_error_in_all() -> None:
         run._together(Two(0, 2), lambda: None)
     with pytest.raises(ValueError, match="mine"):
         run._together(Two(0, 2), fails)
-
-
-@pytest.mark.slow
-def test_torchrun(tmp_path: Path) -> None:
-    given = audit_helpers.options(tmp_path)
-    whole = run_audit(replace(given, out=tmp_path / "whole"))
-    assert whole is not None
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "memkern"]
-    done = subprocess.run(
-        [*command, *audit_helpers.arguments(given)], capture_output=True, text=True, timeout=250, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert contents(given.out) == contents(tmp_path / "whole")
-    assert done.stdout.count("results are in") == 1
 
 
 def test_shards_alone_make_the_final_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
