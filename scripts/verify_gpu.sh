@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Verifies memkern on a GPU: tests on the real backends, compute-sanitizer, profiler, benchmarks; one folder of results.
 #
-#   bash scripts/verify_gpu.sh [RESULTS]        default: gpu_results/
+#   bash scripts/verify_gpu.sh [RESULTS [OPTIONS OF THE BENCHMARK]]        default: gpu_results/
 #
 # PYTHON names the interpreter that memkern is installed in, with memkern[dev,bench]. Every step writes RESULTS/STEP.log
 # and goes on after a failure. Exit code: 0 all passed, 1 a step failed, 2 a tool is missing, 3 no GPU: nothing was run.
@@ -9,6 +9,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 results=${1:-gpu_results}
+shift
 # Results may be re-read after the repository has moved on: name them absolutely, this script changes no folder again.
 mkdir -p "$results" && results=$(cd "$results" && pwd)
 
@@ -108,7 +109,7 @@ fi
 # ---- speed: the table of the CPU benchmark, beside eager torch, torch.compile and kornia; both backends in one race ------
 step bench "$python" -m pytest bench --backend "$("$python" -c 'if True:
     import torch, memkern.dispatch as d
-    print("triton" if d.why_not("cuda", torch.device("cuda")) else "cuda")')" --store "$results/bench.json"
+    print("triton" if d.why_not("cuda", torch.device("cuda")) else "cuda")')" --store "$results/bench.json" "$@"
 
 note "results in $results; exit $code"
 exit $code
