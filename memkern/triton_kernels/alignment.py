@@ -1,11 +1,13 @@
 """Alignment: the mean l2 distance over pairs of views of each point, in one pass over memory.
 
-Two launches. `_sum_pairs` reads every element: one program per point and chunk of dims leaves the sums of that chunk.
-`_finish` adds the chunks of a point in order and makes distances of the sums; where a sum cannot be trusted it reads
+Two launches. `_sum_pairs` reads every element: one program per point and piece of dims leaves the sums of that piece.
+`_finish` adds the pieces of a point in order and makes distances of the sums; where a sum cannot be trusted it reads
 the two views again, in float64.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
@@ -13,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.exact import exact_distance, exact_norm
-from memkern.triton_kernels.launches import registers, setting, vector, warps
+from memkern.triton_kernels.launches import setting, vector, warps
 from memkern.triton_kernels.memory import on_device_of, triton_wide, view_block, wide
 from memkern.triton_kernels.pair_sums import store_pair_sums
 
@@ -23,93 +25,124 @@ from memkern.triton_kernels.pair_sums import store_pair_sums
 @triton.jit
 def _sum_pairs(
     z,  # [points, views, dims]
-    sums,  # [points, chunks, pairs + views] float64
+    sums,  # [points, pieces, pairs + views] float64
     dims,
     views,
     pairs,
-    chunks,
+    pieces,
     point_stride,
     view_stride,
     ANCHOR: tl.constexpr,
-    CHUNK: tl.constexpr,
-    ROWS: tl.constexpr,
+    GROUP: tl.constexpr,
+    ONE: tl.constexpr,
+    PIECE: tl.constexpr,
     LANES: tl.constexpr,
     VECTOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
     program = tl.cast(tl.program_id(0), tl.int64)
-    point, first = program // chunks, program % chunks * CHUNK
+    point, first = program // pieces, program % pieces * PIECE
     store_pair_sums(
         z + point * point_stride, sums + program * (pairs + views), views, pairs, view_stride,
-        first, first + CHUNK, dims, ANCHOR, ROWS, LANES, VECTOR, WIDE,
+        first, first + PIECE, dims, ANCHOR, GROUP, ONE, PIECE, LANES, VECTOR, WIDE,
     )  # fmt: skip
 
 
 @triton.jit
 def _finish(
     z,  # [points, views, dims]
-    sums,  # [points, chunks, pairs + views] float64
+    sums,  # [points, pieces, pairs + views] float64
     alignment,  # [points] wide
     saved,  # [points, pairs + views if NORMALIZE], wide
     dims,
     views,
     pairs,
-    chunks,
+    pieces,
     point_stride,
     view_stride,
     ANCHOR: tl.constexpr,
     NORMALIZE: tl.constexpr,
     KEEP: tl.constexpr,
     WIDE: tl.constexpr,
-    VIEWS: tl.constexpr,  # power of two >= views
-    CHUNKS: tl.constexpr,  # chunks added at once
+    PAIRS: tl.constexpr,  # pairs, or norms, computed at once
+    PIECES: tl.constexpr,  # pieces added at once
     BLOCK: tl.constexpr,
 ):
     point = tl.cast(tl.program_id(0), tl.int64)
     z += point * point_stride
-    sums += point * chunks * (pairs + views)
+    sums += point * pieces * (pairs + views)
     saved += point * (pairs + views if NORMALIZE else pairs)
-    b = tl.cast(tl.arange(0, VIEWS), tl.int64)
-
-    if NORMALIZE:
-        squared_norm = _add_chunks(sums, pairs + b, b < views, pairs + views, chunks, CHUNKS)
-        norm = tl.sqrt(squared_norm)
-        # 1.001: too close to the clamp for a sum of floats to tell on which side
-        vague = (b < views) & ~(_in_range(squared_norm, WIDE) & (squared_norm > 1.001e-24)) & ~_is_nan(squared_norm)
-        if _any(vague):
-            for v in range(views):
-                if _any(vague & (b == v)):
-                    norm = tl.where(b == v, exact_norm(z + tl.cast(v, tl.int64) * view_stride, dims, WIDE, BLOCK), norm)
-        divisor = tl.where(norm < 1e-12, 1e-12, norm)  # not tl.maximum: NaN stays
-        if KEEP:
-            tl.store(saved + pairs + b, norm.to(WIDE), mask=b < views)
-
-    total = tl.zeros([VIEWS], tl.float64)
-    for a in range(0, 1 if ANCHOR else views - 1):
-        at = tl.cast(a, tl.int64) * (2 * views - a - 1) // 2 + b - a - 1  # of pair (a, b)
-        pair = (b > a) & (b < views)
-        square = _add_chunks(sums, at, pair, pairs + views, chunks, CHUNKS)
-        doubtful = pair & ~_in_range(square, WIDE) & ~_is_nan(square)
+    total = tl.zeros([PAIRS], tl.float64)
+    for first in range(0, pairs, PAIRS):
+        pair = first + tl.cast(tl.arange(0, PAIRS), tl.int64)
+        there = pair < pairs
+        a, b = _views_of(pair, views, pairs, ANCHOR)
+        square = _add_pieces(sums, pair, there, pairs + views, pieces, PIECES)
+        doubtful = there & ~_in_range(square, WIDE) & ~_is_nan(square)
         if NORMALIZE:
-            norm_a, divisor_a = _pick(norm, b == a), _pick(divisor, b == a)
-            distance, trusted = _unit_distance(square, norm_a, divisor_a, norm, divisor, WIDE)
-            doubtful |= pair & ~_is_nan(square) & (~trusted | vague | _any(vague & (b == a)))
+            norm_a, vague_a = _norms(z, sums, a, there, dims, views, pairs, pieces, view_stride, WIDE, PIECES, BLOCK)
+            norm_b, vague_b = _norms(z, sums, b, there, dims, views, pairs, pieces, view_stride, WIDE, PIECES, BLOCK)
+            divisor_a, divisor_b = _clamped(norm_a), _clamped(norm_b)
+            distance, trusted = _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE)
+            doubtful |= there & ~_is_nan(square) & (~trusted | vague_a | vague_b)
             # next to the zero vector a distance is the other's length: 1, or less where the norm was clamped
-            distance = tl.where(norm_a == 0, norm / divisor, tl.where(norm == 0, norm_a / divisor_a, distance))
-            doubtful &= (norm_a != 0) & (norm != 0)
+            distance = tl.where(norm_a == 0, norm_b / divisor_b, tl.where(norm_b == 0, norm_a / divisor_a, distance))
+            doubtful &= (norm_a != 0) & (norm_b != 0)
         else:
             distance = tl.sqrt(square)
         if _any(doubtful):
-            for v in range(a + 1, views):
-                if _any(doubtful & (b == v)):
-                    view_a = z + tl.cast(a, tl.int64) * view_stride
-                    view_b = z + tl.cast(v, tl.int64) * view_stride
+            for i in range(first, tl.minimum(first + PAIRS, pairs)):
+                if _any(doubtful & (pair == i)):
+                    view_a = z + _pick(a, pair == i) * view_stride
+                    view_b = z + _pick(b, pair == i) * view_stride
                     exact = exact_distance(view_a, view_b, dims, NORMALIZE, WIDE, BLOCK)
-                    distance = tl.where(b == v, exact, distance)
-        total += tl.where(pair, distance, 0.0)
+                    distance = tl.where(pair == i, exact, distance)
+        total += tl.where(there, distance, 0.0)
         if KEEP:
-            tl.store(saved + at, distance.to(WIDE), mask=pair)
+            tl.store(saved + pair, distance.to(WIDE), mask=there)
     tl.store(alignment + point, (tl.sum(total, 0) / pairs).to(WIDE))
+    if NORMALIZE and KEEP:
+        for first in range(0, views, PAIRS):
+            v = first + tl.cast(tl.arange(0, PAIRS), tl.int64)
+            norm, _ = _norms(z, sums, v, v < views, dims, views, pairs, pieces, view_stride, WIDE, PIECES, BLOCK)
+            tl.store(saved + pairs + v, norm.to(WIDE), mask=v < views)
+
+
+@triton.jit
+def _views_of(pair, views, pairs, ANCHOR: tl.constexpr):
+    """The views a < b of each pair; of a pair past the last, those of the last.
+
+    Pairs before those of view a: a (2 V - 1 - a) / 2. Solved for a, rounded down; the root of a square is exact, and
+    below 2^53 no other number rounds to it.
+    """
+    pair = tl.minimum(pair, pairs - 1)
+    if ANCHOR:
+        return tl.zeros_like(pair), pair + 1
+    twice = 2 * tl.cast(views, tl.int64) - 1
+    a = ((twice - tl.sqrt((twice * twice - 8 * pair).to(tl.float64))) * 0.5).to(tl.int64)
+    return a, pair - a * (twice - a) // 2 + a + 1
+
+
+@triton.jit
+def _norms(
+    z, sums, v, there, dims, views, pairs, pieces, view_stride, WIDE: tl.constexpr, PIECES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The norms of the views v, and which of them the sums could not tell: those are read again."""
+    square = _add_pieces(sums, pairs + v, there, pairs + views, pieces, PIECES)
+    norm = tl.sqrt(square)
+    # 1.001: too close to the clamp for a sum of floats to tell on which side
+    vague = there & ~(_in_range(square, WIDE) & (square > 1.001e-24)) & ~_is_nan(square)
+    if _any(vague):
+        for i in range(views):
+            if _any(vague & (v == i)):
+                norm = tl.where(v == i, exact_norm(z + tl.cast(i, tl.int64) * view_stride, dims, WIDE, BLOCK), norm)
+    return norm, vague
+
+
+@triton.jit
+def _clamped(norm):
+    return tl.where(norm < 1e-12, 1e-12, norm)  # not tl.maximum: NaN stays
 
 
 # ---- which sums can be trusted: the rules of csrc/cpu/distances.h ---------------------------------------------------
@@ -144,12 +177,12 @@ def _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE: tl.conste
 
 
 @triton.jit
-def _add_chunks(sums, at, mask, stride, chunks, CHUNKS: tl.constexpr):
-    """The sum over chunks of sums[chunk, at], always in the same order."""
+def _add_pieces(sums, at, mask, stride, pieces, PIECES: tl.constexpr):
+    """The sum over pieces of sums[piece, at], always in the same order."""
     total = tl.zeros(at.shape, tl.float64)
-    for first in range(0, chunks, CHUNKS):
-        chunk = tl.cast(first + tl.arange(0, CHUNKS), tl.int64)[:, None]
-        part = tl.load(sums + chunk * stride + at[None, :], mask=(chunk < chunks) & mask[None, :], other=0.0)
+    for first in range(0, pieces, PIECES):
+        piece = tl.cast(first + tl.arange(0, PIECES), tl.int64)[:, None]
+        part = tl.load(sums + piece * stride + at[None, :], mask=(piece < pieces) & mask[None, :], other=0.0)
         total += tl.sum(part, 0)
     return total
 
@@ -166,8 +199,8 @@ def _any(mask):
 
 @triton.jit
 def _pick(values, chosen):
-    """The one value that is chosen, [1]."""
-    return tl.sum(tl.where(chosen, values, 0.0), 0, keep_dims=True)
+    """The one value that is chosen."""
+    return tl.sum(tl.where(chosen, values, 0), 0)
 
 
 # ---- host ---------------------------------------------------------------------------------------------------------
@@ -186,21 +219,20 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
     """
     z, dims = view_block(z)
-    chunk = setting("alignment", "chunk")
-    chunks = max(1, triton.cdiv(dims, chunk))
-    out, saved, sums = results(z, anchor, normalize, keep, chunks)
+    tiles = pair_tiles(z, anchor)
+    pieces = max(1, triton.cdiv(dims, tiles["PIECE"]))
+    out, saved, sums = results(z, anchor, normalize, keep, pieces)
     if z.shape[0] == 0:
         return out, saved
     with on_device_of(z):
-        _sum_pairs[(z.shape[0] * chunks,)](
-            z, sums, dims, z.shape[1], sums.shape[2] - z.shape[1], chunks, z.stride(0), z.stride(1), CHUNK=chunk,
-            **pair_tiles(z, dims, anchor),
-        )  # fmt: skip
+        _sum_pairs[(z.shape[0] * pieces,)](
+            z, sums, dims, z.shape[1], sums.shape[2] - z.shape[1], pieces, z.stride(0), z.stride(1), **tiles
+        )
         finish(z, dims, sums, out, saved, anchor, normalize, keep)
     return out, saved
 
 
-def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, chunks: int) -> tuple[Tensor, Tensor, Tensor]:
+def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -> tuple[Tensor, Tensor, Tensor]:
     """Memory for what the two launches write: alignment, what is kept, and the sums in between."""
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
@@ -208,18 +240,19 @@ def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, chunks: int) -
     return (
         torch.empty(points, dtype=wide(z.dtype), device=z.device),
         torch.empty(kept, dtype=wide(z.dtype), device=z.device),
-        torch.empty((points, chunks, pairs + views), dtype=torch.float64, device=z.device),
+        torch.empty((points, pieces, pairs + views), dtype=torch.float64, device=z.device),
     )
 
 
-def pair_tiles(z: Tensor, dims: int, anchor: bool) -> dict[str, object]:
+def pair_tiles(z: Tensor, anchor: bool) -> dict[str, Any]:
     """The launch settings of pair sums for a tensor [N, V, *dims]."""
-    most = triton.next_power_of_2(triton.cdiv(dims, vector(z.dtype)) or 1)
-    lanes = min(max(most, 32), setting("alignment", "lanes"))
-    rows = setting("alignment", "anchor_rows" if anchor else "rows")
+    views, lanes = z.shape[1], setting("alignment", "lanes")
+    groups = 1 if views <= setting("alignment", "views") else triton.cdiv(views, setting("alignment", "group"))
     return {
         "ANCHOR": anchor,
-        "ROWS": min(rows, triton.next_power_of_2(z.shape[1])),
+        "GROUP": triton.cdiv(views, groups),
+        "ONE": groups == 1,
+        "PIECE": lanes * vector(z.dtype) * setting("alignment", "blocks"),
         "LANES": lanes,
         "VECTOR": vector(z.dtype),
         "WIDE": triton_wide(z.dtype),
@@ -230,13 +263,13 @@ def pair_tiles(z: Tensor, dims: int, anchor: bool) -> dict[str, object]:
 def finish(
     z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, normalize: bool, keep: bool
 ) -> None:
-    """Second launch: the sums [N, chunks, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
+    """Second launch: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
     points, views = z.shape[:2]
-    width = triton.next_power_of_2(views)
-    at_once = max(1, setting("alignment", "finish_sums") // width)
+    pieces, pairs = sums.shape[1], sums.shape[2] - views
+    at_once = min(triton.next_power_of_2(pairs), setting("alignment", "finish_pairs"))
     _finish[(points,)](
-        z, sums, out, saved, dims, views, sums.shape[2] - views, sums.shape[1], z.stride(0), z.stride(1),
-        ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), VIEWS=width,
-        CHUNKS=min(at_once, triton.next_power_of_2(sums.shape[1])), BLOCK=setting("alignment", "exact_block"),
-        num_warps=warps(setting("alignment", "finish_lanes")), **registers(setting("alignment", "finish_registers")),
+        z, sums, out, saved, dims, views, pairs, pieces, z.stride(0), z.stride(1),
+        ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), PAIRS=at_once,
+        PIECES=max(1, min(setting("alignment", "finish_sums") // at_once, triton.next_power_of_2(pieces))),
+        BLOCK=setting("alignment", "exact_block"), num_warps=warps(setting("alignment", "finish_lanes")),
     )  # fmt: skip

@@ -36,28 +36,32 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        "alignment", "chunk", 4096, "dims per program: 10 float32 views of a chunk, 160 KB, stay in L2 from tile to "
-        "tile (mostly in L1 on sm_90); 2 points of 65536 dims still make 32 programs",
+        "alignment", "lanes", 32, "threads per program, one warp: the 55 sums of 10 views are added by shuffles alone, "
+        "and once per piece, however many dims it has",
     ),
     Setting(
-        "alignment", "rows", 4, "views per tile, all pairs: 16 running sums and 8 loads of 128 bits in flight a lane; "
-        "8 x 8 would compute 192 pairs for the 45 of 10 views where this computes 96",
+        "alignment", "blocks", 8, "128-bit loads of a view that a lane adds in the wide type, then float64: "
+        "1024 float32 dims per program, so 2 points of 65536 dims make 128 programs",
     ),
-    Setting("alignment", "anchor_rows", 8, "views per tile, anchor: 8 running sums, 9 loads in flight per lane"),
     Setting(
-        "alignment", "lanes", 128, "threads per program; with fewer dims than 128 vectors, the power of two that "
-        "covers them, at least one warp",
+        "alignment", "views", 12, "views that are all held in registers: 66 running sums and 12 loads of 128 bits in "
+        "flight a lane; each element is loaded once",
     ),
-    Setting("alignment", "finish_lanes", 128, "threads per point when sums become distances; there is little to do"),
     Setting(
-        "alignment", "finish_registers", 168, "per thread of these at most, on NVIDIA; left alone, ptxas saves "
-        "registers on sm_100 by spilling some, for an occupancy that a program per point does not need",
+        "alignment", "group", 8, "views of a group where there are more: 64 running sums between two groups, "
+        "16 loads in flight, each element of 32 views is loaded 4 times",
     ),
-    Setting("alignment", "finish_sums", 256, "sums loaded at once when chunks are added: 16 chunks of up to 16 views"),
-    Setting("alignment", "exact_block", 1024, "dims at once when a distance is recomputed in float64: 8 per lane"),
+    Setting("alignment", "finish_lanes", 32, "threads per point when sums become distances: 45 pairs, no barrier"),
+    Setting("alignment", "finish_pairs", 64, "distances made of sums at once, 2 a lane: divisions of doubles are long"),
+    Setting("alignment", "finish_sums", 256, "sums loaded at once when pieces are added, 8 a lane"),
+    Setting("alignment", "exact_block", 128, "dims at once when a distance is recomputed in float64: 4 per lane"),
     Setting("alignment_backward", "lanes", 128, "threads per program, one 128-bit load and store for each and view"),
     Setting("alignment_backward", "rows", 4, "views whose gradients are summed at once, as many loads in flight"),
     Setting("alignment_backward", "coefficients", 1024, "pairs of views whose coefficients are computed at once"),
+    Setting(
+        "layer_stats", "chunk", 1024, "dims per program, rounded to whole units or positions: what the pairs read, "
+        "40 KB of 10 float32 views, the units find in the cache",
+    ),
     Setting("unit_means", "lanes", 128, "threads per program; a tile is two 128-bit loads for each of them"),
     Setting(
         "unit_means", "side", 256, "elements of a tile along memory: 1 KB of float32; longer sides waste more of their "
@@ -104,11 +108,6 @@ def vector(dtype: torch.dtype) -> int:
 def warps(lanes: int) -> int:
     """The ``num_warps`` of a launch with this many threads: a warp has 32 of them, on AMD's data-centre GPUs 64."""
     return max(1, lanes // (64 if torch.version.hip else 32))
-
-
-def registers(most: int) -> dict[str, int]:
-    """The setting of a launch that bounds registers per thread; AMD's compiler has none."""
-    return {} if torch.version.hip else {"maxnreg": most}
 
 
 def table() -> str:

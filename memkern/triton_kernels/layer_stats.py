@@ -17,7 +17,7 @@ from torch import Tensor
 
 from memkern.triton_kernels import alignment as align
 from memkern.triton_kernels import unit_means as means_of
-from memkern.triton_kernels.launches import setting, warps
+from memkern.triton_kernels.launches import setting
 from memkern.triton_kernels.memory import loops, on_device_of, view_block, wide
 from memkern.triton_kernels.pair_sums import store_pair_sums
 from memkern.triton_kernels.unit_sums import lane_sums
@@ -28,7 +28,7 @@ from memkern.triton_kernels.unit_sums import lane_sums
 @triton.jit
 def _sum_layer(
     x,  # [points, views, dims], dims in the order of memory
-    pair_sums,  # [points, chunks, pairs + views] float64
+    pair_sums,  # [points, chunks, PIECES, pairs + views] float64
     unit_sums,  # [1 if PLANES else chunks, points, units] float64
     dims,
     views,
@@ -45,7 +45,10 @@ def _sum_layer(
     chunk_space,
     ANCHOR: tl.constexpr,
     PLANES: tl.constexpr,
-    ROWS: tl.constexpr,
+    PIECES: tl.constexpr,
+    GROUP: tl.constexpr,
+    ONE: tl.constexpr,
+    PIECE: tl.constexpr,
     LANES: tl.constexpr,
     VECTOR: tl.constexpr,
     UNIT_LANES: tl.constexpr,
@@ -58,8 +61,8 @@ def _sum_layer(
     x += point * point_stride
     chunk_dims = tl.cast(chunk_units, tl.int64) * chunk_space
     store_pair_sums(
-        x, pair_sums + program * (pairs + views), views, pairs, view_stride,
-        chunk * chunk_dims, (chunk + 1) * chunk_dims, dims, ANCHOR, ROWS, LANES, VECTOR, WIDE,
+        x, pair_sums + program * PIECES * (pairs + views), views, pairs, view_stride,
+        chunk * chunk_dims, (chunk + 1) * chunk_dims, dims, ANCHOR, GROUP, ONE, PIECE, LANES, VECTOR, WIDE,
     )  # fmt: skip
     first_unit, first_space = (chunk * chunk_units, 0) if PLANES else (0, chunk * chunk_space)
     # units and positions of this chunk
@@ -102,7 +105,7 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
     whole, other = (space, units) if planes else (units, space)
     # As many whole units, or positions, as a chunk holds; a multiple of 16 dims, which keeps the 128-bit loads, unless
     # that takes far more than a chunk.
-    chunk, together = setting("alignment", "chunk"), 16 // math.gcd(whole, 16)
+    chunk, together = setting("layer_stats", "chunk"), 16 // math.gcd(whole, 16)
     if whole * together > 4 * chunk:
         together = 1
     part = max(chunk // (whole * together), 1) * together
@@ -130,20 +133,20 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
     if chunks is None or points == 0 or dims == 0:
         out, saved = align.alignment(x, anchor, normalize, keep)
         return out, means_of.unit_means(x, unit_dim, "raw"), saved
-    out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count)
+    launch = align.pair_tiles(x, anchor)
+    pieces = triton.cdiv(chunks.units * chunks.positions, launch["PIECE"])
+    out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count * pieces)
     means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
     parts = 1 if chunks.planes else chunks.count
     unit_sums = torch.empty((parts, points, units), dtype=torch.float64, device=x.device)
     walk = means_of.Lanes(False, (chunks.positions, chunks.space_stride), ((views, x.stride(1)),))
-    tile = means_of.tile_of(x.dtype, walk, chunks.units)
+    tile = means_of.tile_of(x.dtype, walk, chunks.units, setting("alignment", "lanes"))
     blocks = triton.cdiv(chunks.positions, tile["BLOCK"]) * views
-    lanes = setting("alignment", "lanes")
-    launch = align.pair_tiles(x, dims, anchor) | {"LANES": lanes, "num_warps": warps(lanes)}
     with on_device_of(x):
         _sum_layer[(points * chunks.count,)](
             x, pair_sums, unit_sums, dims, views, pair_sums.shape[2] - views, chunks.count, x.stride(0), x.stride(1),
             points, units, x.stride(unit_dim), chunks.space, chunks.space_stride, chunks.units, chunks.positions,
-            PLANES=chunks.planes, UNIT_LANES=tile["LANES"], UNIT_BLOCK=tile["BLOCK"],
+            PIECES=pieces, PLANES=chunks.planes, UNIT_LANES=tile["LANES"], UNIT_BLOCK=tile["BLOCK"],
             TREE=min(4, triton.next_power_of_2(blocks)), **launch,
         )  # fmt: skip
         align.finish(x, dims, pair_sums, out, saved, anchor, normalize, keep)

@@ -1,4 +1,8 @@
-"""Squared distances between the views of one point, over a range of its dims: what alignment and layer_stats share."""
+"""Squared distances between the views of one point, over a range of its dims: what alignment and layer_stats share.
+
+A program is one warp, so no sum crosses warps and nothing waits at a barrier; each lane reads 16 bytes of a group of
+views, then compares every two of them in registers: the elements of a group are loaded once for all its pairs.
+"""
 
 # Tuples are concatenated as Triton can: it knows no starred elements, and mypy no tuple that grows.
 # ruff: noqa: RUF005
@@ -12,7 +16,7 @@ import triton.language as tl
 @triton.jit
 def store_pair_sums(
     point,  # first element of view 0
-    sums,  # [pairs + views] float64: pairs in order (0,1), (0,2), ..., then the squared norms
+    sums,  # [pieces, pairs + views] float64: pairs in order (0,1), (0,2), ..., then the squared norms
     views,
     pairs,
     view_stride,
@@ -20,84 +24,167 @@ def store_pair_sums(
     stop,
     dims,
     ANCHOR: tl.constexpr,
-    ROWS: tl.constexpr,
+    GROUP: tl.constexpr,  # views compared in registers
+    ONE: tl.constexpr,  # whether that is all of them
+    PIECE: tl.constexpr,  # dims added in the wide type
     LANES: tl.constexpr,
     VECTOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Sums of one point over dims [first, min(stop, dims)), for a tile of views at a time.
+    """Sums of one point over each piece of dims [first, stop), in float64; dims past the last count as zeros.
 
-    Views b of the tile's rows are compared with views a of its columns, a < b. Tiles after the first find their views
-    in the cache.
+    A lane keeps one running sum per pair in the wide type, over one piece. For 128-bit loads the compiler must know
+    `first`, the strides and `dims` as multiples of 16: Triton compiles anew for numbers that are, so it does where the
+    layout allows it.
     """
-    COLUMNS: tl.constexpr = 1 if ANCHOR else ROWS
-    for row in range(0, views, ROWS):
-        for column in range(0, 1 if ANCHOR else row + 1, COLUMNS):
-            squares, norms = tile_sums(
-                point, row, column, views, view_stride, first, stop, dims, ROWS, COLUMNS, LANES, VECTOR, WIDE
-            )
-            b = tl.cast(row + tl.arange(0, ROWS), tl.int64)
-            for c in tl.static_range(COLUMNS):
-                a = column + c
-                at = tl.cast(a, tl.int64) * (2 * views - a - 1) // 2 + b - a - 1
-                tl.store(sums + at, squares[c], mask=(a < b) & (b < views))
-            tl.store(sums + pairs + b, norms, mask=(b < views) & ((row == column) | ANCHOR))
+    for start in range(first, stop, PIECE):
+        end = tl.minimum(start + PIECE, tl.minimum(stop, dims))
+        for row in range(0, 1 if ONE else views, GROUP):
+            if ANCHOR:
+                _anchor(point, sums, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
+            else:
+                _within(point, sums, row, views, pairs, view_stride, start, end, GROUP, ONE, LANES, VECTOR, WIDE)
+                if not ONE:
+                    for column in range(0, row, GROUP):
+                        _between(
+                            point, sums, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE
+                        )
+        sums += pairs + views
 
 
 @triton.jit
-def tile_sums(
+def _within(
     point,
-    row,  # first of ROWS views
-    column,  # first of COLUMNS views
+    sums,
+    row,
+    views,
+    pairs,
+    view_stride,
+    start,
+    end,
+    GROUP: tl.constexpr,
+    ONE: tl.constexpr,
+    LANES: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The pairs of views [row, row + GROUP), and their squared norms."""
+    squares = _zeros(GROUP * (GROUP - 1) // 2, [LANES], WIDE)
+    norms = _zeros(GROUP, [LANES], WIDE)
+    for d in range(start, end, LANES * VECTOR):
+        group = _load(point, row, views, view_stride, d, end, GROUP, ONE, LANES, VECTOR, WIDE)
+        new_squares, new_norms = (), ()
+        for a in tl.static_range(GROUP):
+            new_norms = new_norms + (norms[a] + tl.sum(group[a] * group[a], 1),)
+            for b in tl.static_range(a + 1, GROUP):
+                difference = group[b] - group[a]
+                new_squares = new_squares + (
+                    squares[a * (2 * GROUP - a - 1) // 2 + b - a - 1] + tl.sum(difference * difference, 1),
+                )
+        squares, norms = new_squares, new_norms
+    for a in tl.static_range(GROUP):
+        for b in tl.static_range(a + 1, GROUP):
+            square = squares[a * (2 * GROUP - a - 1) // 2 + b - a - 1]
+            _store_pair(sums, row + a, row + b, views, square)
+        tl.store(sums + pairs + row + a, tl.sum(norms[a].to(tl.float64), 0), mask=row + a < views)
+
+
+@triton.jit
+def _between(
+    point,
+    sums,
+    row,
+    column,
     views,
     view_stride,
-    first,
-    stop,
-    dims,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    start,
+    end,
+    GROUP: tl.constexpr,
     LANES: tl.constexpr,
     VECTOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Sums of |b - a|^2, for each column a [ROWS], and of |b|^2 [ROWS], in float64.
-
-    Each lane reads VECTOR neighbouring dims of a view (128 bits) and keeps one running sum per pair in the wide type,
-    for at most 8 blocks; everything above that is added in float64. Views past the last are zeros: the caller does not
-    store what they give. For 128-bit loads the compiler must know `first`, `stop` and `dims` as multiples of 16: Triton
-    compiles anew for numbers that are, so it does where the layout allows it.
-    """
-    BLOCK: tl.constexpr = LANES * VECTOR
-    b = tl.cast(row + tl.arange(0, ROWS), tl.int64)[:, None, None]
-    in_block = (tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :])[None]  # [1, LANES, VECTOR]
-    end = tl.minimum(stop, dims)
-    squares = zeros(COLUMNS, [ROWS], tl.float64)
-    norms = tl.zeros([ROWS], tl.float64)
-    for flush in range(first, end, 8 * BLOCK):
-        lane_squares = zeros(COLUMNS, [ROWS, LANES], WIDE)
-        lane_norms = tl.zeros([ROWS, LANES], WIDE)
-        for start in range(flush, tl.minimum(flush + 8 * BLOCK, end), BLOCK):
-            d = start + in_block
-            inside = d < end
-            rows = tl.load(point + b * view_stride + d, mask=(b < views) & inside, other=0.0).to(WIDE)
-            lane_norms += tl.sum(rows * rows, 2)
-            lane_terms = ()
-            for c in tl.static_range(COLUMNS):
-                a = tl.cast(column + c, tl.int64)
-                view = tl.load(point + a * view_stride + d, mask=(a < views) & inside, other=0.0).to(WIDE)
-                difference = rows - view  # [ROWS, LANES, VECTOR]
-                lane_terms = lane_terms + (lane_squares[c] + tl.sum(difference * difference, 2),)
-            lane_squares = lane_terms
-        norms += tl.sum(lane_norms.to(tl.float64), 1)
-        terms = ()
-        for c in tl.static_range(COLUMNS):
-            terms = terms + (squares[c] + tl.sum(lane_squares[c].to(tl.float64), 1),)
-        squares = terms
-    return squares, norms
+    """The pairs of each view of [column, column + GROUP) with each of [row, row + GROUP), columns before rows."""
+    squares = _zeros(GROUP * GROUP, [LANES], WIDE)
+    for d in range(start, end, LANES * VECTOR):
+        columns = _load(point, column, views, view_stride, d, end, GROUP, True, LANES, VECTOR, WIDE)
+        rows = _load(point, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
+        new_squares = ()
+        for a in tl.static_range(GROUP):
+            for b in tl.static_range(GROUP):
+                difference = rows[b] - columns[a]
+                new_squares = new_squares + (squares[a * GROUP + b] + tl.sum(difference * difference, 1),)
+        squares = new_squares
+    for a in tl.static_range(GROUP):
+        for b in tl.static_range(GROUP):
+            _store_pair(sums, column + a, row + b, views, squares[a * GROUP + b])
 
 
 @triton.jit
-def zeros(COUNT: tl.constexpr, SHAPE: tl.constexpr, DTYPE: tl.constexpr):
+def _anchor(
+    point,
+    sums,
+    row,
+    views,
+    pairs,
+    view_stride,
+    start,
+    end,
+    GROUP: tl.constexpr,
+    LANES: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """The pairs of view 0 with views [row, row + GROUP), and the squared norms of these."""
+    squares = _zeros(GROUP, [LANES], WIDE)
+    norms = _zeros(GROUP, [LANES], WIDE)
+    for d in range(start, end, LANES * VECTOR):
+        anchor = _load(point, 0, views, view_stride, d, end, 1, True, LANES, VECTOR, WIDE)
+        rows = _load(point, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
+        new_squares, new_norms = (), ()
+        for b in tl.static_range(GROUP):
+            difference = rows[b] - anchor[0]
+            new_squares = new_squares + (squares[b] + tl.sum(difference * difference, 1),)
+            new_norms = new_norms + (norms[b] + tl.sum(rows[b] * rows[b], 1),)
+        squares, norms = new_squares, new_norms
+    for b in tl.static_range(GROUP):
+        _store_pair(sums, 0, row + b, views, squares[b])
+        tl.store(sums + pairs + row + b, tl.sum(norms[b].to(tl.float64), 0), mask=row + b < views)
+
+
+@triton.jit
+def _load(
+    point,
+    first_view,
+    views,
+    view_stride,
+    d,
+    end,
+    COUNT: tl.constexpr,
+    ALL: tl.constexpr,  # whether all these views exist; those that don't are zeros
+    LANES: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """[LANES, VECTOR] elements from dim d on of each of COUNT views, as a tuple."""
+    at = d + (tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :])
+    result = ()
+    for v in tl.static_range(COUNT):
+        view = tl.cast(first_view + v, tl.int64)
+        mask = (at < end) if ALL else (at < end) & (view < views)
+        result = result + (tl.load(point + view * view_stride + at, mask=mask, other=0.0).to(WIDE),)
+    return result
+
+
+@triton.jit
+def _store_pair(sums, a, b, views, lanes):
+    """Adds up the lanes of pair (a, b) and stores the sum, if both views exist and a < b."""
+    at = tl.cast(a, tl.int64) * (2 * views - a - 1) // 2 + b - a - 1
+    tl.store(sums + at, tl.sum(lanes.to(tl.float64), 0), mask=(a < b) & (b < views))
+
+
+@triton.jit
+def _zeros(COUNT: tl.constexpr, SHAPE: tl.constexpr, DTYPE: tl.constexpr):
     """A tuple of zero tensors."""
     result = ()
     for _ in tl.static_range(COUNT):

@@ -147,7 +147,7 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
         lanes, others, strides = points, units, (x.stride(0), units, x.stride(unit_dim), 1)
     else:
         lanes, others, strides = units, points, (x.stride(unit_dim), 1, x.stride(0), units)
-    tile = tile_of(x.dtype, walk, lanes)
+    tile = tile_of(x.dtype, walk, lanes, setting("unit_means", "lanes"))
     blocks = max(1, triton.cdiv(walk.inner[0], tile["BLOCK"]) * (walk.count() // max(1, walk.inner[0])))
     per_part = setting("unit_means", "blocks")
     parts, lane_blocks = triton.cdiv(blocks, per_part), triton.cdiv(lanes, tile["LANES"])
@@ -164,9 +164,9 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     return means
 
 
-def tile_of(dtype: torch.dtype, walk: Lanes, lanes: int) -> dict[str, int]:
+def tile_of(dtype: torch.dtype, walk: Lanes, lanes: int, threads: int) -> dict[str, int]:
     """[LANES, BLOCK] elements at once: two 128-bit loads per thread, long side along what memory holds side by side."""
-    tile = 2 * vector(dtype) * setting("unit_means", "lanes")
+    tile = 2 * vector(dtype) * threads
     side = setting("unit_means", "side")
     inner = triton.next_power_of_2(max(1, walk.inner[0]))
     lanes = triton.next_power_of_2(lanes)

@@ -55,8 +55,8 @@ def test_dtypes(dtype):
 @pytest.mark.parametrize("dims", [63, 64 + 16, 4 * 64 + 3])
 def test_chunks(dims, monkeypatch):
     """Chunks of 64 dims, two of which `_finish` adds at once: the last time there is one of them."""
-    monkeypatch.setitem(launches._VALUES, ("alignment", "chunk"), 64)
-    monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 4)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 2)
     check(testing.relu_features(1, 2, dims), options=[("all", True)])
 
 

@@ -15,10 +15,10 @@ from memkern.triton_kernels.memory import wide
     ("shape", "unit_dim", "order", "planes", "chunks"),
     [
         ((2, 3, 5, 7, 7), 2, None, True, 1),
-        ((1, 2, 90, 7, 7), 2, None, True, 2),  # 80 maps of 49 in the first chunk
+        ((1, 2, 90, 7, 7), 2, None, True, 6),  # 16 maps of 49 in each chunk but the last
         ((1, 2, 3, 70, 70), 2, None, True, 3),  # a map larger than a chunk
         ((1, 2, 3, 6, 5), 2, (0, 1, 3, 4, 2), False, 1),  # channels-last
-        ((1, 2, 500, 20), 3, None, False, 3),  # tokens
+        ((1, 2, 500, 20), 3, None, False, 11),  # tokens
         ((2, 3, 150), 2, None, False, 1),  # a vector per view
         ((2, 3, 1, 4, 4), 2, None, True, 1),
         ((1, 2, 4, 5, 6), 3, None, None, None),  # units in the middle: two passes
