@@ -33,11 +33,15 @@ def _sum_class(
     unit = (program % unit_blocks * UNITS + tl.arange(0, UNITS))[None, :]
     end = tl.load(starts + label + 1)
     total = tl.zeros([ROWS, UNITS], tl.float64)
-    for first in range(tl.load(starts + label), end, ROWS):
-        position = (first + tl.arange(0, ROWS))[:, None]
-        point = tl.load(order + position, mask=position < end, other=0)
+    first = tl.load(starts + label)
+    position = (first + tl.arange(0, ROWS))[:, None]
+    point = tl.load(order + position, mask=position < end, other=0)
+    for _ in range(first, end, ROWS):
         row = means + point * point_stride + unit * unit_stride
-        total += tl.load(row, mask=(position < end) & (unit < units), other=0.0).to(tl.float64)
+        values = tl.load(row, mask=(position < end) & (unit < units), other=0.0)
+        position += ROWS
+        point = tl.load(order + position, mask=position < end, other=0)  # of the next rows, while these arrive
+        total += values.to(tl.float64)
     tl.store(sums + label * units + unit, tl.sum(total, 0, keep_dims=True), mask=unit < units)
 
 
@@ -56,8 +60,9 @@ def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     sums = torch.empty((classes, units), dtype=torch.float64, device=means.device)
     if sums.numel() == 0:
         return sums
-    ordered, order = labels.sort(stable=True)
-    starts = torch.searchsorted(ordered, torch.arange(classes + 1, device=labels.device))
+    narrow = torch.int16 if classes < 2**15 else torch.int32 if classes < 2**31 else torch.int64
+    ordered, order = labels.to(narrow).sort(stable=True)  # torch sorts by digits: the fewer, the quicker
+    starts = torch.searchsorted(ordered, torch.arange(classes + 1, dtype=narrow, device=labels.device))
     width = min(setting("class_sums", "side"), triton.next_power_of_2(units))
     blocks = triton.cdiv(units, width)
     with on_device_of(means):

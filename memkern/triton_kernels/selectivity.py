@@ -45,10 +45,10 @@ def _merge(peak, index, rest, low, peak_2, index_2, rest_2, low_2):
 def _visit(
     x,  # [points, units]
     order,  # [points] the point visited at each position; read if ORDERED
-    peak,  # [chunks, units] wide, as low
-    index,  # [chunks, units] int64
-    rest,  # [chunks, units] float64
-    low,
+    peak_of,  # [chunks, units] wide, as low_of
+    index_of,  # [chunks, units] int64
+    rest_of,  # [chunks, units] float64
+    low_of,
     points,
     units,
     chunks,
@@ -64,19 +64,25 @@ def _visit(
     program = tl.cast(tl.program_id(0), tl.int64)
     chunk = program % chunks
     unit = (program // chunks * UNITS + tl.arange(0, UNITS))[None, :]
-    state_peak, state_index, state_rest, state_low = _nobody(ROWS, UNITS, WIDE)
+    row = tl.arange(0, ROWS)[:, None]
+    # Each lane meets its points in order, so the plain rule does: first come, first kept. A lane's first loses to none.
+    lane_peak, lane_low = tl.full([ROWS, UNITS], -float("inf"), WIDE), tl.full([ROWS, UNITS], float("inf"), WIDE)
+    lane_step, lane_rest = tl.zeros([ROWS, UNITS], tl.int32), tl.zeros([ROWS, UNITS], tl.float64)
     for start in range(0, CHUNK, ROWS):
-        position = (chunk * CHUNK + start + tl.arange(0, ROWS))[:, None]
+        position = chunk * CHUNK + start + row
         point = tl.load(order + position, mask=position < points, other=0) if ORDERED else position
         there = (position < points) & (unit < units)
         value = tl.load(x + point * point_stride + unit * unit_stride, mask=there, other=0.0).to(WIDE)
         value = activate(value, ACTIVATION)
-        state_peak, state_index, state_rest, state_low = _merge(
-            state_peak, state_index, state_rest, state_low,
-            value, tl.where(there, position, NOBODY), tl.zeros([ROWS, UNITS], tl.float64),
-            tl.where(there, value, float("inf")),
-        )  # fmt: skip
-    _store(state_peak, state_index, state_rest, state_low, peak, index, rest, low, chunk * units + unit, unit < units)
+        higher = there & (lane_peak == lane_peak) & ~(value <= lane_peak)  # or the first NaN
+        loser = tl.where(higher, lane_peak, value)
+        lane_rest += tl.where(there & (start > 0), loser, 0.0).to(tl.float64)
+        lane_peak = tl.where(higher, value, lane_peak)
+        lane_step = tl.where(higher, start, lane_step)
+        lane_low = tl.where(there & ((value < lane_low) | (value != value)), value, lane_low)
+    position = chunk * CHUNK + row
+    index = tl.where((position < points) & (unit < units), position + lane_step, NOBODY)
+    _store(lane_peak, index, lane_rest, lane_low, peak_of, index_of, rest_of, low_of, chunk * units + unit, unit < units)
 
 
 @triton.jit
