@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memkern.triton_kernels.exact import exact_distance, exact_norm
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import on_device_of, triton_wide, view_block, wide
+from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, view_block, wide
 from memkern.triton_kernels.pair_sums import store_pair_sums
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
     """
     z, dims = view_block(z)
     tiles = pair_tiles(z, anchor)
-    pieces = max(1, triton.cdiv(dims, tiles["PIECE"]))
+    pieces = max(1, cdiv(dims, tiles["PIECE"]))
     out, saved, sums = results(z, anchor, normalize, keep, pieces)
     if z.shape[0] == 0:
         return out, saved
@@ -247,10 +247,10 @@ def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -
 def pair_tiles(z: Tensor, anchor: bool) -> dict[str, Any]:
     """The launch settings of pair sums for a tensor [N, V, *dims]."""
     views, lanes = z.shape[1], setting("alignment", "lanes")
-    groups = 1 if views <= setting("alignment", "views") else triton.cdiv(views, setting("alignment", "group"))
+    groups = 1 if views <= setting("alignment", "views") else cdiv(views, setting("alignment", "group"))
     return {
         "ANCHOR": anchor,
-        "GROUP": triton.cdiv(views, groups),
+        "GROUP": cdiv(views, groups),
         "ONE": groups == 1,
         "PIECE": lanes * vector(z.dtype) * setting("alignment", "blocks"),
         "LANES": lanes,
@@ -266,10 +266,11 @@ def finish(
     """Second launch: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
     points, views = z.shape[:2]
     pieces, pairs = sums.shape[1], sums.shape[2] - views
-    at_once = min(triton.next_power_of_2(pairs), setting("alignment", "finish_pairs"))
+    at_once = min(power_of_two(pairs), setting("alignment", "finish_pairs"))
+    more = min(8, max(1, power_of_two(pieces) // 16))  # warps for a point of many pieces
     _finish[(points,)](
         z, sums, out, saved, dims, views, pairs, pieces, z.stride(0), z.stride(1),
         ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), PAIRS=at_once,
-        PIECES=max(1, min(setting("alignment", "finish_sums") // at_once, triton.next_power_of_2(pieces))),
-        BLOCK=setting("alignment", "exact_block"), num_warps=warps(setting("alignment", "finish_lanes")),
+        PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
+        BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
     )  # fmt: skip

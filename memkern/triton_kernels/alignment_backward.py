@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import on_device_of, triton_wide, view_block, wide
+from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, view_block, wide
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
 
@@ -147,9 +147,9 @@ def alignment_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, nor
     direct = torch.empty((points, views, views), dtype=wide(z.dtype), device=z.device)
     shift = torch.empty_like(direct) if normalize else direct  # not read without norms
     inverse = torch.empty((points, views), dtype=wide(z.dtype), device=z.device)
-    padded = triton.next_power_of_2(views)
+    padded = power_of_two(views)
     block_dims = setting("alignment_backward", "lanes") * vector(z.dtype)
-    blocks = triton.cdiv(dims, block_dims)
+    blocks = cdiv(dims, block_dims)
     launch = {"ANCHOR": anchor, "NORMALIZE": normalize, "WIDE": triton_wide(z.dtype)}
     with on_device_of(z):
         _coefficients[(points,)](

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, warps
-from memkern.triton_kernels.memory import on_device_of
+from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two
 
 
 @triton.jit
@@ -63,8 +63,8 @@ def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     narrow = torch.int16 if classes < 2**15 else torch.int32 if classes < 2**31 else torch.int64
     ordered, order = labels.to(narrow).sort(stable=True)  # torch sorts by digits: the fewer, the quicker
     starts = torch.searchsorted(ordered, torch.arange(classes + 1, dtype=narrow, device=labels.device))
-    width = min(setting("class_sums", "side"), triton.next_power_of_2(units))
-    blocks = triton.cdiv(units, width)
+    width = min(setting("class_sums", "side"), power_of_two(units))
+    blocks = cdiv(units, width)
     with on_device_of(means):
         _sum_class[(classes * blocks,)](
             means, order, starts, sums, units, blocks, means.stride(0), means.stride(1),

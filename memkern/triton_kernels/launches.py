@@ -62,6 +62,10 @@ SETTINGS = (
         "layer_stats", "chunk", 1024, "dims per program, rounded to whole units or positions: what the pairs read, "
         "40 KB of 10 float32 views, the units find in the cache",
     ),
+    Setting(
+        "layer_stats", "blocks", 3, "maps of more blocks than this (128 float32) are read once: smaller ones would "
+        "leave lanes of their last block idle, and store the sums of 55 pairs too often",
+    ),
     Setting("unit_means", "lanes", 128, "threads per program; a tile is two 128-bit loads for each of them"),
     Setting(
         "unit_means", "side", 256, "elements of a tile along memory: 1 KB of float32; longer sides waste more of their "

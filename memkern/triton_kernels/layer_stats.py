@@ -1,14 +1,16 @@
 """Layer statistics: alignment per point and unit means from one read of a layer's activations.
 
-One program per point and chunk of whole units (maps one after the other in memory: NCHW) or of whole positions (units
-innermost: channels-last, tokens). It sums the pairs of views as alignment does, then the units as unit_means does; the
-second time the chunk comes from the cache. Each has its own finish.
+Large maps, one after the other in memory (NCHW): one program per piece of a map compares its views in registers, and
+adds them up as it does. Else one program per point and chunk of whole units or, where units are innermost
+(channels-last, tokens), of whole positions: it sums the pairs of views as alignment does, then the units as unit_means
+does; the second time the chunk comes from the cache. Each has its own finish.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -18,8 +20,8 @@ from torch import Tensor
 from memkern.triton_kernels import alignment as align
 from memkern.triton_kernels import unit_means as means_of
 from memkern.triton_kernels.launches import setting
-from memkern.triton_kernels.memory import loops, on_device_of, view_block, wide
-from memkern.triton_kernels.pair_sums import store_pair_sums
+from memkern.triton_kernels.memory import cdiv, loops, on_device_of, power_of_two, view_block, wide
+from memkern.triton_kernels.pair_sums import pairs_within, store_pair_sums
 from memkern.triton_kernels.unit_sums import lane_sums
 
 # ---- kernel -------------------------------------------------------------------------------------------------------
@@ -79,6 +81,38 @@ def _sum_layer(
         tl.store(unit_sums + unit, sums, mask=unit < last_unit)
 
 
+@triton.jit
+def _sum_maps(
+    x,  # [points, views, units, space]
+    pair_sums,  # [points, units, pieces, pairs + views] float64
+    unit_sums,  # [pieces, points, units] float64
+    views,
+    pairs,
+    pieces,
+    points,
+    units,
+    space,
+    point_stride,
+    view_stride,
+    PIECE: tl.constexpr,
+    GROUP: tl.constexpr,
+    LANES: tl.constexpr,
+    VECTOR: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    program = tl.cast(tl.program_id(0), tl.int64)
+    piece = program % pieces
+    unit = program // pieces % units
+    point = program // pieces // units
+    first = unit * space + piece * PIECE
+    end = tl.minimum(first + PIECE, (unit + 1) * space)
+    total = pairs_within(
+        x + point * point_stride, pair_sums + program * (pairs + views), 0, views, pairs, view_stride,
+        first, end, GROUP, True, True, LANES, VECTOR, WIDE,
+    )  # fmt: skip
+    tl.store(unit_sums + (piece * points + point) * units + unit, total)
+
+
 # ---- host ---------------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +145,7 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
     part = max(chunk // (whole * together), 1) * together
     space_stride = space_loops[0][1] if space_loops else 1
     chunk_units, positions = (part, space) if planes else (units, part)
-    return Chunks(planes, space, space_stride, chunk_units, positions, max(1, triton.cdiv(other, part)))
+    return Chunks(planes, space, space_stride, chunk_units, positions, max(1, cdiv(other, part)))
 
 
 def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,21 +168,44 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
         out, saved = align.alignment(x, anchor, normalize, keep)
         return out, means_of.unit_means(x, unit_dim, "raw"), saved
     launch = align.pair_tiles(x, anchor)
-    pieces = triton.cdiv(chunks.units * chunks.positions, launch["PIECE"])
+    block = launch["LANES"] * launch["VECTOR"]
+    if chunks.planes and launch["ONE"] and not anchor and chunks.space > setting("layer_stats", "blocks") * block:
+        return _of_large_maps(x, chunks.space, units, launch, normalize, keep)
+    pieces = cdiv(chunks.units * chunks.positions, launch["PIECE"])
     out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count * pieces)
     means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
     parts = 1 if chunks.planes else chunks.count
     unit_sums = torch.empty((parts, points, units), dtype=torch.float64, device=x.device)
     walk = means_of.Lanes(False, (chunks.positions, chunks.space_stride), ((views, x.stride(1)),))
     tile = means_of.tile_of(x.dtype, walk, chunks.units, setting("alignment", "lanes"))
-    blocks = triton.cdiv(chunks.positions, tile["BLOCK"]) * views
+    blocks = cdiv(chunks.positions, tile["BLOCK"]) * views
     with on_device_of(x):
         _sum_layer[(points * chunks.count,)](
             x, pair_sums, unit_sums, dims, views, pair_sums.shape[2] - views, chunks.count, x.stride(0), x.stride(1),
             points, units, x.stride(unit_dim), chunks.space, chunks.space_stride, chunks.units, chunks.positions,
             PIECES=pieces, PLANES=chunks.planes, UNIT_LANES=tile["LANES"], UNIT_BLOCK=tile["BLOCK"],
-            TREE=min(4, triton.next_power_of_2(blocks)), **launch,
+            TREE=min(4, power_of_two(blocks)), **launch,
         )  # fmt: skip
         align.finish(x, dims, pair_sums, out, saved, anchor, normalize, keep)
         means_of.divide(unit_sums, means, views * chunks.space)
+    return out, means, saved
+
+
+def _of_large_maps(
+    x: Tensor, space: int, units: int, launch: dict[str, Any], normalize: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for maps of many blocks: pieces of a map are equally large, but for the last."""
+    points, views = x.shape[:2]
+    pieces, block = cdiv(space, launch["PIECE"]), launch["LANES"] * launch["VECTOR"]
+    out, saved, pair_sums = align.results(x, False, normalize, keep, units * pieces)
+    means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
+    unit_sums = torch.empty((pieces, points, units), dtype=torch.float64, device=x.device)
+    with on_device_of(x):
+        _sum_maps[(points * units * pieces,)](
+            x, pair_sums, unit_sums, views, pair_sums.shape[2] - views, pieces, points, units, space, x.stride(0),
+            x.stride(1), PIECE=cdiv(space, pieces * block) * block, GROUP=views, LANES=launch["LANES"],
+            VECTOR=launch["VECTOR"], WIDE=launch["WIDE"], num_warps=launch["num_warps"],
+        )  # fmt: skip
+        align.finish(x, units * space, pair_sums, out, saved, False, normalize, keep)
+        means_of.divide(unit_sums, means, views * space)
     return out, means, saved

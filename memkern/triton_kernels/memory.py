@@ -21,6 +21,16 @@ def triton_wide(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def cdiv(x: int, y: int) -> int:
+    """The quotient rounded up. Triton's own is made for kernels and costs 3 us a call on the host."""
+    return -(-x // y)
+
+
+def power_of_two(x: int) -> int:
+    """The smallest power of two that is at least x."""
+    return 1 << max(0, x - 1).bit_length()
+
+
 def loops(sizes_and_strides: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """The fewest (size, stride) loops that visit dimensions in the order of memory, outermost first.
 

@@ -43,17 +43,17 @@ def store_pair_sums(
             if ANCHOR:
                 _anchor(point, sums, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
             else:
-                _within(point, sums, row, views, pairs, view_stride, start, end, GROUP, ONE, LANES, VECTOR, WIDE)
+                pairs_within(
+                    point, sums, row, views, pairs, view_stride, start, end, GROUP, ONE, False, LANES, VECTOR, WIDE
+                )
                 if not ONE:
                     for column in range(0, row, GROUP):
-                        _between(
-                            point, sums, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE
-                        )
+                        _between(point, sums, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
         sums += pairs + views
 
 
 @triton.jit
-def _within(
+def pairs_within(
     point,
     sums,
     row,
@@ -64,13 +64,18 @@ def _within(
     end,
     GROUP: tl.constexpr,
     ONE: tl.constexpr,
+    MEANS: tl.constexpr,  # whether to add up the elements, too
     LANES: tl.constexpr,
     VECTOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """The pairs of views [row, row + GROUP), and their squared norms."""
+    """Stores the pairs of views [row, row + GROUP), and their squared norms; the sum of their elements is returned.
+
+    Of elements only two are added in the wide type, everything above in float64: the mean of a constant is exact.
+    """
     squares = _zeros(GROUP * (GROUP - 1) // 2, [LANES], WIDE)
     norms = _zeros(GROUP, [LANES], WIDE)
+    elements = tl.zeros([LANES], tl.float64)
     for d in range(start, end, LANES * VECTOR):
         group = _load(point, row, views, view_stride, d, end, GROUP, ONE, LANES, VECTOR, WIDE)
         new_squares, new_norms = (), ()
@@ -82,11 +87,16 @@ def _within(
                     squares[a * (2 * GROUP - a - 1) // 2 + b - a - 1] + tl.sum(difference * difference, 1),
                 )
         squares, norms = new_squares, new_norms
+        if MEANS:
+            for a in tl.static_range(0, GROUP, 2):
+                two = group[a] + group[a + 1] if a + 1 < GROUP else group[a]
+                elements += tl.sum(two.to(tl.float64), 1)
     for a in tl.static_range(GROUP):
         for b in tl.static_range(a + 1, GROUP):
             square = squares[a * (2 * GROUP - a - 1) // 2 + b - a - 1]
             _store_pair(sums, row + a, row + b, views, square)
         tl.store(sums + pairs + row + a, tl.sum(norms[a].to(tl.float64), 0), mask=row + a < views)
+    return tl.sum(elements, 0)
 
 
 @triton.jit

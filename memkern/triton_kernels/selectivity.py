@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, warps
-from memkern.triton_kernels.memory import on_device_of, triton_wide, wide
+from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, wide
 from memkern.triton_kernels.unit_means import unit_means
 from memkern.triton_kernels.unit_sums import activate
 
@@ -82,7 +82,9 @@ def _visit(
         lane_low = tl.where(there & ((value < lane_low) | (value != value)), value, lane_low)
     position = chunk * CHUNK + row
     index = tl.where((position < points) & (unit < units), position + lane_step, NOBODY)
-    _store(lane_peak, index, lane_rest, lane_low, peak_of, index_of, rest_of, low_of, chunk * units + unit, unit < units)
+    _store(
+        lane_peak, index, lane_rest, lane_low, peak_of, index_of, rest_of, low_of, chunk * units + unit, unit < units
+    )
 
 
 @triton.jit
@@ -151,12 +153,12 @@ def selectivity(x: Tensor, unit_dim: int, activation: str, order: Tensor | None)
         x, unit_dim, activation = unit_means(x, unit_dim, activation), 1, "raw"
     (points, point_stride), (units, unit_stride) = (x.shape[0], x.stride(0)), (x.shape[unit_dim], x.stride(unit_dim))
     chunk = setting("selectivity", "chunk")
-    chunks = max(1, triton.cdiv(points, chunk))
+    chunks = max(1, cdiv(points, chunk))
     state = _states((units,), x)
     if units == 0:
         return state
     tile = tile_of(points, units, point_stride, unit_stride)
-    programs = triton.cdiv(units, tile["UNITS"])
+    programs = cdiv(units, tile["UNITS"])
     partial = state if chunks == 1 else _states((chunks, units), x)
     launch = {"WIDE": triton_wide(x.dtype), **tile, "num_warps": warps(setting("selectivity", "lanes"))}
     with on_device_of(x):
@@ -180,6 +182,6 @@ def tile_of(points: int, units: int, point_stride: int, unit_stride: int) -> dic
     tile, side = setting("selectivity", "tile"), setting("selectivity", "side")
     if point_stride == 1 and unit_stride != 1:
         rows = min(side, setting("selectivity", "chunk"))
-        return {"ROWS": rows, "UNITS": min(tile // rows, triton.next_power_of_2(units))}
-    width = min(side, triton.next_power_of_2(units))
+        return {"ROWS": rows, "UNITS": min(tile // rows, power_of_two(units))}
+    width = min(side, power_of_two(units))
     return {"ROWS": min(tile // width, setting("selectivity", "chunk")), "UNITS": width}

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import loops, on_device_of, triton_wide, wide
+from memkern.triton_kernels.memory import cdiv, loops, on_device_of, power_of_two, triton_wide, wide
 from memkern.triton_kernels.unit_sums import lane_sums
 
 OUTER_LOOPS = 3  # averaged dimensions besides the inner one; a layout with more is copied first
@@ -148,15 +148,15 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
     else:
         lanes, others, strides = units, points, (x.stride(unit_dim), 1, x.stride(0), units)
     tile = tile_of(x.dtype, walk, lanes, setting("unit_means", "lanes"))
-    blocks = max(1, triton.cdiv(walk.inner[0], tile["BLOCK"]) * (walk.count() // max(1, walk.inner[0])))
+    blocks = max(1, cdiv(walk.inner[0], tile["BLOCK"]) * (walk.count() // max(1, walk.inner[0])))
     per_part = setting("unit_means", "blocks")
-    parts, lane_blocks = triton.cdiv(blocks, per_part), triton.cdiv(lanes, tile["LANES"])
+    parts, lane_blocks = cdiv(blocks, per_part), cdiv(lanes, tile["LANES"])
     out = torch.empty((parts, points, units), dtype=torch.float64, device=x.device) if parts > 1 else means
     with on_device_of(x):
         _sum_lanes[(others * lane_blocks * parts,)](
             x, out, lanes, *strides, points * units, lane_blocks, parts, walk.count(), blocks, *walk.arguments(),
             OUTER=len(walk.outer), ACTIVATION=activation, SPLIT=parts > 1, PER_PART=per_part,
-            TREE=min(4, triton.next_power_of_2(blocks)), WIDE=triton_wide(x.dtype), **tile,
+            TREE=min(4, power_of_two(blocks)), WIDE=triton_wide(x.dtype), **tile,
             num_warps=warps(setting("unit_means", "lanes")),
         )  # fmt: skip
         if parts > 1:
@@ -168,8 +168,8 @@ def tile_of(dtype: torch.dtype, walk: Lanes, lanes: int, threads: int) -> dict[s
     """[LANES, BLOCK] elements at once: two 128-bit loads per thread, long side along what memory holds side by side."""
     tile = 2 * vector(dtype) * threads
     side = setting("unit_means", "side")
-    inner = triton.next_power_of_2(max(1, walk.inner[0]))
-    lanes = triton.next_power_of_2(lanes)
+    inner = power_of_two(max(1, walk.inner[0]))
+    lanes = power_of_two(lanes)
     most = tile // min(inner, side) if walk.inner[1] == 1 else side if inner > 1 else tile
     width = min(lanes, most)
     return {"LANES": width, "BLOCK": min(inner, tile // width)}
@@ -178,4 +178,4 @@ def tile_of(dtype: torch.dtype, walk: Lanes, lanes: int, threads: int) -> dict[s
 def divide(sums: Tensor, means: Tensor, count: int) -> None:
     """Second launch: the sums [parts, N, U] to the means, in place."""
     block = setting("unit_means", "divide_block")
-    _divide[(triton.cdiv(means.numel(), block),)](sums, means, means.numel(), sums.shape[0], count, BLOCK=block)
+    _divide[(cdiv(means.numel(), block),)](sums, means, means.numel(), sums.shape[0], count, BLOCK=block)

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, warps
-from memkern.triton_kernels.memory import on_device_of
+from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two
 from memkern.triton_kernels.views_colors import BLUR, CONTRAST, changed, luma, spread
 from memkern.triton_kernels.views_taps import across, box_along, filter_rows, find_taps, image_of, most_taps
 
@@ -272,11 +272,11 @@ def views(
     highest, widest = max(batch.shape[2] for batch in images), max(batch.shape[3] for batch in images)
     taps = max(_most_taps(highest, height, antialias), _most_taps(widest, width, antialias))
     outputs, pixels = max(height, width), height * width
-    block = min(setting("views", "block"), triton.next_power_of_2(pixels))
-    columns = min(setting("views", "columns"), triton.next_power_of_2(width))
-    rows = min(max(1, setting("views", "block") // columns), triton.next_power_of_2(highest))
+    block = min(setting("views", "block"), power_of_two(pixels))
+    columns = min(setting("views", "columns"), power_of_two(width))
+    rows = min(max(1, setting("views", "block") // columns), power_of_two(highest))
     blocks, row_blocks, column_blocks = (
-        triton.cdiv(pixels, block), triton.cdiv(highest, rows), triton.cdiv(width, columns),
+        cdiv(pixels, block), cdiv(highest, rows), cdiv(width, columns),
     )  # fmt: skip
     of_a_view = channels * ((highest * width + 2 * pixels) * (1 if bytes_ else 4) + (pixels * 4 if blur_size else 0))
     at_once = min(n * per_image, max(1, (setting("views", "scratch MB") << 20) // of_a_view))

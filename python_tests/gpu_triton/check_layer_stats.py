@@ -7,6 +7,7 @@ import torch
 from support import on_cpu, on_device, shape_name
 
 from memkern import reference, testing
+from memkern.triton_kernels import launches
 from memkern.triton_kernels.layer_stats import chunks_of, layer_stats
 from memkern.triton_kernels.memory import wide
 
@@ -31,6 +32,17 @@ def test_layouts(shape, unit_dim, order, planes, chunks):
     cut = chunks_of(memory, unit_dim)
     assert (cut and (cut.planes, cut.count)) == (None if planes is None else (planes, chunks))
     check(x, memory, unit_dim)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 13, 5), (1, 4, 3, 20, 15)], ids=shape_name)
+def test_large_maps(shape, monkeypatch):
+    """Maps of a block and more, which are read once: of one piece, and of two."""
+    monkeypatch.setitem(launches._VALUES, ("layer_stats", "blocks"), 0)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 2)
+    x = testing.relu_features(*shape)
+    check(x, x, 2)
+    constant = torch.full(shape, 0.1)
+    assert (on_cpu(layer_stats(on_device(constant), 2, False, False, False))[1] == 0.1).all()
 
 
 def check(x, memory, unit_dim, options=((False, True), (True, False))):
