@@ -20,6 +20,7 @@ from bench.bench_views import kornia_views, torchvision_views
 from bench.harness import Case, Peer
 from memkern import dispatch, reference
 from memkern.ops.class_sums import class_sums
+from memkern.ops.layer_stats import layer_stats_many
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
 from memkern.transforms import PRESETS
@@ -106,6 +107,43 @@ def layer(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
     ]
     call = lambda name: tuple(memkern.layer_stats(x, normalize=False, backend=name))  # noqa: E731
     return _case("layer_stats", shape, x, error, backend, call, others, layout="NCHW")
+
+
+RESNET18 = 5 * [(64, 32)] + 4 * [(128, 16)] + 4 * [(256, 8)] + 4 * [(512, 4)]  # units and edge of each layer at 32 px
+
+
+def layers(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
+    """All layers of a ResNet18 for 32-pixel images in one call; a peer takes them one after the other."""
+    points, views = _sizes(shape)
+    counts = [points * views * units * edge * edge for units, edge in RESNET18]
+    memory = data.views(points, views, sum(counts) // points // views).abs_().to(dtype).to(device).view(-1)
+    maps = [
+        part.view(points, views, units, edge, edge)
+        for part, (units, edge) in zip(memory.split(counts), RESNET18, strict=True)
+    ]
+    truth = [data.in_chunks(lambda part: reference.layer_stats(part, normalize=False), x) for x in maps]
+    errors = [data.error_plain(part) for pair in truth for part in pair]
+
+    def error(result: Any) -> tuple[float, float]:
+        found = [part for pair in result for part in pair]
+        worst = max(error(part)[0] for error, part in zip(errors, found, strict=True))
+        return worst, worst
+
+    def one_by_one(a: Tensor) -> Both:
+        return peers.row_loop(a.float().flatten(2)), a.mean((1, 3, 4), dtype=torch.float32)
+
+    compiled = peers.compiled(lambda: [one_by_one(x) for x in maps])
+    others = [
+        Peer("torch mean + row loop", lambda: [one_by_one(x) for x in maps]),
+        Peer("torch.compile mean + row loop", compiled),
+    ]
+    case = _case(
+        "layer_stats_many", shape, memory, error, backend,
+        lambda name: layer_stats_many(maps, normalize=False, backend=name), others,
+    )  # fmt: skip
+    alone = lambda: [memkern.layer_stats(x, normalize=False, backend=backend) for x in maps]  # noqa: E731
+    case.peers.append(Peer("memkern, layer by layer", alone, "variant"))
+    return case
 
 
 def median(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
@@ -281,6 +319,7 @@ RACES: dict[str, tuple[Make, list[str], str]] = {
     ),
     "selectivity": (state, ["matrix 50000x4096*", "NCHW 64x10x64x56x56"], "matrix 9x5"),
     "layer_stats": (layer, ["64x10x256x8x8*", "64x10x64x56x56"], "2x3x4x2x2"),
+    "layers": (layers, ["16x10*"], "2x3"),
     "median": (median, ["5000x2048*", "50000x512"], "9x4"),
     "class_sums": (sums, ["50000x2048*"], "30x4"),
     "views": (
