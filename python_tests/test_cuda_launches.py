@@ -8,7 +8,7 @@ import pytest
 import torch
 from gpu import emulated
 from gpu.emulated import ORDERS
-from gpu.tiny import check_alignment, check_class_sums, check_means, check_selectivity
+from gpu.tiny import check_alignment, check_class_sums, check_means, check_median, check_selectivity
 from torch import Tensor
 
 from memkern import native, reference, testing
@@ -34,6 +34,7 @@ OPS = {
     "means, planes in parts": lambda: (emulated.unit_means(testing.randn(1, 3, 2, 9999), 2, "raw"),),
     "selectivity": lambda: emulated.selectivity(testing.randn(300, 70), 1, "raw", None),
     "median": lambda: (emulated.median_of_others(testing.randn(90, 40)),),
+    "median of chunks": lambda: (emulated.median_of_others(testing.randn(4099, 3)),),
     "class sums in ranges": lambda: (emulated.class_sums(testing.randn(2100, 9), torch.arange(2100) % 3, 3),),
 }
 
@@ -212,6 +213,24 @@ def test_many_chunks():
         z = testing.relu_features(1, views, dims)
         check_alignment(z, False, True)
         check_alignment(testing.misaligned(z), False, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("points", [4096, 4097, 8193])
+def test_median_of_chunks(points, dtype):
+    """From 4097 rows on in chunks: with ties, NaN and infinity, and two middle values that lie far apart."""
+    means = testing.randn(points, 5, dtype=dtype)
+    means[:, 1] = (means[:, 1] * 2).round() + 0.0
+    means[points - 1, 2] = torch.nan
+    means[:, 3] = torch.where(torch.arange(points) < points // 2, -1e30, 1e30)
+    means[points // 2, 4] = torch.inf
+    check_median(means)
+
+
+def test_too_many_rows_for_a_median_are_refused():
+    record = emulated.MedianOfOthers(points=2**32, units=1)
+    said = emulated.library().memkern_cuda_median_of_others(ctypes.byref(record), None, None)
+    assert b"too many points" in said
 
 
 def test_doubles_beyond_the_squares_range():

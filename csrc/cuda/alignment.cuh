@@ -33,19 +33,19 @@ struct FewViews {
 
 // One pack of dims of every view from what is `at` view 0, as they are stored.
 template <int views, class T, int width>
-__device__ __forceinline__ void load_views(const Alignment& op, const T* at, Pack<T, width> (&packs)[views]) {
+__device__ __forceinline__ void load_views(const Alignment& op, const T* at, Words<T, width> (&packs)[views]) {
 #pragma unroll
   for (int v = 0; v < views; ++v)
-    packs[v] = load_pack<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? width : 0);
+    packs[v] = load_words<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? width : 0);
 }
 
 // x[views][kPiece]: the elements of every view's pack from `first` on.
 template <int views, class T, int width, class A, int piece>
-__device__ __forceinline__ void widen_views(const Pack<T, width> (&packs)[views], int first, A (&x)[views][piece]) {
+__device__ __forceinline__ void widen_views(const Words<T, width> (&packs)[views], int first, A (&x)[views][piece]) {
 #pragma unroll
   for (int v = 0; v < views; ++v)
 #pragma unroll
-    for (int e = 0; e < piece; ++e) x[v][e] = widen(packs[v].element[first + e]);
+    for (int e = 0; e < piece; ++e) x[v][e] = element(packs[v], first + e);
 }
 
 // Adds some dims.
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
   A sum[FewViews<views>::held] = {};
   int64_t d = first + int64_t(threadIdx.x) * width;
   for (; d + width <= last; d += kPairThreads * width) {
-    Pack<T, width> packs[views];
+    Words<T, width> packs[views];
     load_views(op, point + d, packs);
 #pragma unroll
     for (int at = 0; at < width; at += kPiece<T>) {
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
   }
 #pragma unroll 1
   for (; d < last; ++d) {  // a last pack that is not whole
-    Pack<T, 1> packs[views];
+    Words<T, 1> packs[views];
     A x[views][1];
     load_views(op, point + d, packs);
     widen_views(packs, 0, x);
@@ -174,11 +174,11 @@ __global__ void __launch_bounds__(kTileWarps* kWarp)
   A sum[kWarp] = {};  // n * n pairs, n norms, padding
   const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
   for (int64_t d = first + lane_index() * width; d < last; d += kWarp * width) {
-    Pack<T, width> row[n], column[n];
+    Words<T, width> row[n], column[n];
 #pragma unroll
     for (int i = 0; i < n; ++i) {
-      row[i] = load_pack<T, width>(rows[i] + d, last - d);
-      column[i] = load_pack<T, width>(columns[i] + d, last - d);
+      row[i] = load_words<T, width>(rows[i] + d, last - d);
+      column[i] = load_words<T, width>(columns[i] + d, last - d);
     }
 #pragma unroll
     for (int at = 0; at < width; at += kPiece<T, width>) {

@@ -82,7 +82,7 @@ __device__ __forceinline__ void take_coefficients(const A* from, int64_t real_vi
 template <class T, int views, int width>
 __device__ __forceinline__ void write_gradients(const AlignmentBackward& op,
                                                 const FewCoefficients<Wide<T>, views>& coefficients,
-                                                const Pack<T, width> (&packs)[views], T* to) {
+                                                const Words<T, width> (&packs)[views], T* to) {
   using A = Wide<T>;
   A u[views][width], sum[views][width];
   widen_views(packs, 0, u);
@@ -125,14 +125,14 @@ __global__ void __launch_bounds__(kPairThreads, views > 8 ? kFewGradientBlocks -
     __syncwarp();  // or the compiler keeps all coefficients in registers and spills the views
     int64_t d = start + int64_t(threadIdx.x) * width;
     if (d + width <= last) {
-      Pack<T, width> packs[views];
+      Words<T, width> packs[views];
       load_views(f, point + d, packs);
       write_gradients(op, own, packs, gradient + d);
       continue;
     }
 #pragma unroll 1
     for (; d < last; ++d) {  // a last pack that is not whole
-      Pack<T, 1> packs[views];
+      Words<T, 1> packs[views];
       load_views(f, point + d, packs);
       write_gradients(op, own, packs, gradient + d);
     }

@@ -56,6 +56,7 @@ uint32_t bits_of(float x);
 uint64_t bits_of(double x);
 float float_of_half(uint16_t bits);
 uint16_t half_of_float(float x);
+void count_up(uint32_t& counter);
 inline const char* take_launch_error() { return nullptr; }
 
 }  // namespace memkern
@@ -69,7 +70,7 @@ void __syncthreads();
 template <class T>
 T __shfl_xor_sync(uint32_t mask, T value, int bits);
 uint32_t __ballot_sync(uint32_t mask, int predicate);
-int __ffs(int bits);
+int __popc(uint32_t bits);
 
 #define MEMKERN_SHARED(Type, name) static typename memkern::TypeOf<Type>::type name
 #define MEMKERN_LAUNCH(kernel, grid, block, stream, ...)                                                              \

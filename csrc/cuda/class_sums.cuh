@@ -1,8 +1,8 @@
 // class_sums: means and labels -> per-class sums, added to what is there.
 //
-// A block takes one class, some units and a range of the points: it looks at every label of the range, 32 at a time,
-// and reads only the means of its class, so every mean is read once. Several ranges leave partial sums, which
-// add_class_sums adds in order: no atomics, the same bits on every run.
+// A block takes one class, some units and a range of the points: it looks at every label of the range, 2048 at a time,
+// lists those of its class in order, and reads only their means, so every mean is read once. Several ranges leave
+// partial sums, which add_class_sums adds in order: the same bits on every run.
 #pragma once
 #include "elements.cuh"
 #include "reduce.cuh"
@@ -15,9 +15,51 @@ struct ClassRanges {
   double* partial;        // [ranges, classes, units], if there are several
 };
 
+constexpr int kLabels = kClassThreads * kClassLabels;  // looked at together
+constexpr int kClassWarps = kClassThreads / kWarp;
+
+// Lists in order which of the labels from `at` on are the block's; returns how many. All threads of the block call it.
+__device__ __forceinline__ int list_members(const ClassSums& op, int64_t label, int64_t at, int64_t last,
+                                            uint16_t (&members)[kLabels]) {
+  MEMKERN_SHARED(int[kClassWarps], sizes);
+  const int warp_first = warp_index() * kWarp * kClassLabels;  // a warp's labels are neighbours
+  int64_t labels[kClassLabels];
+#pragma unroll
+  for (int i = 0; i < kClassLabels; ++i) {
+    const int64_t point = at + warp_first + i * kWarp + lane_index();
+    labels[i] = point < last ? op.labels[point] : -1;
+  }
+  uint32_t found[kClassLabels];
+  int size = 0;
+#pragma unroll
+  for (int i = 0; i < kClassLabels; ++i) {
+    found[i] = __ballot_sync(kAllLanes, labels[i] == label);
+    size += __popc(found[i]);
+  }
+  __syncthreads();  // the list before has been read
+  if (lane_index() == 0) sizes[warp_index()] = size;
+  __syncthreads();
+  int place = 0, total = 0;
+#pragma unroll
+  for (int warp = 0; warp < kClassWarps; ++warp) {
+    if (warp < warp_index()) place += sizes[warp];
+    total += sizes[warp];
+  }
+#pragma unroll
+  for (int i = 0; i < kClassLabels; ++i) {
+    const uint32_t before = (1u << lane_index()) - 1;
+    if (labels[i] == label)
+      members[place + __popc(found[i] & before)] = uint16_t(warp_first + i * kWarp + lane_index());
+    place += __popc(found[i]);
+  }
+  __syncthreads();
+  return total;
+}
+
 // grid: x = classes x units / threads, y = ranges of the points.
 template <class A>
 __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, const ClassRanges ranges) {
+  MEMKERN_SHARED(uint16_t[kLabels], members);
   const int64_t unit_blocks = (op.units + kClassThreads - 1) / kClassThreads;
   const int64_t label = blockIdx.x / unit_blocks, unit = blockIdx.x % unit_blocks * kClassThreads + threadIdx.x;
   const int64_t first = int64_t(blockIdx.y) * ranges.points;
@@ -25,13 +67,17 @@ __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, 
   const bool writes = unit < op.units;
   const A* const column = static_cast<const A*>(op.means) + (writes ? unit : 0);
   double sum = 0;
-  for (int64_t at = first; at < last; at += kWarp) {
-    const int64_t mine = at + lane_index();
-    uint32_t members = __ballot_sync(kAllLanes, mine < last && op.labels[mine] == label);
-    for (; members; members &= members - 1) {  // lowest first: the points in order
-      A mean[1];
-      load_some<A, 1>(column + (at + __ffs(int(members)) - 1) * op.units, writes, mean);
-      sum += double(mean[0]);
+  for (int64_t at = first; at < last; at += kLabels) {
+    const int size = list_members(op, label, at, last, members);
+    for (int m = 0; writes && m < size; m += kClassUnroll) {
+      A mean[kClassUnroll][1];
+#pragma unroll
+      for (int i = 0; i < kClassUnroll; ++i) {
+        const int64_t point = at + members[m + i < size ? m + i : m];
+        load_some<A, 1>(column + point * op.units, m + i < size, mean[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < kClassUnroll; ++i) sum += double(mean[i][0]);  // zeros after the last
     }
   }
   if (!writes) return;
@@ -46,9 +92,7 @@ __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, 
 static __global__ void __launch_bounds__(kClassThreads) add_class_sums(const ClassSums op, const ClassRanges ranges) {
   const int64_t at = int64_t(blockIdx.x) * kClassThreads + threadIdx.x, size = op.classes * op.units;
   if (at >= size) return;
-  double sum = op.sums[at];
-  for (int64_t range = 0; range < ranges.count; ++range) sum += ranges.partial[range * size + at];
-  op.sums[at] = sum;
+  op.sums[at] = sum_in_order(ranges.partial + at, ranges.count, size, op.sums[at]);
 }
 
 }  // namespace memkern

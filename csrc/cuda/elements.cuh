@@ -61,34 +61,66 @@ struct alignas(sizeof(T) * width) Pack {
   T element[width];
 };
 
-// The first `count` elements as they are stored, then zeros.
+// A pack as it lies in memory. Packs that are all loaded before the first is unpacked are in flight together; a load
+// that widens 16-bit elements within its own condition is waited for before the next one starts.
 template <class T, int width>
-__device__ __forceinline__ Pack<T, width> load_pack(const T* from, int64_t count) {
-  if (count >= width) {
+struct Words {
+  uint32_t word[(sizeof(T) * width + 3) / 4] = {};
+};
+
+__device__ __forceinline__ void put(bf16 x, int i, uint32_t* word) { word[i / 2] |= uint32_t(x.bits) << i % 2 * 16; }
+__device__ __forceinline__ void put(f16 x, int i, uint32_t* word) { word[i / 2] |= uint32_t(x.bits) << i % 2 * 16; }
+__device__ __forceinline__ void put(float x, int i, uint32_t* word) { word[i] = bits_of(x); }
+__device__ __forceinline__ void put(double x, int i, uint32_t* word) {
+  word[2 * i] = uint32_t(bits_of(x));
+  word[2 * i + 1] = uint32_t(bits_of(x) >> 32);
+}
+
+// The first `count` elements, then zeros.
+template <class T, int width>
+__device__ __forceinline__ Words<T, width> load_words(const T* from, int64_t count) {
+  constexpr int words = int(sizeof(T) * width) / 4;
+  Words<T, width> to;
+  if (words > 0 && count >= width) {
     MEMKERN_COUNT_LOAD(from, sizeof(T) * width);
-    return *reinterpret_cast<const Pack<T, width>*>(from);
+    const auto pack = *reinterpret_cast<const Pack<uint32_t, words == 0 ? 1 : words>*>(from);
+#pragma unroll
+    for (int i = 0; i < words; ++i) to.word[i] = pack.element[i];
+    return to;
   }
-  Pack<T, width> pack{};
 #pragma unroll
   for (int i = 0; i < width; ++i) {
     if (i < count) {
       MEMKERN_COUNT_LOAD(from + i, sizeof(T));
-      pack.element[i] = from[i];
+      put(from[i], i, to.word);
     }
   }
-  return pack;
+  return to;
+}
+
+// Element i of them.
+template <int width>
+__device__ __forceinline__ float element(const Words<float, width>& from, int i) {
+  return float_of_bits(from.word[i]);
+}
+template <int width>
+__device__ __forceinline__ double element(const Words<double, width>& from, int i) {
+  return double_of_bits(uint64_t(from.word[2 * i + 1]) << 32 | from.word[2 * i]);
+}
+template <class T, int width>  // bf16, f16
+__device__ __forceinline__ float element(const Words<T, width>& from, int i) {
+  return widen(T{uint16_t(from.word[i / 2] >> i % 2 * 16)});
+}
+
+template <class T, int width>
+__device__ __forceinline__ void unpack(const Words<T, width>& from, Wide<T> (&to)[width]) {
+#pragma unroll
+  for (int i = 0; i < width; ++i) to[i] = element(from, i);
 }
 
 template <class T, int width>
 __device__ __forceinline__ void load_some(const T* from, int64_t count, Wide<T> (&to)[width]) {
-  const Pack<T, width> pack = load_pack<T, width>(from, count);
-#pragma unroll
-  for (int i = 0; i < width; ++i) to[i] = widen(pack.element[i]);
-}
-
-template <class T, int width>
-__device__ __forceinline__ void load(const T* from, Wide<T> (&to)[width]) {
-  load_some<T, width>(from, width, to);
+  unpack(load_words<T, width>(from, count), to);
 }
 
 template <class T, int width>

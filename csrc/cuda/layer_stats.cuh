@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? kLayerBlocks - 
   A sum[FewViews<views>::held] = {};
   int64_t d = first + int64_t(threadIdx.x) * width;
   for (; d + width <= last; d += kPairThreads * width) {
-    Pack<T, width> packs[views];
+    Words<T, width> packs[views];
     load_views(op, data + d, packs);
 #pragma unroll
     for (int at = 0; at < width; at += piece) {
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kPairThreads, sizeof(T) == 2 ? kLayerBlocks - 
   }
 #pragma unroll 1
   for (; d < last; ++d) {  // a last pack that is not whole
-    Pack<T, 1> packs[views];
+    Words<T, 1> packs[views];
     A x[views][1];
     load_views(op, data + d, packs);
     widen_views(packs, 0, x);

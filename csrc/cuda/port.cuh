@@ -1,7 +1,8 @@
 // The only file that knows which compiler is at work: nvcc, NVRTC, or a plain C++ compiler, which builds the launchers
 // alone (by_name.h, for kernels that NVRTC compiles) or also kernels that run on the CPU (host/, for tests). Kernels
 // are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the usual syntax, and
-// use neither inline PTX, nor atomics, nor libraries.
+// use neither inline PTX, nor libraries, nor atomics but count_up: integers in shared memory come to the same counts in
+// whatever order threads arrive.
 #pragma once
 #include <cstdint>
 
@@ -32,6 +33,7 @@ __device__ __forceinline__ uint32_t bits_of(float x) { return __float_as_uint(x)
 __device__ __forceinline__ uint64_t bits_of(double x) { return uint64_t(__double_as_longlong(x)); }
 __device__ __forceinline__ float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ __forceinline__ uint16_t half_of_float(float x) { return __half_as_ushort(__float2half_rn(x)); }
+__device__ __forceinline__ void count_up(uint32_t& counter) { atomicAdd(&counter, 1u); }
 
 #if !defined(__CUDACC_RTC__)
 inline const char* text_of(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
@@ -70,6 +72,12 @@ inline float float_of_bits(uint32_t bits) { return copy_bits<float>(bits); }
 inline double double_of_bits(uint64_t bits) { return copy_bits<double>(bits); }
 inline uint32_t bits_of(float x) { return copy_bits<uint32_t>(x); }
 inline uint64_t bits_of(double x) { return copy_bits<uint64_t>(x); }
+
+// ThreadSanitizer knows what a relaxed atomic is: it meets others of its kind without a race, and orders nothing.
+inline void count_up(uint32_t& counter, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  emulation::check_is_shared(&counter, file, line);
+  __atomic_fetch_add(&counter, 1u, __ATOMIC_RELAXED);
+}
 
 inline float float_of_half(uint16_t bits) {
   const uint32_t magnitude = bits & 0x7fffu, sign = uint32_t(bits & 0x8000u) << 16;

@@ -49,6 +49,19 @@ __device__ __forceinline__ double warp_sums(const A (&values)[kWarp]) {
   return step5[0];
 }
 
+// start + from[0] + from[stride] + ..., one addition after the other, with several loads in flight.
+__device__ __forceinline__ double sum_in_order(const double* from, int64_t count, int64_t stride, double start) {
+  constexpr int unroll = 8;
+  for (int64_t at = 0; at < count; at += unroll) {
+    double value[unroll];
+#pragma unroll
+    for (int i = 0; i < unroll; ++i) value[i] = at + i < count ? from[(at + i) * stride] : 0;
+#pragma unroll
+    for (int i = 0; i < unroll; ++i) start += value[i];
+  }
+  return start;
+}
+
 constexpr int kMaxWarps = 8;  // of blocks that call what follows
 
 // Every thread gets the sum. All threads of the block must call it; the barriers also order what they wrote before.

@@ -56,9 +56,9 @@ void visit(const Activations& x, const Selectivity& op, const SelectivityScratch
   else
     MEMKERN_LAUNCH((visit_points<T, 1>), grid, block, stream, x, points, state);
   if (scratch.chunks == 1) return;
-  const dim3 merge_grid(unsigned(ceil_div(x.units, kStateThreads)));
-  MEMKERN_LAUNCH((merge_states<Wide<T>>), merge_grid, block, stream, scratch.chunks, x.units, scratch.partial,
-                 op.state);
+  const dim3 merge_grid(unsigned(ceil_div(x.units, kMergeThreads)));
+  MEMKERN_LAUNCH((merge_states<Wide<T>>), merge_grid, dim3(kMergeThreads), stream, scratch.chunks, x.units,
+                 scratch.partial, op.state);
 }
 
 }  // namespace

@@ -34,32 +34,31 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
   const int64_t first = int64_t(blockIdx.y) * points.chunk;
   const int64_t last = first + points.chunk < points.count ? first + points.chunk : points.count;
 
-  A peak[width], low[width];
-  double rest[width];
-  int32_t rise[width];  // where the peak was, counted from `first`
-  for (int64_t at = first; at < last; at += kStateUnroll) {
-    A value[kStateUnroll][width];
+  A peak[width], low[width];  // low: without NaN, which the peak tells
+  double rest[width] = {};
+  int32_t rise[width] = {};  // where the peak was, counted from `first`
+  const auto point_at = [&](int64_t position) { return points.order ? points.order[position] : position; };
+  load_some<T, width>(column + point_at(first) * x.point_stride, units, peak);
+#pragma unroll
+  for (int e = 0; e < width; ++e) low[e] = peak[e] = activate(x.activation, peak[e]);
+  for (int64_t at = first + 1; at < last; at += kStateUnroll) {
+    Words<T, width> raw[kStateUnroll];
 #pragma unroll
     for (int i = 0; i < kStateUnroll; ++i) {
-      const int64_t position = at + i < last ? at + i : first;
-      const int64_t point = points.order ? points.order[position] : position;
-      load_some<T, width>(column + point * x.point_stride, at + i < last ? units : 0, value[i]);
+      const int64_t point = point_at(at + i < last ? at + i : first);
+      raw[i] = load_words<T, width>(column + point * x.point_stride, at + i < last ? units : 0);
     }
 #pragma unroll
     for (int i = 0; i < kStateUnroll; ++i) {
       if (at + i >= last) break;
+      A value[width];
+      unpack(raw[i], value);
 #pragma unroll
       for (int e = 0; e < width; ++e) {
-        const A mean = activate(x.activation, value[i][e]);
-        if (at + i == first) {
-          peak[e] = low[e] = mean;
-          rest[e] = 0;
-          rise[e] = 0;
-          continue;
-        }
+        const A mean = activate(x.activation, value[e]);
         const bool rises = replaces(mean, peak[e]);
         rest[e] += double(rises ? peak[e] : mean);
-        low[e] = lower(mean, low[e]);
+        low[e] = mean < low[e] ? mean : low[e];
         rise[e] = rises ? int32_t(at + i - first) : rise[e];
         peak[e] = rises ? mean : peak[e];
       }
@@ -71,7 +70,7 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
     if (e >= units) break;
     const int64_t to = blockIdx.y * x.units + unit + e;
     static_cast<A*>(state.peak)[to] = peak[e];
-    static_cast<A*>(state.low)[to] = low[e];
+    static_cast<A*>(state.low)[to] = peak[e] == peak[e] ? low[e] : peak[e];
     state.index[to] = first + rise[e];
     state.rest[to] = rest[e];
   }
@@ -79,24 +78,36 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
 
 // grid: x = units / threads.  from: [chunks, units], the earlier points first
 template <class A>
-__global__ void __launch_bounds__(kStateThreads)
+__global__ void __launch_bounds__(kMergeThreads)
     merge_states(int64_t chunks, int64_t units, const SelectivityState from, const SelectivityState to) {
-  const int64_t unit = int64_t(blockIdx.x) * kStateThreads + threadIdx.x;
+  const int64_t unit = int64_t(blockIdx.x) * kMergeThreads + threadIdx.x;
   if (unit >= units) return;
-  const A* const peaks = static_cast<const A*>(from.peak);
-  const A* const lows = static_cast<const A*>(from.low);
-  A peak = peaks[unit], low = lows[unit];
+  const A* const peaks = static_cast<const A*>(from.peak) + unit;
+  const A* const lows = static_cast<const A*>(from.low) + unit;
+  A peak = peaks[0], low = lows[0];
   int64_t index = from.index[unit];
   double rest = from.rest[unit];
-#pragma unroll 4
-  for (int64_t c = 1; c < chunks; ++c) {
-    const int64_t at = c * units + unit;
-    const A later = peaks[at];
-    const bool rises = replaces(later, peak);
-    rest += from.rest[at] + double(rises ? peak : later);
-    index = rises ? from.index[at] : index;
-    peak = rises ? later : peak;
-    low = lower(lows[at], low);
+  for (int64_t c = 1; c < chunks; c += kMergeUnroll) {
+    A later[kMergeUnroll], lowest[kMergeUnroll];
+    int64_t where[kMergeUnroll];
+    double others[kMergeUnroll];
+#pragma unroll
+    for (int i = 0; i < kMergeUnroll; ++i) {
+      const int64_t at = (c + i < chunks ? c + i : c) * units;
+      later[i] = peaks[at];
+      lowest[i] = lows[at];
+      where[i] = from.index[at + unit];
+      others[i] = from.rest[at + unit];
+    }
+#pragma unroll
+    for (int i = 0; i < kMergeUnroll; ++i) {
+      if (c + i >= chunks) break;
+      const bool rises = replaces(later[i], peak);
+      rest += others[i] + double(rises ? peak : later[i]);
+      index = rises ? where[i] : index;
+      peak = rises ? later[i] : peak;
+      low = lower(lowest[i], low);
+    }
   }
   static_cast<A*>(to.peak)[unit] = peak;
   static_cast<A*>(to.low)[unit] = low;

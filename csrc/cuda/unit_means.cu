@@ -30,20 +30,26 @@ bool rows_aligned(const Activations& x, int32_t outer_dims) {
 
 void plan_rows(const Activations& x, int64_t space, MeansPlan& plan) {
   RowPlan& rows = plan.rows;
-  rows.space = space;
+  rows.space = int32_t(space);
   rows.outer_dims = space > 1 ? x.mean_dims - 1 : x.mean_dims;
-  rows.rows = size_of_mean_dims(x, rows.outer_dims);
+  rows.rows = int32_t(size_of_mean_dims(x, rows.outer_dims));
   plan.packs = rows_aligned(x, rows.outer_dims);
   const int64_t width = plan.packs ? 16 / size_of(x.dtype) : 1;
-  rows.lanes = space == 1 && rows.rows >= kManyRows ? kRowLanes : 1;
-  const int64_t threads = kRowThreads / rows.lanes;
+  const int64_t packs = ceil_div(x.units * space, width);  // of a whole row
+  int64_t threads = kRowThreads;                           // side by side
+  if (space == 1 && rows.rows >= kManyRows)
+    for (threads = kRowColumns; threads > kMinRowColumns && threads / 2 >= packs;) threads /= 2;
+  rows.lanes = int32_t(kRowThreads / threads);
   // Whole units, and so many of them that every block begins at a whole pack.
   const int64_t multiple = width / std::gcd(space, width);
-  rows.units = threads * width / (multiple * space) * multiple;
+  rows.units = int32_t(threads * width / (multiple * space) * multiple);
   rows.segments = ceil_div(x.units, rows.units);
-  const int64_t needed = ceil_div(std::min(rows.units, x.units) * space, width);
+  const int64_t needed = ceil_div(std::min<int64_t>(rows.units, x.units) * space, width);
   rows.columns = int32_t(rows.lanes > 1 ? threads : round_up(needed, kWarp));
-  rows.rows_per_block = rows.lanes > 1 ? kRowsPerBlock : kManyRows;
+  const int64_t at_once = rows.lanes * kRowUnroll;
+  const int64_t most = at_once * (rows.lanes > 1 ? kRowRounds : kRowRoundsAlone);
+  const int64_t even = ceil_div(rows.rows, std::max<int64_t>(1, ceil_div(rows.rows, most)));
+  rows.rows_per_block = int32_t(round_up(std::max<int64_t>(1, even), at_once));
   plan.parts = ceil_div(rows.rows, rows.rows_per_block);
 }
 
@@ -64,7 +70,7 @@ MeansPlan plan_means(const Activations& x) {
   if (contiguous_space && !(adjacent && space <= kRowThreads)) {
     plan.path = Path::planes;
     plan_planes(x, plan);
-  } else if (adjacent) {
+  } else if (adjacent && plan.count / space <= kMaxRows) {
     plan.path = Path::rows;
     plan_rows(x, space, plan);
   } else {

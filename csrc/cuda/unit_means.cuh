@@ -34,13 +34,15 @@ __device__ __forceinline__ void write_sum(const MeansOutput& to, int64_t point, 
 }
 
 // The offset, in elements, of a position counted over the first `dims` averaged dimensions.
-__device__ __forceinline__ int64_t mean_offset(const Activations& x, int32_t dims, int64_t position) {
+template <class Position>
+__device__ __forceinline__ int64_t mean_offset(const Activations& x, int32_t dims, Position position) {
   int64_t offset = 0;
   for (int32_t d = dims - 1; d > 0; --d) {
-    offset += position % x.mean_sizes[d] * x.mean_strides[d];
-    position /= x.mean_sizes[d];
+    const Position size = Position(x.mean_sizes[d]);
+    offset += int64_t(position % size) * x.mean_strides[d];
+    position /= size;
   }
-  return dims > 0 ? offset + position * x.mean_strides[0] : offset;
+  return dims > 0 ? offset + int64_t(position) * x.mean_strides[0] : offset;
 }
 
 // x[0] + ... + x[count - 1] as a balanced tree; count is a power of two.
@@ -59,48 +61,53 @@ __device__ __forceinline__ A tree_sum(const A (&x)[count]) {
 // ---- rows ---------------------------------------------------------------------------------------------------------
 
 struct RowPlan {
-  int64_t space;  // contiguous elements of a unit in a row; 1 where units are innermost
+  int32_t space;  // contiguous elements of a unit in a row; 1 where units are innermost
   int32_t outer_dims;
-  int64_t rows;      // positions of the outer dimensions
-  int64_t units;     // of a block
+  int32_t rows;      // positions of the outer dimensions, in 32 bits: dividing 64 takes 20 registers more
+  int32_t units;     // of a block
   int64_t segments;  // blocks side by side
-  int32_t lanes;     // rows that a block adds at once
+  int32_t lanes;     // rows that a block adds at once; 1 where space is more than 1
   int32_t columns;   // threads side by side
-  int64_t rows_per_block;
+  int32_t rows_per_block;
 };
 
-// The sum of a unit's elements: `space` columns of each of `lanes` rows.
-__device__ __forceinline__ double fold_unit(const double* sums, int64_t unit, int64_t space, int lanes, int64_t row,
-                                            int start, int step) {
-  double total = 0;
-  for (int lane = 0; lane < lanes; ++lane)
-    for (int64_t s = start; s < space; s += step) total += sums[lane * row + unit * space + s];
-  return total;
-}
+// The threads' sums in shared memory: element e of all threads side by side, so that neither the threads that write
+// one element each nor those that read neighbours of a row meet in a bank.
+template <int width>
+struct RowSums {
+  static constexpr int stride = kRowThreads + 16 / width, size = width * stride;
+  static __device__ __forceinline__ int place(int column, int lane, int columns) {
+    return column % width * stride + lane * columns + column / width;
+  }
+};
 
 // grid: x = points x segments of the row, y = ranges of rows.
 template <class T, int width>
-__global__ void __launch_bounds__(kRowThreads, 2)
+__global__ void __launch_bounds__(kRowThreads, kRowBlocks)
     sum_rows(const Activations x, const RowPlan plan, const MeansOutput to) {
   using A = Wide<T>;
-  const int64_t point = blockIdx.x / plan.segments, first_unit = blockIdx.x % plan.segments * plan.units;
-  const int64_t units = x.units - first_unit < plan.units ? x.units - first_unit : plan.units;
+  const int64_t point = blockIdx.x / uint32_t(plan.segments);
+  const int64_t first_unit = int64_t(blockIdx.x % uint32_t(plan.segments)) * plan.units;
+  const int units = int(x.units - first_unit < plan.units ? x.units - first_unit : plan.units);
   const int column = int(threadIdx.x) % plan.columns, lane = int(threadIdx.x) / plan.columns;
-  const int64_t at = int64_t(column) * width, count = units * plan.space - at;  // may be nothing
+  const int at = column * width, count = units * plan.space - at;  // may be nothing
   const T* const data = static_cast<const T*>(x.data) + point * x.point_stride + first_unit * plan.space + at;
-  const int64_t first = int64_t(blockIdx.y) * plan.rows_per_block;
-  const int64_t last = first + plan.rows_per_block < plan.rows ? first + plan.rows_per_block : plan.rows;
+  const int first = int(blockIdx.y) * plan.rows_per_block;
+  const int last = plan.rows - first > plan.rows_per_block ? first + plan.rows_per_block : plan.rows;
 
   double sum[width] = {};
-  for (int64_t r = first + lane; r < last && count > 0; r += int64_t(kRowUnroll) * plan.lanes) {
-    A value[kRowUnroll][width];
+  for (int r = first + lane; r < last && count > 0; r += kRowUnroll * plan.lanes) {
+    Words<T, width> raw[kRowUnroll];
 #pragma unroll
     for (int i = 0; i < kRowUnroll; ++i) {
-      const int64_t row = r + int64_t(i) * plan.lanes;
-      load_some<T, width>(data + (row < last ? mean_offset(x, plan.outer_dims, row) : 0), row < last ? count : 0,
-                          value[i]);
+      const int row = r + i * plan.lanes;
+      raw[i] = load_words<T, width>(data + (row < last ? mean_offset(x, plan.outer_dims, uint32_t(row)) : 0),
+                                    row < last ? count : 0);
     }
-    const bool whole = r + int64_t(kRowUnroll - 1) * plan.lanes < last;
+    A value[kRowUnroll][width];
+#pragma unroll
+    for (int i = 0; i < kRowUnroll; ++i) unpack(raw[i], value[i]);
+    const bool whole = r + (kRowUnroll - 1) * plan.lanes < last;
 #pragma unroll
     for (int e = 0; e < width; ++e) {
       A pairs[kRowUnroll / 2];
@@ -116,21 +123,23 @@ __global__ void __launch_bounds__(kRowThreads, 2)
     }
   }
 
-  MEMKERN_SHARED(double[kRowThreads * width], sums);
-  const int64_t row = int64_t(plan.columns) * width;
+  using Sums = RowSums<width>;
+  MEMKERN_SHARED(double[Sums::size], sums);
 #pragma unroll
-  for (int e = 0; e < width; ++e) sums[lane * row + at + e] = sum[e];
+  for (int e = 0; e < width; ++e) sums[e * Sums::stride + int(threadIdx.x)] = sum[e];
   __syncthreads();
-  if (plan.space < kWarp / 2) {  // a thread for each unit
-    for (int64_t u = threadIdx.x; u < units; u += blockDim.x) {
-      const double total = fold_unit(sums, u, plan.space, plan.lanes, row, 0, 1);
-      write_sum<A>(to, point, blockIdx.y, x.units, first_unit + u, total);
+  const int group = plan.space < 2 * kFoldThreads ? 1 : kFoldThreads;  // threads of a unit
+  const int member = int(threadIdx.x) % group;
+  for (int begin = 0; begin < units; begin += int(blockDim.x) / group) {
+    const int unit = begin + int(threadIdx.x) / group;
+    double total = 0;
+    if (unit < units) {
+      for (int row = 0; row < plan.lanes; ++row)
+        for (int s = member; s < plan.space; s += group)
+          total += sums[Sums::place(unit * plan.space + s, row, plan.columns)];
     }
-  } else {  // a warp for each unit
-    for (int64_t u = warp_index(); u < units; u += blockDim.x / kWarp) {
-      const double total = warp_sum(fold_unit(sums, u, plan.space, plan.lanes, row, lane_index(), kWarp));
-      if (lane_index() == 0) write_sum<A>(to, point, blockIdx.y, x.units, first_unit + u, total);
-    }
+    for (int bit = group / 2; bit > 0; bit /= 2) total += __shfl_xor_sync(kAllLanes, total, bit);
+    if (unit < units && member == 0) write_sum<A>(to, point, blockIdx.y, x.units, first_unit + unit, total);
   }
 }
 
@@ -146,16 +155,21 @@ __device__ __forceinline__ double sum_piece(const T* x, int64_t n, Activation ac
                 head = ahead < n ? ahead : n;
   const int64_t packs = (n - head) / width, tail = n - head - packs * width;
   const int lane = lane_index();
+  // both ends are of at most width - 1 elements
+  const Words<T, 1> first = load_words<T, 1>(x + (lane < head ? lane : 0), lane < head);
+  const Words<T, 1> last = load_words<T, 1>(x + (lane < tail ? n - tail + lane : 0), lane < tail);
   double total = 0;
   for (int64_t p = lane; p < packs; p += kWarp * kPlaneUnroll) {
-    A value[kPlaneUnroll][width], sums[kPlaneUnroll];
+    Words<T, width> raw[kPlaneUnroll];
 #pragma unroll
     for (int i = 0; i < kPlaneUnroll; ++i) {
       const int64_t pack = p + i * kWarp;
-      load_some<T, width>(x + head + (pack < packs ? pack * width : 0), pack < packs ? width : 0, value[i]);
+      raw[i] = load_words<T, width>(x + head + (pack < packs ? pack * width : 0), pack < packs ? width : 0);
     }
+    A value[kPlaneUnroll][width], sums[kPlaneUnroll];
 #pragma unroll
     for (int i = 0; i < kPlaneUnroll; ++i) {
+      unpack(raw[i], value[i]);
 #pragma unroll
       for (int e = 0; e < width; ++e) value[i][e] = activate(activation, value[i][e]);
       sums[i] = tree_sum(value[i]);
@@ -167,9 +181,9 @@ __device__ __forceinline__ double sum_piece(const T* x, int64_t n, Activation ac
       for (int i = 0; i < kPlaneUnroll; ++i) total += double(sums[i]);
     }
   }
-  A ends[2][1];  // of at most width - 1 elements each
-  load_some<T, 1>(x + (lane < head ? lane : 0), lane < head, ends[0]);
-  load_some<T, 1>(x + (lane < tail ? n - tail + lane : 0), lane < tail, ends[1]);
+  A ends[2][1];
+  unpack(first, ends[0]);
+  unpack(last, ends[1]);
   return total + double(activate(activation, ends[0][0])) + double(activate(activation, ends[1][0]));
 }
 
@@ -181,7 +195,7 @@ struct PlanePlan {
 
 // grid: x = points x units / warps, y = parts of kPlaneItems pieces.
 template <class T>
-__global__ void __launch_bounds__(kPlaneWarps* kWarp, 3)
+__global__ void __launch_bounds__(kPlaneWarps* kWarp, kPlaneBlocks - (sizeof(T) == 8))
     sum_planes(const Activations x, const PlanePlan plan, const MeansOutput to) {
   const int64_t index = int64_t(blockIdx.x) * kPlaneWarps + warp_index();
   if (index >= x.points * x.units) return;  // a whole warp; nothing below waits for the block
@@ -190,11 +204,13 @@ __global__ void __launch_bounds__(kPlaneWarps* kWarp, 3)
   const int32_t outer_dims = x.mean_dims - 1;
   const int64_t space = x.mean_sizes[outer_dims];
   const int64_t first = int64_t(blockIdx.y) * kPlaneItems, items = plan.outer * plan.pieces;
+  int64_t plane = first / plan.pieces, piece = first % plan.pieces;
   double sum = 0;
   for (int64_t item = first; item < first + kPlaneItems && item < items; ++item) {
-    const int64_t at = item % plan.pieces * plan.piece;
-    const T* const plane = data + mean_offset(x, outer_dims, item / plan.pieces);
-    sum += sum_piece(plane + at, space - at < plan.piece ? space - at : plan.piece, x.activation);
+    const int64_t at = piece * plan.piece;
+    sum += sum_piece(data + mean_offset(x, outer_dims, plane) + at, space - at < plan.piece ? space - at : plan.piece,
+                     x.activation);
+    if (++piece == plan.pieces) piece = 0, ++plane;
   }
   sum = warp_sum(sum);
   if (lane_index() == 0) write_sum<Wide<T>>(to, point, blockIdx.y, x.units, unit, sum);
@@ -243,8 +259,7 @@ __global__ void __launch_bounds__(kElementThreads) finish_means(const __grid_con
   const int64_t index = block_in_task(batch, task) * kElementThreads + threadIdx.x;
   if (index >= points * units) return;
   const int64_t point = index / units, unit = index % units;
-  double sum = 0;
-  for (int64_t part = 0; part < from.parts; ++part) sum += from.partial[(point * from.parts + part) * units + unit];
+  const double sum = sum_in_order(from.partial + point * from.parts * units + unit, from.parts, units, 0);
   static_cast<A*>(from.means)[index] = A(sum / double(from.count));
 }
 

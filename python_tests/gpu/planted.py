@@ -78,8 +78,8 @@ FAULTS = {
         "load of misaligned address|constructor call on misaligned|misaligned address",
     ),
     "shuffle among lanes that have left": Fault(
-        "class_sums.cuh", "  for (int64_t at = first; at < last; at += kWarp) {",
-        "  for (int64_t at = first; writes && at < last; at += kWarp) {", ("class_sums",), "classes torch.float32 5",
+        "class_sums.cuh", "  for (int64_t at = first; at < last; at += kLabels) {",
+        "  for (int64_t at = first; writes && at < last; at += kLabels) {", ("class_sums",), "classes torch.float32 5",
         "plain", "names lane|deadlock",
     ),
     "divergent barrier": Fault(

@@ -114,10 +114,10 @@ def selectivity(points: int, units: int, element: str) -> Case:
 
 
 def median(points: int, units: int) -> Case:
-    """Nine passes: eight of 4 bits, and one for the neighbours; the table has the bytes of the first."""
+    """Four passes of 8 bits; the table has the bytes of the first."""
     size = points * units
     return Case(
-        "median_of_others", f"{points} x {units}", "float", "median_of_others<float>", size, units * 4, size * 60
+        "median_of_others", f"{points} x {units}", "float", "count_digits<float>", size, units * 4, size * 48
     )
 
 

@@ -199,6 +199,8 @@ def cases() -> Iterator[Case]:
             means[0, :3], means[points // 2, 3] = torch.tensor([torch.inf, -torch.inf, torch.nan]), means[0, 3]
             yield f"median {wide} {points}", lambda m=means: check_median(m)
             yield f"median {wide} {points} ties", lambda m=means: check_median((m * 2).round() + 0.0)
+        means = testing.randn(4099, 2, dtype=wide)
+        yield f"median {wide} chunks", lambda m=means: check_median(m)
         for points, units, classes in ((5, 3, 4), (70, 260, 2), (2100, 2, 1)):
             labels = torch.arange(points) * 7 % 5 % classes
             means = testing.randn(points, units, dtype=wide)

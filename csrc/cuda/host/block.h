@@ -64,6 +64,7 @@ struct Block {
   static constexpr int kMaxVariables = 16;
   const void* variable_tag[kMaxVariables];
   void* variable[kMaxVariables];
+  size_t variable_bytes[kMaxVariables];
   int variables = 0;
   size_t shared_bytes = 0;
   char* tokens = nullptr;  // per block, because a token shared by two blocks would order them
@@ -181,8 +182,15 @@ MEMKERN_RUNTIME inline void* shared_variable(const void* tag, size_t bytes) {
   if (posix_memalign(&memory, 16, bytes ? bytes : 1) != 0) abort();
   memset(memory, 0xff, bytes);  // NaN in every floating type
   block.variable_tag[block.variables] = tag;
+  block.variable_bytes[block.variables] = bytes;
   block.variable[block.variables++] = memory;
   return memory;
+}
+
+MEMKERN_RUNTIME inline void check_is_shared(const void* at, const char* file, int line) {
+  for (int i = 0; i < block.variables; ++i)
+    if (uintptr_t(at) - uintptr_t(block.variable[i]) < block.variable_bytes[i]) return;
+  fail("%s:%d: an atomic outside shared memory", file, line);
 }
 
 MEMKERN_RUNTIME inline void count_load(const void* from, int64_t bytes) {

@@ -1,6 +1,6 @@
 // The CUDA dialect for a plain C++17 compiler: the names that kernels use, and nothing more. A name that is missing
 // here is not emulated, so a kernel that uses it does not compile, rather than be tested by guesswork. Atomics and
-// fences are missing on purpose: results must not depend on the order of blocks.
+// fences are missing on purpose: results must not depend on the order of blocks. (count_up of port.cuh stays in one.)
 #pragma once
 #include <cmath>
 #include <cstring>
@@ -81,5 +81,4 @@ inline uint32_t __ballot_sync(uint32_t mask, int predicate, MEMKERN_HERE) {
   return votes;
 }
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
-inline int __ffs(int bits) { return __builtin_ffs(bits); }
 #undef MEMKERN_HERE
