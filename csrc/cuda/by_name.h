@@ -57,6 +57,9 @@ uint64_t bits_of(double x);
 float float_of_half(uint16_t bits);
 uint16_t half_of_float(float x);
 void count_up(uint32_t& counter);
+uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t select);
+float add_toward_zero(float a, float b);
+float about_inverse(float x);
 inline const char* take_launch_error() { return nullptr; }
 
 }  // namespace memkern

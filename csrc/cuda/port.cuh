@@ -34,6 +34,13 @@ __device__ __forceinline__ uint64_t bits_of(double x) { return uint64_t(__double
 __device__ __forceinline__ float float_of_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ __forceinline__ uint16_t half_of_float(float x) { return __half_as_ushort(__float2half_rn(x)); }
 __device__ __forceinline__ void count_up(uint32_t& counter) { atomicAdd(&counter, 1u); }
+// Each of the lower 4 digits of `select`, in hexadecimal, names a byte of the result: 0 to 3 those of a, 4 to 7 of b.
+__device__ __forceinline__ uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t select) {
+  return __byte_perm(a, b, select);
+}
+__device__ __forceinline__ float add_toward_zero(float a, float b) { return __fadd_rz(a, b); }
+// Of numbers in the normal range, to about a unit in the last place.
+__device__ __forceinline__ float about_inverse(float x) { return __fdividef(1.0f, x); }
 
 #if !defined(__CUDACC_RTC__)
 inline const char* text_of(cudaError_t error) { return error == cudaSuccess ? nullptr : cudaGetErrorString(error); }
@@ -99,6 +106,19 @@ inline uint16_t half_of_float(float x) {
   std::frexp(rounded, &exponent);
   return uint16_t(sign | ((exponent + 14) << 10) | (int(std::ldexp(rounded, 11 - exponent)) & 0x3ff));
 }
+
+inline uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t select) {
+  const uint64_t both = uint64_t(b) << 32 | a;
+  uint32_t picked = 0;
+  for (int i = 0; i < 4; ++i) picked |= uint32_t(both >> (select >> 4 * i & 7u) * 8 & 0xffu) << 8 * i;
+  return picked;
+}
+inline float add_toward_zero(float a, float b) {  // both are exact in double, and so is their sum where this is called
+  const double sum = double(a) + double(b);
+  const float near = float(sum);
+  return std::fabs(double(near)) > std::fabs(sum) ? std::nextafterf(near, 0.0f) : near;
+}
+inline float about_inverse(float x) { return 1 / x; }
 
 inline const char* take_launch_error() { return emulation::take_error(); }
 

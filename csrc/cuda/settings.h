@@ -62,13 +62,13 @@ constexpr int kMedianBits = 8;
 constexpr int kMedianRows = 4096;
 constexpr int kMedianChunks = 128;
 constexpr int kViewThreads = 256;
-constexpr int kViewBlocks = 396;
-constexpr int kViewBlocksPerSm = 3;
-constexpr int kViewArena = 40 << 10;
+constexpr int kViewBlocks = 528;
+constexpr int kViewBlocksPerSm = 4;
+constexpr int kViewArena = 32 << 10;
 constexpr int kViewNarrow = 8;
 constexpr int kSmallView = 64 * 64;
 constexpr int kSmallViewThreads = 128;
-constexpr int kSmallArena = 8 << 10;
+constexpr int kSmallArena = 13 << 10;
 constexpr int kViewRuns = 48;
 
 struct Setting {

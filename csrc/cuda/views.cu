@@ -25,8 +25,8 @@ ViewPlan plan_views(const Views& op) {
     width = std::max(width, op.sources[i].width);
   }
   const int64_t pixels = op.height * op.width, row_taps = most_taps(int32_t(height), int32_t(op.height), op.antialias);
-  // A row of an arena that is kViewNarrow columns wide, times the rows that one output row reads.
-  const int64_t needed = kViewNarrow * op.channels * std::max(row_taps * pixel_bytes(op), op.blur_size * 4);
+  // A row of floats of an arena that is kViewNarrow columns wide, times the rows that one output row reads.
+  const int64_t needed = kViewNarrow * 4 * std::max(op.channels * row_taps, op.blur_size);
   ViewPlan plan{};
   plan.small = pixels <= kSmallView && needed <= kSmallArena;
   plan.shared = needed <= kViewArena;
@@ -45,11 +45,15 @@ ViewPlan plan_views(const Views& op) {
   };
   take_axis(memory.columns, op.width, most_taps(int32_t(width), int32_t(op.width), op.antialias));
   take_axis(memory.rows, op.height, row_taps);
-  memory.bell = take(op.blur_size * 4);
-  for (int64_t& canvas : memory.canvas) canvas = take(op.channels * pixels * pixel_bytes(op));
+  memory.bell = take((op.blur_size + 4 * kQuad) * 4);
+  const int64_t canvas = op.channels * op.height * round_up(op.width, kQuad) * pixel_bytes(op);
+  memory.canvas[0] = take(canvas);
+  memory.canvas[1] = take(op.blur_size > 0 ? canvas : 0);
   memory.arena_bytes = plan.shared ? 0 : 2 * needed;
   memory.arena = take(memory.arena_bytes);
   memory.bytes = scratch.bytes();
+  for (int64_t c = 0; c < op.channels; ++c) memory.inverse[c] = 1.0f / op.std[c];
+  memory.packs = op.width % kQuad == 0 && reinterpret_cast<uintptr_t>(op.out) % 16 == 0;
   return plan;
 }
 

@@ -1,11 +1,11 @@
 // views: images -> augmented, normalized views, [images, views, channels, height, width].
 //
 // One launch; a block makes one view at a time, whole: the mean for contrast and the neighbors for blur are then a
-// barrier away, and no table of parameters has to be read by the host to know what to launch. A view is made in stages,
-// one more than it has contrasts and blurs. A stage takes each pixel from its source (the resized box, the pixels of
-// the stage before, or those blurred), applies the steps up to the next contrast or blur in registers, and writes it:
-// the last stage to the result, normalized, the others to a canvas, which is a byte a channel for uint8 images and
-// stays in the L2 cache.
+// barrier away, and no table of parameters has to be read by the host to know what to launch. The box is resized into a
+// canvas, a byte a channel for uint8 images, which stays in the L2 cache. Stages follow, one more than the view has
+// contrasts and blurs: each takes the pixels of the canvas, four at a time, through the steps up to the next contrast
+// or blur in registers, and puts them back or, the last stage, writes the result, normalized. A blur takes the view to
+// another canvas.
 //
 // Resizing and blurring are separable. A tile of columns is filtered along its rows into the arena, in shared memory,
 // as many rows as fit, and then across them: an image is read from DRAM once.
@@ -33,6 +33,8 @@ struct ViewMemory {
   int64_t columns[3], rows[3];  // first, count and weight of each axis
   int64_t bell, canvas[2], arena;
   int64_t arena_bytes;  // if the arena is not in shared memory
+  float inverse[3];     // 1 / std
+  bool packs;           // four results of a row can be written at once
 };
 
 struct Box {
@@ -63,16 +65,42 @@ __device__ __forceinline__ Box box_of(const float* row, const Image& image) {
   return box;
 }
 
-// Pixels [i] of a stage are finished by the steps [begin, end).
-struct Stage {
-  int begin, end;
-  float mean;   // for a contrast at `begin`
-  double luma;  // sum over the pixels that this thread finished
+// What a block knows of its view, in shared memory rather than in the registers of every thread.
+struct View {
+  Image image;
+  Box box;
+  int64_t index;
+  Precisions precision;       // of the weights of its resize
+  Step step[kViewSteps + 1];  // those that do something, then Step::none
+  float value[kViewSteps + 1];
 };
 
-// Tiles that fit an arena: `rows` filtered rows of `width` columns, a power of two.
+// The first threads of a block find out together; a barrier must follow.
+__device__ __forceinline__ void find_view(const Views& op, const ImageRuns& runs, int64_t index, View& view) {
+  const float* const row = op.params + index * kViewColumns;
+  const auto step_at = [&](int k) {
+    const Step step = Step(int32_t(row[6 + 2 * k]));
+    const bool color = step == Step::saturation || step == Step::hue || step == Step::gray;
+    return (color && op.channels == 1) || (step == Step::blur && op.blur_size == 0) ? Step::none : step;
+  };
+  const int k = int(threadIdx.x);
+  if (k < kViewSteps) {
+    int before = 0;
+    for (int i = 0; i < k; ++i) before += step_at(i) != Step::none;
+    const Step step = step_at(k);
+    if (step != Step::none) view.step[before] = step, view.value[before] = row[7 + 2 * k];
+    if (k == kViewSteps - 1) view.step[before + (step != Step::none)] = Step::none;
+  } else if (k == kViewSteps) {
+    view.image = image_of(runs, index / op.views);
+    view.box = box_of(row, view.image);
+    view.index = index;
+  }
+}
+
+// Tiles that fit an arena: `rows` filtered rows of 2^bits columns, at least a quad.
 struct Tile {
-  int width, rows;
+  int bits, rows;
+  __device__ __forceinline__ int width() const { return 1 << bits; }
 };
 
 // One block and its view. P: uint8_t or float, the type of a pixel.
@@ -82,162 +110,215 @@ struct ViewBlock {
 
   const Views& op;
   const ViewMemory& memory;
-  char* own;         // scratch memory of the block
-  const float* row;  // parameters of the view, in shared memory
-  char* arena;
-  int arena_bytes, precision_of_columns, precision_of_rows;
-  int64_t view;
-  bool swapped;  // which canvas is which
+  View& view;
+  char* own;  // scratch memory of the block
+  float* arena;
+  int arena_size;  // floats
+  bool swapped;    // which canvas is which
 
   __device__ __forceinline__ int height() const { return int(op.height); }
   __device__ __forceinline__ int width() const { return int(op.width); }
   __device__ __forceinline__ int channels() const { return int(op.channels); }
-  __device__ __forceinline__ int64_t pixels() const { return op.height * op.width; }
-  __device__ __forceinline__ Axis<P> columns() const { return {own, memory.columns, width()}; }
-  __device__ __forceinline__ Axis<P> rows() const { return {own, memory.rows, height()}; }
-  __device__ __forceinline__ float* bell() const { return reinterpret_cast<float*>(own + memory.bell); }
-  // [channels, height, width]
+  // Rows of a canvas are whole quads.
+  __device__ __forceinline__ int quads() const { return (width() + kQuad - 1) / kQuad; }
+  __device__ __forceinline__ int64_t plane() const { return op.height * quads() * kQuad; }
+  // [channels, height, quads * kQuad]
   __device__ __forceinline__ P* canvas(bool other) const {
     return reinterpret_cast<P*>(own + (other != swapped ? memory.canvas[1] : memory.canvas[0]));
   }
-  __device__ __forceinline__ Step step(int k) const { return Step(int32_t(row[6 + 2 * k])); }
-  __device__ __forceinline__ float value(int k) const { return row[7 + 2 * k]; }
+  __device__ __forceinline__ Axis axis(const int64_t (&part)[3], int outputs) const {
+    return {outputs, reinterpret_cast<int32_t*>(own + part[0]), reinterpret_cast<int32_t*>(own + part[1]),
+            reinterpret_cast<float*>(own + part[2])};
+  }
 
-  // The next step that needs the whole view, from step k on; kViewSteps: none.
+  // The next step that needs the whole view, or the last, from step k on.
   __device__ __forceinline__ int next_stop(int k) const {
-    while (k < kViewSteps && step(k) != Step::contrast && !(step(k) == Step::blur && op.blur_size > 0)) ++k;
+    while (view.step[k] != Step::none && view.step[k] != Step::contrast && view.step[k] != Step::blur) ++k;
     return k;
   }
 
-  __device__ __forceinline__ void make(const Image& image) {
-    const Box box = box_of(row, image);
-    precision_of_columns = find_taps<P>(box.width, op.antialias, columns());
-    precision_of_rows = find_taps<P>(box.height, op.antialias, rows());
+  __device__ __forceinline__ void make() {
+    const Precisions precision = find_taps<P>(view.box.width, view.box.height, op.antialias,
+                                              axis(memory.columns, width()), axis(memory.rows, height()));
+    if (threadIdx.x == 0) view.precision = precision;
     __syncthreads();
-    Stage stage{0, next_stop(0), 0, 0};
-    resize(image, box, stage);
-    while (stage.end < kViewSteps) {
-      const int stop = stage.end;
-      const double luma = block_sum(stage.luma);  // its barriers are the canvas's, too
-      stage = {stop, next_stop(stop + 1), float(luma) / float(pixels()), 0};
-      if (step(stop) == Step::contrast) {
-        again(stage);
-      } else {
-        ++stage.begin;
-        find_bell(int(op.blur_size), value(stop), bell());
-        __syncthreads();
-        blur(stage);
-        swapped = !swapped;
+    resize(view.image, view.box, view.precision);
+    float mean = 0;
+    for (int begin = 0, end = next_stop(0);; end = next_stop(end + 1)) {
+      const Step next = view.step[end];
+      if (next == Step::none) {
+        stage(begin, end, mean, true);
+        return;
       }
+      const double luma = begin < end || next == Step::contrast ? stage(begin, end, mean, false) : 0;
+      mean = float(block_sum(luma)) / float(op.height * op.width);  // its barriers are the canvas's, too
+      begin = end;
+      if (next == Step::blur) blur(view.value[begin++]);
     }
   }
 
-  // ---- sources ----------------------------------------------------------------------------------------------------
+  // ---- resize -----------------------------------------------------------------------------------------------------
 
-  // From the box of the image. Tiles and taps are those of the view before it is flipped.
-  __device__ __forceinline__ void resize(const Image& image, const Box& box, Stage& stage) {
-    const Axis<P> columns = this->columns(), rows = this->rows();
-    const int most = most_taps(box.height, height(), op.antialias), channels = this->channels();
-    const Tile tile = tile_of(most, sizeof(P));
-    P* const along = reinterpret_cast<P*>(arena);  // [rows, channels, tile.width]
-    const P* const corner =
-        static_cast<const P*>(image.data) + box.top * image.row_stride + box.left * image.column_stride;
+  // The box of the image to the canvas. Rows and their taps are those of the view before it is flipped.
+  __device__ __forceinline__ void resize(const Image& image, const Box& box, const Precisions& precision) {
+    const Axis columns = axis(memory.columns, width()), rows = axis(memory.rows, height());
+    const bool few_columns = few_taps(box.width, width(), op.antialias);
+    const bool few_rows = few_taps(box.height, height(), op.antialias);
+    const int most = most_taps(box.height, height(), op.antialias);
+    const Tile tile = tile_of(most, channels());
     each_tile(tile, rows_at_once(tile, most, box.height), [&](int x, int y, int end, int at) {
-      const int first = rows.first(y), last = rows.first(end - 1) + rows.count(end - 1);
-      each_row(tile, x, (last - first) * channels, [&](int i) {
-        const int line = channels == 1 ? i : i / 3, channel = i - line * channels;
-        const P* const from = corner + channel * image.channel_stride + (first + line) * image.row_stride +
-                              columns.first(x) * image.column_stride;
-        along[i * tile.width + at] = filtered(columns, x, precision_of_columns, from, image.column_stride);
-      });
+      const int first = rows.first[y], lines = rows.first[end - 1] + rows.count[end - 1] - first;
+      if (few_columns)
+        along_rows<typename Filter<P>::Few>(image, box, columns, precision.columns, tile, x, at, first, lines);
+      else
+        along_rows<typename Filter<P>::Many>(image, box, columns, precision.columns, tile, x, at, first, lines);
       __syncthreads();
-      each_row(tile, x, end - y, [&](int i) {
-        const P* const from = along + (rows.first(y + i) - first) * channels * tile.width + at;
-        const auto channel = [&](int c) {
-          return float(filtered(rows, y + i, precision_of_rows, from + c * tile.width, channels * tile.width));
-        };
-        finish(pixel(channel), box.flip_columns ? width() - 1 - x : x, box.flip_rows ? height() - 1 - y - i : y + i,
-               canvas(false), stage);
-      });
+      if (few_rows)
+        across_rows<typename Filter<P>::Few>(box, rows, precision.rows, tile, x - at, y, end, first);
+      else
+        across_rows<typename Filter<P>::Many>(box, rows, precision.rows, tile, x - at, y, end, first);
     });
   }
 
-  // The sum over the taps of output `i` of an axis; of uint8 images rounded to uint8.
-  template <class Stride>
-  __device__ __forceinline__ P filtered(const Axis<P>& axis, int i, int precision, const P* from, Stride stride) const {
-    const int count = axis.count(i);
-    const typename Weights<P>::Stored* const weight = axis.weights() + i;
-    if constexpr (bytes) {
-      int32_t sum = 1 << (precision - 1);
+  // Lines [first, first + lines) of the box into the arena, [channels, tile.rows, tile.width()]. A thread keeps to a
+  // column and its taps; beyond the last column, where a quad may end, that is repeated.
+  template <class Taps>
+  __device__ __forceinline__ void along_rows(const Image& image, const Box& box, const Axis& columns, int precision,
+                                             const Tile& tile, int x, int at, int first, int lines) const {
+    if (x >= quads() * kQuad) return;
+    const int column = x < width() ? x : width() - 1, i = box.flip_columns ? width() - 1 - column : column;
+    const Taps taps(columns, i);
+    const Filter<P> filter(precision);
+    const int begin = int(threadIdx.x) >> tile.bits, step = int(blockDim.x) >> tile.bits;
+    const int64_t stride = image.column_stride, next = step * image.row_stride;
+    for (int c = 0; c < channels(); ++c) {
+      const P* from = static_cast<const P*>(image.data) + c * image.channel_stride +
+                      (box.top + first + begin) * image.row_stride + (box.left + columns.first[i]) * stride;
+      float* const to = arena + c * tile.rows * tile.width() + at;
 #pragma unroll 2
-      for (int j = 0; j < count; ++j) {
-        MEMKERN_COUNT_LOAD(from + j * stride, sizeof(P));
-        sum += int32_t(from[j * stride]) * weight[j * axis.outputs];
+      for (int line = begin; line < lines; line += step, from += next) {
+        float sum[1];
+        filter(
+            taps,
+            [&](int j, float (&value)[1]) {
+              MEMKERN_COUNT_LOAD(from + j * stride, sizeof(P));
+              value[0] = float(from[j * stride]);
+            },
+            sum);
+        to[line * tile.width()] = sum[0];
       }
-      sum >>= precision;
-      return P(sum > 255 ? 255 : sum);
-    } else {
-      float sum = 0;
-#pragma unroll 2
-      for (int j = 0; j < count; ++j) {
-        MEMKERN_COUNT_LOAD(from + j * stride, sizeof(P));
-        sum += product(from[j * stride], weight[j * axis.outputs]);
-      }
-      return sum;
     }
   }
 
-  // From the canvas, as it is.
-  __device__ __forceinline__ void again(Stage& stage) {
-    P* const from = canvas(false);
-    for (int y = int(threadIdx.x) / kWarp; y < height(); y += int(blockDim.x) / kWarp)
-      for (int x = lane_index(); x < width(); x += kWarp) {
-        const int64_t at = int64_t(y) * width() + x;
-        finish(pixel([&](int c) { return float(from[c * pixels() + at]); }), x, y, from, stage);
+  // From the arena to rows [y, end) of the canvas, a quad at a time.
+  template <class Taps>
+  __device__ __forceinline__ void across_rows(const Box& box, const Axis& rows, int precision, const Tile& tile, int x,
+                                              int y, int end, int first) const {
+    const Filter<P> filter(precision);
+    each_quad_of_tile(tile, x, y, end, 1, [&](int column, int row, int at) {
+      const Taps taps(rows, row);
+      const float* from = arena + (rows.first[row] - first) * tile.width() + at;
+      P* to = canvas(false) + int64_t(box.flip_rows ? height() - 1 - row : row) * (quads() * kQuad) + column;
+      for (int c = 0; c < channels(); ++c) {
+        float sum[kQuad];
+        filter(taps, [&](int j, float (&value)[kQuad]) { load_quad(from + j * tile.width(), value); }, sum);
+        store_quad(sum, to);
+        from += tile.rows * tile.width();
+        to += plane();
       }
-  }
-
-  // From the canvas, blurred, to the other one. Beyond its edges the view continues as in a mirror.
-  __device__ __forceinline__ void blur(Stage& stage) {
-    const int taps = int(op.blur_size), half = taps / 2, channels = this->channels();
-    const auto mirrored = [](int i, int size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; };
-    const Tile tile = tile_of(taps, sizeof(float));
-    const float* const weight = bell();
-    const P* const source = canvas(false);
-    float* const along = reinterpret_cast<float*>(arena);  // [rows, channels, tile.width]
-    each_tile(tile, tile.rows - taps + 1, [&](int x, int y, int end, int at) {
-      each_row(tile, x, (end - y + taps - 1) * channels, [&](int i) {
-        const int line = channels == 1 ? i : i / 3, channel = i - line * channels;
-        const P* const from = source + channel * pixels() + int64_t(mirrored(y - half + line, height())) * width();
-        float sum = 0;
-        for (int j = 0; j < taps; ++j) sum = fmaf(float(from[mirrored(x + j - half, width())]), weight[j], sum);
-        along[i * tile.width + at] = sum;
-      });
-      __syncthreads();
-      each_row(tile, x, end - y, [&](int i) {
-        const auto channel = [&](int c) {
-          float sum = 0;
-          for (int j = 0; j < taps; ++j) sum = fmaf(along[((i + j) * channels + c) * tile.width + at], weight[j], sum);
-          return bytes ? rintf(sum) : sum;
-        };
-        finish(pixel(channel), x, y + i, canvas(true), stage);
-      });
     });
   }
 
-  template <class Channel>
-  __device__ __forceinline__ Rgb pixel(const Channel& channel) const {
-    return op.channels == 1 ? Rgb{channel(0), 0, 0} : Rgb{channel(0), channel(1), channel(2)};
+  // ---- blur -------------------------------------------------------------------------------------------------------
+
+  // From the canvas to the other one, a channel at a time. Beyond its edges the view continues as in a mirror.
+  __device__ __forceinline__ void blur(float sigma) {
+    const int taps = int(op.blur_size), half = taps / 2;
+    // A quad of sums starts `reach` before its pixels, at a quad, with weights of 0 until the first tap.
+    const int reach = (half + kQuad - 1) / kQuad * kQuad, zeros = reach - half + kQuad - 1;
+    const int length = (zeros + taps + kQuad - 1) / kQuad * kQuad;
+    float* const weight = reinterpret_cast<float*>(own + memory.bell);
+    find_bell(taps, sigma, zeros, length + kQuad, weight);
+    __syncthreads();
+    const Tile tile = tile_of(taps, 1);
+    const P* const source = canvas(false);
+    for (int c = 0; c < channels(); ++c)
+      each_tile(tile, tile.rows - taps + 1, [&](int x, int y, int end, int at) {
+        const int lines = end - y + taps - 1;
+        each_quad_of_tile(tile, x - at, 0, lines, 1, [&](int column, int line, int to) {
+          const P* const from = source + c * plane() + int64_t(mirrored(y - half + line, height())) * (quads() * kQuad);
+          float sum[kQuad] = {}, near[2 * kQuad], value[kQuad];
+          load_half(weight, near);
+          for (int m = 0; m < length; m += kQuad) {
+            shift_half(near);
+            load_half(weight + m + kQuad, near);
+            load_mirrored(from, column - reach + m, value);
+#pragma unroll
+            for (int k = 0; k < kQuad; ++k)
+#pragma unroll
+              for (int i = 0; i < kQuad; ++i)
+                if (is_tap(m + k - i + kQuad - 1 - zeros)) sum[i] = fmaf(value[k], near[k - i + kQuad - 1], sum[i]);
+          }
+          store_quad(sum, arena + line * tile.width() + to);
+        });
+        __syncthreads();
+        each_quad_of_tile(tile, x - at, y, end, kQuad, [&](int column, int row, int from) {
+          float sum[kQuad][kQuad] = {}, near[kQuad] = {}, value[kQuad];
+#pragma unroll 4
+          for (int m = 0; m < taps + kQuad - 1; ++m) {
+            const int line = row - y + m < lines ? row - y + m : lines - 1;
+            load_quad(arena + line * tile.width() + from, value);
+#pragma unroll
+            for (int i = kQuad - 1; i > 0; --i) near[i] = near[i - 1];
+            near[0] = weight[zeros + m];
+#pragma unroll
+            for (int i = 0; i < kQuad; ++i)
+#pragma unroll
+              for (int k = 0; k < kQuad; ++k)
+                if (is_tap(m - i)) sum[i][k] = fmaf(value[k], near[i], sum[i][k]);
+          }
+#pragma unroll
+          for (int i = 0; i < kQuad; ++i)
+            if (row + i < end)
+              store_quad(sum[i], canvas(true) + c * plane() + int64_t(row + i) * (quads() * kQuad) + column);
+        });
+      });
+    swapped = !swapped;
+  }
+
+  // Whether tap t counts. Of uint8 images all do, those beyond the weights for 0; NaN would not.
+  __device__ __forceinline__ bool is_tap(int t) const { return bytes || (t >= 0 && t < int(op.blur_size)); }
+
+  // Weights of two quads, of which the second is loaded and becomes the first.
+  static __device__ __forceinline__ void load_half(const float* from, float (&near)[2 * kQuad]) {
+    float quad[kQuad];
+    load_quad(from, quad);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) near[kQuad + i] = quad[i];
+  }
+  static __device__ __forceinline__ void shift_half(float (&near)[2 * kQuad]) {
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) near[i] = near[kQuad + i];
+  }
+
+  static __device__ __forceinline__ int mirrored(int i, int size) {
+    const int inside = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+    return inside < 0 ? 0 : inside < size ? inside : size - 1;  // where there is no tap
+  }
+  __device__ __forceinline__ void load_mirrored(const P* from, int column, float (&to)[kQuad]) const {
+    if (column >= 0 && column + kQuad <= width()) return load_quad(from + column, to);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) to[i] = float(from[mirrored(column + i, width())]);
   }
 
   // ---- tiles ------------------------------------------------------------------------------------------------------
 
-  // The widest tile, up to a warp, of which `needed` rows fit the arena. At width 1 they always do.
-  __device__ __forceinline__ Tile tile_of(int needed, int element) const {
-    const int columns = arena_bytes / (element * channels());
-    Tile tile{kWarp, 0};
-    while (tile.width > 1 && (tile.width / 2 >= width() || columns / tile.width < needed)) tile.width /= 2;
-    tile.rows = columns / tile.width;
+  // The widest tile, up to a warp, of which `needed` rows of `planes` fit the arena. At width 8 they always do.
+  __device__ __forceinline__ Tile tile_of(int needed, int planes) const {
+    const int columns = arena_size / planes;
+    Tile tile{5, 0};
+    while (tile.width() > kQuad && (tile.width() / 2 >= width() || columns >> tile.bits < needed)) --tile.bits;
+    tile.rows = columns >> tile.bits;
     return tile;
   }
 
@@ -253,51 +334,108 @@ struct ViewBlock {
   // the arena may be written anew.
   template <class Body>
   __device__ __forceinline__ void each_tile(const Tile& tile, int at_once, const Body& body) const {
-    const int at = int(threadIdx.x) % tile.width;
-    for (int x = 0; x < width(); x += tile.width)
+    const int at = int(threadIdx.x) & (tile.width() - 1);
+    for (int x = 0; x < width(); x += tile.width())
       for (int y = 0; y < height(); y += at_once) {
         body(x + at, y, y + at_once < height() ? y + at_once : height(), at);
         __syncthreads();
       }
   }
 
-  // Calls body(i) for the rows [0, count) of a tile that are this thread's, if its column x is in the view.
+  // Calls body(column, row, column in the tile) for this thread's quads of a tile that begins at column x, in every
+  // `each`th of the rows [y, end).
   template <class Body>
-  __device__ __forceinline__ void each_row(const Tile& tile, int x, int count, const Body& body) const {
-    const int threads = x < width() ? count : 0;
-    for (int i = int(threadIdx.x) / tile.width; i < threads; i += int(blockDim.x) / tile.width) body(i);
+  __device__ __forceinline__ void each_quad_of_tile(const Tile& tile, int x, int y, int end, int each,
+                                                    const Body& body) const {
+    const int bits = tile.bits - 2, at = (int(threadIdx.x) & ((1 << bits) - 1)) * kQuad;
+    if (x + at >= width()) return;
+    for (int row = y + (int(threadIdx.x) >> bits) * each; row < end; row += (int(blockDim.x) >> bits) * each)
+      body(x + at, row, at);
   }
 
-  // ---- sinks ------------------------------------------------------------------------------------------------------
+  // ---- stages -----------------------------------------------------------------------------------------------------
 
-  __device__ __forceinline__ void finish(Rgb p, int x, int y, P* to, Stage& stage) const {
+  // Takes the canvas through the steps [begin, end), back or, at last, to the result. `mean`: for a contrast at
+  // `begin`. Returns the sum of the luma of the pixels that this thread finished.
+  __device__ __forceinline__ double stage(int begin, int end, float mean, bool at_last) const {
+    double luma = 0;
+    // A quad after the other, as many apart as there are threads.
+    const int across = quads(), rows = int(blockDim.x) / across, more = int(blockDim.x) - rows * across;
+    int y = int(threadIdx.x) / across, x = int(threadIdx.x) - y * across;
+    for (; y < height(); y += rows, x += more) {
+      if (x >= across) {
+        x -= across;
+        if (++y >= height()) break;
+      }
+      P* const at = canvas(false) + (int64_t(y) * across + x) * kQuad;
+      Pixels p = {};
+      load_quad(at, p.channel[0]);
+      if (channels() == 3) load_quad(at + plane(), p.channel[1]), load_quad(at + 2 * plane(), p.channel[2]);
 #pragma unroll 1
-    for (int k = stage.begin; k < stage.end; ++k)
-      p = Color<bytes>::apply(step(k), value(k), stage.mean, p, op.channels == 3);
-    if (stage.end == kViewSteps) return write(p, x, y);
-    to += int64_t(y) * width() + x;
-    to[0] = P(p.r);
-    if (op.channels == 3) to[pixels()] = P(p.g), to[2 * pixels()] = P(p.b);
-    stage.luma += double(op.channels == 1 ? p.r : Color<bytes>::luma(p));
+      for (int k = begin; k < end; ++k) Color<bytes>::apply(view.step[k], view.value[k], mean, p);
+      if (at_last) {
+        write(p, x * kQuad, y);
+        continue;
+      }
+      if (begin < end) {
+        store_quad(p.channel[0], at);
+        if (channels() == 3) store_quad(p.channel[1], at + plane()), store_quad(p.channel[2], at + 2 * plane());
+      }
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i)
+        if (x * kQuad + i < width()) sum += channels() == 3 ? Color<bytes>::luma(p, i) : p.channel[0][i];
+      luma += double(sum);
+    }
+    return luma;
   }
 
-  __device__ __forceinline__ void write(const Rgb& p, int x, int y) const {
-    bool hidden = false;
+  // The quad at column x of row y.
+  __device__ __forceinline__ void write(Pixels& p, int x, int y) const {
+#pragma unroll
+    for (int c = 0; c < 3; ++c)
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i)
+        p.channel[c][i] =
+            (product(p.channel[c][i], bytes ? float(1.0 / 255.0) : 1.0f) - op.mean[c]) * memory.inverse[c];
     if (op.hidden) {
       const int patch = int(op.patch), across = width() / patch, down = height() / patch;
-      hidden = op.hidden[(view * down + y / patch) * across + x / patch];
+      const uint8_t* const hidden = op.hidden + (view.index * down + y / patch) * across;
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i)
+        if (x + i < width() && hidden[(x + i) / patch]) p.channel[0][i] = p.channel[1][i] = p.channel[2][i] = 0;
     }
-    const int64_t at = int64_t(y) * width() + x;
-    const auto put = [&](int c, float x) {
-      x = hidden ? 0.0f : (product(x, bytes ? float(1.0 / 255.0) : 1.0f) - op.mean[c]) * (1.0f / op.std[c]);
-      const int64_t to =
-          op.channels_last ? (view * pixels() + at) * op.channels + c : (view * op.channels + c) * pixels() + at;
-      if (op.dtype == DType::bfloat16) return narrow(x, static_cast<bf16*>(op.out)[to]);
-      if (op.dtype == DType::float16) return narrow(x, static_cast<f16*>(op.out)[to]);
-      static_cast<float*>(op.out)[to] = x;
-    };
-    put(0, p.r);
-    if (op.channels == 3) put(1, p.g), put(2, p.b);
+    if (op.dtype == DType::bfloat16) return put(p, x, y, static_cast<bf16*>(op.out));
+    if (op.dtype == DType::float16) return put(p, x, y, static_cast<f16*>(op.out));
+    put(p, x, y, static_cast<float*>(op.out));
+  }
+
+  template <class T>
+  __device__ __forceinline__ void put(const Pixels& p, int x, int y, T* out) const {
+    const int64_t pixels = op.height * op.width, at = int64_t(y) * width() + x;
+    const int left = width() - x;
+    if (op.channels_last && channels() == 3) {
+      T* const to = out + (view.index * pixels + at) * 3;
+#pragma unroll
+      for (int part = 0; part < 3; ++part) {
+        float values[kQuad];
+#pragma unroll
+        for (int i = 0; i < kQuad; ++i) values[i] = p.channel[(part * kQuad + i) % 3][(part * kQuad + i) / 3];
+        put_four(values, 3 * left - part * kQuad, to + part * kQuad);
+      }
+      return;
+    }
+    T* const to = out + view.index * op.channels * pixels + at;
+    put_four(p.channel[0], left, to);
+    if (channels() == 3) put_four(p.channel[1], left, to + pixels), put_four(p.channel[2], left, to + 2 * pixels);
+  }
+
+  template <class T>
+  __device__ __forceinline__ void put_four(const float (&values)[kQuad], int left, T* to) const {
+    if (memory.packs) return store_some(to, kQuad, values);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i)
+      if (i < left) narrow(values[i], to[i]);
   }
 };
 
@@ -305,19 +443,21 @@ struct ViewBlock {
 template <class P, int threads, int arena_bytes>
 __global__ void __launch_bounds__(threads, arena_bytes > 0 ? kViewBlocksPerSm * kViewThreads / threads : 2)
     make_views(const Views op, const ImageRuns runs, const ViewMemory memory, char* scratch) {
-  MEMKERN_SHARED(float[kViewColumns], row);
+  MEMKERN_SHARED(View, view);
   char* const own = scratch + int64_t(blockIdx.x) * memory.bytes;
-  char* arena = own + memory.arena;
+  float* arena = reinterpret_cast<float*>(own + memory.arena);
   if constexpr (arena_bytes > 0) {
-    MEMKERN_SHARED(double[arena_bytes / 8], shared_arena);
-    arena = reinterpret_cast<char*>(&shared_arena[0]);
+    MEMKERN_SHARED(FourFloats[arena_bytes / sizeof(FourFloats)], shared_arena);
+    arena = reinterpret_cast<float*>(&shared_arena[0]);
   }
-  const int fits = arena_bytes > 0 ? arena_bytes : int(memory.arena_bytes);
-  for (int64_t view = runs.first_view + blockIdx.x; view < runs.last_view; view += gridDim.x) {
-    __syncthreads();  // the view before needs its row no longer
-    for (int k = int(threadIdx.x); k < kViewColumns; k += threads) row[k] = op.params[view * kViewColumns + k];
+  const int fits = int((arena_bytes > 0 ? arena_bytes : memory.arena_bytes) / 4);
+  int64_t index = runs.first_view + blockIdx.x;
+  while (index < runs.last_view) {
+    __syncthreads();  // the view before is needed no longer
+    find_view(op, runs, index, view);
     __syncthreads();
-    ViewBlock<P>{op, memory, own, &row[0], arena, fits, 0, 0, view, false}.make(image_of(runs, view / op.views));
+    ViewBlock<P>{op, memory, view, own, arena, fits, false}.make();
+    index = view.index + gridDim.x;
   }
 }
 

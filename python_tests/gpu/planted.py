@@ -109,7 +109,7 @@ FAULTS = {
         ("views",), "images float32 large", "tsan", RACE,
     ),
     "rows of a view that their tile does not hold": Fault(
-        "views.cuh", "(tile.rows - most - 1)", "(tile.rows + 4 * most)", ("views",), "images float32 large", "asan",
+        "views.cuh", "(tile.rows - most - 1)", "(tile.rows + 4 * most)", ("views",), "images float32 narrow", "asan",
         OUT_OF_BOUNDS,
     ),
     "a blur from the canvas that it writes": Fault(
@@ -117,8 +117,8 @@ FAULTS = {
         "images uint8 3 small", "plain", VALUES,
     ),
     "a view reads past its box": Fault(
-        "views.cuh", "(first + line) * image.row_stride", "(first + line + 1) * image.row_stride", ("views",),
-        "images uint8 of (1, 1)", "asan", OUT_OF_BOUNDS,
+        "views.cuh", "(box.top + first + begin) * image.row_stride", "(box.top + first + begin + 1) * image.row_stride",
+        ("views",), "images uint8 of (1, 1)", "asan", OUT_OF_BOUNDS,
     ),
 }  # fmt: skip
 

@@ -125,7 +125,7 @@ def views(images: int, views: int, edge: int, size: int, written: int) -> Case:
     """uint8 to an element type of so many bytes. Per element of the result three taps along each axis with their
     loads (20), a third of four color steps of a pixel (30), normalization (6): an estimate."""
     results = images * views * 3 * size * size
-    kernel = "make_views<unsigned char, 128, 8192>" if size <= 64 else "make_views<unsigned char, 256, 40960>"
+    kernel = "make_views<unsigned char, 128, 13312>" if size <= 64 else "make_views<unsigned char, 256, 32768>"
     return Case("views", f"{images} x {views} of {edge} px at {size} px", "uint8", kernel, images * 3 * edge * edge,
                 results * written, results * 56)  # fmt: skip
 
