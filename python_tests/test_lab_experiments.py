@@ -2,13 +2,15 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from memkern import cli, testing
-from memkern.lab import catalogue, experiment, pages
+from memkern.lab import catalogue, checkpoint, experiment, pages
 from memkern.lab.presets import PRESETS
 from memkern.lab.workbench import Lab
 
@@ -101,6 +103,22 @@ def test_encoders_are_kept_and_found_again(lab: Lab, monkeypatch: pytest.MonkeyP
         again.encoder(0, repeat=2)
 
 
+def test_processes_that_share_a_cache_wait_for_each_other(tmp_path: Path) -> None:
+    lock = tmp_path / "new" / "key.lock"
+    waits = (
+        "import sys, pathlib; from memkern.lab.checkpoint import alone; print('ready', flush=True)\n"
+        "with alone(pathlib.Path(sys.argv[1])): pass"
+    )
+    with checkpoint.alone(lock):
+        other = subprocess.Popen([sys.executable, "-c", waits, str(lock)], stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+    assert other.wait(60) == 0
+    other.stdout.close()
+
+
 def test_the_shipped_pair_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Lab(PRESETS["small"], cache=tmp_path)
     assert small.encoder(0).state_dict()
@@ -120,6 +138,14 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert cli.main(arguments) == 0
     assert "too small to tell" in capsys.readouterr().out
     assert (tmp_path / "table-19.md").exists()
+    (tmp_path / pages.REMARKS).write_text('{"table-19": "Few points suffice."}')
+    assert cli.main(["lab", "index", str(tmp_path)]) == 0
+    index = (tmp_path / "index.md").read_text()
+    assert "1 findings of 1 experiments: 0 holds, 0 does not hold, 1 too small to tell." in index
+    assert "`memkern lab run table-19 --preset tiny` on a CPU" in index
+    assert "Few points suffice." in index
+    assert cli.main(["lab", "index", str(tmp_path / "nowhere")]) == 1
+    assert "got none" in capsys.readouterr().err
     weights = tmp_path / "f.safetensors"
     arguments = ["lab", "train", "--preset", "tiny", "--method", "mae", "--set", "epochs=2", "--out", str(weights)]
     assert cli.main([*arguments, "--threads", "1", "--monitor", "1"]) == 0

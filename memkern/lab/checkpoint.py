@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,18 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
     except (safetensors.SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"Expected {path} to be a checkpoint of the lab: {error}") from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Holds the file `path`, which is made if it is missing; waits while another process holds it.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def as_json(value: dict[str, Any]) -> dict[str, Any]:

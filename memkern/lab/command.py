@@ -1,4 +1,4 @@
-"""`memkern lab list | run | train`: the command line of the lab."""
+"""`memkern lab list | run | index | train`: the command line of the lab."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     run.add_argument("--root", type=Path, help="folder of data sets that do not ship in packages")
     run.add_argument("--reuse", type=Path, help="folder of pairs made by python -m memkern.lab.pairs")
     _add_device(run)
+    index = commands.add_parser("index", parents=[common], help="write index.md of the pages in a folder")
+    index.add_argument("folder", type=Path, help="what `run` was given as --out")
     train = commands.add_parser("train", parents=[common], help="train one encoder")
     train.add_argument("--method", default="simclr", help="training method (%(default)s)")
     train.add_argument("--encoder", help="encoder (resnet9; for mae the preset's transformer)")
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If an experiment, method or field does not exist.
     """
-    {"list": _list, "run": _run, "train": _train}[args.lab_command](args)
+    {"list": _list, "run": _run, "index": _index, "train": _train}[args.lab_command](args)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -92,6 +94,7 @@ def _run(args: argparse.Namespace) -> None:
     if wrong:
         raise ValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does
     cache = args.cache or args.out / "cache"
     lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=args.device, say=print)
     for name in args.ids:
@@ -99,10 +102,17 @@ def _run(args: argparse.Namespace) -> None:
         start = time.monotonic()
         result = known[name].run(lab)
         shown = f"memkern lab run {name} --preset {args.preset}" + (" --reuse PAIRS" if args.reuse else "")
+        shown += "" if args.device == "cpu" else f" --device {args.device}"
         files = pages.write(known[name], result, lab, args.out, command=shown, seconds=time.monotonic() - start)
         for finding, effects in result.effects.items():
             print(f"{name}: {verdict(effects)}: {known[name].findings[finding]}")
         print(f"{name}: {files[-1]}")
+
+
+def _index(args: argparse.Namespace) -> None:
+    from memkern.lab import pages
+
+    print(pages.write_index(args.folder))
 
 
 def _train(args: argparse.Namespace) -> None:

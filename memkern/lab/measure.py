@@ -77,14 +77,14 @@ def read(
     with torch.inference_mode():
         for part in ids.split(batch):
             drawn = memkern.views(
-                data.images[part],
+                data.images[part].to(device),
                 n_views=n_views,
                 transform=spec,
                 seed=seed,
                 index=part,
                 clean=True,
                 channels_last=True,
-            ).to(device)
+            )
             with Tap(encoder, modules, n_views=n_views) as tap:
                 tap.model(drawn[:, 1:].flatten(0, 1).to(memory_format=torch.channels_last))
             viewed.append(tap.take())

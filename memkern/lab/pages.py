@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from memkern.audit.files import replace_atomically, write_json
+import torch
+
+from memkern.audit.files import read_json, replace_atomically, write_json
 from memkern.lab._extras import need
-from memkern.lab.experiment import RULE, Experiment, Result, Row, p_value, verdict
+from memkern.lab.experiment import RULE, Experiment, Result, Row, implemented, p_value, verdict
 from memkern.lab.pairs import versions
 from memkern.lab.workbench import Lab
 
@@ -56,11 +58,21 @@ def write(experiment: Experiment, result: Result, lab: Lab, out: Path, *, comman
     }
     preset = asdict(lab.preset)
     note = {"id": experiment.id, "command": command, "preset": preset, "findings": findings, "encoders": lab.used}
-    write_json(stem.with_suffix(".json"), note | {"made_with": versions(), "seconds": round(seconds, 1)})
+    write_json(
+        stem.with_suffix(".json"),
+        note | {"made_with": versions(), "hardware": hardware(lab.device), "seconds": round(seconds, 1)},
+    )
     files.append(stem.with_suffix(".json"))
     with replace_atomically(stem.with_suffix(".md")) as part:
         part.write_text(_page(experiment, result, lab, command, seconds), encoding="utf-8")
     return [*files, stem.with_suffix(".md")]
+
+
+def hardware(device: str) -> str:
+    """Says what a run used: the name of its GPU and torch's CUDA, or the machine's architecture."""
+    if torch.device(device).type != "cuda":
+        return f"a CPU ({platform.machine()})"
+    return f"one {torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"
 
 
 def _parquet(experiment: Experiment, result: Result, path: Path) -> Path:
@@ -85,7 +97,7 @@ def _page(experiment: Experiment, result: Result, lab: Lab, command: str, second
            "candidate/independent/extra images per class" if preset.sizes else ", the published split")
         + f". Encoders: {trained} trained for this page or found in its cache"
         + (f", others are {' and '.join(taken)}{reused}" if taken else "")
-        + f". Run in {seconds:.0f} s with memkern {made['memkern']}, torch {made['torch']}, on {platform.machine()}.",
+        + f". Run in {seconds:.0f} s with memkern {made['memkern']}, torch {made['torch']}, on {hardware(lab.device)}.",
         "## Findings",
         _table([
             {"finding": experiment.findings[name], "each seed": ", ".join(_shown(value) for value in values),
@@ -103,6 +115,63 @@ def _page(experiment: Experiment, result: Result, lab: Lab, command: str, second
         _table(experiment.published) if experiment.published else "No numbers of this experiment are known here.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+REMARKS = "remarks.json"
+"""Beside the pages: id of an experiment -> what a person says about its findings."""
+
+
+def write_index(folder: Path) -> Path:
+    """Writes `index.md`, one table per experiment whose page lies in a folder.
+
+    Each line has a finding of the paper, ours by its effects, and the verdict; what `REMARKS` says stands below.
+
+    Args:
+        folder: Folder of the pages.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: If there is no page.
+    """
+    known = {name: found for name, found in implemented().items() if (folder / f"{name}.json").exists()}
+    if not known:
+        raise ValueError(f"Expected pages of `memkern lab run` in {folder}, got none")
+    remarks = read_json(folder / REMARKS) if (folder / REMARKS).exists() else {}
+    notes = {name: read_json(folder / f"{name}.json") for name in known}
+    verdicts = [finding["verdict"] for note in notes.values() for finding in note["findings"].values()]
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in ("holds", "does not hold", "too small to tell"))
+    parts = [
+        "# Results",
+        *([remarks[""]] if "" in remarks else []),
+        f"{len(verdicts)} findings of {len(known)} experiments: {counts}.",
+        RULE,
+    ]
+    for name, experiment in sorted(known.items(), key=lambda item: _order(item[1])):
+        note = notes[name]
+        parts += [
+            f"## {', '.join(experiment.covers)}: {experiment.title}",
+            f"`{note['command']}` on {note.get('hardware', 'a CPU')}, {note['seconds']:.0f} s; [page]({name}.md)",
+            _table([
+                {"the paper found": experiment.findings[finding],
+                 "here, each seed (positive: as the paper found)": ", ".join(_shown(value) for value in it["effects"]),
+                 "verdict": f"**{it['verdict']}**"}
+                for finding, it in note["findings"].items()
+            ]),
+            *([remarks[name]] if name in remarks else []),
+        ]  # fmt: skip
+    parts.append("```{toctree}\n:hidden:\n:glob:\n\n*\n```")
+    with replace_atomically(folder / "index.md") as part:
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return folder / "index.md"
+
+
+def _order(experiment: Experiment) -> tuple[int, int, str]:
+    """P1-a to P1-j, then tables and figures by their numbers."""
+    kind, _, number = experiment.id.partition("-")
+    digits = "".join(letter for letter in number if letter.isdigit())
+    return ("p1", "table", "figure", "app").index(kind), int(digits or 0), number
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:

@@ -46,7 +46,7 @@ class Privacy:
         optimizer: The optimizer of their parameters.
         recipe: Its `epsilon`, `delta` and `clip`; an infinite epsilon clips and adds no noise.
         n_images: Size of the training set.
-        generator: Source of the batches and of the noise.
+        generator: Source of the batches and, on a CPU, of the noise; on a GPU noise has a generator of its own there.
 
     Attributes:
         network: What to run instead of the model.
@@ -81,13 +81,17 @@ class Privacy:
                     accountant="rdp",
                 )
             )
+        device = next(model.parameters()).device
+        self.noises = generator
+        if device.type != "cpu":
+            self.noises = torch.Generator(device).manual_seed(generator.initial_seed() + 1_000_000)
         self.network: Any = opacus.GradSampleModule(model)
         self.optimizer: Any = opacus.optimizers.DPOptimizer(
             optimizer,
             noise_multiplier=self.noise,
             max_grad_norm=recipe.clip,
             expected_batch_size=recipe.batch,
-            generator=generator,
+            generator=self.noises,
         )
 
     def batches(self, steps: int) -> Iterator[Tensor]:

@@ -49,10 +49,9 @@ def extract(encoder: nn.Module, data: ImageSet, ids: Tensor, spec: ViewSpec, *, 
     rows = []
     with torch.inference_mode():
         for part in ids.split(batch):
-            clean = memkern.views(
-                data.images[part], n_views=0, transform=spec, seed=0, index=part, clean=True, channels_last=True
-            )
-            rows.append(encoder(clean[:, 0].to(device)).float().cpu())
+            images = data.images[part].to(device)
+            clean = memkern.views(images, n_views=0, transform=spec, seed=0, index=part, clean=True, channels_last=True)
+            rows.append(encoder(clean[:, 0]).float().cpu())
     for module, mode in modes:
         module.training = mode
     return torch.cat(rows).clone()

@@ -204,6 +204,8 @@ class Training:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= checkpoint.optimizer_tensors(self.optimizer)
         tensors["generator"] = self.generator.get_state()
+        if self.privacy is not None:
+            tensors["noises"] = self.privacy.noises.get_state()
         notes: dict[str, Any] = {
             "key": self._key(),
             "losses": self.losses,
@@ -229,6 +231,7 @@ class Training:
         checkpoint.restore_optimizer(self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         if self.privacy is not None:
+            self.privacy.noises.set_state(tensors["noises"])
             self.privacy.restore(notes["privacy"])
 
     def _key(self) -> dict[str, Any]:

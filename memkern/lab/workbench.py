@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.audit.files import replace_atomically, write_json
-from memkern.lab import datasets, encoders, probe
+from memkern.lab import checkpoint, datasets, encoders, probe
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet
 from memkern.lab.measure import Audit, audit_pair
@@ -33,7 +33,8 @@ class Lab:
     """The workbench of one run.
 
     Trained encoders are kept in `cache` under a digest of all that decides their weights: recipe, seed, the pixels and
-    labels of the training images. A stopped training goes on from its checkpoint.
+    labels of the training images. A stopped training goes on from its checkpoint. Processes may share a cache: what one
+    of them trains, the others wait for.
 
     Args:
         preset: How large.
@@ -137,8 +138,9 @@ class Lab:
             if found is not None:
                 self._encoders[key], self._origins[key] = found[0].to(self.device), found[1]
             else:
-                if not path.exists():
-                    self._train(source, ids, seed, recipe, path)
+                with checkpoint.alone(path.with_suffix(".lock")):
+                    if not path.exists():
+                        self._train(source, ids, seed, recipe, path)
                 model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
                 model.load_state_dict(need("safetensors.torch", "safetensors").load_file(path))
                 self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"

@@ -1,4 +1,4 @@
-"""Replacing layers of an encoder by those of one trained on other data (Tables 21 to 23, 30, 32, 33)."""
+"""Replacing layers of an encoder by those of one trained on other data (Tables 21 to 24, 30, 32, 33)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,25 @@ import memkern
 from memkern.audit.surgery import replace_layers
 from memkern.lab.experiment import Row
 from memkern.lab.experiments._common import center, kendall, ratios, spread
+from memkern.lab.recipe import Recipe
 from memkern.lab.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.workbench import Lab
 
 Layers = tuple[int, ...]
-"""Layers by the paper's numbers, 1 to 8."""
+"""Layers by the paper's numbers, from 1."""
+
+MODULES = tuple(TAPS[tap] for tap in CONV_TAPS)
+"""The eight layers of ResNet9."""
 
 
-def measure(lab: Lab, donor: str, choices: Iterable[Layers]) -> dict[Layers, list[tuple[float, float]]]:
+def measure(
+    lab: Lab,
+    donor: str,
+    choices: Iterable[Layers],
+    *,
+    recipe: Recipe | None = None,
+    modules: Sequence[str] = MODULES,
+) -> dict[Layers, list[tuple[float, float]]]:
     """Accuracies of f with layers of an encoder trained on `donor`.
 
     As in the released code only the weights of the convolutions are replaced; norms and biases stay.
@@ -27,6 +38,8 @@ def measure(lab: Lab, donor: str, choices: Iterable[Layers]) -> dict[Layers, lis
         lab: The workbench.
         donor: Data set of the encoder that gives its layers.
         choices: Which layers; the empty choice is the encoder as it is.
+        recipe: How both encoders are trained; by default SimCLR on ResNet9.
+        modules: The layers, in the order of their numbers.
 
     Returns:
         Choice -> per seed the accuracy on the preset's data and on the donor's, in percent, each with a probe of its
@@ -35,13 +48,13 @@ def measure(lab: Lab, donor: str, choices: Iterable[Layers]) -> dict[Layers, lis
     found: dict[Layers, list[tuple[float, float]]] = {}
     listed = list(choices)
     for seed in lab.seeds:
-        encoder = lab.encoder(seed)
-        giver = lab.encoder(seed, data=donor)
+        encoder = lab.encoder(seed, "f", recipe)
+        giver = lab.encoder(seed, "f", recipe, data=donor)
         for layers in listed:
             if not layers:
                 found.setdefault(layers, []).append(_accuracies(lab, encoder, seed, donor))
                 continue
-            with replace_layers(encoder, giver, [TAPS[CONV_TAPS[layer - 1]] for layer in layers]):
+            with replace_layers(encoder, giver, [modules[layer - 1] for layer in layers]):
                 found.setdefault(layers, []).append(_accuracies(lab, encoder, seed, donor))
     return found
 
@@ -50,12 +63,17 @@ def _accuracies(lab: Lab, encoder: torch.nn.Module, seed: int, donor: str) -> tu
     return lab.accuracy(encoder, seed), lab.accuracy(encoder, seed, donor)
 
 
-def rows(donor: str, found: dict[Layers, list[tuple[float, float]]], chosen_by: dict[Layers, str]) -> list[Row]:
-    """One row per choice."""
+def rows(
+    donor: str,
+    found: dict[Layers, list[tuple[float, float]]],
+    chosen_by: dict[Layers, str],
+    names: Sequence[str] | None = None,
+) -> list[Row]:
+    """One row per choice; `names` are those of the layers, by default their numbers."""
     return [
         {
             "donor": donor,
-            "layers": ",".join(map(str, layers)) or "none",
+            "layers": ",".join(str(layer) if names is None else names[layer - 1] for layer in layers) or "none",
             "chosen_by": chosen_by.get(layers, ""),
             "accuracy": center(own for own, _ in values),
             "accuracy_std": spread(own for own, _ in values),

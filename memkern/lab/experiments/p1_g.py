@@ -62,7 +62,8 @@ def _spent(lab: Lab, recipe: Recipe) -> str:
     if recipe.epsilon is None:
         return "inf"
     wanted = checkpoint.as_json({"recipe": asdict(recipe), "data": lab.data().name})
-    notes = [json.loads(path.read_text()) for path in (lab.cache / "encoders").glob("*.json")]
+    # names with a leading dot are files that another process is writing
+    notes = [json.loads(path.read_text()) for path in (lab.cache / "encoders").glob("[!.]*.json")]
     found = [note["epsilon"] for note in notes if {key: note[key] for key in wanted} == wanted]
     return f"{max(found):.2f}" if found else "-"
 

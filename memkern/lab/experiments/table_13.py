@@ -105,11 +105,10 @@ def _tune(
     for step in range(start, stop):
         # Views are keyed by the place in the list, so a point that is there many times has many different views.
         place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
-        images = lab.data().images[ids[place]]
+        images = lab.data().images[ids[place]].to(lab.device)
         views = memkern.views(images, n_views=2, transform=recipe.views, seed=seed, index=place, first_view=2 * step)
-        batch = Batch(
-            list(views.to(lab.device).unbind(1)), torch.zeros(len(place), dtype=torch.int64), place, seed, step, 0.0
-        )
+        labels = torch.zeros(len(place), dtype=torch.int64, device=lab.device)
+        batch = Batch(list(views.unbind(1)), labels, place, seed, step, 0.0)
         loss = model.loss(model(batch), batch)
         optimizer.zero_grad()
         loss.backward()

@@ -60,7 +60,7 @@ def _alignments(lab: Lab, encoder: nn.Module, ids: Tensor, places: dict[str, str
     parts: dict[str, list[Tensor]] = {name: [] for name in places}
     for part in ids.split(16):
         views = memkern.views(
-            lab.data().images[part],
+            lab.data().images[part].to(lab.device),
             n_views=lab.preset.n_views,
             transform=lab.recipe().views,
             seed=0,
@@ -68,7 +68,7 @@ def _alignments(lab: Lab, encoder: nn.Module, ids: Tensor, places: dict[str, str
             channels_last=True,
         )
         with Tap(encoder, places, n_views=lab.preset.n_views) as tap:
-            tap.model(views.flatten(0, 1).to(lab.device))
+            tap.model(views.flatten(0, 1))
         for name, stats in tap.take().items():
             assert stats.alignment is not None
             parts[name].append(stats.alignment.cpu())

@@ -37,7 +37,11 @@ def run(lab: Lab) -> Result:
             parts = []
             for part in ids.split(10):
                 drawn = memkern.views(
-                    lab.data().images[part], n_views=lab.preset.n_views, transform=spec, seed=0, index=part
+                    lab.data().images[part].to(lab.device),
+                    n_views=lab.preset.n_views,
+                    transform=spec,
+                    seed=0,
+                    index=part,
                 )
                 parts.append(_distances(lab.encoder(seed, role), drawn))
             sums[role] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -68,7 +72,7 @@ def _distances(encoder: nn.Module, views: Tensor) -> dict[tuple[str, str], Tenso
         modules[path].register_forward_hook(lambda module, args, out, tap=tap: seen.update({tap: out}))
         for tap, path in described(encoder).taps.items()
     ]
-    encoder(views.flatten(0, 1).to(next(encoder.parameters()).device))
+    encoder(views.flatten(0, 1))
     for handle in handles:
         handle.remove()
     found = {}

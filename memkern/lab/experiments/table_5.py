@@ -81,8 +81,9 @@ def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
     encoder.eval()
 
     def clean(ids: Tensor) -> Tensor:
-        drawn: Tensor = memkern.views(data.images[ids], n_views=0, transform=spec, seed=0, index=ids, clean=True)
-        return drawn[:, 0].to(lab.device)
+        images = data.images[ids].to(lab.device)
+        drawn: Tensor = memkern.views(images, n_views=0, transform=spec, seed=0, index=ids, clean=True)
+        return drawn[:, 0]
 
     for _ in range(epochs):
         for ids in train[torch.randperm(len(train), generator=generator)].split(64):

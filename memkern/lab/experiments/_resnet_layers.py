@@ -1,0 +1,66 @@
+"""LayerMem by layer of a torchvision ResNet (Tables 15 to 17)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memkern.lab.encoders import described
+from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.experiments._common import center, lines, ratios, slope, spread
+from memkern.lab.workbench import Lab
+
+
+def encoder(lab: Lab, depth: int) -> str:
+    """The ResNet of a depth with the preset's stem."""
+    return lab.preset.resnet.replace("18", str(depth))
+
+
+def layermem(lab: Lab, method: str, name: str) -> dict[str, list[float]]:
+    """LayerMem of the candidates: tap -> one number per seed."""
+    recipe = lab.recipe(method, name)
+    found: dict[str, list[float]] = {}
+    for seed in lab.seeds:
+        audit = lab.audit(seed, recipe)
+        for tap in described(lab.encoder(seed, "f", recipe)).taps:
+            found.setdefault(tap, []).append(float(ratios(audit, tap).mean()))
+    return found
+
+
+def experiment(table: int, depth: int, published: Mapping[str, float]) -> Experiment:
+    """The experiment of one depth.
+
+    Args:
+        table: Number of the paper's table.
+        depth: 18, 34 or 50.
+        published: The paper's LayerMem by tap.
+    """
+
+    def run(lab: Lab) -> Result:
+        found = layermem(lab, "simclr", encoder(lab, depth))
+        rows: list[Row] = [
+            {"layer": tap, "layermem": center(values), "std": spread(values)} for tap, values in found.items()
+        ]
+        convs = [tap for tap in found if tap.startswith("conv")]
+        effects = {
+            "rises with depth": [slope([found[tap][i] for tap in convs]) for i in range(len(lab.seeds))],
+            "the average pool lowers it": [found[convs[-1]][i] - found["avgpool"][i] for i in range(len(lab.seeds))],
+        }
+        series = {"LayerMem": [row["layermem"] for row in rows]}
+        title = f"LayerMem of {encoder(lab, depth)}"
+        figure = lines(series, list(found), xlabel="layer", ylabel="LayerMem", title=title)
+        note = "The paper's last rows, fully-connected and softmax, belong to a classifier that SimCLR does not train."
+        return Result(rows, effects, figure, [note])
+
+    return Experiment(
+        id=f"table-{table}",
+        covers=(f"Table {table}",),
+        title=f"LayerMem of every convolution of ResNet{depth}, trained with SimCLR",
+        inputs=f"pairs f, g: ResNet{depth}; candidates",
+        columns=("layer", "layermem", "std"),
+        findings={
+            "rises with depth": "LayerMem rises with depth (Kendall's tau over the convolutions).",
+            "the average pool lowers it": "It is lower after the average pool than after the last convolution.",
+        },
+        published=[{"layer": tap, "layermem": value} for tap, value in published.items()],
+        run=run,
+    )
