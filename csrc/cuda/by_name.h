@@ -70,6 +70,7 @@ constexpr uint32_t kAllLanes = 0xffffffffu;
 
 extern const dim3 threadIdx, blockIdx, blockDim, gridDim;
 void __syncthreads();
+void __syncwarp();
 template <class T>
 T __shfl_xor_sync(uint32_t mask, T value, int bits);
 uint32_t __ballot_sync(uint32_t mask, int predicate);
