@@ -60,6 +60,8 @@ void count_up(uint32_t& counter);
 uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t select);
 float add_toward_zero(float a, float b);
 float about_inverse(float x);
+template <class T>
+T load_constant(const T* from);
 inline const char* take_launch_error() { return nullptr; }
 
 }  // namespace memkern

@@ -202,10 +202,10 @@ struct ViewBlock {
             taps,
             [&](int j, float (&value)[1]) {
               MEMKERN_COUNT_LOAD(from + j * stride, sizeof(P));
-              value[0] = float(from[j * stride]);
+              value[0] = float(load_constant(from + j * stride));
             },
             sum);
-        to[line * tile.width()] = sum[0];
+        to[line * tile.width()] = bytes ? whole_part(sum[0]) : sum[0];
       }
     }
   }
@@ -222,7 +222,7 @@ struct ViewBlock {
       for (int c = 0; c < channels(); ++c) {
         float sum[kQuad];
         filter(taps, [&](int j, float (&value)[kQuad]) { load_quad(from + j * tile.width(), value); }, sum);
-        store_quad(sum, to);
+        store_quad<false>(sum, to);
         from += tile.rows * tile.width();
         to += plane();
       }
@@ -259,7 +259,7 @@ struct ViewBlock {
               for (int i = 0; i < kQuad; ++i)
                 if (is_tap(m + k - i + kQuad - 1 - zeros)) sum[i] = fmaf(value[k], near[k - i + kQuad - 1], sum[i]);
           }
-          store_quad(sum, arena + line * tile.width() + to);
+          store_quad<false>(sum, arena + line * tile.width() + to);
         });
         __syncthreads();
         each_quad_of_tile(tile, x - at, y, end, kQuad, [&](int column, int row, int from) {
@@ -280,7 +280,7 @@ struct ViewBlock {
 #pragma unroll
           for (int i = 0; i < kQuad; ++i)
             if (row + i < end)
-              store_quad(sum[i], canvas(true) + c * plane() + int64_t(row + i) * (quads() * kQuad) + column);
+              store_quad<true>(sum[i], canvas(true) + c * plane() + int64_t(row + i) * (quads() * kQuad) + column);
         });
       });
     swapped = !swapped;
@@ -378,8 +378,9 @@ struct ViewBlock {
         continue;
       }
       if (begin < end) {
-        store_quad(p.channel[0], at);
-        if (channels() == 3) store_quad(p.channel[1], at + plane()), store_quad(p.channel[2], at + 2 * plane());
+        store_quad<false>(p.channel[0], at);
+        if (channels() == 3)
+          store_quad<false>(p.channel[1], at + plane()), store_quad<false>(p.channel[2], at + 2 * plane());
       }
       float sum = 0;
 #pragma unroll

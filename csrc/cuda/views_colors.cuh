@@ -49,8 +49,13 @@ struct Color {
   // `mean`: of the luma over the whole view
   static __device__ __forceinline__ void apply(Step step, float value, float mean, Pixels& p) {
     switch (step) {
-      case Step::brightness:
-        return each(p, [&](float x, int) { return cut(clamp(x * value, full)); });
+      case Step::brightness: {
+        if constexpr (bytes) {
+          const float factor = fmaxf(value, 0.0f);  // in place of clamping every number from below
+          return each(p, [&](float x, int) { return cut(fminf(x * factor, full)); });
+        }
+        return each(p, [&](float x, int) { return clamp(x * value, full); });
+      }
       case Step::contrast: {
         const float rest = float(1.0 - double(value));
         return each(p, [&](float x, int) { return blend(x, mean, value, rest); });

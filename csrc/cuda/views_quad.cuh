@@ -28,12 +28,14 @@ __device__ __forceinline__ void load_quad(const float* from, float (&to)[kQuad])
   for (int i = 0; i < kQuad; ++i) to[i] = pack.element[i];
 }
 
-// Values in [0, 255], rounded to the nearest whole number, to even of two.
+// To floats as they are; to bytes rounded down or, of numbers that are not whole, to the nearest, to even of two.
+template <bool to_nearest>
 __device__ __forceinline__ void store_quad(const float (&from)[kQuad], uint8_t* to) {
-  const auto bits = [&](int i) { return bits_of(from[i] + kTwo23); };
+  const auto bits = [&](int i) { return bits_of(to_nearest ? from[i] + kTwo23 : add_toward_zero(from[i], kTwo23)); };
   *reinterpret_cast<uint32_t*>(to) =
       bytes_of(bytes_of(bits(0), bits(1), 0x0040u), bytes_of(bits(2), bits(3), 0x0040u), 0x5410u);
 }
+template <bool to_nearest>
 __device__ __forceinline__ void store_quad(const float (&from)[kQuad], float* to) {
   FourFloats pack;
 #pragma unroll

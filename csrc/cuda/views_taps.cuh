@@ -36,7 +36,8 @@ __device__ __forceinline__ bool few_taps(int input, int output, bool antialias) 
   return !antialias || 4 * int64_t(input) <= 5 * int64_t(output);
 }
 
-// Sums over the taps of outputs along an axis, of uint8 images rounded to uint8: weights are in units of 2^-precision.
+// Sums over the taps of outputs along an axis; of uint8 images in [0, 256), to be rounded down: weights are in units of
+// 2^-precision, and half a number is added.
 // P: the type of a pixel.
 template <class P>
 struct Filter {
@@ -63,15 +64,17 @@ struct Filter {
     for (int i = 0; i < n; ++i) sum[i] = half;
 #pragma unroll
     for (int j = 0; j < kFewTaps; ++j)
-      if (j < taps.count) {
+      if (j == 0 || j < taps.count) {
         float x[n];
         value(j, x);
 #pragma unroll
         for (int i = 0; i < n; ++i)
           sum[i] = bytes ? fmaf(x[i], taps.weight[j], sum[i]) : sum[i] + product(x[i], taps.weight[j]);
       }
+    // Rounding has moved the sum of three weights by 1.5 at most, 2^14 or more: no sum reaches 256.
 #pragma unroll
-    for (int i = 0; i < n; ++i) sum[i] = rounded(sum[i]);
+    for (int i = 0; i < n; ++i)
+      if (bytes) sum[i] *= unit;
   }
 
   // Many are read from memory, and summed in 32 bits.
@@ -98,14 +101,8 @@ struct Filter {
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       if constexpr (bytes) sum[i] &= ~0x7f;
-      to[i] = rounded(float(sum[i]));
+      to[i] = bytes ? fminf(float(sum[i]) * unit, 255.0f) : float(sum[i]);
     }
-  }
-
- private:
-  __device__ __forceinline__ float rounded(float sum) const {
-    if constexpr (bytes) return fminf(whole_part(sum * unit), 255.0f);
-    return sum;
   }
 };
 
