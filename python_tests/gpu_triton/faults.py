@@ -49,9 +49,9 @@ FAULTS = {
     "one view too few": Fault(
         "ttsem",
         "pair_sums",
-        "for row in range(0, views, ROWS)",
-        "for row in range(0, views - 1, ROWS)",
-        "check_alignment 1x5x33",
+        "for row in range(0, 1 if ONE else views, GROUP)",
+        "for row in range(0, 1 if ONE else views - GROUP, GROUP)",
+        "check_alignment 1x17x20",
     ),
     "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
     "clamp eats NaN": Fault(
@@ -61,18 +61,18 @@ FAULTS = {
         "tl.where(rest > 0, rest, 0.0)",
         "check_alignment non_finite",
     ),
-    "chunks of the finish": Fault(
+    "pieces of the finish": Fault(
         "ttsem",
         "alignment",
-        "for first in range(0, chunks, CHUNKS)",
-        "for first in range(0, 1, CHUNKS)",
+        "for first in range(0, pieces, PIECES)",
+        "for first in range(0, 1, PIECES)",
         "check_alignment test_chunks",
     ),
     "norms of vanished squares": Fault(
         "values",
         "alignment",
-        "~(_in_range(squared_norm, WIDE) & (squared_norm > 1.001e-24))",
-        "~(squared_norm >= 0)",
+        "~(_in_range(square, WIDE) & (square > 1.001e-24))",
+        "~(square >= 0)",
         "check_alignment magnitudes_of_floats",
     ),
     "zero distance divides": Fault(
@@ -154,13 +154,18 @@ FAULTS = {
     "views past the last are read": Fault(
         "ttsem",
         "pair_sums",
-        "mask=(b < views) & inside",
-        "mask=inside & (b < views + 9)",
-        "check_alignment 1x3x7",
+        "(at < end) & (view < views)",
+        "(at < end) & (view < views + 9)",
+        "check_alignment 1x17x20",
         "past the end",
     ),
     "dims past the end are read": Fault(
-        "ttsem", "pair_sums", "inside = d < end", "inside = d < stop", "check_alignment 1x3x7", "past the end"
+        "ttsem",
+        "pair_sums",
+        "tl.minimum(start + PIECE, tl.minimum(stop, dims))",
+        "tl.minimum(start + PIECE, stop)",
+        "check_alignment 1x3x7",
+        "past the end",
     ),
     "parts add to each other": Fault(
         "ttsem",
@@ -191,16 +196,16 @@ FAULTS = {
     "a part nobody wrote": Fault(
         "ttsem",
         "pair_sums",
-        "tl.store(sums + at, squares[c], mask=(a < b) & (b < views))",
-        "tl.store(sums + at, squares[c], mask=(a < b) & (b < views - 1))",
+        "tl.sum(lanes.to(tl.float64), 0), mask=(a < b) & (b < views))",
+        "tl.sum(lanes.to(tl.float64), 0), mask=(a < b) & (b < views - 1))",
         "check_alignment 1x3x7",
         "in being NaN",  # with which ttsem fills memory; on a GPU, whatever lay there
     ),
     "store past the last unit": Fault(
         "ttsem",
         "selectivity",
-        "chunk * units + unit, unit < units)",
-        "chunk * units + unit, unit < units + 1)",
+        "chunk * units + unit, unit < units",
+        "chunk * units + unit, unit < units + 1",
         "check_units state_layouts",
     ),
     "rows of the next class": Fault(
@@ -231,7 +236,7 @@ FAULTS = {
         "in 32 bits",
     ),
     "a promise": Fault(
-        "source", "pair_sums", "d = start + in_block", "d = tl.multiple_of(start, 16) + in_block", "", "multiple_of"
+        "source", "pair_sums", "at = d + (", "at = tl.multiple_of(d, 16) + (", "", "multiple_of"
     ),
     "atomics": Fault("source", "selectivity", "tl.store(rest + at", "tl.atomic_add(rest + at", "", "atomic_add"),
     # ---- right, but slow ----
@@ -241,16 +246,21 @@ FAULTS = {
         "@triton.jit\ndef _sum_pairs(",
         '@triton.jit(do_not_specialize=["dims"])\ndef _sum_pairs(',
         "^alignment [|] _sum_pairs",
-        "narrow_loads 32 > 0",
+        "narrow_loads 40 > 0",
     ),
-    "a chunk of no whole vectors": Fault(
-        "gate", "launches", '"chunk", 4096', '"chunk", 4098', "^alignment [|] _sum_pairs", "narrow_loads"
+    "a piece of no whole vectors": Fault(
+        "gate",
+        "alignment",
+        'setting("alignment", "blocks"),',
+        'setting("alignment", "blocks") + 2,',
+        "^alignment [|] _sum_pairs",
+        "narrow_loads",
     ),
     "a tile too large": Fault(
         "gate",
-        "launches",
-        '"rows", 4, "views per tile',
-        '"rows", 16, "views per tile',
+        "alignment",
+        '"VECTOR": vector(z.dtype)',
+        '"VECTOR": 2 * vector(z.dtype)',
         "^alignment [|] _sum_pairs",
         "registers",
     ),
@@ -272,7 +282,7 @@ CLASSES = {
     "a load that may overtake another thread's store": ("load after store",),
     "a masked load whose other lanes are undefined": ("masked load without other",),
     "results that change from run to run": ("atomics",),
-    "128-bit loads lost": ("a number whose alignment is hidden", "a chunk of no whole vectors"),
+    "128-bit loads lost": ("a number whose alignment is hidden", "a piece of no whole vectors"),
     "registers": ("a tile too large",),
 }
 
