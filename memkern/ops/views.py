@@ -158,6 +158,11 @@ def _draw(
     return table, torch.cat([torch.zeros_like(hidden[:, :1]), hidden], 1) if clean else hidden
 
 
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn, on the device of the images; a GPU copies pinned memory while the host goes on."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
+
+
 def _blurs_and_stages(table: Tensor) -> tuple[bool, int]:
     """Whether any view is blurred (only then working memory for it is needed), and the most stages of a view."""
     codes = table[..., 6::2]
@@ -233,8 +238,10 @@ def views(
     checks_views.drawn_or_given({"n_views": n_views, "seed": seed, "index": index}, params)
     wanted = spec.size if size is None else size
     height, width = checks_views.one_size(batches) if wanted is None else checks_views.height_width(wanted, "size")
+    device = batches[0].device
     if params is None:
         table, hidden = _draw(spec, batches, n_views, seed, index, (height, width), bool(clean), first_view)
+        table, hidden = _sent(table, device), None if hidden is None else _sent(hidden, device)
         blurs = spec.blur > 0.0 and "blur" in spec.order
         stages = 1 + blurs + (spec.jitter > 0.0 and spec.contrast is not None and "jitter" in spec.order)
     else:
@@ -246,7 +253,6 @@ def views(
         blurs, stages = _blurs_and_stages(table) if checks.readable(table) else unknown
     if blurs:
         checks_views.blur_fits((height, width), spec.blur_size)
-    device = batches[0].device
     table = table.to(device)
     hidden = None if hidden is None else hidden.to(device)
     run = _run if all(dispatch.direct(batch) for batch in batches) else torch.ops.memkern.views.default

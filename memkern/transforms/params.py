@@ -38,9 +38,9 @@ COLUMNS = (
 
 # Blocks of four random words: the last word of a counter.
 _FLAGS, _FACTORS, _STAGES, _SIGMA, _CROP = range(5)
-# RandomResizedCrop tries ten boxes, then takes the middle; attempt k draws from block _CROP + k. The attempts are made
-# in three rounds, each for the views that have no box yet: numpy's cost is the number of calls.
-_ROUNDS = (range(0, 1), range(1, 4), range(4, 10))
+# RandomResizedCrop tries ten boxes, then takes the middle; attempt k draws from block _CROP + k. After the
+# first they are made in two rounds, each for the views that have no box yet: numpy's cost is the number of calls.
+_ROUNDS = (range(1, 4), range(4, 10))
 MASK_BLOCK = 64  # blocks from here on belong to view_masks
 _ORDERS = np.array(list(itertools.permutations(range(4))))  # of the four color steps
 
@@ -113,46 +113,50 @@ def draw(
     table = np.zeros((len(ids), n_views + clean, len(COLUMNS)), dtype=np.float32)
     if len(ids) == 0:
         return table
-    clean_box = _clean_box(spec, sizes, np.broadcast_to(np.asarray(output), sizes.shape))
-    if clean:
-        table[:, 0, :4] = clean_box
+    random = table[:, int(clean) :]
+    if clean or spec.scale is None:
+        clean_box = _clean_box(spec, sizes, np.broadcast_to(np.asarray(output), sizes.shape))
+        table[:, : None if spec.scale is None else 1, :4] = clean_box[:, None]
     if n_views == 0:
         return table
-    draws = _Draws(seed, ids, np.arange(first_view, first_view + n_views, dtype=np.uint64))
-    random = table[:, int(clean) :]
-    if spec.scale is None:
-        random[:, :, :4] = clean_box[:, None]
-    else:
+    draws = _Draws(spec, seed, ids, np.arange(first_view, first_view + n_views, dtype=np.uint64))
+    if spec.scale is not None:
         random[:, :, :4] = _crop_boxes(spec, spec.scale, draws, sizes)
     flags = draws.block(_FLAGS)
     random[:, :, 4] = philox.unit(flags[0]) < spec.flip
     random[:, :, 5] = philox.unit(flags[1]) < spec.vflip
     column = 6
     for stage in spec.order:
+        if getattr(spec, stage) == 0.0:
+            continue
         codes, values = _stage(spec, stage, draws, flags)
-        for code, value in zip(codes, values, strict=True):
-            random[:, :, column], random[:, :, column + 1] = code, value
-            column += 2
+        end = column + 2 * codes.shape[-1]
+        random[:, :, column:end:2], random[:, :, column + 1 : end : 2] = codes, values
+        column = end
     return table
 
 
 class _Draws:
     """Random words of every (image, view): ``block(b)`` gives four arrays [images, views]."""
 
-    def __init__(self, seed: int, ids: NDArray[np.uint64], views: NDArray[np.uint64]) -> None:
+    def __init__(self, spec: ViewSpec, seed: int, ids: NDArray[np.uint64], views: NDArray[np.uint64]) -> None:
         self.seed, self.views = seed, views
         self.low, self.high = (ids & np.uint64(0xFFFFFFFF))[:, None], (ids >> np.uint64(32))[:, None]
-        # The blocks that every view needs, in one go: numpy's cost is the number of calls, not their size.
-        blocks = np.arange(_CROP + 1, dtype=np.uint64)[:, None, None]
+        # The blocks that every view needs, in one go: numpy's cost is as much the number of calls as their size.
+        happens = {stage for stage in spec.order if getattr(spec, stage) > 0.0}
+        wanted = {
+            _FLAGS: True, _FACTORS: "jitter" in happens, _STAGES: bool(happens - {"jitter"}), _SIGMA: "blur" in happens,
+            _CROP: spec.scale is not None,
+        }  # fmt: skip
+        self.places = {block: place for place, block in enumerate(block for block in wanted if wanted[block])}
+        blocks = np.array(list(self.places), dtype=np.uint64)[:, None, None]
         self.words = philox.words((self.low, self.high, views, blocks), seed)
 
     def block(self, block: int) -> tuple[philox.Words, ...]:
-        return tuple(word[block] for word in self.words)
+        return tuple(word[self.places[block]] for word in self.words)
 
     def blocks_at(self, blocks: range, image: NDArray[np.intp], view: NDArray[np.intp]) -> tuple[philox.Words, ...]:
         """Four arrays [places, blocks]."""
-        if blocks == range(_CROP, _CROP + 1):
-            return tuple(word[_CROP, image, view][:, None] for word in self.words)
         counter = (self.low[image], self.high[image], self.views[view][:, None], np.array(blocks, dtype=np.uint64))
         return philox.words(counter, self.seed)
 
@@ -171,28 +175,40 @@ def _clean_box(spec: ViewSpec, sizes: NDArray[np.int64], output: NDArray[np.int6
 
 def _crop_boxes(spec: ViewSpec, scale: tuple[float, float], draws: _Draws, sizes: NDArray[np.int64]) -> Numbers:
     """[N, V, 4]: RandomResizedCrop's rule: ten attempts at a box that fits, then the middle of the image."""
-    shape = (len(sizes), len(draws.views))
-    boxes = np.empty((*shape, 4))
-    boxes[:] = _fallback_box(spec, sizes)[:, None]
-    image, view = (places.reshape(-1) for places in np.indices(shape))
-    low, high = np.log(spec.ratio)
+    # The first attempt of all views, then those of the views that have no box yet.
+    fits, box = _attempts(spec, scale, draws.block(_CROP), sizes[:, :1], sizes[:, 1:])
+    boxes = np.empty((*fits.shape, 4))
+    for column, values in enumerate(box):
+        boxes[:, :, column] = values
+    if fits.all():
+        return boxes
+    image, view = np.nonzero(~fits)
+    boxes[image, view] = _fallback_box(spec, sizes)[image]
     for attempts in _ROUNDS:
         word = draws.blocks_at(range(_CROP + attempts.start, _CROP + attempts.stop), image, view)
-        height, width = sizes[image, :1], sizes[image, 1:]
-        area = height * width * (scale[0] + (scale[1] - scale[0]) * philox.unit(word[0]))
-        ratio = np.exp(low + (high - low) * philox.unit(word[1]))
-        box_width, box_height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
-        fits = (box_width > 0) & (box_width <= width) & (box_height > 0) & (box_height <= height)
-        top = philox.below(word[2], np.where(fits, height - box_height + 1, 1))
-        left = philox.below(word[3], np.where(fits, width - box_width + 1, 1))
+        fits, box = _attempts(spec, scale, word, sizes[image, :1], sizes[image, 1:])
         found = fits.any(axis=1)
         place = (np.flatnonzero(found), fits.argmax(axis=1)[found])  # the first attempt that fits
-        box = np.stack([column[place] for column in (top, left, box_height, box_width)], axis=1)
-        boxes[image[found], view[found]] = box
+        boxes[image[found], view[found]] = np.stack([column[place] for column in box], axis=1)
         image, view = image[~found], view[~found]
         if len(image) == 0:
             break
     return boxes
+
+
+def _attempts(
+    spec: ViewSpec, scale: tuple[float, float], word: tuple[philox.Words, ...], height: NDArray[np.int64],
+    width: NDArray[np.int64],
+) -> tuple[NDArray[np.bool_], tuple[NDArray[Any], ...]]:  # fmt: skip
+    """Which attempts give a box that fits, [n, attempts], and its top, left, height and width."""
+    low, high = np.log(spec.ratio)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * philox.unit(word[0]))
+    ratio = np.exp(low + (high - low) * philox.unit(word[1]))
+    box_width, box_height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
+    fits = (box_width > 0) & (box_width <= width) & (box_height > 0) & (box_height <= height)
+    top = philox.below(word[2], np.where(fits, height - box_height + 1, 1))
+    left = philox.below(word[3], np.where(fits, width - box_width + 1, 1))
+    return fits, (top, left, box_height, box_width)
 
 
 def _fallback_box(spec: ViewSpec, sizes: NDArray[np.int64]) -> Numbers:
@@ -205,30 +221,28 @@ def _fallback_box(spec: ViewSpec, sizes: NDArray[np.int64]) -> Numbers:
     return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], axis=1)
 
 
-def _stage(spec: ViewSpec, stage: str, draws: _Draws, flags: tuple[philox.Words, ...]) -> tuple[list[Any], list[Any]]:
-    """Codes and values of a stage's steps, [N, V] each; code 0 where it does not happen. None if it never does."""
+def _stage(
+    spec: ViewSpec, stage: str, draws: _Draws, flags: tuple[philox.Words, ...]
+) -> tuple[NDArray[np.int64], Numbers]:
+    """Codes and values of a stage's steps, [N, V, steps]; code 0 where it does not happen."""
     probability: float = getattr(spec, stage)
-    if probability == 0.0:
-        return [], []
     if stage == "jitter":
         applies = philox.unit(flags[2]) < probability
         order = _ORDERS[philox.below(flags[3], len(_ORDERS))]
         ranges = (spec.brightness, spec.contrast, spec.saturation, spec.hue)
         words = draws.block(_FACTORS)
         factors = np.zeros((*applies.shape, 4))
-        on = np.zeros((*applies.shape, 4), dtype=bool)
         for k, bounds in enumerate(ranges):
             if isinstance(bounds, tuple):
                 factors[..., k] = bounds[0] + (bounds[1] - bounds[0]) * philox.unit(words[k])
-                on[..., k] = applies
-        codes = np.where(np.take_along_axis(on, order, -1), order + 1, 0)
-        values = np.where(codes > 0, np.take_along_axis(factors, order, -1), 0.0)
-        return list(np.moveaxis(codes, -1, 0)), list(np.moveaxis(values, -1, 0))
+        on = applies[..., None] & np.array([isinstance(bounds, tuple) for bounds in ranges])[order]
+        places = order + np.arange(0, factors.size, 4).reshape(*applies.shape, 1)
+        return np.where(on, order + 1, 0), np.where(on, factors.reshape(-1)[places], 0.0)
     place = ("gray", "invert", "solarize", "blur").index(stage)
-    applies = philox.unit(draws.block(_STAGES)[place]) < probability
+    applies = (philox.unit(draws.block(_STAGES)[place]) < probability)[..., None]
     value: Any = 0.0
     if stage == "solarize":
         value = spec.threshold
     elif stage == "blur":
-        value = spec.sigma[0] + (spec.sigma[1] - spec.sigma[0]) * philox.unit(draws.block(_SIGMA)[0])
-    return [np.where(applies, STEPS.index(stage), 0)], [np.where(applies, value, 0.0)]
+        value = spec.sigma[0] + (spec.sigma[1] - spec.sigma[0]) * philox.unit(draws.block(_SIGMA)[0])[..., None]
+    return np.where(applies, STEPS.index(stage), 0), np.where(applies, value, 0.0)
