@@ -61,7 +61,7 @@ OPS = {
         ("alignment", "distances", "pairs", "alignment_backward", "reduce", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
-    **dict.fromkeys(("views", "views_taps", "views_colors"), (("views",), ("images",))),
+    **dict.fromkeys(("views", "views_table", "views_taps", "views_quad", "views_colors"), (("views",), ("images",))),
 }
 RESULTS = build.ROOT / "build" / "mutants" / "cuda.json"
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
