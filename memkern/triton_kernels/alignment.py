@@ -219,7 +219,7 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
     """
     z, dims = view_block(z)
-    tiles = pair_tiles(z, anchor)
+    tiles = pair_tiles(z, dims, anchor)
     pieces = max(1, cdiv(dims, tiles["PIECE"]))
     out, saved, sums = results(z, anchor, normalize, keep, pieces)
     if z.shape[0] == 0:
@@ -244,8 +244,12 @@ def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -
     )
 
 
-def pair_tiles(z: Tensor, anchor: bool) -> dict[str, Any]:
-    """The launch settings of pair sums for a tensor [N, V, *dims]."""
+def pair_tiles(z: Tensor, dims: int, anchor: bool) -> dict[str, Any]:
+    """The launch settings of pair sums for a tensor [N, V, *dims] whose programs begin at multiples of ``dims``.
+
+    Where that is no multiple of 16, Triton knows of no alignment: a lane then takes one element at a time, for its four
+    would lie in four lanes, and each lane would hold the running sums of four.
+    """
     views, lanes = z.shape[1], setting("alignment", "lanes")
     groups = 1 if views <= setting("alignment", "views") else cdiv(views, setting("alignment", "group"))
     return {
@@ -254,7 +258,7 @@ def pair_tiles(z: Tensor, anchor: bool) -> dict[str, Any]:
         "ONE": groups == 1,
         "PIECE": lanes * vector(z.dtype) * setting("alignment", "blocks"),
         "LANES": lanes,
-        "VECTOR": vector(z.dtype),
+        "VECTOR": vector(z.dtype) if dims % 16 == 0 else 1,
         "WIDE": triton_wide(z.dtype),
         "num_warps": warps(lanes),
     }

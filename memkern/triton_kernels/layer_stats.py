@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from memkern.triton_kernels import alignment as align
 from memkern.triton_kernels import unit_means as means_of
-from memkern.triton_kernels.launches import setting
+from memkern.triton_kernels.launches import setting, vector
 from memkern.triton_kernels.memory import cdiv, loops, on_device_of, power_of_two, view_block, wide
 from memkern.triton_kernels.pair_sums import pairs_within, store_pair_sums
 from memkern.triton_kernels.unit_sums import lane_sums
@@ -167,11 +166,12 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
     if chunks is None or points == 0 or dims == 0:
         out, saved = align.alignment(x, anchor, normalize, keep)
         return out, means_of.unit_means(x, unit_dim, "raw"), saved
-    launch = align.pair_tiles(x, anchor)
-    block = launch["LANES"] * launch["VECTOR"]
+    chunk_dims = chunks.units * chunks.positions
+    block = setting("alignment", "lanes") * vector(x.dtype)
+    launch = align.pair_tiles(x, math.gcd(dims, chunk_dims), anchor)
     if chunks.planes and launch["ONE"] and not anchor and chunks.space > setting("layer_stats", "blocks") * block:
-        return _of_large_maps(x, chunks.space, units, launch, normalize, keep)
-    pieces = cdiv(chunks.units * chunks.positions, launch["PIECE"])
+        return _of_large_maps(x, chunks.space, units, block, normalize, keep)
+    pieces = cdiv(chunk_dims, launch["PIECE"])
     out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count * pieces)
     means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
     parts = 1 if chunks.planes else chunks.count
@@ -192,11 +192,12 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
 
 
 def _of_large_maps(
-    x: Tensor, space: int, units: int, launch: dict[str, Any], normalize: bool, keep: bool
+    x: Tensor, space: int, units: int, block: int, normalize: bool, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for maps of many blocks: pieces of a map are equally large, but for the last."""
     points, views = x.shape[:2]
-    pieces, block = cdiv(space, launch["PIECE"]), launch["LANES"] * launch["VECTOR"]
+    launch = align.pair_tiles(x, space, False)
+    pieces = cdiv(space, launch["PIECE"])
     out, saved, pair_sums = align.results(x, False, normalize, keep, units * pieces)
     means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
     unit_sums = torch.empty((pieces, points, units), dtype=torch.float64, device=x.device)

@@ -39,17 +39,17 @@ def store_pair_sums(
     """
     for start in range(first, stop, PIECE):
         end = tl.minimum(start + PIECE, tl.minimum(stop, dims))
+        to = sums + tl.cast(start - first, tl.int64) // PIECE * (pairs + views)
         for row in range(0, 1 if ONE else views, GROUP):
             if ANCHOR:
-                _anchor(point, sums, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
+                _anchor(point, to, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
             else:
                 pairs_within(
-                    point, sums, row, views, pairs, view_stride, start, end, GROUP, ONE, False, LANES, VECTOR, WIDE
+                    point, to, row, views, pairs, view_stride, start, end, GROUP, ONE, False, LANES, VECTOR, WIDE
                 )
                 if not ONE:
                     for column in range(0, row, GROUP):
-                        _between(point, sums, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
-        sums += pairs + views
+                        _between(point, to, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
 
 
 @triton.jit
