@@ -164,9 +164,12 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
 
   bool any_doubtful = false;
   for (int64_t k = Team::thread(); k < pairs; k += threads) {
-    const Pair pair = pair_of(k, op.views, op.pairs);
-    values[k] = op.normalize ? unit_distance<A>(values[k], norms[pair.first], norms[pair.second], Limits<A>::norm_error)
-                             : raw_distance<A>(values[k]);
+    if (op.normalize) {
+      const Pair pair = pair_of(k, op.views, op.pairs);
+      values[k] = unit_distance<A>(values[k], norms[pair.first], norms[pair.second], Limits<A>::norm_error);
+    } else {
+      values[k] = raw_distance<A>(values[k]);
+    }
     any_doubtful |= values[k] < 0;
   }
   if (Team::sum(any_doubtful) > 0) recompute_distances<T, Team>(op, point, values, norms);

@@ -12,9 +12,10 @@ struct Pair {
 // The k-th of (0,1), (0,2), ..., (0,n-1), (1,2), ...
 __host__ __device__ inline Pair upper_pair(int64_t k, int64_t n) {
   const auto start = [n](int64_t row) { return row * (2 * n - row - 1) / 2; };
-  const double b = 2.0 * double(n) - 1;
-  int64_t row = int64_t((b - sqrt(b * b - 8.0 * double(k))) / 2);
-  while (row > 0 && start(row) > k) --row;  // the root was rounded
+  // In float, with steps to the exact row: roots of doubles take a GPU long.
+  const float b = 2 * float(n) - 1, square = b * b - 8 * float(k);
+  int64_t row = square > 0 ? int64_t((b - sqrtf(square)) / 2) : n - 2;
+  while (row > 0 && start(row) > k) --row;
   while (start(row + 1) <= k) ++row;
   return {row, k - start(row) + row + 1};
 }

@@ -56,8 +56,8 @@ void visit(const Activations& x, const Selectivity& op, const SelectivityScratch
   else
     MEMKERN_LAUNCH((visit_points<T, 1>), grid, block, stream, x, points, state);
   if (scratch.chunks == 1) return;
-  const dim3 merge_grid(unsigned(ceil_div(x.units, kMergeThreads)));
-  MEMKERN_LAUNCH((merge_states<Wide<T>>), merge_grid, dim3(kMergeThreads), stream, scratch.chunks, x.units,
+  const dim3 merge_grid(unsigned(ceil_div(x.units, kWarp)));
+  MEMKERN_LAUNCH((merge_states<Wide<T>>), merge_grid, dim3(kMergeWarps * kWarp), stream, scratch.chunks, x.units,
                  scratch.partial, op.state);
 }
 

@@ -4,6 +4,7 @@
 // visit_points takes the points by chunks, a pack of units a thread; merge_states joins the chunks' states in order.
 #pragma once
 #include "elements.cuh"
+#include "reduce.cuh"
 #include "settings.h"
 
 namespace memkern {
@@ -76,43 +77,51 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
   }
 }
 
-// grid: x = units / threads.  from: [chunks, units], the earlier points first
+// What is known of a unit from some points in a row.
 template <class A>
-__global__ void __launch_bounds__(kMergeThreads)
+struct UnitState {
+  A peak, low;
+  int64_t index;
+  double rest;
+};
+
+// Adds what the points after them say.
+template <class A>
+__device__ __forceinline__ void join(UnitState<A>& state, const UnitState<A>& later) {
+  const bool rises = replaces(later.peak, state.peak);
+  state.rest += later.rest + double(rises ? state.peak : later.peak);
+  state.index = rises ? later.index : state.index;
+  state.peak = rises ? later.peak : state.peak;
+  state.low = lower(later.low, state.low);
+}
+
+// grid: x = units / a warp; warps take runs of chunks, the first joins the runs.  from: [chunks, units], the earlier
+// points first
+template <class A>
+__global__ void __launch_bounds__(kMergeWarps* kWarp)
     merge_states(int64_t chunks, int64_t units, const SelectivityState from, const SelectivityState to) {
-  const int64_t unit = int64_t(blockIdx.x) * kMergeThreads + threadIdx.x;
-  if (unit >= units) return;
-  const A* const peaks = static_cast<const A*>(from.peak) + unit;
-  const A* const lows = static_cast<const A*>(from.low) + unit;
-  A peak = peaks[0], low = lows[0];
-  int64_t index = from.index[unit];
-  double rest = from.rest[unit];
-  for (int64_t c = 1; c < chunks; c += kMergeUnroll) {
-    A later[kMergeUnroll], lowest[kMergeUnroll];
-    int64_t where[kMergeUnroll];
-    double others[kMergeUnroll];
-#pragma unroll
-    for (int i = 0; i < kMergeUnroll; ++i) {
-      const int64_t at = (c + i < chunks ? c + i : c) * units;
-      later[i] = peaks[at];
-      lowest[i] = lows[at];
-      where[i] = from.index[at + unit];
-      others[i] = from.rest[at + unit];
-    }
-#pragma unroll
-    for (int i = 0; i < kMergeUnroll; ++i) {
-      if (c + i >= chunks) break;
-      const bool rises = replaces(later[i], peak);
-      rest += others[i] + double(rises ? peak : later[i]);
-      index = rises ? where[i] : index;
-      peak = rises ? later[i] : peak;
-      low = lower(lowest[i], low);
-    }
+  const int64_t unit = int64_t(blockIdx.x) * kWarp + lane_index();
+  const int64_t run = (chunks + kMergeWarps - 1) / kMergeWarps, first = warp_index() * run;
+  const int64_t last = first + run < chunks ? first + run : chunks;
+  const auto state_of = [&](int64_t chunk) {
+    const int64_t at = chunk * units + unit;
+    return UnitState<A>{static_cast<const A*>(from.peak)[at], static_cast<const A*>(from.low)[at], from.index[at],
+                        from.rest[at]};
+  };
+  MEMKERN_SHARED(UnitState<A>[kMergeWarps][kWarp], of_runs);
+  if (unit < units && first < last) {
+    UnitState<A> state = state_of(first);
+    for (int64_t chunk = first + 1; chunk < last; ++chunk) join(state, state_of(chunk));
+    of_runs[warp_index()][lane_index()] = state;
   }
-  static_cast<A*>(to.peak)[unit] = peak;
-  static_cast<A*>(to.low)[unit] = low;
-  to.index[unit] = index;
-  to.rest[unit] = rest;
+  __syncthreads();
+  if (warp_index() > 0 || unit >= units) return;
+  UnitState<A> state = of_runs[0][lane_index()];
+  for (int64_t warp = 1; warp * run < chunks; ++warp) join(state, of_runs[warp][lane_index()]);
+  static_cast<A*>(to.peak)[unit] = state.peak;
+  static_cast<A*>(to.low)[unit] = state.low;
+  to.index[unit] = state.index;
+  to.rest[unit] = state.rest;
 }
 
 }  // namespace memkern

@@ -46,8 +46,7 @@ constexpr int kElementsPerThread = 4096;
 constexpr int kStateThreads = 128;
 constexpr int kStateBlocks = 4;
 constexpr int kStateUnroll = 8;
-constexpr int kMergeThreads = 32;
-constexpr int kMergeUnroll = 8;
+constexpr int kMergeWarps = 8;
 constexpr int kStateChunks = 128;
 constexpr int kMinStatePoints = 32;
 constexpr int kClassThreads = 256;
@@ -131,8 +130,8 @@ constexpr Setting kSettings[] = {
     {"visit_points", "blocks", kStateBlocks,
      "an SM at least: 128 registers; the 512 blocks of 4096 units of bf16 fit an H100 at once"},
     {"visit_points", "unroll", kStateUnroll, "rows loaded before the first is looked at: 128 bytes a thread in flight"},
-    {"merge_states", "threads", kMergeThreads, "a unit each; small blocks reach every SM from 4096 units on"},
-    {"merge_states", "unroll", kMergeUnroll, "chunks in flight; H100: with one, 72 us for 128 chunks of 4096 units"},
+    {"merge_states", "warps", kMergeWarps,
+     "a unit a lane, a run of chunks each; H100: one after the other, 128 chunks of 4096 units took 66 us"},
     {"visit_points", "chunks", kStateChunks, "of the points at most: 40 bytes per unit each"},
     {"visit_points", "min points", kMinStatePoints, "a chunk's state is 24 bytes per unit, under 1/5 of 32 floats"},
     {"class_sums", "threads", kClassThreads, "a unit per thread; the labels are read once per 256 units and class"},
