@@ -1,7 +1,7 @@
 // alignment_backward: the gradient of sum(grad * alignment) with respect to z.
 //
 // With u = z / n (n the clamped norm, 1 if views are not normalized), d the distances, and P pairs:
-//   gradient_i = sum_j w_ij (u_i - u_j) - r_i u_i,   w_ij = grad / (P d_ij n_i), 0 where d_ij = 0,
+//   gradient_i = 1/n_i sum_j w_ij (u_i - u_j) - r_i u_i,   w_ij = grad / (P d_ij), 0 where d_ij = 0,
 //   r_i = grad / (P n_i) sum_j u_i (u_i - u_j) / d_ij   the part along u_i, which normalizing takes away,
 // and u_i (u_i - u_j) = (|u_i|^2 - |u_j|^2 + d_ij^2) / 2 needs no pass over the data. The first launch writes these
 // coefficients, the second reads every view from DRAM once and writes every gradient once.
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
         const double distance = double(distances[index_of(i < j ? i : j, i < j ? j : i, views, f.pairs)]);
         const double other = f.normalize ? double(norms[j]) / clamped_norm(double(norms[j])) : 1;
         if (!(distance <= (f.normalize ? kSameDirection<A> : 0))) {  // NaN stays
-          weight = scale / distance / divisor;
+          weight = scale / distance;
           along += (length * length - other * other + distance * distance) / (2 * distance);
         }
       }
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
 // coefficients are too.
 template <class A, int views>
 struct FewCoefficients {
-  Pack<A, 2> w[FewViews<views>::pairs];  // w_ij and w_ji of each pair, in order
+  A w[FewViews<views>::pairs];  // of each pair, in order
   A inverse[views], radial[views];
 };
 
@@ -67,8 +67,7 @@ __device__ __forceinline__ void take_coefficients(const A* from, int64_t real_vi
   for (int k = threadIdx.x; k < FewViews<views>::pairs; k += kPairThreads) {
     const Pair pair = upper_pair(k, views);
     const int i = int(pair.first), j = int(pair.second);
-    to.w[k].element[0] = j < n ? from[i * n + j] : A(0);
-    to.w[k].element[1] = j < n ? from[j * n + i] : A(0);
+    to.w[k] = j < n ? from[i * n + j] : A(0);
   }
   for (int i = threadIdx.x; i < views; i += kPairThreads) {
     to.inverse[i] = i < n ? from[n * n + i] : A(0);
@@ -91,17 +90,18 @@ __device__ __forceinline__ void write_gradients(const AlignmentBackward& op,
 #pragma unroll
     for (int i = 0; i < views; ++i) {
       u[i][e] *= coefficients.inverse[i];
-      sum[i][e] = -coefficients.radial[i] * u[i][e];
+      sum[i][e] = 0;
     }
 #pragma unroll
     for (int i = 0; i < views; ++i)
 #pragma unroll
       for (int j = i + 1; j < views; ++j) {
-        const Pack<A, 2> w = coefficients.w[upper_index(i, j, views)];
-        const A difference = u[i][e] - u[j][e];
-        sum[i][e] += w.element[0] * difference;
-        sum[j][e] -= w.element[1] * difference;
+        const A w = coefficients.w[upper_index(i, j, views)], difference = u[i][e] - u[j][e];
+        sum[i][e] += w * difference;
+        sum[j][e] -= w * difference;
       }
+#pragma unroll
+    for (int i = 0; i < views; ++i) sum[i][e] = coefficients.inverse[i] * sum[i][e] - coefficients.radial[i] * u[i][e];
   }
 #pragma unroll
   for (int i = 0; i < views; ++i)
@@ -110,7 +110,7 @@ __device__ __forceinline__ void write_gradients(const AlignmentBackward& op,
 
 // grid: x = points, y = chunks of the dims. Every view is read once, into registers, and every gradient written once.
 template <class T, int views>
-__global__ void __launch_bounds__(kPairThreads, views > 8 ? kFewGradientBlocks - 1 : kFewGradientBlocks)
+__global__ void __launch_bounds__(kPairThreads, kFewGradientBlocks)
     gradient_of_few(const AlignmentBackward op, int64_t chunk, const Wide<T>* coefficients) {
   using A = Wide<T>;
   constexpr int width = 4;  // with 8 elements of 10 views in registers, hardly more than a block fits an SM
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)
 #pragma unroll
       for (int e = 0; e < width; ++e) {
         own[i][e] *= inverses[view[i]];
-        sum[i][e] = -radials[view[i]] * own[i][e];
+        sum[i][e] = 0;
       }
     }
     for (int64_t j = 0; j < others; ++j) {
@@ -185,9 +185,12 @@ __global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)
       }
     }
 #pragma unroll
-    for (int i = 0; i < n; ++i)
+    for (int i = 0; i < n; ++i) {
+#pragma unroll
+      for (int e = 0; e < width; ++e) sum[i][e] = inverses[view[i]] * sum[i][e] - radials[view[i]] * own[i][e];
       if (first_view + i < views)
         store_some<T, width>(gradient + (first_view + i) * op.grad_view_stride + d, last - d, sum[i]);
+    }
   }
 }
 

@@ -104,7 +104,7 @@ constexpr Setting kSettings[] = {
     {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},
     {"alignment_gradient", "blocks", kGradientBlocks, "an SM at least, as of layer_sums"},
     {"gradient_of_few", "blocks", kFewGradientBlocks,
-     "an SM at least: 128 registers; of 10 views one less, else it spills"},
+     "an SM at least: 128 registers, for 4 elements of 10 views and of their gradients"},
     {"sum_rows", "threads", kRowThreads, "16 bytes each: 4 KB of a row; whole units of up to 256 elements fit"},
     {"sum_rows", "blocks", kRowBlocks, "an SM at least, 32 KB in flight; bound to 3, float16 spills on sm_80"},
     {"sum_rows", "unroll", kRowUnroll, "64 bytes a thread in flight; one addition in double per 4 elements"},
