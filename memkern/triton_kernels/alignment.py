@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.exact import exact_distance, exact_norm
-from memkern.triton_kernels.launches import setting, vector, warps
+from memkern.triton_kernels.launches import registers, setting, vector, warps
 from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, view_block, wide
 from memkern.triton_kernels.pair_sums import store_pair_sums
 
@@ -277,4 +277,5 @@ def finish(
         ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), PAIRS=at_once,
         PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
         BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
+        **registers(setting("alignment", "finish_registers")),
     )  # fmt: skip

@@ -138,7 +138,8 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
     whole, other = (space, units) if planes else (units, space)
     # As many whole units, or positions, as a chunk holds; a multiple of 16 dims, which keeps the 128-bit loads, unless
     # that takes far more than a chunk.
-    chunk, together = setting("layer_stats", "chunk"), 16 // math.gcd(whole, 16)
+    chunk = setting("alignment", "lanes") * vector(x.dtype) * setting("alignment", "blocks")
+    together = 16 // math.gcd(whole, 16)
     if whole * together > 4 * chunk:
         together = 1
     part = max(chunk // (whole * together), 1) * together

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memkern.triton_kernels.launches import setting, warps
+from memkern.triton_kernels.launches import setting, vector, warps
 from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, wide
 from memkern.triton_kernels.unit_means import unit_means
 from memkern.triton_kernels.unit_sums import activate
@@ -157,7 +157,7 @@ def selectivity(x: Tensor, unit_dim: int, activation: str, order: Tensor | None)
     state = _states((units,), x)
     if units == 0:
         return state
-    tile = tile_of(points, units, point_stride, unit_stride)
+    tile = tile_of(x, unit_dim)
     programs = cdiv(units, tile["UNITS"])
     partial = state if chunks == 1 else _states((chunks, units), x)
     launch = {"WIDE": triton_wide(x.dtype), **tile, "num_warps": warps(setting("selectivity", "lanes"))}
@@ -177,10 +177,11 @@ def _states(shape: tuple[int, ...], x: Tensor) -> States:
     return peak, index, rest, low
 
 
-def tile_of(points: int, units: int, point_stride: int, unit_stride: int) -> dict[str, int]:
-    """[ROWS, UNITS] values at once, long side along what memory holds side by side."""
-    tile, side = setting("selectivity", "tile"), setting("selectivity", "side")
-    if point_stride == 1 and unit_stride != 1:
+def tile_of(x: Tensor, unit_dim: int) -> dict[str, int]:
+    """[ROWS, UNITS] values at once, a 128-bit load per thread, long side along what memory holds side by side."""
+    units, side = x.shape[unit_dim], setting("selectivity", "side")
+    tile = setting("selectivity", "lanes") * vector(x.dtype)
+    if x.stride(0) == 1 and x.stride(unit_dim) != 1:
         rows = min(side, setting("selectivity", "chunk"))
         return {"ROWS": rows, "UNITS": min(tile // rows, power_of_two(units))}
     width = min(side, power_of_two(units))

@@ -122,10 +122,10 @@ def check_state(x: Tensor, unit_dim: int = 1, activation: str = "raw", order: Te
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("tile", [32, 1024])
-def test_state_hazards(tile, monkeypatch):
+@pytest.mark.parametrize("lanes", [32, 128])
+def test_state_hazards(lanes, monkeypatch):
     """Ties, NaN (one, two, first, last), infinities, signed zeros: a column each; a lane sees many rows, or one."""
-    monkeypatch.setitem(launches._VALUES, ("selectivity", "tile"), tile)
+    monkeypatch.setitem(launches._VALUES, ("selectivity", "lanes"), lanes)
     columns = [
         [0.0, 3.0, 2.0, 3.0, 1.0],
         [1.0, 1.0, 1.0, 1.0, 1.0],

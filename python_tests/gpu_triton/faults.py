@@ -235,9 +235,7 @@ FAULTS = {
         "^means 7x7 ",
         "in 32 bits",
     ),
-    "a promise": Fault(
-        "source", "pair_sums", "at = d + (", "at = tl.multiple_of(d, 16) + (", "", "multiple_of"
-    ),
+    "a promise": Fault("source", "pair_sums", "at = d + (", "at = tl.multiple_of(d, 16) + (", "", "multiple_of"),
     "atomics": Fault("source", "selectivity", "tl.store(rest + at", "tl.atomic_add(rest + at", "", "atomic_add"),
     # ---- right, but slow ----
     "a number whose alignment is hidden": Fault(
