@@ -78,7 +78,7 @@ FAULTS = {
     "zero distance divides": Fault(
         "values",
         "alignment_backward",
-        "compared & (distance != 0)",
+        "compared & ~none",
         "compared",
         "check_alignment_backward zero_distance",
     ),
