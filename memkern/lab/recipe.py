@@ -103,9 +103,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.optimizer == "adamw":
-        # A fused step on a GPU asks for gradients that lie like their parameters; those of DP-SGD need not.
-        fused, decay = recipe.epsilon is None, recipe.weight_decay
-        return torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=decay, fused=fused)
+        decay = recipe.weight_decay
+        return torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=decay, fused=True)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     if recipe.optimizer == "lars":
