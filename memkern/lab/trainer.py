@@ -83,7 +83,9 @@ class Training:
             heads = {"hidden": recipe.hidden, "out": recipe.out, "temperature": recipe.temperature}
             self.model: Method = kind(encoder, **heads, **options)
         self.wanted = kind.wanted(recipe.views, options)
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Opacus returns contiguous gradients, and fused AdamW takes no other layout than the parameter's.
+        layout = torch.channels_last if recipe.epsilon is None else torch.contiguous_format
+        self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, recipe)
         self.generator = torch.Generator().manual_seed(seed + 1_000_000)
         self.network: nn.Module = self.model
