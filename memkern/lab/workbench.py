@@ -17,6 +17,7 @@ from memkern.lab import checkpoint, datasets, encoders, probe
 from memkern.lab._extras import need
 from memkern.lab.data import ImageSet
 from memkern.lab.measure import Audit, audit_pair
+from memkern.lab.method import Method
 from memkern.lab.pairs import ASSETS, MANIFEST, PairError, half, load_pair, training_seed, versions
 from memkern.lab.presets import Preset
 from memkern.lab.recipe import Recipe
@@ -215,6 +216,19 @@ class Lab:
             checkpoint=checkpoint,
             metrics=metrics,
         )
+
+    def method(self, seed: int, recipe: Recipe) -> Method:
+        """Returns f of a seed's split inside the method that trained it, with its heads; eval mode.
+
+        Kept as a checkpoint, apart from the encoders, which have no heads. Copy it before changing it.
+        """
+        source, ids, own_seed = self.data(), self.split(seed).f, training_seed(seed, "f")
+        key = self._key(source, ids, own_seed, recipe)
+        path = self.cache / "methods" / f"{key}.safetensors"
+        with checkpoint.alone(path.with_suffix(".lock")):
+            training = self.training(source, ids, own_seed, recipe, checkpoint=path)
+        self.used[key] = "trained"
+        return training.model.eval()
 
     def audit(self, seed: int, recipe: Recipe | None = None, *, views: ViewSpec | None = None) -> Audit:
         """Measures the pair of a seed on its four groups (`measure.audit_pair`), once.

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import memkern
 from memkern.audit.surgery import finetune_layers
-from memkern.lab import method
 from memkern.lab.encoders import described
 from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, spread
 from memkern.lab.measure import read
-from memkern.lab.method import Batch
+from memkern.lab.method import Batch, Method
 from memkern.lab.recipe import Recipe
 from memkern.lab.workbench import Lab
 
@@ -26,29 +25,32 @@ _PAPER = {
     "300 points": ((0.754, 0.766, 0.809, 0.819, 0.826, 0.828), (0, 0, 0.011, 0.038, 0.046, 0.051)),
     "one point 300 times": ((0.754, 0.798, 0.846, 0.857, 0.861, 0.862), (0, 0.039, 0.065, 0.079, 0.081, 0.081)),
 }
+RATE = 2.5e-2
+"""Of SimSiam in arXiv:2409.19069, Table 9."""
+
 _STEPS = (0, 10, 50, 200, 500, 1000)
 
 
 def run(lab: Lab) -> Result:
-    """Tunes one unit of a SimSiam encoder on extra points, with the method's own loss; all other weights stay."""
+    """Tunes one unit of a SimSiam encoder on extra points, with the method's own loss and heads; the rest stays."""
     recipe = lab.recipe("simsiam", lab.preset.resnet)
     steps = {"tiny": (0, 2), "small": (0, 10, 50, 200), "paper": _STEPS}[lab.preset.name]
     found: dict[tuple[str, str, int], list[float]] = {}
     others: list[float] = []
     for seed in lab.seeds:
         split = lab.split(seed)
-        encoder = lab.encoder(seed, "f", recipe)
-        module = described(encoder).unit_taps[TAP]
-        means = _means(lab, encoder, recipe, split.f)
+        model = lab.method(seed, recipe)
+        module = described(model.encoder).unit_taps[TAP]
+        means = _means(lab, model, recipe, split.f)
         peaks = means.max(0).values
         units = {"highest": int(peaks.argmax()), "lowest": int(peaks.argmin())}
-        clean = _means(lab, encoder, recipe, split.extra)
+        clean = _means(lab, model, recipe, split.extra)
         point = split.extra[int(clean[:, units["highest"]].argmax())]
         many = split.extra[: lab.preset.points(300)]
         sets = {"one point": point[None], "300 points": many, "one point 300 times": point.repeat(len(many))}
         for name, ids in sets.items():
             for which, unit in units.items():
-                tuned = copy.deepcopy(encoder)
+                tuned = copy.deepcopy(model)
                 done = 0
                 for count in steps:
                     _tune(tuned, module, unit, lab, recipe, ids, seed, done, count)
@@ -80,28 +82,23 @@ def run(lab: Lab) -> Result:
     note = (
         f"Largest change of any other unit's mean activation: {max(others):.1e}. UnitMem is measured over f's training "
         "points and the tuned ones. The unit is the output channel of the convolution, measured after the block's "
-        "activation, skip included. Batch norm keeps its statistics."
+        f"activation, skip included. Batch norm keeps its statistics. Plain SGD with a rate of {RATE}."
     )
     return Result(rows, effects, None, [note])
 
 
-def _means(lab: Lab, encoder: nn.Module, recipe: Recipe, ids: Tensor) -> Tensor:
+def _means(lab: Lab, model: Method, recipe: Recipe, ids: Tensor) -> Tensor:
     options = {"n_views": lab.preset.n_views, "seed": 0}
-    return read(encoder, lab.data(), ids, recipe.views, **options).unit_means[TAP]  # type: ignore[arg-type]
+    return read(model.encoder, lab.data(), ids, recipe.views, **options).unit_means[TAP]  # type: ignore[arg-type]
 
 
 def _tune(
-    encoder: nn.Module, module: str, unit: int, lab: Lab, recipe: Recipe, ids: Tensor, seed: int, start: int, stop: int
+    model: Method, module: str, unit: int, lab: Lab, recipe: Recipe, ids: Tensor, seed: int, start: int, stop: int
 ) -> None:
-    """Trains row `unit` of the convolution from step `start` to `stop`; fresh heads, for they are not kept."""
-    conv = module.replace("relu2", "conv2")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        widths = {"hidden": recipe.hidden, "out": recipe.out, "temperature": recipe.temperature}
-        model = method.load(recipe.method)(encoder, **widths).to(lab.device)
-    model.eval()
-    tuning = finetune_layers(encoder, {conv: [unit]})
-    optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], lr=recipe.lr, momentum=0.0)
+    """Trains row `unit` of the convolution from step `start` to `stop`."""
+    tuning = finetune_layers(model.encoder, {module.replace("relu2", "conv2"): [unit]})
+    learned = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learned, lr=RATE, momentum=0.0)
     for step in range(start, stop):
         # Views are keyed by the place in the list, so a point that is there many times has many different views.
         place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
