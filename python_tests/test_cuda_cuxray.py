@@ -18,6 +18,7 @@ GATES = [
     ("median_of_others", "median_of_others<float>", 512, "spill_instrs==0, bank_ways<=1"),
     ("median_of_others", "median_of_others<double>", 512, "spill_instrs==0, bank_ways<=2"),
     ("median_of_others", "count_digits<float>", 512, "spill_instrs==0, bank_ways<=1"),
+    ("median_of_others", "choose_digits<float>", 512, "spill_instrs==0, bank_ways<=1"),
     ("class_sums", "class_sums<float>", 256, "spill_instrs==0, bank_ways<=1"),
 ]
 
@@ -55,14 +56,14 @@ def test_gate(stem, kernel, threads, rule, tmp_path):
 
 @pytest.mark.timeout(900)
 def test_a_bank_conflict_is_found(tmp_path):
-    """The gate can fail: counters laid out the other way round meet in one bank, 32 threads at a time."""
+    """The gate can fail: sums laid out the other way round, so that lanes meet in two banks."""
     sources = planted.copy_of_sources(tmp_path)
     header = sources / "median_of_others.cuh"
     text = header.read_text()
-    assert text.count("[kDigits][kMedianUnits]") == 1
-    text = text.replace("[kDigits][kMedianUnits]", "[kMedianUnits][kDigits]")
-    header.write_text(re.sub(r"counts\[([^][]+)\]\[lane_index\(\)\]", r"counts[lane_index()][\1]", text))
+    assert text.count("uint32_t[kMedianWarps][kMedianUnits], groups") == 1
+    text = text.replace("uint32_t[kMedianWarps][kMedianUnits], groups", "uint32_t[kMedianUnits][kMedianWarps], groups")
+    header.write_text(re.sub(r"groups\[([^][]+(?:\(\))?)\]\[lane_index\(\)\]", r"groups[lane_index()][\1]", text))
     objects = build.cuda_objects(sources, ("median_of_others",))
     (folder := tmp_path / "cubins").mkdir()
-    done = gate(objects[0], folder, "median_of_others<float>", 512, "bank_ways<=1")
+    done = gate(objects[0], folder, "choose_digits<float>", 512, "bank_ways<=1")
     assert done.returncode == 1, done.stdout + done.stderr

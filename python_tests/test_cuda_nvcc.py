@@ -117,10 +117,12 @@ def test_budgets_are_reasonable():
         assert row["spill"] == 0
         assert row["warps"] >= FEWEST_WARPS, (arch, kernel)
         name, _, arguments = kernel.partition("<")
-        if name in ("pair_sums", "layer_sums"):  # one load for each view; pair_sums has a second loop for odd numbers
+        if name in ("pair_sums", "layer_sums"):  # one load for each view; some loops are there twice
             views = int(arguments.rstrip(">").split(", ")[1])
-            assert row["wide_loads"] in (views, 2 * views - 1), (arch, kernel)
-        if kernel.endswith(("double, 2>", "float, 4>", "bf16, 8>", "f16, 8>")) and name != "layer_sums":
+            assert views <= row["wide_loads"] <= 2 * views, (arch, kernel)
+        if kernel.endswith(("double, 2>", "float, 4>", "bf16, 8>", "f16, 8>")) and name not in (
+            "layer_sums", "gradient_of_few",  # their second argument is a number of views
+        ):  # fmt: skip
             assert row["wide_loads"] > 0, (arch, kernel)
         if name == "alignment_gradient" and not kernel.endswith(" 1>"):
             assert row["wide_stores"] == 4, (arch, kernel)

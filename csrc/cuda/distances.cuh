@@ -107,6 +107,7 @@ __device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t poi
   for (int64_t v = Team::warp(); v < op.views; v += Team::warps()) {
     if (!wanted(norms[v])) continue;
     const double exact = exact_view_norm(view_of<T>(op, point, v), op.dims);
+    __syncwarp();  // every lane has read the norm
     if (lane_index() == 0) norms[v] = exact;
   }
   Team::sync();

@@ -56,7 +56,7 @@ FAULTS = {
     ),
     "blocks add to one element": Fault(
         "unit_means.cuh", "    to.partial[(point * to.parts + part) * units + unit] = sum;\n",
-        "    to.partial[point * to.parts * units + unit] += sum;\n", ("unit_means",), MEANS + " (1, 300", "tsan", RACE,
+        "    to.partial[point * to.parts * units + unit] += sum;\n", ("unit_means",), MEANS + " (1, 9", "tsan", RACE,
     ),
     "shared memory read before it is written": Fault(
         "alignment.cuh", "    warp_totals[warp_index()][part + lane_index()] = warp_sums(values);\n",
@@ -70,11 +70,12 @@ FAULTS = {
         OUT_OF_BOUNDS + "|index 3 out of bounds",
     ),
     "global memory out of bounds": Fault(
-        "unit_means.cuh", "  if (index >= points * units) return;\n", "", ("unit_means",), MEANS + " (1, 300", "asan",
+        "unit_means.cuh", "  if (index >= points * units) return;\n", "", ("unit_means",), MEANS + " (1, 9", "asan",
         OUT_OF_BOUNDS,
     ),
     "wide load of a misaligned address": Fault(
-        "launch.h", "reinterpret_cast<uintptr_t>(data) % 16 == 0 && ", "", ALIGNMENT, "float32 misaligned", "asan",
+        "launch.h", "reinterpret_cast<uintptr_t>(data) % 16 == 0 && ", "", ALIGNMENT, "float32 misaligned packs",
+        "asan",
         "load of misaligned address|constructor call on misaligned|misaligned address",
     ),
     "shuffle among lanes that have left": Fault(
@@ -94,7 +95,7 @@ FAULTS = {
     ),
     "ragged end left out": Fault(
         "elements.cuh", "    if (i < count) {\n      MEMKERN_COUNT_LOAD", "    if (false) {\n      MEMKERN_COUNT_LOAD",
-        ALIGNMENT, "alignment float32", "plain", VALUES,
+        ALIGNMENT, "float32 ragged packs", "plain", VALUES,
     ),
     "ties take the last": Fault(
         "selectivity.cuh", "return !(value <= peak) && peak == peak;", "return !(value < peak) && peak == peak;",

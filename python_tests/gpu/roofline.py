@@ -116,9 +116,7 @@ def selectivity(points: int, units: int, element: str) -> Case:
 def median(points: int, units: int) -> Case:
     """Four passes of 8 bits; the table has the bytes of the first."""
     size = points * units
-    return Case(
-        "median_of_others", f"{points} x {units}", "float", "count_digits<float>", size, units * 4, size * 48
-    )
+    return Case("median_of_others", f"{points} x {units}", "float", "count_digits<float>", size, units * 4, size * 48)
 
 
 def views(images: int, views: int, edge: int, size: int, written: int) -> Case:

@@ -147,8 +147,9 @@ def excess(got: Resources, budget: Budget) -> list[str]:
     return found
 
 
-def key(case: str, launch: Launch, target: str) -> str:
-    return f"{case} | {launch.kernel.__name__} | {target}"
+def key(case: str, launch: Launch, target: str, number: int = 1) -> str:
+    """Of a line; a kernel that a case launches in several forms has several lines."""
+    return f"{case} | {launch.kernel.__name__}{f' {number}' if number > 1 else ''} | {target}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -165,6 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     for target in options.target:
         seen = set[tuple[object, ...]]()
         for case, call in CASES.items():
+            made: dict[str, int] = {}  # different machine code of one kernel in this case
             for launch in launches(call, target):
                 name = key(case, launch, target)
                 if case not in SECOND.get(launch.kernel.__name__, (case,)) or not re.search(options.only, name):
@@ -173,6 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
                 if (kernel.hash,) in seen:
                     continue  # the same as of another case
                 seen.add((kernel.hash,))
+                made[name] = made.get(name, 0) + 1
+                name = key(case, launch, target, made[name])
                 got = resources(kernel, target)
                 faults = ir_faults(kernel.asm["ttir"])
                 if options.update:

@@ -112,10 +112,10 @@ FAULTS = {
         "check_units constant",
     ),
     "a view's steps begin a stage late": Fault(
-        "values", "views", "stop & (stops == stage - 1)", "stop & (stops == stage)", "check_views test_stages and uint8"
+        "ttsem", "views", "stop & (stops == stage - 1)", "stop & (stops == stage)", "check_views test_stages and uint8"
     ),
     "a resize off by one tap": Fault(
-        "values",
+        "ttsem",
         "views_taps",
         "tl.where(first + 1 < source, 2, 1)",
         "tl.where(first + 1 < source, 1, 1)",
