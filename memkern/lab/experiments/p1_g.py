@@ -15,7 +15,7 @@ from memkern.lab.workbench import Lab
 def run(lab: Lab) -> Result:
     """MAE on a transformer, which has no batch norm: without privacy, then with two budgets."""
     budgets: tuple[float | None, ...] = (None, 20.0, 8.0) if lab.preset.name != "tiny" else (None, 8.0)
-    # A step of DP-SGD costs ten others, and the noise that a budget asks for grows with the number of steps.
+    # A step of DP-SGD costs three others, and the noise that a budget asks for grows with the number of steps.
     changes = {"epochs": 100} if lab.preset.name == "small" else {}
     mem: dict[float | None, list[float]] = {}
     units: dict[float | None, list[float]] = {}
