@@ -1,5 +1,5 @@
 // Every launch setting, and why it has its value. None depends on the device: the same input gives the same bits on
-// every GPU of one architecture. None has been timed on hardware; the reasons are arithmetic.
+// every GPU of one architecture. Where a reason names a GPU it was timed there; the others are arithmetic.
 #pragma once
 #include <cstdint>
 

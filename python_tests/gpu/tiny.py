@@ -219,15 +219,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--skip", default="\0", help="no cases whose name matches this expression")
+    parser.add_argument("--part", default="0/1", help="K/N: each N-th case from case K on")
     parser.add_argument("--schedules", type=int, default=1, help="how many orders of threads and blocks")
     parser.add_argument("--times", action="store_true", help="print how long each case takes a processor")
     parser.add_argument("--first", action="store_true", help="stop at the first failure")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    part, parts = map(int, options.part.split("/"))
     ran = failed = 0
     for seed in range(options.schedules):
         emulated.configure(order=emulated.ORDERS[(seed + 2) % len(emulated.ORDERS)], seed=seed + 1)
-        for name, run in cases():
+        for number, (name, run) in enumerate(cases()):
+            if number % parts != part:
+                continue
             if options.only not in name or re.search(options.skip, name):
                 continue
             ran += 1
