@@ -16,18 +16,19 @@ void launch(const AlignmentBackward& op, Wide<T>* coefficients, cudaStream_t str
   if (f.dims == 0) return;
   const bool packs = aligned_for_packs(f.z, f.dtype, f.point_stride, f.view_stride) &&
                      aligned_for_packs(op.grad_z, f.dtype, op.grad_point_stride, op.grad_view_stride);
+  const auto chunk_of = [&](int64_t step) {  // dims of a block that takes `step` of them at once
+    return std::max(round_up(ceil_div(f.dims, kMaxGridY), step), step * kGradientPacks);
+  };
   if constexpr (sizeof(T) < sizeof(double)) {  // in double, 10 views would not fit the registers
     if (packs && f.pairs == Pairs::all && f.views <= kMaxFewViews) {
-      const int64_t step = kPairThreads * 4, longest = round_up(ceil_div(f.dims, kMaxGridY), step);
-      const int64_t chunk = longest > step * kGradientPacks ? longest : step * kGradientPacks;
+      const int64_t chunk = chunk_of(kPairThreads * 4);
       const dim3 grid(unsigned(f.points), unsigned(ceil_div(f.dims, chunk)));
       return for_few_views(f.views, [&](auto views) {
         MEMKERN_LAUNCH((gradient_of_few<T, views>), grid, dim3(kPairThreads), stream, op, chunk, coefficients);
       });
     }
   }
-  const int64_t step = kWarp * (packs ? kPack<T> : 1), longest = round_up(ceil_div(f.dims, kMaxGridY), step);
-  const int64_t chunk = longest > step * kGradientPacks ? longest : step * kGradientPacks;
+  const int64_t chunk = chunk_of(kWarp * (packs ? kPack<T> : 1));
   const int64_t tiles = ceil_div(f.views, kGradientViews), groups = ceil_div(tiles, kTileWarps);
   const dim3 grid(unsigned(f.points * groups), unsigned(ceil_div(f.dims, chunk)));
   const dim3 block(unsigned((tiles < kTileWarps ? tiles : kTileWarps) * kWarp));
