@@ -28,12 +28,6 @@ void for_few_views(int64_t count, const Run& run) {
 // Partial sums to distances.
 template <class T>
 void finish_distances(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
-  const Alignment& first = batch.task[0].op;
-  if (batch.count == 1 && first.points >= kManyPoints && count_sums(first) <= 2 * kWarp) {
-    const int64_t together = ceil_div(first.points, kFinishThreads / kWarp);
-    MEMKERN_LAUNCH((finish_alignment<T, WarpTeam>), dim3(unsigned(together)), dim3(kFinishThreads), stream, batch);
-    return;
-  }
   // A warp for every 32 sums; all there are where recomputing a pair would take long.
   int64_t threads = kWarp;
   for (int i = 0; i < batch.count; ++i) {
@@ -41,7 +35,7 @@ void finish_distances(const Batch<FinishTask>& batch, int64_t blocks, cudaStream
     threads = std::max(threads, op.dims > 4096 ? int64_t{kFinishThreads} : round_up(count_sums(op), kWarp));
   }
   threads = std::min<int64_t>(threads, kFinishThreads);
-  MEMKERN_LAUNCH((finish_alignment<T, BlockTeam>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
+  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
 }
 
 int64_t alignment_scratch(const Alignment& op);

@@ -101,26 +101,26 @@ __device__ __forceinline__ double unit_distance(double sum, double norm_i, doubl
 }
 
 // The norms of all views that `wanted` names, a warp each.
-template <class T, class Team, class Wanted>
+template <class T, class Wanted>
 __device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t point, double* norms,
                                                 const Wanted& wanted) {
-  for (int64_t v = Team::warp(); v < op.views; v += Team::warps()) {
+  for (int64_t v = warp_index(); v < op.views; v += blockDim.x / kWarp) {
     if (!wanted(norms[v])) continue;
     const double exact = exact_view_norm(view_of<T>(op, point, v), op.dims);
     __syncwarp();  // every lane has read the norm
     if (lane_index() == 0) norms[v] = exact;
   }
-  Team::sync();
+  __syncthreads();
 }
 
 // All doubtful distances, a warp each.
-template <class T, class Team>
+template <class T>
 __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t point, double* values, double* norms) {
   using A = Wide<T>;
-  Team::sync();  // the values of all threads are there
+  __syncthreads();  // the values of all threads are there
   // Nearly equal views: with norms in double the sums nearly always do, at the cost of reading the views once more.
-  if (op.normalize) recompute_norms<T, Team>(op, point, norms, [](double norm) { return norm == norm; });
-  for (int64_t k = Team::warp(); k < count_pairs(op); k += Team::warps()) {
+  if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
+  for (int64_t k = warp_index(); k < count_pairs(op); k += blockDim.x / kWarp) {
     if (!(values[k] < 0)) continue;
     const Pair pair = pair_of(k, op.views, op.pairs);
     const double norm_i = op.normalize ? norms[pair.first] : 1, norm_j = op.normalize ? norms[pair.second] : 1;
@@ -131,7 +131,7 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
     __syncwarp();  // every lane has read the sum
     if (lane_index() == 0) values[k] = distance;
   }
-  Team::sync();
+  __syncthreads();
 }
 
 struct FinishTask {
@@ -140,31 +140,29 @@ struct FinishTask {
   double* partial;  // [points, chunks, sums]; the row of chunk 0 becomes the point's totals, then distances and norms
 };
 
-// grid: x = points of the batch's tasks; for teams of a warp, / kFinishThreads / kWarp.
-template <class T, class Team>
+// grid: x = points of the batch's tasks.
+template <class T>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     finish_alignment(const __grid_constant__ Batch<FinishTask> batch) {
   using A = Wide<T>;
   const int task = task_of_block(batch);
   const Alignment& op = batch.task[task].op;
-  const int64_t block = block_in_task(batch, task), chunks = batch.task[task].chunks;
-  const int64_t point = Team::is_warp ? block * (kFinishThreads / kWarp) + warp_index() : block;
-  if (point >= op.points) return;  // a whole team
-  const int64_t pairs = count_pairs(op), sums = pairs + op.views, threads = Team::threads();
+  const int64_t point = block_in_task(batch, task), chunks = batch.task[task].chunks;
+  const int64_t pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
   double* const values = batch.task[task].partial + point * chunks * sums;
   double* const norms = values + pairs;
-  for (int64_t k = Team::thread(); k < sums; k += threads) {
+  for (int64_t k = threadIdx.x; k < sums; k += threads) {
     double total = values[k];
     for (int64_t c = 1; c < chunks; ++c) total += values[c * sums + k];
     values[k] = k < pairs ? total : sqrt(total);
   }
-  Team::sync();
+  __syncthreads();
 
   if (op.normalize)
-    recompute_norms<T, Team>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
+    recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
 
   bool any_doubtful = false;
-  for (int64_t k = Team::thread(); k < pairs; k += threads) {
+  for (int64_t k = threadIdx.x; k < pairs; k += threads) {
     if (op.normalize) {
       const Pair pair = pair_of(k, op.views, op.pairs);
       values[k] = unit_distance<A>(values[k], norms[pair.first], norms[pair.second], Limits<A>::norm_error);
@@ -173,15 +171,15 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     }
     any_doubtful |= values[k] < 0;
   }
-  if (Team::sum(any_doubtful) > 0) recompute_distances<T, Team>(op, point, values, norms);
+  if (block_sum(any_doubtful) > 0) recompute_distances<T>(op, point, values, norms);
 
   double sum = 0;
-  for (int64_t k = Team::thread(); k < pairs; k += threads) sum += values[k];
-  sum = Team::sum(sum);
-  if (Team::thread() == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
+  for (int64_t k = threadIdx.x; k < pairs; k += threads) sum += values[k];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
   if (!op.saved) return;
   const int64_t kept = op.normalize ? sums : pairs;
-  for (int64_t k = Team::thread(); k < kept; k += threads) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
+  for (int64_t k = threadIdx.x; k < kept; k += threads) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
 }
 
 }  // namespace memkern

@@ -88,26 +88,4 @@ __device__ __forceinline__ double block_max(double x) {
   return most;
 }
 
-// ---- the threads that work on one point: a block, or where points are many, a warp ----------------------------------
-
-struct BlockTeam {
-  static constexpr bool is_warp = false;
-  static __device__ int thread() { return int(threadIdx.x); }
-  static __device__ int threads() { return int(blockDim.x); }
-  static __device__ int warp() { return warp_index(); }
-  static __device__ int warps() { return int(blockDim.x) / kWarp; }
-  static __device__ void sync() { __syncthreads(); }
-  static __device__ double sum(double x) { return block_sum(x); }
-};
-
-struct WarpTeam {
-  static constexpr bool is_warp = true;
-  static __device__ int thread() { return lane_index(); }
-  static __device__ int threads() { return kWarp; }
-  static __device__ int warp() { return 0; }
-  static __device__ int warps() { return 1; }
-  static __device__ void sync() { __syncwarp(); }
-  static __device__ double sum(double x) { return warp_sum(x); }
-};
-
 }  // namespace memkern

@@ -20,7 +20,6 @@ constexpr int kMaxChunks = 512;
 constexpr int kPartialShare = 16;
 constexpr int kFinishThreads = 128;
 constexpr int kFinishBlocks = 4;
-constexpr int kManyPoints = 512;
 constexpr int kGradientPacks = 4;
 constexpr int kGradientViews = 4;
 constexpr int kGradientBlocks = 3;
@@ -97,8 +96,6 @@ constexpr Setting kSettings[] = {
     {"finish_alignment", "threads", kFinishThreads, "45 pairs; recomputes doubtful pairs with all of them"},
     {"finish_alignment", "blocks", kFinishBlocks,
      "an SM at least: 128 registers; unbounded, ptxas spills one to fit 9"},
-    {"finish_alignment", "many points", kManyPoints,
-     "from here on a warp each; on an H100 as fast as a block each (17 us for 20,000 points)"},
     {"alignment_gradient", "packs", kGradientPacks,
      "of a lane per block: enough blocks from 4096 dims on even for one point"},
     {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},

@@ -84,8 +84,8 @@ def check_far_apart() -> None:
 
 
 def check_many_sizes() -> None:
-    """More sizes than a launch takes, with runs of equal ones among them."""
-    each = [image for i in range(60) for image in images(1 + i % 3 // 2, 1 + i % 5, 1 + i % 7, 1, torch.uint8)]
+    """More sizes than a launch takes (kViewRuns), with runs of equal ones among them."""
+    each = [image for i in range(50) for image in images(1 + i % 5 // 4, 1 + i % 5, 1 + i % 7, 1, torch.uint8)]
     check(each, (3, 2), ({},))
 
 

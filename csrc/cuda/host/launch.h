@@ -12,6 +12,9 @@
 namespace memkern {
 namespace emulation {
 
+// ThreadSanitizer dies at 8128 threads; those of a launch are all kept to its end, to find races between blocks.
+constexpr uint64_t kMaxWatchedThreads = 8000;
+
 // The launch limits of every GPU since compute capability 3.0.
 inline const char* launch_refused(Dim3 grid, Dim3 dims) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return "invalid launch: empty grid";
@@ -19,6 +22,10 @@ inline const char* launch_refused(Dim3 grid, Dim3 dims) {
   if (dims.x == 0 || dims.y == 0 || dims.z == 0) return "invalid launch: empty block";
   if (uint64_t(dims.x) * dims.y * dims.z > kMaxThreads) return "invalid launch: more than 1024 threads";
   if (dims.z > 64) return "invalid launch: blockDim.z > 64";
+#if defined(__SANITIZE_THREAD__)
+  if (uint64_t(grid.x) * grid.y * grid.z * dims.x * dims.y * dims.z > kMaxWatchedThreads)
+    return "more threads in one launch than ThreadSanitizer holds: a smaller case, please";
+#endif
   return nullptr;
 }
 
