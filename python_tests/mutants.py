@@ -4,7 +4,7 @@
 its operators, its files and a function that hunts one mutant:
 
     chosen = [mutant for path in paths for mutant in mutants_of(path, OPERATORS)]
-    sys.exit(main(chosen, hunt, results=Path("build/mutants/NAME.json"), equivalent=Path("equivalent.json")))
+    sys.exit(main(chosen, OPERATORS, hunt, results=Path("build/mutants/NAME.json"), equivalent=Path("equivalent.json")))
 
     def hunt(mutant: Mutant) -> str:
         mutant.plant(folder)  # a copy of the sources
@@ -89,18 +89,25 @@ def mutants_of(
                     yield Mutant(path, number, line, new, what)
 
 
-def main(mutants: Sequence[Mutant], hunt: Callable[[Mutant], str], results: Path, equivalent: Path) -> int:
+def main(
+    mutants: Sequence[Mutant],
+    operators: Sequence[Operator],
+    hunt: Callable[[Mutant], str],
+    results: Path,
+    equivalent: Path,
+) -> int:
     """Hunts them and prints a table.
 
     Args:
         mutants: All there are.
+        operators: What they were made with; one that no longer changes anything is an error.
         hunt: The name of the check that finds a mutant, or "".
         results: Where results are kept.
         equivalent: Reviewed data: a list of {"file", "old", "new", "why"} of mutants that no test can find, because
             they do the same as the original. Code is given without the blanks around it.
 
     Returns:
-        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` is of no mutant.
+        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` or an operator is of no mutant.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only files whose name has this in it")
@@ -109,6 +116,7 @@ def main(mutants: Sequence[Mutant], hunt: Callable[[Mutant], str], results: Path
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the next run goes on")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     options = parser.parse_args()
+    idle = {operator.what for operator in operators} - {mutant.what for mutant in mutants}
     same, stale = match_equivalent(mutants, json.loads(equivalent.read_text()) if equivalent.exists() else [])
     kept: dict[str, str] = json.loads(results.read_text()) if results.exists() else {}
     chosen = [mutant for mutant in mutants if options.file in mutant.path.name][:: options.every]
@@ -134,7 +142,9 @@ def main(mutants: Sequence[Mutant], hunt: Callable[[Mutant], str], results: Path
     print(table(chosen, found, len(mutants)))
     for entry in stale:
         print(f"{equivalent.name}: no mutant is this any more, or more than one: {entry}")
-    return int(bool(stale) or not found or SURVIVED in found.values())
+    for what in sorted(idle):
+        print(f"{what}: this operator changes nothing any more")
+    return int(bool(stale or idle) or not found or SURVIVED in found.values())
 
 
 def match_equivalent(mutants: Sequence[Mutant], entries: list[dict[str, str]]) -> tuple[set[Mutant], list[str]]:

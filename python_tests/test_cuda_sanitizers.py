@@ -7,7 +7,6 @@ import re
 import pytest
 from gpu import build, sanitizer, tiny
 
-
 # The two 16-bit types differ in how a register is widened, which no sanitizer sees; where threads meet does not depend
 # on the type.
 SKIPPED = {"plain": "nothing", "asan": " float16", "tsan": "float16"}

@@ -18,12 +18,12 @@ def source(tmp_path):
     return path
 
 
-def run(monkeypatch, source, hunt, *arguments, equivalent=()):
+def run(monkeypatch, source, hunt, *arguments, equivalent=(), operators=OPERATORS):
     monkeypatch.setattr("sys.argv", ["mutants", *arguments])
     reviewed = source.with_name("equivalent.json")
     reviewed.write_text(json.dumps(equivalent))
     made = list(mutants.mutants_of(source, OPERATORS))
-    return mutants.main(made, hunt, source.with_name("results.json"), reviewed)
+    return mutants.main(made, operators, hunt, source.with_name("results.json"), reviewed)
 
 
 def test_one_occurrence_at_a_time_and_no_comment(source, tmp_path):
@@ -65,6 +65,12 @@ def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
     assert run(monkeypatch, source, lambda mutant: "" if mutant.line == 2 else "values", equivalent=[entry]) == 0
     assert "4 of 4 mutants found; 5 of all 5 looked at" in capsys.readouterr().out
     assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry | {"new": "c = 3"}]) == 1
+
+
+def test_an_operator_that_changes_nothing_fails(source, monkeypatch, capsys):
+    operators = (*OPERATORS, mutants.Operator("==", "!=", "not equal"))
+    assert run(monkeypatch, source, lambda mutant: "values", operators=operators) == 1
+    assert "not equal: this operator changes nothing any more" in capsys.readouterr().out
 
 
 def test_parts_of_a_run(source, monkeypatch, capsys):

@@ -35,9 +35,9 @@ OPERATORS = (
     # not the step of a loop, which would never end
     Operator(r"(?<!; \w)(?<!; part) \+= ", " = ", "overwritten instead of added"),
     Operator(r"\bc = 1; c < chunks", "c = 2; c < chunks", "a chunk left out"),
-    Operator(r"\* inverses\[", "* (A)1 + 0 * inverses[", "not normalized"),
+    Operator(r"\*= (coefficients\.)?inverses?\[.*\];", "*= 1;", "not normalized"),
     Operator(r"- x\[j\]", "+ x[j]", "sum instead of difference"),
-    Operator(r"\bkDoubtful\b;", "0;", "doubtful taken as zero"),
+    Operator(r"\bdoubtful\(sum\);", "0.0;", "doubtful taken as zero"),
     Operator(r">= batch\.first_block", "> batch.first_block", "the layer before"),
     Operator(r"int64_t\((threadIdx\.x)\) \* width", r"int64_t(\1)", "packs overlap"),
     Operator(r"int64_t\(y\)", "y", "narrow row"),
@@ -93,7 +93,7 @@ def main() -> int:
     """Runs the check; see above."""
     paths = [path for path in sorted(build.SOURCES.glob("*.*")) if path.stem in OPS]
     chosen = [mutant for path in paths for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
-    return mutants.main(chosen, hunt, RESULTS, EQUIVALENT)
+    return mutants.main(chosen, OPERATORS, hunt, RESULTS, EQUIVALENT)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ CHECKS = {
     "layer_stats": ("check_layer_stats", "^layer maps [|] _sum_layer"),
     "selectivity": ("check_units check_offsets", "^selectivity [|]"),
     "class_sums": ("check_units", "^class sums [|]"),
+    "views": ("check_views", "^views (32|sizes masked) [|]"),
+    "views_colors": ("check_views", "^views 32 [|]"),
+    "views_taps": ("check_views", "^views (32|224 float) [|]"),
 }
 # Which checks of these files, as an expression for -k: check_units knows four kernel files.
 ABOUT = {
@@ -112,8 +115,8 @@ def main() -> int:
     """Runs the check; see above."""
     with forks.grounds() as ground:
         return mutants.main(
-            all_mutants(), lambda mutant: hunt(mutant, ground), rungs.ROOT / "build" / "mutants" / "triton.json",
-            rungs.HERE / "equivalent.json",
+            all_mutants(), OPERATORS, lambda mutant: hunt(mutant, ground),
+            rungs.ROOT / "build" / "mutants" / "triton.json", rungs.HERE / "equivalent.json",
         )  # fmt: skip
 
 
