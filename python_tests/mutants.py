@@ -107,7 +107,8 @@ def main(
             they do the same as the original. Code is given without the blanks around it.
 
     Returns:
-        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` or an operator is of no mutant.
+        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` or an operator is of
+        no mutant.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only files whose name has this in it")

@@ -1,5 +1,6 @@
 """The monitor: right numbers, and a training that does not notice it."""
 
+import importlib
 import math
 import random
 
@@ -198,12 +199,13 @@ def fit(pl, callbacks, root):
     return trainer, [*module.state_dict().values(), torch.rand(1)]
 
 
-def test_lightning(tmp_path):
-    pl = pytest.importorskip("pytorch_lightning", reason="pytorch-lightning is not installed")
-    from pytorch_lightning.callbacks import ModelCheckpoint
+@pytest.mark.parametrize("namespace", ["lightning.pytorch", "pytorch_lightning"])
+def test_lightning(tmp_path, namespace):
+    pl = pytest.importorskip(namespace, reason=f"{namespace} is not installed")
+    ModelCheckpoint = importlib.import_module(f"{namespace}.callbacks").ModelCheckpoint
 
     monitor = Monitor(probe(), layers="bn", n_views=2, every=2, encoder="backbone", show=None)
-    callback = lightning_callback(monitor, namespace="pytorch_lightning")
+    callback = lightning_callback(monitor, namespace=namespace)
     best = ModelCheckpoint(tmp_path, monitor="memkern/unitmem/bn/mean", mode="min")
     _, plain = fit(pl, [], tmp_path)
     trainer, watched = fit(pl, [best, callback], tmp_path)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,41 @@ def test_distributed_data_parallel(x: Tensor) -> None:
         tap.model(x)
     assert tap.model is inner
     assert tap.take()["0"].unit_means.shape == (3, 4)
+
+
+def _tapped(model: nn.Module) -> list[Tensor]:
+    x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    with Tap(model, ["0", "3"], n_views=3) as tap, torch.no_grad():
+        tap.model(x)
+    return [part for stats in tap.take().values() for part in stats[:2] if part is not None]
+
+
+def _tap_shards(rank: int, kind: str, store: str) -> None:
+    """One of two processes that each hold half of a model's weights."""
+    from torch import distributed
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+    wanted = _tapped(model)
+    if kind == "fully_shard":
+        mesh = distributed.device_mesh.init_device_mesh("cpu", (2,))
+        for part in (model[0], model[3], model):
+            fully_shard(part, mesh=mesh)
+        sharded: nn.Module = model
+    else:
+        sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+    for got, want in zip(_tapped(sharded), wanted, strict=True):
+        assert torch.equal(got, want)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["fully_shard", "FullyShardedDataParallel"])
+def test_weights_shared_by_processes(kind: str, tmp_path: Path) -> None:
+    from torch import multiprocessing
+
+    multiprocessing.spawn(_tap_shards, (kind, str(tmp_path / "store")), nprocs=2)
 
 
 def test_clean_view_first(x: Tensor) -> None:
