@@ -127,6 +127,7 @@ FAMILIES: dict[str, Callable[..., Tensor]] = {
     "relu features": relu_features,
     "identical to 1e-3": lambda *shape, dtype: near_identical(*shape, eps=1e-3, dtype=dtype),
     "identical to 1e-5": lambda *shape, dtype: near_identical(*shape, eps=1e-5, dtype=dtype),
+    "parallel to 3e-1, spread 0.5": lambda *shape, dtype: near_parallel(*shape, eps=3e-1, spread=0.5, dtype=dtype),
     "parallel to 1e-1, spread 1": lambda *shape, dtype: near_parallel(*shape, eps=1e-1, spread=1.0, dtype=dtype),
     "parallel to 1e-2, spread 0.1": lambda *shape, dtype: near_parallel(*shape, eps=1e-2, spread=0.1, dtype=dtype),
     "parallel to 1e-3, spread 0.1": lambda *shape, dtype: near_parallel(*shape, eps=1e-3, spread=0.1, dtype=dtype),

@@ -1,5 +1,5 @@
 // From the sums of a point to its distances: which sums can be trusted, and what is done about the others. The same
-// rules as csrc/cpu/distances.h; a block works on one point, or a warp where points are many.
+// rules as csrc/cpu/distances.h; a block works on one point.
 #pragma once
 #include "alignment.cuh"
 #include "batch.cuh"
@@ -10,11 +10,11 @@ namespace memkern {
 // `norm_error`: relative error of a norm made of such sums.
 template <class A>
 struct Limits {
-  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8;
+  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8, fair_share = 0.25;
 };
 template <>
 struct Limits<double> {
-  static constexpr double smallest_sum = 1e-280, largest_sum = 1e308, norm_error = 1e-16;
+  static constexpr double smallest_sum = 1e-280, largest_sum = 1e308, norm_error = 1e-16, fair_share = 0.5;
 };
 
 template <class A>
@@ -24,12 +24,13 @@ __device__ __forceinline__ bool in_range(double sum) {
 
 // The distance of unit vectors from sums of the raw ones: with p = |a||b|,
 //   |a/|a| - b/|b||^2 = |a-b|^2/p - (|a|-|b|)^2/p = square - gap.
-// Both carry rounding errors, so the difference is trusted only where the gap takes no more than half of the square and
-// where the error of the gap, about 2 norm_error (sqrt(gap) + norm_error), stays below 4e-7 (of floats) of the result.
+// Both carry rounding errors, so the difference is trusted only where it is at least a quarter (of doubles: half) of
+// the square, and where the error of the gap, about 2 norm_error (sqrt(gap) + norm_error), stays below 4e-7 (of floats)
+// of the result.
 template <class A>
 __device__ __forceinline__ bool trusted(double square, double gap, double norm_error) {
   const double rest = square - gap, allowed = 10 * Limits<A>::norm_error / norm_error * rest - norm_error;
-  return rest >= gap && allowed > 0 && allowed * allowed >= gap;
+  return rest >= Limits<A>::fair_share * square && allowed > 0 && allowed * allowed >= gap;
 }
 
 // Whether a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.

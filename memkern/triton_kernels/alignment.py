@@ -161,15 +161,16 @@ def _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE: tl.conste
     """The distance of unit vectors from sums of the raw ones, and whether its digits can be trusted.
 
     |a/|a| - b/|b||^2 = (|a-b|^2 - (|a|-|b|)^2) / (|a||b|). Both terms carry rounding errors, so their difference is
-    trusted only where the second takes no more than half of the first, and its error, about 2 sqrt(gap) norm_error,
-    stays below 4e-7 of the result.
+    trusted only where it is at least a quarter (of doubles: half) of the first, and the error of the second, about
+    2 sqrt(gap) norm_error, stays below 4e-7 of the result.
     """
     NORM_ERROR: tl.constexpr = 1e-16 if WIDE.is_fp64() else 4e-8
+    FAIR_SHARE: tl.constexpr = 0.5 if WIDE.is_fp64() else 0.25
     square = square / divisor_a / divisor_b
     gap = (norm_a - norm_b) / divisor_a * ((norm_a - norm_b) / divisor_b)
     rest = square - gap
     allowed = 10 * rest - NORM_ERROR
-    trusted = (rest >= gap) & (allowed > 0) & (allowed * allowed >= gap)
+    trusted = (rest >= FAIR_SHARE * square) & (allowed > 0) & (allowed * allowed >= gap)
     return tl.sqrt(tl.where(rest < 0, 0.0, rest)), trusted  # NaN stays
 
 

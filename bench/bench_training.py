@@ -1,0 +1,130 @@
+"""Images per second of a training loop with memkern's views beside the same loop with torchvision's.
+
+    python -m bench.bench_training [--encoders resnet9 resnet18] [--precision bf16 fp32] [--epochs N] [--store FILE]
+
+The loop is the lab's trainer (SimCLR, two views). Beside it stands what most training scripts do: a DataLoader with two
+workers that draws the views image by image, with the same transforms of torchvision v2, while the step before runs.
+Both train on the same images in turn, an epoch each; the fastest epoch counts, without the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.markdown import markdown_table
+from memkern.lab.method import Batch
+from memkern.lab.recipe import VIEWS, Recipe
+from memkern.lab.trainer import Training
+from memkern.transforms import ViewSpec
+
+EDGE, IMAGES, BATCH, WORKERS = 32, 1024, 128, 2
+
+
+def transform() -> Any:
+    """`memkern.lab.recipe.VIEWS` as torchvision has it."""
+    from torchvision.transforms import v2
+
+    jitter = v2.ColorJitter(VIEWS.brightness, VIEWS.contrast, VIEWS.saturation, VIEWS.hue)
+    same = v2.Compose([
+        v2.RandomResizedCrop(EDGE), v2.RandomHorizontalFlip(VIEWS.flip), v2.RandomApply([jitter], VIEWS.jitter),
+        v2.RandomGrayscale(VIEWS.gray), v2.ToDtype(torch.float32, scale=True), v2.Normalize(VIEWS.mean, VIEWS.std),
+    ])  # fmt: skip
+    read = ViewSpec.from_torchvision(same)
+    assert replace(read, size=VIEWS.size, order=VIEWS.order) == VIEWS, read
+    return same
+
+
+class Pairs(Dataset[Tensor]):
+    """Two views of each image `[2, 3, 32, 32]`, drawn one by one."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.transform = images, transform()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, at: int) -> Tensor:
+        return torch.stack([self.transform(self.images[at]) for _ in range(2)])
+
+
+class WithDataLoader(Training):
+    """The same trainer; its views come from a DataLoader."""
+
+    def _batches(self) -> Iterator[Tensor]:
+        # Workers stay: starting them anew for every epoch would be the DataLoader's weakest way.
+        ids: list[Tensor] = []
+        if not hasattr(self, "loader"):
+            self.order = Order(ids)
+            self.loader = DataLoader(
+                Pairs(self.images), batch_sampler=self.order, num_workers=WORKERS, persistent_workers=True
+            )
+        self.order.batches = list(super()._batches())
+        self.drawn = iter(self.loader)
+        yield from self.order.batches
+
+    def _batch(self, ids: Tensor, progress: float) -> Batch:
+        views = next(self.drawn).transpose(0, 1)
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+        return Batch(views, self.labels[ids], ids, self.seed, self.epoch, progress)
+
+
+class Order:
+    """The batches of the epoch, for the DataLoader."""
+
+    def __init__(self, batches: list[Tensor]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([batch.tolist() for batch in self.batches])
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def measure(encoder: str, precision: Any, epochs: int) -> dict[str, Any]:
+    """Images per second of both loops, and what memkern's spends its steps on."""
+    coarse = torch.rand(IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = (torch.nn.functional.interpolate(coarse, size=EDGE, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+    recipe = Recipe(epochs=10 * epochs, batch=BATCH, encoder=encoder, precision=precision, pixels="uint8")
+    loops = {"memkern": Training(images, recipe, 0), "torchvision": WithDataLoader(images, recipe, 0)}
+    times: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(epochs + 1):
+        for name, loop in loops.items():
+            start = perf_counter()
+            loop.run_epoch()
+            times[name].append(perf_counter() - start)
+    rates = {name: IMAGES / min(each[1:]) for name, each in times.items()}
+    return {"encoder": encoder, "precision": precision, **rates, "step": loops["memkern"].timing()}
+
+
+def main() -> None:
+    """Runs the cases and prints the table."""
+    parser = argparse.ArgumentParser(description="Time training with memkern's views and with torchvision's.")
+    parser.add_argument("--encoders", nargs="*", default=["resnet9", "resnet18"])
+    parser.add_argument("--precision", nargs="*", choices=("bf16", "fp32"), default=["bf16", "fp32"])
+    parser.add_argument("--epochs", type=int, default=4, help="of each loop, beside one to warm up")
+    parser.add_argument("--store", type=Path, help="JSON file to write the results to")
+    args = parser.parse_args()
+    rows = [measure(encoder, each, args.epochs) for encoder in args.encoders for each in args.precision]
+    if args.store is not None:
+        args.store.write_text(json.dumps(rows, indent=1) + "\n")
+    head = ("encoder", "precision", "memkern, images/s", "torchvision, images/s", "factor", "a step of memkern's loop")
+    print(markdown_table(head, [
+        (row["encoder"], row["precision"], f"{row['memkern']:.0f}", f"{row['torchvision']:.0f}",
+         f"{row['memkern'] / row['torchvision']:.2f} x", row["step"])
+        for row in rows
+    ]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
