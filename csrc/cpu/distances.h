@@ -31,8 +31,8 @@ struct Limits<double> {
 //    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical
 //    views do. (Where only a handful of elements differ, subtracting unit vectors is exact in all the others, and
 //    better than this: 2e-5 against up to 1e-3 of a distance of 1e-7.)
-// A pair that is not costs a look at its elements. With half instead of a quarter that was every fourth pair in the layers
-// of an untrained ResNet50, and tapping them took twice the time. NaN is never trusted.
+// A pair that is not costs a look at its elements. With half instead of a quarter that was every fourth pair in the
+// layers of an untrained ResNet50, and tapping them took twice the time. NaN is never trusted.
 template <class A>
 inline bool is_fair_share(double square, double gap) {
   return square - gap >= Limits<A>::fair_share * square;

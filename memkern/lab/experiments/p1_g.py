@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from memkern.lab import checkpoint
 from memkern.lab.experiment import Experiment, Result, Row
@@ -16,7 +17,7 @@ def run(lab: Lab) -> Result:
     """MAE on a transformer, which has no batch norm: without privacy, then with two budgets."""
     budgets: tuple[float | None, ...] = (None, 20.0, 8.0) if lab.preset.name != "tiny" else (None, 8.0)
     # A step of DP-SGD costs three others, and the noise that a budget asks for grows with the number of steps.
-    changes = {"epochs": 100} if lab.preset.name == "small" else {}
+    changes: dict[str, Any] = {"epochs": 100} if lab.preset.name == "small" else {}
     mem: dict[float | None, list[float]] = {}
     units: dict[float | None, list[float]] = {}
     accuracy: dict[float | None, list[float]] = {}
