@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -57,17 +57,29 @@ class Pairs(Dataset[Tensor]):
         return torch.stack([self.transform(self.images[at]) for _ in range(2)])
 
 
+class Order:
+    """The batches of an epoch, as a DataLoader takes them."""
+
+    batches: Sequence[Tensor] = ()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([batch.tolist() for batch in self.batches])
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class WithDataLoader(Training):
-    """The same trainer; its views come from a DataLoader."""
+    """The same trainer; its views come from a DataLoader, whose workers live as long as it does."""
+
+    def __init__(self, images: Tensor, recipe: Recipe, seed: int) -> None:
+        super().__init__(images, recipe, seed)
+        self.order = Order()
+        self.loader = DataLoader(
+            Pairs(images), batch_sampler=self.order, num_workers=WORKERS, persistent_workers=True
+        )  # fmt: skip
 
     def _batches(self) -> Iterator[Tensor]:
-        # Workers stay: starting them anew for every epoch would be the DataLoader's weakest way.
-        ids: list[Tensor] = []
-        if not hasattr(self, "loader"):
-            self.order = Order(ids)
-            self.loader = DataLoader(
-                Pairs(self.images), batch_sampler=self.order, num_workers=WORKERS, persistent_workers=True
-            )
         self.order.batches = list(super()._batches())
         self.drawn = iter(self.loader)
         yield from self.order.batches
@@ -76,19 +88,6 @@ class WithDataLoader(Training):
         views = next(self.drawn).transpose(0, 1)
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         return Batch(views, self.labels[ids], ids, self.seed, self.epoch, progress)
-
-
-class Order:
-    """The batches of the epoch, for the DataLoader."""
-
-    def __init__(self, batches: list[Tensor]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter([batch.tolist() for batch in self.batches])
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def measure(encoder: str, precision: Any, epochs: int) -> dict[str, Any]:

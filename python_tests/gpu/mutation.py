@@ -24,7 +24,12 @@ OPERATORS = (
         r"int(\1) * int(\2)",
         "offset in 32 bits",
     ),
-    Operator(r" < (last|op\.dims|units|points|pairs|sums|views|op\.views|packs|items)\b", r" <= \1", "one too many"),
+    # not in a minimum, a < b ? a : b
+    Operator(
+        r" < (last|op\.dims|units|points|pairs|sums|views|op\.views|packs|items)\b(?!( - 1)? \?)",
+        r" <= \1",
+        "one too many",
+    ),
     Operator(r"if \((.*)\) return;", r"if (false && (\1)) return;", "guard dropped"),
     Operator(r"% 16 == 0", "% 4 == 0", "weaker alignment"),
     Operator(r"% pack == 0", "% 1 == 0", "weaker alignment of strides"),
