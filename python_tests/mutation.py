@@ -35,6 +35,12 @@ FAULTS = [
     # ---- alignment
     Fault("csrc/cpu/distances.h", "return square - gap >= Limits<A>::fair_share * square;", "return true;",
           "test_alignment.py::test_families"),
+    Fault("csrc/cpu/distances.h", "squares_[p] * double(op_.dims) > 0.1", "squares_[p] >= 0",
+          "test_alignment.py::test_families"),
+    Fault("csrc/cpu/unit_pairs.h", "load(row + e) * float(inverses[v])", "load(row + e)",
+          "test_alignment.py::test_families"),
+    Fault("csrc/cpu/unit_pairs.h", "std::memset(row + n, 0, size_t(end - n) * sizeof(float));", "",
+          "test_alignment.py::test_families"),
     Fault("csrc/cpu/distances.h", "/ double(pairs_))", "/ double(op_.views))",
           "test_alignment.py::test_pairs_are_those_named"),
     Fault("csrc/cpu/pair_panels.h", "pair_row(first_a + i, views_) + first_b;",

@@ -1,5 +1,7 @@
 // From the sums of one point to its distances: which sums can be trusted, and what is done about the others.
 #pragma once
+#include <optional>
+
 #include "../ops.h"
 #include "exact_distance.h"
 #include "pairs.h"
@@ -14,7 +16,8 @@ struct Limits;
 // `norm_error`: relative error of a norm made of such sums (measured 2e-8 to 4e-8 in float). `fair_share`: see below.
 template <>
 struct Limits<float> {
-  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8, fair_share = 0.25;
+  static constexpr double smallest_sum = 1e-24, largest_sum = 3e38, norm_error = 4e-8;
+  static constexpr double fair_share = Lanes<float>::count >= 16 ? 0.25 : 0.4;
 };
 template <>
 struct Limits<double> {
@@ -24,8 +27,8 @@ struct Limits<double> {
 // The distance of unit vectors from sums of the raw ones: with p = |a||b|,
 //   |a/|a| - b/|b||^2 = |a-b|^2/p - (|a|-|b|)^2/p = square - gap.
 // Both carry rounding errors, so the difference is trusted only
-//  - where it is at least a quarter of the square, whose own error it inherits (worst measured: 6e-7 of the distance,
-//    beside torch's 4e-7; of doubles at least half, to stay at torch's error), and
+//  - where it is at least a quarter of the square, whose own error it inherits (worst measured: 5e-7 of the distance,
+//    beside torch's 4e-7; with fewer lanes and of doubles more, to stay as near to torch's error), and
 //  - where the error of the gap, about 2 sqrt(gap) norm_error, stays below 4e-7 of the result, or grows no faster with
 //    shrinking distance than the error of subtracting unit vectors in float does (2e-6 at a distance of 1e-3): that is
 //    so while the lengths differ by less than a tenth (or a twentieth) of the distance, as those of near-identical
@@ -59,7 +62,9 @@ class Distances {
         norms_(op.views),
         inverses_(op.views),
         twins_(op.views),
-        norm_is_exact_(op.views) {}
+        norm_is_exact_(op.views),
+        open_(op.normalize ? pairs_ : 0),
+        squares_(op.normalize ? pairs_ : 0) {}
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
   void finish(int64_t index, const double* sums) {
@@ -128,13 +133,22 @@ class Distances {
   void correct_unit_distances(const double* sums) {
     forget_twins();
     for (int64_t v = 0; v < op_.views; ++v) norm_is_exact_[v] = false;
+    int64_t open = 0;
     for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
-      if (!(trusted<A>(square, gap) && in_range(sums[k]))) distances_[k] = exact_unit_distance(i, j, sums[k]);
+      if (trusted<A>(square, gap) && in_range(sums[k])) return;
+      distances_[k] = distance_by_norms(i, j, sums[k]);
+      if (distances_[k] < 0) open_[open++] = {k, i, j};
     });
+    if (exact_.unit_pair_sums && 2 * open > op_.views) measure_together(open);
+    for (int64_t p = 0; p < open; ++p) {
+      const auto [k, i, j] = open_[p];
+      if (distances_[k] < 0) distances_[k] = exact_.distance(view(i), inverses_[i], view(j), inverses_[j], op_.dims);
+    }
   }
 
-  double exact_unit_distance(int64_t i, int64_t j, double sum) {
+  // The distance, or -1 if it takes a look at the elements.
+  double distance_by_norms(int64_t i, int64_t j, double sum) {
     if (sum == 0 && are_twins(i, j)) return 0;
     make_norm_exact(i);
     make_norm_exact(j);
@@ -147,7 +161,20 @@ class Distances {
       const bool clamped = norms_[i] < kSmallestNorm || norms_[j] < kSmallestNorm;
       if (in_range(sum) && !clamped && is_fair_share<A>(square, gap)) return __builtin_sqrt(square - gap);
     }
-    return exact_.distance(view(i), inverses_[i], view(j), inverses_[j], op_.dims);
+    return -1;
+  }
+
+  // All open pairs in one pass, in float. Rounding moves unit vectors by some 3e-8 in random directions, so a distance
+  // by 3e-8 / sqrt(dims): what is more than 1e-7 of it stays open. An inverse may be too small for a float.
+  void measure_together(int64_t open) {
+    if (!rows_) rows_.emplace(op_.views * kUnitDims);
+    exact_.unit_pair_sums(point_, op_.view_stride, op_.views, op_.dims, inverses_.get(), open_.get(), open,
+                          rows_->get(), squares_.get());
+    for (int64_t p = 0; p < open; ++p) {
+      const auto [k, i, j] = open_[p];
+      const bool normal = inverses_[i] > 1e-37 && inverses_[j] > 1e-37;
+      if (normal && squares_[p] * double(op_.dims) > 0.1) distances_[k] = __builtin_sqrt(squares_[p]);
+    }
   }
 
   // The error of a norm moves its unit vector, by more than what separates two nearly parallel ones.
@@ -188,6 +215,9 @@ class Distances {
   const Scratch<double, 16> norms_, inverses_;           // [views]
   const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
   const Scratch<bool, 16> norm_is_exact_;                // [views]
+  const Scratch<NumberedPair, 64> open_;                 // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;                    // [pairs] of them
+  std::optional<Scratch<float>> rows_;                   // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA

@@ -2,6 +2,7 @@
 // point (pair_sums.h) are used wherever they can be trusted; distances.h decides.
 #pragma once
 #include "rows.h"
+#include "unit_pairs.h"
 #include "unit_sums.h"
 
 namespace memkern {
@@ -80,11 +81,16 @@ struct ExactViews {
   int64_t element_bytes;
   double (*norm)(const char* x, int64_t n);
   double (*distance)(const char* a, double scale_a, const char* b, double scale_b, int64_t n);
+  // null for doubles: it is no more exact than their sums
+  void (*unit_pair_sums)(const char* point, int64_t view_stride, int64_t views, int64_t dims, const double* inverses,
+                         const NumberedPair* pair, int64_t pairs, float* rows, double* sums);
 };
 
 template <class T>
 inline ExactViews exact_views() {
-  return {int64_t(sizeof(T)), exact_norm<T>, exact_distance<T>};
+  ExactViews views{int64_t(sizeof(T)), exact_norm<T>, exact_distance<T>, nullptr};
+  if constexpr (sizeof(T) < sizeof(double)) views.unit_pair_sums = unit_pair_sums<T>;
+  return views;
 }
 
 }  // namespace MEMKERN_ISA
