@@ -28,11 +28,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import memkern
+from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.data import smooth_pictures
 from memkern.audit import runner
 from memkern.audit.data import from_arrays
 from memkern.audit.encoders import build_encoder
@@ -51,8 +52,6 @@ CASES: dict[str, tuple[str, int, int, int]] = {
 # the same on a GPU: images and batches that fill it
 GPU_SIZES = {"resnet9": (512, 256), "resnet18": (256, 128), "vit-tiny": (128, 64), "resnet50": (64, 32)}
 LAYERS = {"vit-tiny": "blocks.*.norm?,blocks.*.act,blocks.*.fc?,blocks.*.qkv,blocks.*.proj,norm"}
-VIEWS = 10
-SCRIPT_ROUNDS = 5  # the scripts compare the image with five views
 
 
 def sizes(name: str, device: str) -> tuple[int, int]:
@@ -68,8 +67,7 @@ def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
     for seed in (1, 2):
         torch.manual_seed(seed)
         nets.append(build_encoder(encoder))
-    coarse = torch.rand(images, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    pictures = (nn.functional.interpolate(coarse, size=edge, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+    pictures = smooth_pictures(images, edge)
     options = Options(
         encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, batch_size=batch, shard_size=images,
         layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
@@ -77,98 +75,6 @@ def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
     )  # fmt: skip
     ready = prepare(options, encoders=(nets[0], nets[1]), source=from_arrays(pictures))
     return ready.job, pictures.to(device)
-
-
-# ---- (b) good eager -------------------------------------------------------------------------------------------------
-
-
-class Eager:
-    """Batched passes with hooks; the reductions are torch's.
-
-    Args:
-        job: The layers and the encoders.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.kept: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def __call__(self, draw: Callable[[int, int], Tensor]) -> dict[str, Tensor]:
-        """Measures all images; `draw(first, last)` gives the views of a batch `[B * V, 3, h, w]`."""
-        total, size = len(self.job.source), self.job.options.batch_size
-        assert self.job.g is not None
-        alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
-        means: list[Tensor] = []
-        with torch.inference_mode():
-            for start in range(0, total, size):
-                views = draw(start, min(start + size, total))
-                for role, encoder in (("f", self.job.f), ("g", self.job.g)):
-                    found = self._pass(encoder, views)
-                    alignment[role].append(torch.stack([part[0] for part in found.values()]))
-                    if role == "f":
-                        means.append(torch.cat([part[1] for part in found.values()], 1))
-        a_f, a_g, every = torch.cat(alignment["f"], 1), torch.cat(alignment["g"], 1), torch.cat(means)
-        peak, _ = every.max(0)
-        rest = (every.sum(0) - peak) / (len(every) - 1)
-        return {
-            "sslmem": a_g[-1] - a_f[-1],
-            "layermem": ((a_g - a_f) / (a_g + a_f)).mean(1),
-            "unitmem": (peak - rest) / (peak + rest),
-            "alignment_f": a_f,
-        }
-
-    def _pass(self, encoder: nn.Module, views: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        modules, self.kept, handles = dict(encoder.named_modules()), {}, []
-        for name in dict.fromkeys(site.module for site in self.job.layers.sites):
-            handles.append(modules[name].register_forward_hook(self._hook(name)))
-        encoder(views)
-        for handle in handles:
-            handle.remove()
-        return self.kept
-
-    def _hook(self, name: str) -> Any:
-        sites = [site for site in self.job.layers.sites if site.module == name]
-        calls = iter(range(100))
-
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            call = next(calls)
-            for site in sites:
-                if site.call == call:
-                    self.kept[site.name] = reduced(output.unflatten(0, (-1, VIEWS)), int(site.unit_dim or 1))
-
-        return hook
-
-
-def reduced(x: Tensor, unit_dim: int) -> tuple[Tensor, Tensor]:
-    """Alignment `[N]` and unit means `[N, U]` of `[N, V, …]` with torch."""
-    z = nn.functional.normalize(x.flatten(2), dim=2)
-    first, second = torch.triu_indices(VIEWS, VIEWS, 1)
-    total = sum(torch.linalg.vector_norm(z[:, i] - z[:, j], dim=1) for i, j in zip(first, second, strict=True))
-    space = [dim for dim in range(1, x.ndim) if dim != unit_dim + 1]
-    assert isinstance(total, Tensor)
-    return total / len(first), x.mean(space)
-
-
-def torchvision_draw(pictures: Tensor, edge: int) -> Callable[[int, int], Tensor]:
-    """Views drawn by torchvision, image by image, because one call draws one set of parameters."""
-    from torchvision.transforms import v2
-
-    transform = recipe(v2, edge)
-
-    def draw(first: int, last: int) -> Tensor:
-        rows = [transform(image) for image in pictures[first:last].cpu() for _ in range(VIEWS)]
-        return torch.stack(rows).to(pictures.device, memory_format=torch.channels_last)
-
-    return draw
-
-
-def recipe(v2: Any, edge: int) -> Any:
-    """The transform "simclr" of memkern, as torchvision has it."""
-    return v2.Compose([
-        v2.RandomResizedCrop(edge), v2.RandomHorizontalFlip(),
-        v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8), v2.RandomGrayscale(0.2),
-        v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.5,) * 3, (0.5,) * 3),
-    ])  # fmt: skip
 
 
 def memkern_draw(job: Job, pictures: Tensor) -> Callable[[int, int], Tensor]:
@@ -182,50 +88,6 @@ def memkern_draw(job: Job, pictures: Tensor) -> Callable[[int, int], Tensor]:
         ).flatten(0, 1)  # fmt: skip
 
     return draw
-
-
-# ---- (a) the released scripts' procedure ----------------------------------------------------------------------------
-
-
-def scripts(job: Job, pictures: Tensor, images: int, layers: list[int]) -> float:
-    """Seconds per image and layer of the scripts' procedure, on a few images and layers."""
-    from torchvision.transforms import v2
-
-    transform = recipe(v2, pictures.shape[-1])
-    assert job.g is not None
-    start = time.perf_counter()
-    for layer in layers:
-        site = job.layers.sites[layer]
-        outputs: list[Tensor] = []
-
-        def keep(module: nn.Module, args: Any, output: Tensor, outputs: list[Tensor] = outputs) -> None:
-            outputs.append(output)
-
-        handles = [dict(net.named_modules())[site.module].register_forward_hook(keep) for net in (job.f, job.g)]
-
-        def represented(net: nn.Module, x: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
-            outputs.clear()
-            net(x[None])
-            return outputs[0]
-
-        for image in pictures[:images]:
-            clean = v2.functional.normalize(image.float() / 255, [0.5] * 3, [0.5] * 3)
-            gaps = []
-            for _ in range(SCRIPT_ROUNDS):
-                view = transform(image)
-                found = [represented(net, x) for net in (job.g, job.f) for x in (clean, view)]
-                flat = [each.detach().cpu().numpy().reshape(-1) for each in found]
-                unit = [each / np.linalg.norm(each) for each in flat]
-                gaps.append(np.linalg.norm(unit[0] - unit[1]) - np.linalg.norm(unit[2] - unit[3]))
-                np.mean(gaps)
-            rows = []
-            for _ in range(VIEWS):
-                output = represented(job.f, transform(image)).detach().cpu().numpy()
-                rows.append(output.mean(tuple(range(2, output.ndim))))
-            np.mean(rows, 0)
-        for handle in handles:
-            handle.remove()
-    return (time.perf_counter() - start) / (images * len(layers))
 
 
 # ---- timing ---------------------------------------------------------------------------------------------------------
@@ -271,14 +133,14 @@ def bare(job: Job, pictures: Tensor) -> Callable[[], None]:
 
 def read_once(job: Job, pictures: Tensor) -> Callable[[], None]:
     """The same with one read of every tapped output by torch, `output.sum()`: the least that any metric costs."""
-    assert job.g is not None
-    work, sites = bare(job, pictures), dict.fromkeys(site.module for site in job.layers.sites)
+    work, names = bare(job, pictures), {site.module for site in job.layers.sites}
+    nets = [net for net in (job.f, job.g) if net is not None]
+    modules = [module for net in nets for name, module in net.named_modules() if name in names]
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
         output.sum()
 
     def hooked() -> None:
-        modules = [dict(net.named_modules())[name] for net in (job.f, job.g) if net is not None for name in sites]
         handles = [module.register_forward_hook(hook) for module in modules]
         work()
         for handle in handles:

@@ -12,49 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from bench.data import smooth_pictures
 from bench.markdown import markdown_table
+from bench.torchvision_views import Drawn, as_torchvision
 from memkern.lab.method import Batch
 from memkern.lab.recipe import VIEWS, Recipe
 from memkern.lab.trainer import Training
-from memkern.transforms import ViewSpec
 
 EDGE, IMAGES, BATCH, WORKERS = 32, 1024, 128, 2
-
-
-def transform() -> Any:
-    """`memkern.lab.recipe.VIEWS` as torchvision has it."""
-    from torchvision.transforms import v2
-
-    jitter = v2.ColorJitter(VIEWS.brightness, VIEWS.contrast, VIEWS.saturation, VIEWS.hue)
-    same = v2.Compose([
-        v2.RandomResizedCrop(EDGE), v2.RandomHorizontalFlip(VIEWS.flip), v2.RandomApply([jitter], VIEWS.jitter),
-        v2.RandomGrayscale(VIEWS.gray), v2.ToDtype(torch.float32, scale=True), v2.Normalize(VIEWS.mean, VIEWS.std),
-    ])  # fmt: skip
-    read = ViewSpec.from_torchvision(same)
-    assert replace(read, size=VIEWS.size, order=VIEWS.order) == VIEWS, read
-    return same
-
-
-class Pairs(Dataset[Tensor]):
-    """Two views of each image `[2, 3, 32, 32]`, drawn one by one."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images, self.transform = images, transform()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, at: int) -> Tensor:
-        return torch.stack([self.transform(self.images[at]) for _ in range(2)])
 
 
 class Order:
@@ -74,10 +47,8 @@ class WithDataLoader(Training):
 
     def __init__(self, images: Tensor, recipe: Recipe, seed: int) -> None:
         super().__init__(images, recipe, seed)
-        self.order = Order()
-        self.loader = DataLoader(
-            Pairs(images), batch_sampler=self.order, num_workers=WORKERS, persistent_workers=True
-        )  # fmt: skip
+        self.order, pairs = Order(), Drawn(images, 2, as_torchvision(VIEWS, EDGE))
+        self.loader = DataLoader(pairs, batch_sampler=self.order, num_workers=WORKERS, persistent_workers=True)
 
     def _batches(self) -> Iterator[Tensor]:
         self.order.batches = list(super()._batches())
@@ -92,8 +63,7 @@ class WithDataLoader(Training):
 
 def measure(encoder: str, precision: Any, epochs: int) -> dict[str, Any]:
     """Images per second of both loops, and what memkern's spends its steps on."""
-    coarse = torch.rand(IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    images = (torch.nn.functional.interpolate(coarse, size=EDGE, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+    images = smooth_pictures(IMAGES, EDGE)
     recipe = Recipe(epochs=10 * epochs, batch=BATCH, encoder=encoder, precision=precision, pixels="uint8")
     loops = {"memkern": Training(images, recipe, 0), "torchvision": WithDataLoader(images, recipe, 0)}
     times: dict[str, list[float]] = {name: [] for name in loops}

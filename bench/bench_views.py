@@ -16,6 +16,7 @@ from torch import Tensor
 import memkern
 from bench import data
 from bench.harness import Case, Peer
+from bench.torchvision_views import Drawn, as_torchvision
 from memkern import reference
 from memkern.lab.resnet9 import ResNet9
 from memkern.transforms import PRESETS
@@ -25,46 +26,14 @@ SHAPES = ["256x2x32x32 simclr*", "16x10x32x32 simclr", "16x2x256x224 simclr*", "
 STRONG = (0.8, 0.8, 0.8, 0.2)
 
 
-def torchvision_views(images: Tensor, views: int, size: int, blur: bool) -> Callable[[], Tensor]:
-    from torchvision.transforms import v2
-
-    transform = torchvision_transform(v2, size, blur)
+def torchvision_views(images: Tensor, views: int, size: int, preset: str) -> Callable[[], Tensor]:
+    transform = as_torchvision(PRESETS[preset], size)
     return lambda: torch.stack([torch.stack([transform(image) for _ in range(views)]) for image in images])
 
 
-def torchvision_transform(v2: Any, size: int, blur: bool) -> Any:
-    blurs = [v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], p=0.5)] if blur else []
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(size),
-            v2.RandomHorizontalFlip(),
-            v2.RandomApply([v2.ColorJitter(*STRONG)], p=0.8),
-            v2.RandomGrayscale(0.2),
-            *blurs,
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        ]
-    )
-
-
-class Drawn(torch.utils.data.Dataset[Tensor]):
-    """Views of one image per item, for a DataLoader."""
-
-    def __init__(self, images: Tensor, views: int, transform: Any) -> None:
-        self.images, self.views, self.transform = images, views, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return torch.stack([self.transform(self.images[i]) for _ in range(self.views)])
-
-
-def loader_views(images: Tensor, views: int, size: int, blur: bool) -> Callable[[], int]:
+def loader_views(images: Tensor, views: int, size: int, preset: str) -> Callable[[], int]:
     """Two worker processes that stay alive from call to call."""
-    from torchvision.transforms import v2
-
-    dataset = Drawn(images, views, torchvision_transform(v2, size, blur))
+    dataset = Drawn(images, views, as_torchvision(PRESETS[preset], size))
     loader = torch.utils.data.DataLoader(
         dataset, batch_size=max(1, len(images) // 8), num_workers=2, persistent_workers=True
     )
@@ -118,8 +87,8 @@ def bench_views(race: Any, shape: str) -> None:
         Peer("memkern, channels last", lambda: ours(channels_last=True), "variant"),
         Peer("memkern, bfloat16", lambda: ours(dtype=torch.bfloat16), "variant", budget=2 ** -6),
         Peer("memkern, drawing alone", draw, "yardstick"),
-        Peer("torchvision v2 per image", torchvision_views(images, views, size, blur), error=unchecked),
-        Peer("torchvision v2, DataLoader of 2 workers", loader_views(images, views, size, blur), error=unchecked),
+        Peer("torchvision v2 per image", torchvision_views(images, views, size, preset), error=unchecked),
+        Peer("torchvision v2, DataLoader of 2 workers", loader_views(images, views, size, preset), error=unchecked),
     ]  # fmt: skip
     if importlib.util.find_spec("kornia"):
         peers.append(Peer("kornia batched", kornia_views(images, views, size, blur), error=unchecked))

@@ -116,3 +116,9 @@ def error_plain(truth: Tensor) -> Callable[[Any], tuple[float, float]]:
         return value, value
 
     return error
+
+
+def smooth_pictures(count: int, edge: int) -> Tensor:
+    """Random images without fine detail, uint8 `[N, 3, edge, edge]`."""
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return (torch.nn.functional.interpolate(coarse, size=edge, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)

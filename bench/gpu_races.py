@@ -200,7 +200,7 @@ def views(device: str, backend: str, dtype: torch.dtype, shape: str) -> Case:
         return drawn
 
     blur = spec.blur > 0
-    others = [Peer("torchvision v2 per image", torchvision_views(images, count, size, blur), error=unchecked)]
+    others = [Peer("torchvision v2 per image", torchvision_views(images, count, size, preset), error=unchecked)]
     if importlib.util.find_spec("kornia"):
         others.append(Peer("kornia batched", kornia_views(images, count, size, blur), error=unchecked))
     ways = ours(call, backend, "cpu")

@@ -55,6 +55,21 @@ def test_families(kernel, family, shape, dtype):
     check(kernel, family, shape, dtype)
 
 
+def test_nearly_parallel_views_of_different_lengths_keep_their_digits(path):
+    """A float has 6e-8 of an element: unit vectors in float would be 1e-3 of these distances apart, or nothing."""
+    z = testing.near_parallel(3, 10, 64, eps=1e-4, spread=1.0)
+    got, want = memkern.alignment(z, backend=path), reference.alignment(z)
+    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=0)
+
+
+def test_lengths_whose_inverse_no_float_holds(path):
+    """Lengths of 1e40: one over them keeps 17 of a float's 24 bits."""
+    z = testing.near_parallel(8, 3, 65536, eps=0.3, spread=3.0)
+    z *= 2.0 ** (127 - z.abs().max().log2().ceil())
+    got, want = memkern.alignment(z, backend=path), reference.alignment(z)
+    torch.testing.assert_close(got.double(), want, rtol=2e-7, atol=0)
+
+
 def test_error_does_not_grow_with_size(path):
     """65537 elements a view: one float32 running sum would lose three digits."""
     check(path, "relu features", (2, 3, 65537), torch.float32)
