@@ -4,14 +4,15 @@
 its operators, its files and a function that hunts one mutant:
 
     chosen = [mutant for path in paths for mutant in mutants_of(path, OPERATORS)]
-    sys.exit(main(chosen, OPERATORS, hunt, results=Path("build/mutants/NAME.json"), equivalent=Path("equivalent.json")))
+    sys.exit(main(chosen, OPERATORS, hunt, stands_for, Path("build/mutants/NAME.json"), Path("equivalent.json")))
 
     def hunt(mutant: Mutant) -> str:
         mutant.plant(folder)  # a copy of the sources
         ...  # run the checks, quickest first, until one fails
         return "name of the check that found it"  # or "" if none did
 
-Results are kept, so a run that was broken off goes on where it stopped; a mutant runs again when its file has changed.
+The checks must pass on unchanged files, which is seen first: checks that fail anyway find every mutant. Results are kept,
+so a run that was broken off goes on where it stopped; a mutant runs again when its file has changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 EQUIVALENT, SURVIVED = "equivalent", "SURVIVED"
@@ -65,6 +68,12 @@ class Mutant(NamedTuple):
         return f"{self.path.name}:{self.line} {self.what}: {self.new.strip()}"
 
 
+def unchanged(path: Path) -> Mutant:
+    """A file as it is."""
+    line = path.read_text().split("\n")[0]
+    return Mutant(path, 1, line, line, "unchanged")
+
+
 def mutants_of(
     path: Path, operators: Sequence[Operator], lines: Container[int] | None = None, comment: str = "#"
 ) -> Iterator[Mutant]:
@@ -93,6 +102,7 @@ def main(
     mutants: Sequence[Mutant],
     operators: Sequence[Operator],
     hunt: Callable[[Mutant], str],
+    stands_for: Callable[[Path], Path],
     results: Path,
     equivalent: Path,
 ) -> int:
@@ -101,20 +111,22 @@ def main(
     Args:
         mutants: All there are.
         operators: What they were made with; one that no longer changes anything is an error.
-        hunt: The name of the check that finds a mutant, or "".
+        hunt: The name of the check that finds a mutant, or ""; called by several threads with ``--jobs``.
+        stands_for: The file to run unchanged for a file: the same for all that are hunted by the same checks.
         results: Where results are kept.
         equivalent: Reviewed data: a list of {"file", "old", "new", "why"} of mutants that no test can find, because
             they do the same as the original. Code is given without the blanks around it.
 
     Returns:
-        An exit code: 1 if a mutant survived, none was looked at, or an entry of ``equivalent`` or an operator is of
-        no mutant.
+        An exit code: 1 if a mutant survived, none was looked at, an unchanged file was "found", or an entry of
+        ``equivalent`` or an operator is of no mutant.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--file", default="", help="only files whose name has this in it")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th mutant")
     parser.add_argument("--again", action="store_true", help="run those that survived before once more")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the next run goes on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="hunt N mutants at a time")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
     options = parser.parse_args()
     idle = {operator.what for operator in operators} - {mutant.what for mutant in mutants}
@@ -123,20 +135,37 @@ def main(
     chosen = [mutant for mutant in mutants if options.file in mutant.path.name][:: options.every]
     found: dict[Mutant, str] = {}
     end = time.monotonic() + 60 * options.minutes
+    writing = Lock()
+
+    def look_at(mutant: Mutant) -> None:
+        started = time.monotonic()
+        if started > end and mutant.old != mutant.new:
+            return
+        verdict = hunt(mutant) or SURVIVED
+        with writing:
+            found[mutant] = kept[mutant.key()] = verdict
+            results.parent.mkdir(parents=True, exist_ok=True)
+            results.write_text(json.dumps(kept, indent=0))
+            print(f"{verdict:<16} {time.monotonic() - started:5.0f} s  {mutant}", flush=True)
+
+    left: list[Mutant] = []
     for mutant in chosen:
-        key = mutant.key()
+        verdict = kept.get(mutant.key(), "")
         if options.list:
             print(mutant)
         elif mutant in same:
             found[mutant] = EQUIVALENT
-        elif key in kept and not (options.again and kept[key] == SURVIVED):
-            found[mutant] = kept[key]
-        elif time.monotonic() < end:
-            started = time.monotonic()
-            found[mutant] = kept[key] = hunt(mutant) or SURVIVED
-            results.parent.mkdir(parents=True, exist_ok=True)
-            results.write_text(json.dumps(kept, indent=0))
-            print(f"{found[mutant]:<16} {time.monotonic() - started:5.0f} s  {mutant}", flush=True)
+        elif verdict and not (options.again and verdict == SURVIVED):
+            found[mutant] = verdict
+        else:
+            left.append(mutant)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        originals = [unchanged(path) for path in sorted({stands_for(mutant.path) for mutant in left})]
+        list(pool.map(look_at, [original for original in originals if kept.get(original.key()) != SURVIVED]))
+        if wrong := [original for original in originals if found.pop(original, SURVIVED) != SURVIVED]:
+            print("The checks fail on what is unchanged:", *wrong, sep="\n")
+            return 1
+        list(pool.map(look_at, left))
     if options.list:
         print(f"{len(chosen)} mutants")
         return 0

@@ -23,7 +23,12 @@ def run(monkeypatch, source, hunt, *arguments, equivalent=(), operators=OPERATOR
     reviewed = source.with_name("equivalent.json")
     reviewed.write_text(json.dumps(equivalent))
     made = list(mutants.mutants_of(source, OPERATORS))
-    return mutants.main(made, operators, hunt, source.with_name("results.json"), reviewed)
+    results = source.with_name("results.json")
+    return mutants.main(made, operators, hunt_mutants_only(hunt), lambda path: path, results, reviewed)
+
+
+def hunt_mutants_only(hunt):
+    return lambda mutant: "" if mutant.old == mutant.new else hunt(mutant)
 
 
 def test_one_occurrence_at_a_time_and_no_comment(source, tmp_path):
@@ -60,6 +65,16 @@ def test_a_survivor_fails_and_results_are_kept(source, monkeypatch, capsys):
     assert len(hunted) == 10
 
 
+def test_checks_that_fail_anyway(source, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mutants"])
+    made = list(mutants.mutants_of(source, OPERATORS))
+    results, reviewed = source.with_name("results.json"), source.with_name("equivalent.json")
+    assert mutants.main(made, OPERATORS, lambda mutant: "values", lambda path: path, results, reviewed) == 1
+    out = capsys.readouterr().out
+    assert "The checks fail on what is unchanged:\nsource.py:1 unchanged" in out
+    assert "one too many" not in out
+
+
 def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
     entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
     assert run(monkeypatch, source, lambda mutant: "" if mutant.line == 2 else "values", equivalent=[entry]) == 0
@@ -76,6 +91,6 @@ def test_an_operator_that_changes_nothing_fails(source, monkeypatch, capsys):
 def test_parts_of_a_run(source, monkeypatch, capsys):
     assert run(monkeypatch, source, lambda mutant: "values", "--minutes", "0") == 1
     assert "0 of 0 mutants found; 0 of all 5 looked at" in capsys.readouterr().out
-    assert run(monkeypatch, source, lambda mutant: "values", "--every", "2") == 0
+    assert run(monkeypatch, source, lambda mutant: "values", "--every", "2", "--jobs", "2") == 0
     assert "3 of 3 mutants found; 3 of all 5 looked at" in capsys.readouterr().out
     assert run(monkeypatch, source, lambda mutant: "values", "--file", "other") == 1

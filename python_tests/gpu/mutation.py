@@ -1,6 +1,6 @@
 """Mutation check of the CUDA ladder: weakens the sources one place at a time; every mutant must be found.
 
-    python -m gpu.mutation [--file NAME] [--every N] [--minutes M]
+    python -m gpu.mutation [--file NAME] [--every N] [--minutes M] [--jobs N]
 
 The copy is built without optimization, of the ops that the file belongs to, and runs the cases of gpu.tiny: about ten
 seconds of a core for each rung that a mutant reaches.
@@ -98,7 +98,8 @@ def main() -> int:
     """Runs the check; see above."""
     paths = [path for path in sorted(build.SOURCES.glob("*.*")) if path.stem in OPS]
     chosen = [mutant for path in paths for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
-    return mutants.main(chosen, OPERATORS, hunt, RESULTS, EQUIVALENT)
+    groups = {OPS[path.stem]: path for path in paths}
+    return mutants.main(chosen, OPERATORS, hunt, lambda path: groups[OPS[path.stem]], RESULTS, EQUIVALENT)
 
 
 if __name__ == "__main__":

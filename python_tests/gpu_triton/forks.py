@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,13 +74,14 @@ class Ground:
 
 @contextlib.contextmanager
 def grounds() -> Iterator[Callable[[str], Ground]]:
-    """A function that gives the ground of a rung, made when it is first asked for."""
-    made: dict[str, Ground] = {}
+    """A function that gives the ground of a rung, made when a thread first asks for it: it answers one at a time."""
+    made: dict[tuple[str, int], Ground] = {}
 
     def ground(rung: str) -> Ground:
-        if rung not in made:
-            made[rung] = Ground(rung)
-        return made[rung]
+        key = rung, threading.get_ident()
+        if key not in made:
+            made[key] = Ground(rung)
+        return made[key]
 
     try:
         yield ground
