@@ -71,6 +71,40 @@ def test_alignment_reads_every_byte(dtype, views):
     assert found.loads == found.wide_loads
 
 
+@pytest.mark.parametrize("dtype", [dtype for dtype in testing.DTYPES if dtype != torch.float64])
+@pytest.mark.parametrize("run", ["alignment", "layer_stats"])
+def test_only_points_with_doubtful_pairs_are_read_again(dtype, run):
+    """Once, in tiles, however many of their pairs the sums could not tell; other points are not touched."""
+    z = testing.relu_features(3, 10, 9000, dtype=dtype)
+    z[1] = testing.near_parallel(1, 10, 9000, eps=0.2, spread=3.0, dtype=dtype)[0]
+
+    def aligned() -> Tensor:
+        return emulated.alignment(z, False, True, True)[0] if run == "alignment" else layered()
+
+    def layered() -> Tensor:
+        return emulated.layer_stats(z.unflatten(2, (90, 100)), 2, False, True, True)[0]
+
+    found = watched(z, aligned)
+    point = z[0].numel() * z.element_size()
+    assert found.watched_loaded_bytes == point * (3 + 6 * 8 / 10)  # 6 tiles of 8 views each
+    assert found.loads == found.wide_loads
+    testing.assert_within(aligned(), testing.expected_alignment(z), torch.float32, "alignment")
+
+
+def test_a_second_look_leaves_what_floats_cannot_tell():
+    """Views so nearly parallel that the rounding of unit vectors shows, a norm beyond floats, NaN, and equal views."""
+    z = testing.near_parallel(6, 4, 640, eps=1e-6, spread=3.0)
+    z[1, 2] *= 1e-30
+    z[2, 3, 5] = torch.nan
+    z[3, 1:] = z[3, :1]
+    z[4, 1] = 0
+    z[5] = testing.near_parallel(1, 4, 640, eps=0.2, spread=3.0)[0]
+    saved = emulated.alignment(z, False, True, True)[1]
+    want = reference.alignment.__globals__["pair_distances"](z, pairs="all", normalize=True)
+    torch.testing.assert_close(saved[:, :6].double(), want, rtol=2e-6, atol=0, equal_nan=True)
+    assert (saved[3, :6] == 0).all()
+
+
 LAYOUTS = {
     "NCHW": ((3, 2, 8, 7, 7), 2, 0),
     "small maps": ((3, 2, 64, 2, 2), 2, 0),
@@ -183,11 +217,12 @@ def test_many_layers_share_launches():
         return emulated.counters().launches
 
     layer = (testing.randn(2, 4, 8, 4, 4), 2)
-    assert launches([layer]) == launches([layer] * 16) == 2
-    assert launches([layer] * 17) == 4
-    assert launches([layer, (testing.randn(2, 3, 8), 2)] * 8) == 2
-    assert launches([layer, (layer[0].half(), 2)]) == 4
-    assert launches([layer, (testing.randn(1, 4, 600, 24), 3)]) == 3  # tokens in chunks: one finish_means for all
+    assert launches([layer]) == launches([layer] * 16) == 4  # sums, distances, and a second look of two
+    assert launches([layer] * 17) == 8
+    assert launches([layer, (testing.randn(2, 3, 8), 2)] * 8) == 4
+    assert launches([layer, (layer[0].half(), 2)]) == 8
+    assert launches([layer, (testing.randn(1, 4, 600, 24), 3)]) == 5  # tokens in chunks: one finish_means for all
+    assert launches([(layer[0].double(), 2)]) == 3  # doubles: no second look, and two reads
     assert launches([]) == launches([(torch.empty(0, 4, 8), 2)]) == 0
 
 

@@ -20,6 +20,15 @@ AlignmentPlan plan_alignment(const Alignment& op) {
   return plan;
 }
 
+SecondLook second_look(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch) {
+  // Doubles know their distances better than the elements of unit vectors do.
+  if (!op.normalize || op.dtype == DType::float64 || plan.chunks == 0) return {};
+  SecondLook look{plan.chunk, plan.chunks, plan.groups, nullptr, nullptr};
+  look.sums = scratch.take<double>(op.points * plan.chunks * count_sums(op));
+  look.wanted = scratch.take<int32_t>(op.points);
+  return look;
+}
+
 namespace {
 
 template <class T>
@@ -39,22 +48,71 @@ void sum_pairs(const Alignment& op, const AlignmentPlan& plan, double* partial, 
     MEMKERN_LAUNCH((tile_sums<T, 1>), grid, block, stream, op, plan.chunk, plan.groups, partial);
 }
 
-}  // namespace
-
-int64_t alignment_scratch(const Alignment& op) {
-  return op.points * plan_alignment(op).chunks * count_sums(op) * int64_t(sizeof(double));
+// Looks at the points that want it once more; `blocks`: of `batch`, a point each.
+template <class T>
+void look_again(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
+  Batch<FinishTask> looks{};
+  int64_t look_blocks = 0;
+  bool packs = true;
+  for (int i = 0; i < batch.count; ++i) {
+    const auto& [op, chunks, partial, look] = batch.task[i];
+    if (!look.wanted) continue;
+    packs &= aligned_for_packs(op.z, op.dtype, op.point_stride, op.view_stride);
+    const int64_t items = op.points * look.groups * look.chunks;
+    look_blocks = add_task(looks, batch.task[i], look_blocks, std::min<int64_t>(items, kLookBlocks));
+  }
+  if (look_blocks == 0) return;
+  const dim3 grid{unsigned(look_blocks)}, block(kTileWarps * kWarp);
+  if (packs)
+    MEMKERN_LAUNCH((unit_pair_sums<T, kPack<T>>), grid, block, stream, looks);
+  else
+    MEMKERN_LAUNCH((unit_pair_sums<T, 1>), grid, block, stream, looks);
+  MEMKERN_LAUNCH((finish_unit_pairs<T>), dim3(unsigned(blocks)), dim3(kFinishThreads), stream, batch);
 }
 
-const char* launch_alignment(const Alignment& op, void* scratch, Stream stream) {
+// Partial sums to distances.
+template <class T>
+void finish(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
+  // A warp for every 32 sums; all there are where recomputing a pair would take long.
+  int64_t threads = kWarp;
+  for (int i = 0; i < batch.count; ++i) {
+    const Alignment& op = batch.task[i].op;
+    threads = std::max(threads, op.dims > 4096 ? int64_t{kFinishThreads} : round_up(count_sums(op), kWarp));
+  }
+  threads = std::min<int64_t>(threads, kFinishThreads);
+  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
+  if constexpr (sizeof(T) < sizeof(double)) look_again<T>(batch, blocks, stream);
+}
+
+// What a launch has of the scratch memory.
+FinishTask finish_task(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch) {
+  double* const partial = scratch.take<double>(op.points * plan.chunks * count_sums(op));
+  return {op, plan.chunks, partial, second_look(op, plan, scratch)};
+}
+
+}  // namespace
+
+void finish_distances(DType dtype, const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
+  for_dtype(dtype, [&](auto element) { finish<decltype(element)>(batch, blocks, stream); });
+}
+
+int64_t alignment_scratch(const Alignment& op) {
+  Scratch scratch;
+  finish_task(op, plan_alignment(op), scratch);
+  return scratch.bytes();
+}
+
+const char* launch_alignment(const Alignment& op, void* memory, Stream stream) {
   if (op.points == 0) return nullptr;
   const AlignmentPlan plan = plan_alignment(op);
   if (op.points > kMaxGridX / plan.groups) return "too many points and views for one launch";
-  double* const partial = static_cast<double*>(scratch);
+  Scratch scratch(memory);
+  const FinishTask task = finish_task(op, plan, scratch);
   for_dtype(op.dtype, [&](auto element) {
     using T = decltype(element);
-    if (plan.chunks > 0) sum_pairs<T>(op, plan, partial, cuda_stream(stream));
-    finish_distances<T>(batch_of<FinishTask>({op, plan.chunks, partial}), op.points, cuda_stream(stream));
+    if (plan.chunks > 0) sum_pairs<T>(op, plan, task.partial, cuda_stream(stream));
   });
+  finish_distances(op.dtype, batch_of(task), op.points, cuda_stream(stream));
   return take_launch_error();
 }
 

@@ -130,6 +130,15 @@ __host__ __device__ inline int64_t count_tiles(const Alignment& op) {
   return op.pairs == Pairs::anchor ? blocks : blocks * (blocks + 1) / 2;
 }
 
+// x[n][width] times scale[n].
+template <class A, int n, int width>
+__device__ __forceinline__ void scale_views(const A (&scale)[n], A (&x)[n][width]) {
+#pragma unroll
+  for (int i = 0; i < n; ++i)
+#pragma unroll
+    for (int e = 0; e < width; ++e) x[i][e] *= scale[i];
+}
+
 // Adds some dims of n rows and n columns: n * n pairs, then the norms of the columns.
 template <class A, int n, int width>
 __device__ __forceinline__ void add_tile(const A (&x)[n][width], const A (&y)[n][width], A (&sum)[kWarp]) {
@@ -147,14 +156,13 @@ __device__ __forceinline__ void add_tile(const A (&x)[n][width], const A (&y)[n]
   }
 }
 
-// grid: x = points x groups of tiles, y = chunks of the dims; one tile a warp.  partial: [points, chunks, sums]
-template <class T, int width>
-__global__ void __launch_bounds__(kTileWarps* kWarp)
-    tile_sums(const Alignment op, int64_t chunk, int64_t groups, double* partial) {
+// A warp's work: the pairs of one tile over dims [first, last). With `scaled`, views are divided by norms[view] first.
+// out: [sums]
+template <class T, int width, bool scaled>
+__device__ __forceinline__ void sum_tile(const Alignment& op, int64_t point, int64_t tile, int64_t first, int64_t last,
+                                         const double* norms, double* out) {
   using A = Wide<T>;
   constexpr int n = kTileViews;
-  const int64_t point = blockIdx.x / groups, tile = blockIdx.x % groups * kTileWarps + warp_index();
-  if (tile >= count_tiles(op)) return;  // a whole warp; nothing below waits for the block
   const bool anchor = op.pairs == Pairs::anchor;
   // a diagonal included is the strict upper triangle of one block more
   const int64_t blocks = (op.views + n - 1) / n;
@@ -165,14 +173,20 @@ __global__ void __launch_bounds__(kTileWarps* kWarp)
   const T* const z = static_cast<const T*>(op.z) + point * op.point_stride;
   const int64_t last_row = anchor ? 0 : op.views - 1;
   const T *rows[n], *columns[n];
+  A row_scale[n], column_scale[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) {
-    rows[i] = z + (first_row + i < last_row ? first_row + i : last_row) * op.view_stride;
-    columns[i] = z + (first_column + i < op.views - 1 ? first_column + i : op.views - 1) * op.view_stride;
+    const int64_t row = first_row + i < last_row ? first_row + i : last_row;
+    const int64_t column = first_column + i < op.views - 1 ? first_column + i : op.views - 1;
+    rows[i] = z + row * op.view_stride;
+    columns[i] = z + column * op.view_stride;
+    if (scaled) {
+      row_scale[i] = A(1 / norms[row]);
+      column_scale[i] = A(1 / norms[column]);
+    }
   }
 
   A sum[kWarp] = {};  // n * n pairs, n norms, padding
-  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
   for (int64_t d = first + lane_index() * width; d < last; d += kWarp * width) {
     Words<T, width> row[n], column[n];
 #pragma unroll
@@ -185,6 +199,10 @@ __global__ void __launch_bounds__(kTileWarps* kWarp)
       A x[n][kPiece<T, width>], y[n][kPiece<T, width>];
       widen_views(row, at, x);
       widen_views(column, at, y);
+      if (scaled) {
+        scale_views(row_scale, x);
+        scale_views(column_scale, y);
+      }
       add_tile(x, y, sum);
     }
   }
@@ -192,13 +210,23 @@ __global__ void __launch_bounds__(kTileWarps* kWarp)
   const double total = warp_sums(sum);
   const int lane = lane_index();
   const int64_t i = first_row + lane / n, j = first_column + lane % n;
-  double* const out = partial + (point * gridDim.y + blockIdx.y) * count_sums(op);
   if (lane < n * n) {
     if (i < j && i <= last_row && j < op.views) out[index_of(i, j, op.views, op.pairs)] = total;
   } else if (lane < n * n + n) {
     const int64_t view = first_column + lane - n * n;
     if (view < op.views && (anchor || at.first == at.second - 1)) out[count_pairs(op) + view] = total;
   }
+}
+
+// grid: x = points x groups of tiles, y = chunks of the dims; one tile a warp.  partial: [points, chunks, sums]
+template <class T, int width>
+__global__ void __launch_bounds__(kTileWarps* kWarp)
+    tile_sums(const Alignment op, int64_t chunk, int64_t groups, double* partial) {
+  const int64_t point = blockIdx.x / groups, tile = blockIdx.x % groups * kTileWarps + warp_index();
+  if (tile >= count_tiles(op)) return;  // a whole warp; nothing below waits for the block
+  const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
+  double* const out = partial + (point * gridDim.y + blockIdx.y) * count_sums(op);
+  sum_tile<T, width, false>(op, point, tile, first, last, nullptr, out);
 }
 
 }  // namespace memkern

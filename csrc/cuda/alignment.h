@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "distances.cuh"
 #include "launch.h"
+#include "scratch.h"
+#include "unit_pairs.cuh"
 
 namespace memkern {
 
@@ -25,18 +26,11 @@ void for_few_views(int64_t count, const Run& run) {
   if constexpr (views < kMaxFewViews) for_few_views<views + 2>(count, run);
 }
 
-// Partial sums to distances.
-template <class T>
-void finish_distances(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream) {
-  // A warp for every 32 sums; all there are where recomputing a pair would take long.
-  int64_t threads = kWarp;
-  for (int i = 0; i < batch.count; ++i) {
-    const Alignment& op = batch.task[i].op;
-    threads = std::max(threads, op.dims > 4096 ? int64_t{kFinishThreads} : round_up(count_sums(op), kWarp));
-  }
-  threads = std::min<int64_t>(threads, kFinishThreads);
-  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
-}
+// What a second look takes of the scratch memory; none, if there is to be none.
+SecondLook second_look(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch);
+
+// Partial sums of `dtype` to distances; `blocks`: of the batch, a point each.
+void finish_distances(DType dtype, const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream);
 
 int64_t alignment_scratch(const Alignment& op);
 const char* launch_alignment(const Alignment& op, void* scratch, Stream stream);

@@ -96,6 +96,8 @@ __device__ __forceinline__ double unit_distance(double sum, double norm_i, doubl
   if (sum != sum) return sum;
   if (norm_i == 0) return norm_j / clamped_norm(norm_j);  // 0 or, but for a tiny norm, 1
   if (norm_j == 0) return norm_i / clamped_norm(norm_i);
+  // Identical views, or elements that differ by less than 1.1e-19, so that the squares vanish: less than 1e-12.
+  if (sum == 0 && norm_i > 1e-2 && norm_j > 1e-2) return 0;
   if (!in_range<A>(sum) || !norm_in_range<A>(norm_i) || !norm_in_range<A>(norm_j)) return doubtful(sum);
   const double scale = 1 / (norm_i * norm_j), square = sum * scale, gap = (norm_i - norm_j) * (norm_i - norm_j) * scale;
   return trusted<A>(square, gap, norm_error) ? sqrt(square - gap) : doubtful(sum);
@@ -135,22 +137,44 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
   __syncthreads();
 }
 
+// A second look at all views of a point some of whose unit distances the sums cannot tell (unit_pairs.cuh).
+struct SecondLook {
+  int64_t chunk, chunks;  // of the dims
+  int64_t groups;         // of tiles
+  double* sums;           // [points, chunks, sums]
+  int32_t* wanted;        // [points]: whether; null: doubtful pairs are recomputed at once, one by one
+};
+
 struct FinishTask {
   Alignment op;
   int64_t chunks;
   double* partial;  // [points, chunks, sums]; the row of chunk 0 becomes the point's totals, then distances and norms
+  SecondLook look;
 };
+
+// The results of a point. All threads of the block must call it.
+template <class A>
+__device__ __forceinline__ void write_alignment(const Alignment& op, int64_t point, const double* values) {
+  const int64_t pairs = count_pairs(op), kept = op.normalize ? count_sums(op) : pairs;
+  double sum = 0;
+  for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) sum += values[k];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
+  if (!op.saved) return;
+  for (int64_t k = threadIdx.x; k < kept; k += blockDim.x) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
+}
 
 // grid: x = points of the batch's tasks.
 template <class T>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     finish_alignment(const __grid_constant__ Batch<FinishTask> batch) {
   using A = Wide<T>;
-  const int task = task_of_block(batch);
-  const Alignment& op = batch.task[task].op;
-  const int64_t point = block_in_task(batch, task), chunks = batch.task[task].chunks;
+  const int index = task_of_block(batch);
+  const FinishTask& task = batch.task[index];
+  const Alignment& op = task.op;
+  const int64_t point = block_in_task(batch, index), chunks = task.chunks;
   const int64_t pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
-  double* const values = batch.task[task].partial + point * chunks * sums;
+  double* const values = task.partial + point * chunks * sums;
   double* const norms = values + pairs;
   for (int64_t k = threadIdx.x; k < sums; k += threads) {
     double total = values[k];
@@ -172,15 +196,11 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     }
     any_doubtful |= values[k] < 0;
   }
-  if (block_sum(any_doubtful) > 0) recompute_distances<T>(op, point, values, norms);
-
-  double sum = 0;
-  for (int64_t k = threadIdx.x; k < pairs; k += threads) sum += values[k];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
-  if (!op.saved) return;
-  const int64_t kept = op.normalize ? sums : pairs;
-  for (int64_t k = threadIdx.x; k < kept; k += threads) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
+  const bool doubtful = block_sum(any_doubtful) > 0;
+  if (task.look.wanted && threadIdx.x == 0) task.look.wanted[point] = doubtful;
+  if (doubtful && task.look.wanted) return;
+  if (doubtful) recompute_distances<T>(op, point, values, norms);
+  write_alignment<A>(op, point, values);
 }
 
 }  // namespace memkern

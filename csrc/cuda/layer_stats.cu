@@ -47,6 +47,7 @@ struct LayerScratch {
     const Activations& x = op.means.x;
     if (plan.fused) {
       sums = scratch.take<double>(op.alignment.points * plan.chunks * count_sums(op.alignment));
+      look = second_look(op.alignment, plan_alignment(op.alignment), scratch);
       means = scratch.take<double>(plan.parts > 1 ? x.points * plan.parts * x.units : 0);
     } else {
       sums = scratch.take<char>(alignment_scratch(op.alignment));
@@ -54,6 +55,7 @@ struct LayerScratch {
     }
   }
   void *sums, *means;
+  SecondLook look{};
 };
 
 // Layers of one dtype and kernel that are launched together.
@@ -74,7 +76,7 @@ class FusedLayers {
     const MeansOutput means{op.means.means, static_cast<double*>(scratch.means), plan.parts, count};
     const LayerTask layer{alignment, plan.chunk, plan.chunks, plan.space, x.units, sums, means};
     layer_blocks_ = add_task(layers_, layer, layer_blocks_, points * plan.chunks);
-    distance_blocks_ = add_task(distances_, {alignment, plan.chunks, sums}, distance_blocks_, points);
+    distance_blocks_ = add_task(distances_, {alignment, plan.chunks, sums, scratch.look}, distance_blocks_, points);
     const MeansTask mean{x.points, x.units, means};
     if (plan.parts > 1) mean_blocks_ = add_task(means_, mean, mean_blocks_, blocks_of(mean));
   }
@@ -88,7 +90,7 @@ class FusedLayers {
         for_few_views(views_, [&](auto views) {
           MEMKERN_LAUNCH((layer_sums<T, views>), grid, dim3(kPairThreads), stream_, layers_);
         });
-        finish_distances<T>(distances_, distance_blocks_, stream_);
+        finish_distances(dtype_, distances_, distance_blocks_, stream_);
         if (means_.count > 0) finish_unit_means<T>(means_, mean_blocks_, stream_);
       }
     });

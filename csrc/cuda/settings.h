@@ -20,6 +20,7 @@ constexpr int kMaxChunks = 512;
 constexpr int kPartialShare = 16;
 constexpr int kFinishThreads = 128;
 constexpr int kFinishBlocks = 4;
+constexpr int kLookBlocks = 528;
 constexpr int kGradientPacks = 4;
 constexpr int kGradientViews = 4;
 constexpr int kGradientBlocks = 3;
@@ -96,6 +97,8 @@ constexpr Setting kSettings[] = {
     {"finish_alignment", "threads", kFinishThreads, "45 pairs; recomputes doubtful pairs with all of them"},
     {"finish_alignment", "blocks", kFinishBlocks,
      "an SM at least: 128 registers; unbounded, ptxas spills one to fit 9"},
+    {"unit_pair_sums", "blocks", kLookBlocks,
+     "of a layer, 4 an SM of 132: most find that nobody wants a second look, and leave"},
     {"alignment_gradient", "packs", kGradientPacks,
      "of a lane per block: enough blocks from 4096 dims on even for one point"},
     {"alignment_gradient", "views", kGradientViews, "gradients a thread keeps while it reads every view once"},

@@ -63,7 +63,7 @@ OPS = {
     "layer_stats": (LAYERS, ("layer_stats",)),
     "batch": (LAYERS, ("layer_stats float",)),
     **dict.fromkeys(
-        ("alignment", "distances", "pairs", "alignment_backward", "reduce", "elements", "launch"),
+        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "reduce", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
     **dict.fromkeys(("views", "views_table", "views_taps", "views_quad", "views_colors"), (("views",), ("images",))),

@@ -105,6 +105,14 @@ FAULTS = {
         "batch.cuh", ">= batch.first_block[task + 1]", "> batch.first_block[task + 1]",
         ("layer_stats", "alignment", "unit_means"), "layer_stats float32 many", "asan", OUT_OF_BOUNDS,
     ),
+    "views of a second look as long as they are": Fault(
+        "alignment.cuh", "      if (scaled) {\n        scale", "      if (false) {\n        scale", ALIGNMENT,
+        "float32 second look", "plain", VALUES,
+    ),
+    "a second look with the norms of the first point": Fault(
+        "unit_pairs.cuh", "task.partial + point * task.chunks * sums + count_pairs(op)",
+        "task.partial + count_pairs(op)", ALIGNMENT, "float32 second look", "plain", VALUES,
+    ),
     "a tile of views filtered anew while it is read": Fault(
         "views.cuh", "y + at_once : height(), at);\n        __syncthreads();\n", "y + at_once : height(), at);\n",
         ("views",), "images float32 large", "tsan", RACE,

@@ -1,0 +1,62 @@
+// A second look at points with doubtful unit distances: squared distances of views brought to unit length first, as
+// torch would take them. Where views of different length point nearly the same way the sums of raw elements cannot tell
+// their distance; that was every fourth pair in the layers of an untrained ResNet50, and reading those one by one, in
+// one block a point, took 80 times the forward passes on an H100. Here every tile and chunk of such a point has a warp.
+#pragma once
+#include "distances.cuh"
+
+namespace memkern {
+
+// grid: x = blocks of the batch's tasks. A block takes every so-many-th item (point, group of tiles, chunk): nearly all
+// points are of no interest, and to find that out should not take a block each.
+template <class T, int width>
+__global__ void __launch_bounds__(kTileWarps* kWarp) unit_pair_sums(const __grid_constant__ Batch<FinishTask> batch) {
+  const int index = task_of_block(batch);
+  const FinishTask& task = batch.task[index];
+  const Alignment& op = task.op;
+  const SecondLook& look = task.look;
+  const int64_t sums = count_sums(op), items = op.points * look.groups * look.chunks;
+  for (int64_t item = block_in_task(batch, index); item < items; item += kLookBlocks) {
+    const int64_t chunk = item % look.chunks, group = item / look.chunks % look.groups;
+    const int64_t point = item / look.chunks / look.groups, tile = group * kTileWarps + warp_index();
+    if (!look.wanted[point] || tile >= count_tiles(op)) continue;  // a whole warp; nothing waits for the block
+    const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
+    const double* const norms = task.partial + point * task.chunks * sums + count_pairs(op);
+    sum_tile<T, width, true>(op, point, tile, first, last, norms, look.sums + (point * look.chunks + chunk) * sums);
+  }
+}
+
+// Rounding moves unit vectors of floats by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims): what is
+// more than 1e-7 of it is not taken. The error of a length, 1e-7, counts by its square. An inverse may be too small for
+// a float.
+__device__ __forceinline__ bool tells_distance(double square, int64_t dims, double norm_i, double norm_j) {
+  return square * double(dims) > 0.1 && norm_in_range<float>(norm_i) && norm_in_range<float>(norm_j);
+}
+
+// grid: x = points of the batch's tasks.
+template <class T>
+__global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
+    finish_unit_pairs(const __grid_constant__ Batch<FinishTask> batch) {
+  using A = Wide<T>;
+  const int index = task_of_block(batch);
+  const FinishTask& task = batch.task[index];
+  const Alignment& op = task.op;
+  const SecondLook& look = task.look;
+  const int64_t point = block_in_task(batch, index), pairs = count_pairs(op), sums = pairs + op.views;
+  if (!look.wanted || !look.wanted[point]) return;
+  double* const values = task.partial + point * task.chunks * sums;
+  double* const norms = values + pairs;
+  const double* const again = look.sums + point * look.chunks * sums;
+  bool any_doubtful = false;
+  for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) {
+    if (!(values[k] < 0)) continue;
+    const double square = sum_in_order(again + k, look.chunks, sums, 0);
+    const Pair pair = pair_of(k, op.views, op.pairs);
+    if (tells_distance(square, op.dims, norms[pair.first], norms[pair.second])) values[k] = sqrt(square);
+    any_doubtful |= values[k] < 0;
+  }
+  if (block_sum(any_doubtful) > 0) recompute_distances<T>(op, point, values, norms);
+  write_alignment<A>(op, point, values);
+}
+
+}  // namespace memkern
