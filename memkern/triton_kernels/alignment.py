@@ -3,6 +3,10 @@
 Two launches. `_sum_pairs` reads every element: one program per point and piece of dims leaves the sums of that piece.
 `_finish` adds the pieces of a point in order and makes distances of the sums; where a sum cannot be trusted it reads
 the two views again, in float64.
+
+Of unit vectors in floats, where views of different lengths point nearly the same way, many pairs of a point cannot be
+trusted. So then there are two more launches: the first `_finish` only marks such points, `_sum_pairs` reads these once
+more, each view divided by its length, and a second `_finish` has few pairs left that it must read one by one.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from memkern.triton_kernels.pair_sums import store_pair_sums
 def _sum_pairs(
     z,  # [points, views, dims]
     sums,  # [points, pieces, pairs + views] float64
+    inverses,  # [points, views] as `_finish` leaves them: marked points only, each view times its own; None: all points
     dims,
     views,
     pairs,
@@ -42,8 +47,12 @@ def _sum_pairs(
 ):
     program = tl.cast(tl.program_id(0), tl.int64)
     point, first = program // pieces, program % pieces * PIECE
+    if inverses is not None:
+        inverses += point * views
+        if tl.load(inverses) == -1:
+            return
     store_pair_sums(
-        z + point * point_stride, sums + program * (pairs + views), views, pairs, view_stride,
+        z + point * point_stride, sums + program * (pairs + views), inverses, views, pairs, view_stride,
         first, first + PIECE, dims, ANCHOR, GROUP, ONE, PIECE, LANES, VECTOR, WIDE,
     )  # fmt: skip
 
@@ -52,16 +61,20 @@ def _sum_pairs(
 def _finish(
     z,  # [points, views, dims]
     sums,  # [points, pieces, pairs + views] float64
+    again,  # [points, again_pieces, pairs + views] the same of unit vectors, for marked points; only the second time
+    inverses,  # [points, views] wide, where there is a second time: one over each norm, -1 in a point without a mark
     alignment,  # [points] wide
     saved,  # [points, pairs + views if NORMALIZE], wide
     dims,
     views,
     pairs,
     pieces,
+    again_pieces,
     point_stride,
     view_stride,
     ANCHOR: tl.constexpr,
     NORMALIZE: tl.constexpr,
+    STEP: tl.constexpr,  # "only", "first": pairs that cannot be trusted mark their point, "second": for marked points
     KEEP: tl.constexpr,
     WIDE: tl.constexpr,
     PAIRS: tl.constexpr,  # pairs, or norms, computed at once
@@ -72,6 +85,13 @@ def _finish(
     z += point * point_stride
     sums += point * pieces * (pairs + views)
     saved += point * (pairs + views if NORMALIZE else pairs)
+    if STEP != "only":
+        inverses += point * views
+    if STEP == "second":
+        if tl.load(inverses) == -1:
+            return
+        again += point * again_pieces * (pairs + views)
+    marked = False
     total = tl.zeros([PAIRS], tl.float64)
     for first in range(0, pairs, PAIRS):
         pair = first + tl.cast(tl.arange(0, PAIRS), tl.int64)
@@ -88,9 +108,20 @@ def _finish(
             # next to the zero vector a distance is the other's length: 1, or less where the norm was clamped
             distance = tl.where(norm_a == 0, norm_b / divisor_b, tl.where(norm_b == 0, norm_a / divisor_a, distance))
             doubtful &= (norm_a != 0) & (norm_b != 0)
+            # Equal views, or elements that differ by less than 1.1e-19, so that the squares vanish: less than 1e-12.
+            equal = (square == 0) & (norm_a > 1e-2)  # so norm_b is, too
+            distance = tl.where(equal, 0.0, distance)
+            doubtful &= ~equal
         else:
             distance = tl.sqrt(square)
-        if _any(doubtful):
+        if STEP == "second":
+            unit_square = _add_pieces(again, pair, there, pairs + views, again_pieces, PIECES)
+            clear = _is_clear(unit_square, dims) & ~vague_a & ~vague_b
+            distance = tl.where(doubtful & clear, tl.sqrt(unit_square), distance)
+            doubtful &= ~clear
+        if STEP == "first":
+            marked |= _any(doubtful)
+        elif _any(doubtful):
             for i in range(first, tl.minimum(first + PAIRS, pairs)):
                 if _any(doubtful & (pair == i)):
                     view_a = z + _pick(a, pair == i) * view_stride
@@ -101,7 +132,15 @@ def _finish(
         if KEEP:
             tl.store(saved + pair, distance.to(WIDE), mask=there)
     tl.store(alignment + point, (tl.sum(total, 0) / pairs).to(WIDE))
-    if NORMALIZE and KEEP:
+    if STEP == "first":
+        if marked:
+            for first in range(0, views, PAIRS):
+                v = first + tl.cast(tl.arange(0, PAIRS), tl.int64)
+                norm = tl.sqrt(_add_pieces(sums, pairs + v, v < views, pairs + views, pieces, PIECES))
+                tl.store(inverses + v, (1 / norm).to(WIDE), mask=v < views)
+        else:
+            tl.store(inverses, -1.0)
+    if NORMALIZE and KEEP and STEP != "second":
         for first in range(0, views, PAIRS):
             v = first + tl.cast(tl.arange(0, PAIRS), tl.int64)
             norm, _ = _norms(z, sums, v, v < views, dims, views, pairs, pieces, view_stride, WIDE, PIECES, BLOCK)
@@ -174,6 +213,16 @@ def _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE: tl.conste
     return tl.sqrt(tl.where(rest < 0, 0.0, rest)), trusted  # NaN stays
 
 
+@triton.jit
+def _is_clear(unit_square, dims):
+    """Whether a squared distance of unit vectors in floats can be trusted.
+
+    Rounding moves each by some 3e-8 in a random direction, so their distance by 3e-8 / sqrt(dims): beyond this limit
+    by at most 1e-7 of it. The error of their lengths, at a right angle to so small a distance, counts squared.
+    """
+    return unit_square * dims > 0.1
+
+
 # ---- small tools --------------------------------------------------------------------------------------------------
 
 
@@ -226,15 +275,13 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
     if z.shape[0] == 0:
         return out, saved
     with on_device_of(z):
-        _sum_pairs[(z.shape[0] * pieces,)](
-            z, sums, dims, z.shape[1], sums.shape[2] - z.shape[1], pieces, z.stride(0), z.stride(1), **tiles
-        )
+        _sum(z, dims, sums, None, tiles)
         finish(z, dims, sums, out, saved, anchor, normalize, keep)
     return out, saved
 
 
 def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Memory for what the two launches write: alignment, what is kept, and the sums in between."""
+    """Memory for what the launches write: alignment, what is kept, and the sums in between."""
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
     kept = (points, pairs + views if normalize else pairs) if keep else (0, 0)
@@ -265,18 +312,39 @@ def pair_tiles(z: Tensor, dims: int, anchor: bool) -> dict[str, Any]:
     }
 
 
+def _sum(z: Tensor, dims: int, sums: Tensor, inverses: Tensor | None, tiles: dict[str, Any]) -> None:
+    """Launches `_sum_pairs` into sums [N, pieces, pairs + V]."""
+    points, views = z.shape[:2]
+    pieces, pairs = sums.shape[1], sums.shape[2] - views
+    _sum_pairs[(points * pieces,)](z, sums, inverses, dims, views, pairs, pieces, z.stride(0), z.stride(1), **tiles)
+
+
 def finish(
     z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, normalize: bool, keep: bool
 ) -> None:
-    """Second launch: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
+    """The other launches: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
     points, views = z.shape[:2]
     pieces, pairs = sums.shape[1], sums.shape[2] - views
     at_once = min(power_of_two(pairs), setting("alignment", "finish_pairs"))
     more = min(8, max(1, power_of_two(pieces) // 16))  # warps for a point of many pieces
-    _finish[(points,)](
-        z, sums, out, saved, dims, views, pairs, pieces, z.stride(0), z.stride(1),
-        ANCHOR=anchor, NORMALIZE=normalize, KEEP=keep, WIDE=triton_wide(z.dtype), PAIRS=at_once,
-        PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
-        BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
-        **registers(setting("alignment", "finish_registers")),
-    )  # fmt: skip
+
+    def step(name: str, again: Tensor | None, inverses: Tensor | None) -> None:
+        _finish[(points,)](
+            z, sums, again, inverses, out, saved, dims, views, pairs, pieces, 0 if again is None else again.shape[1],
+            z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, STEP=name, KEEP=keep,
+            WIDE=triton_wide(z.dtype), PAIRS=at_once,
+            PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
+            BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
+            **registers(setting("alignment", "finish_registers")),
+        )  # fmt: skip
+
+    if not normalize or z.dtype == torch.float64:
+        step("only", None, None)
+        return
+    # Always launched, for only the GPU knows whether they have anything to do.
+    tiles = pair_tiles(z, dims, anchor)
+    inverses = torch.empty((points, views), dtype=torch.float32, device=z.device)
+    again = sums.new_empty((points, max(1, cdiv(dims, tiles["PIECE"])), pairs + views))
+    step("first", None, inverses)
+    _sum(z, dims, again, inverses, tiles)
+    step("second", again, inverses)

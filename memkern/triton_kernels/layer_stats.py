@@ -62,7 +62,7 @@ def _sum_layer(
     x += point * point_stride
     chunk_dims = tl.cast(chunk_units, tl.int64) * chunk_space
     store_pair_sums(
-        x, pair_sums + program * PIECES * (pairs + views), views, pairs, view_stride,
+        x, pair_sums + program * PIECES * (pairs + views), None, views, pairs, view_stride,
         chunk * chunk_dims, (chunk + 1) * chunk_dims, dims, ANCHOR, GROUP, ONE, PIECE, LANES, VECTOR, WIDE,
     )  # fmt: skip
     first_unit, first_space = (chunk * chunk_units, 0) if PLANES else (0, chunk * chunk_space)
@@ -106,7 +106,7 @@ def _sum_maps(
     first = unit * space + piece * PIECE
     end = tl.minimum(first + PIECE, (unit + 1) * space)
     total = pairs_within(
-        x + point * point_stride, pair_sums + program * (pairs + views), 0, views, pairs, view_stride,
+        x + point * point_stride, pair_sums + program * (pairs + views), None, 0, views, pairs, view_stride,
         first, end, GROUP, True, True, LANES, VECTOR, WIDE,
     )  # fmt: skip
     tl.store(unit_sums + (piece * points + point) * units + unit, total)

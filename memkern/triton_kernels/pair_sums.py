@@ -17,6 +17,7 @@ import triton.language as tl
 def store_pair_sums(
     point,  # first element of view 0
     sums,  # [pieces, pairs + views] float64: pairs in order (0,1), (0,2), ..., then the squared norms
+    scales,  # [views] what the elements of each view are multiplied with, wide; None: nothing
     views,
     pairs,
     view_stride,
@@ -42,20 +43,24 @@ def store_pair_sums(
         to = sums + tl.cast(start - first, tl.int64) // PIECE * (pairs + views)
         for row in range(0, 1 if ONE else views, GROUP):
             if ANCHOR:
-                _anchor(point, to, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
+                _anchor(point, to, scales, row, views, pairs, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
             else:
                 pairs_within(
-                    point, to, row, views, pairs, view_stride, start, end, GROUP, ONE, False, LANES, VECTOR, WIDE
-                )
+                    point, to, scales, row, views, pairs, view_stride,
+                    start, end, GROUP, ONE, False, LANES, VECTOR, WIDE,
+                )  # fmt: skip
                 if not ONE:
                     for column in range(0, row, GROUP):
-                        _between(point, to, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE)
+                        _between(
+                            point, to, scales, row, column, views, view_stride, start, end, GROUP, LANES, VECTOR, WIDE
+                        )
 
 
 @triton.jit
 def pairs_within(
     point,
     sums,
+    scales,
     row,
     views,
     pairs,
@@ -76,8 +81,9 @@ def pairs_within(
     squares = _zeros(GROUP * (GROUP - 1) // 2, [LANES], WIDE)
     norms = _zeros(GROUP, [LANES], WIDE)
     elements = tl.zeros([LANES], tl.float64)
+    scale = _scales(scales, row, views, GROUP)
     for d in range(start, end, LANES * VECTOR):
-        group = _load(point, row, views, view_stride, d, end, GROUP, ONE, LANES, VECTOR, WIDE)
+        group = _load(point, scale, row, views, view_stride, d, end, GROUP, ONE, LANES, VECTOR, WIDE)
         new_squares, new_norms = (), ()
         for a in tl.static_range(GROUP):
             new_norms = new_norms + (norms[a] + tl.sum(group[a] * group[a], 1),)
@@ -103,6 +109,7 @@ def pairs_within(
 def _between(
     point,
     sums,
+    scales,
     row,
     column,
     views,
@@ -116,9 +123,11 @@ def _between(
 ):
     """The pairs of each view of [column, column + GROUP) with each of [row, row + GROUP), columns before rows."""
     squares = _zeros(GROUP * GROUP, [LANES], WIDE)
+    column_scale = _scales(scales, column, views, GROUP)
+    row_scale = _scales(scales, row, views, GROUP)
     for d in range(start, end, LANES * VECTOR):
-        columns = _load(point, column, views, view_stride, d, end, GROUP, True, LANES, VECTOR, WIDE)
-        rows = _load(point, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
+        columns = _load(point, column_scale, column, views, view_stride, d, end, GROUP, True, LANES, VECTOR, WIDE)
+        rows = _load(point, row_scale, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
         new_squares = ()
         for a in tl.static_range(GROUP):
             for b in tl.static_range(GROUP):
@@ -134,6 +143,7 @@ def _between(
 def _anchor(
     point,
     sums,
+    scales,
     row,
     views,
     pairs,
@@ -148,9 +158,11 @@ def _anchor(
     """The pairs of view 0 with views [row, row + GROUP), and the squared norms of these."""
     squares = _zeros(GROUP, [LANES], WIDE)
     norms = _zeros(GROUP, [LANES], WIDE)
+    anchor_scale = _scales(scales, 0, views, 1)
+    row_scale = _scales(scales, row, views, GROUP)
     for d in range(start, end, LANES * VECTOR):
-        anchor = _load(point, 0, views, view_stride, d, end, 1, True, LANES, VECTOR, WIDE)
-        rows = _load(point, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
+        anchor = _load(point, anchor_scale, 0, views, view_stride, d, end, 1, True, LANES, VECTOR, WIDE)
+        rows = _load(point, row_scale, row, views, view_stride, d, end, GROUP, False, LANES, VECTOR, WIDE)
         new_squares, new_norms = (), ()
         for b in tl.static_range(GROUP):
             difference = rows[b] - anchor[0]
@@ -163,8 +175,20 @@ def _anchor(
 
 
 @triton.jit
+def _scales(scales, first_view, views, COUNT: tl.constexpr):
+    """Those of COUNT views as a tuple, which is empty if there are none."""
+    result = ()
+    if scales is not None:
+        for v in tl.static_range(COUNT):
+            view = tl.cast(first_view + v, tl.int64)
+            result = result + (tl.load(scales + view, mask=view < views, other=0.0),)
+    return result
+
+
+@triton.jit
 def _load(
     point,
+    scale,
     first_view,
     views,
     view_stride,
@@ -176,13 +200,14 @@ def _load(
     VECTOR: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """[LANES, VECTOR] elements from dim d on of each of COUNT views, as a tuple."""
+    """[LANES, VECTOR] elements from dim d on of each of COUNT views as a tuple, times its scale if there are any."""
     at = d + (tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :])
     result = ()
     for v in tl.static_range(COUNT):
         view = tl.cast(first_view + v, tl.int64)
         mask = (at < end) if ALL else (at < end) & (view < views)
-        result = result + (tl.load(point + view * view_stride + at, mask=mask, other=0.0).to(WIDE),)
+        elements = tl.load(point + view * view_stride + at, mask=mask, other=0.0).to(WIDE)
+        result = result + (elements * scale[v] if len(scale) > 0 else elements,)
     return result
 
 

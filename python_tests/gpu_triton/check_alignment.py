@@ -71,6 +71,55 @@ def test_families(family):
         check(testing.FAMILIES[family](2, 3, 150, dtype=dtype), options=[("all", True)])
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 3, 300), torch.float32), ((1, 4, 304), torch.bfloat16), ((1, 17, 40), torch.float32)],
+    ids=shape_name,
+)
+def test_second_look(shape, dtype, monkeypatch):
+    """Nearly one direction and other lengths: sums of raw elements tell nothing. Pieces of 128 or 256 dims."""
+    monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    check(testing.near_parallel(*shape, eps=0.1, spread=1.0, dtype=dtype), options=[("all", True), ("anchor", True)])
+
+
+@pytest.mark.numbers
+@pytest.mark.parametrize("anchor", [False, True])
+def test_second_look_beside_other_pairs(anchor, monkeypatch):
+    """Points without a mark, NaN, equal, zero and huge views, and views too near for unit vectors in floats."""
+    monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "finish_pairs"), 4)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 8)  # two of three pieces at once
+    z = testing.near_parallel(7, 5, 300, eps=0.1, spread=1.0)
+    z[0] = testing.randn(5, 300)
+    z[1, 2, 170] = torch.nan
+    z[2, 3] = z[2, 0]
+    z[3, 0] *= 1e22
+    z[4, 2] = 0
+    z[5, 1:] = (2.5 * z[5, :1] + 1e-4 * testing.randn(4, 300)) * torch.tensor([1.0, 0.7, 0.5, 0.3])[:, None]
+    out, saved = on_cpu(kernels.alignment(on_device(z), anchor, True, True))
+    want = pair_distances(z, pairs="anchor" if anchor else "all", normalize=True)
+    torch.testing.assert_close(saved[:, : want.shape[1]].double(), want, rtol=5e-7, atol=0, equal_nan=True)
+    torch.testing.assert_close(saved[:, want.shape[1] :].double(), z.double().norm(dim=2), rtol=2e-7, atol=0,
+                               equal_nan=True)  # fmt: skip
+    torch.testing.assert_close(out.double(), want.mean(1), rtol=5e-7, atol=0, equal_nan=True)
+    assert (want == 0).any()
+
+
+@pytest.mark.numbers
+def test_near_views_of_different_lengths_keep_their_digits():
+    """A float has 6e-8 of an element: unit vectors in float would be 1e-3 of these distances apart, or nothing."""
+    z = testing.near_parallel(3, 4, 64, eps=1e-4, spread=1.0)
+    torch.testing.assert_close(run(z)[0].double(), reference.alignment(z), rtol=1e-6, atol=0)
+
+
+@pytest.mark.numbers
+def test_short_views_whose_squares_vanish_are_not_equal():
+    z = torch.zeros(1, 2, 40)
+    z[0, :, 0] = 2e-12
+    z[0, 1, 1:] = 1e-23
+    torch.testing.assert_close(run(z)[0].double(), reference.alignment(z), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 def test_layouts(layout):
     z = testing.randn(2, 3, 4, 3, 5)

@@ -45,6 +45,24 @@ def test_large_maps(shape, monkeypatch):
     assert (on_cpu(layer_stats(on_device(constant), 2, False, False, False))[1] == 0.1).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "unit_dim", "blocks"),
+    [
+        ((1, 3, 3, 13, 5), 2, 0),  # maps of two pieces, by themselves; of one chunk with another
+        ((1, 3, 5, 7, 7), 2, 3),
+        ((2, 2, 20, 15), 3, 3),
+    ],
+    ids=shape_name,
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_second_look(shape, unit_dim, blocks, dtype, monkeypatch):
+    """Nearly one direction and other lengths: read once more, in the pieces of alignment."""
+    monkeypatch.setitem(launches._VALUES, ("layer_stats", "blocks"), blocks)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    x = testing.near_parallel(*shape, eps=0.1, spread=1.0, dtype=dtype)
+    check(x, x, unit_dim, options=[(False, True), (True, True)])
+
+
 def check(x, memory, unit_dim, options=((False, True), (True, False))):
     for anchor, normalize in options:
         alignment, means, saved = on_cpu(layer_stats(on_device(memory), unit_dim, anchor, normalize, True))

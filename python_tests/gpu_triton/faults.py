@@ -54,6 +54,19 @@ FAULTS = {
         "check_alignment 1x17x20",
     ),
     "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
+    "no second look": Fault(
+        "values", "alignment", "marked |= _any(doubtful)", "marked |= False", "check_alignment beside_other_pairs"
+    ),
+    "unit vectors of any length": Fault(
+        "ttsem",
+        "pair_sums",
+        "elements * scale[v] if len(scale) > 0 else elements",
+        "elements",
+        "check_alignment second_look and 2x3x300",
+    ),
+    "near views in floats": Fault(
+        "values", "alignment", "unit_square * dims > 0.1", "unit_square >= 0", "check_alignment keep_their_digits"
+    ),
     "clamp eats NaN": Fault(
         "values",
         "alignment",

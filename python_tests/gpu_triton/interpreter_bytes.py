@@ -80,6 +80,23 @@ def test_alignment(views, anchor, times):
     check(z, lambda: alignment(z, anchor, True, False), times)
 
 
+@pytest.mark.parametrize(("views", "anchor", "times"), [(4, False, 2), (3, True, 2 * (1 + 1 / 3))])
+def test_alignment_of_parallel_views(views, anchor, times):
+    """Of different lengths: a point is read once more, not each pair; a point without such views is not."""
+    z = testing.near_parallel(2, views, 300, eps=0.04, spread=1.0)
+    check(z, lambda: alignment(z, anchor, True, False), times)
+    check(z, lambda: alignment(z, anchor, False, False), times / 2)
+    z[1] = testing.randn(views, 300)
+    with reads_of(z) as reads:
+        alignment(z, anchor, True, False)
+    assert reads.times.reshape(2, -1).mean(1).tolist() == [times, times / 2]
+
+
+def test_alignment_of_equal_views():
+    z = testing.randn(2, 1, 300).repeat(1, 4, 1)
+    check(z, lambda: alignment(z, False, True, False), 1)
+
+
 def test_alignment_backward():
     z = testing.randn(2, 4, 700)
     _, saved = alignment(z, False, True, True)
@@ -105,6 +122,13 @@ def test_unit_means(shape, unit_dim):
 def test_layer_stats(shape, unit_dim, times):
     x = testing.randn(*shape)
     check(x, lambda: layer_stats(x, unit_dim, False, True, False), times)
+
+
+def test_layer_stats_of_parallel_views():
+    x = testing.near_parallel(1, 3, 3, 40, 40, eps=0.1, spread=1.0)
+    with reads_of(x) as reads:
+        layer_stats(x, 2, False, True, False)
+    assert reads.times.mean() == 2  # pieces of maps, then pieces of views
 
 
 def test_selectivity():
