@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 # The versions that the repository's numbers were made with; any torch >= 2.6 works.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TEST_ARGS ?=
-GPU_TESTS ?= $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py) python_tests/test_agreement.py
+GPU_TESTS ?= $(filter-out $(GPU_FAULTS), $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py)) \
+  python_tests/test_agreement.py
+GPU_FAULTS ?= python_tests/test_cuda_planted.py python_tests/test_triton_faults.py
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check mutation wheel clean
+.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -74,6 +76,12 @@ gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine 
 	-$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only
 	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup -p gpu.report \
 	  $(GPU_TESTS) $(TEST_ARGS)
+
+# Of the ladder, not of the kernels: 8 minutes of a processor.
+gpu-faults: install  ## Plant faults in the GPU kernels; the rung that is named for each must find it
+	-$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only
+	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup -p gpu.report \
+	  $(GPU_FAULTS) $(TEST_ARGS)
 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation.py

@@ -7,8 +7,10 @@ import re
 import pytest
 from gpu import build, sanitizer, tiny
 
-# The two 16-bit types differ in how a register is widened, which no sanitizer sees: bfloat16 stands for both.
-SKIPPED = {"plain": "nothing", "asan": " float16", "tsan": " float16"}
+# The two 16-bit types differ in how a register is widened, which no sanitizer sees: bfloat16 stands for both. TSan does
+# not see how far apart points lie either: of those cases it gets the ones that reach a kernel which no other case does.
+FAR = "far apart (means|layer_stats|alignment (few|tiles|elements|parallel$))"
+SKIPPED = {"plain": "nothing", "asan": " float16", "tsan": f" float16|{FAR}"}
 SCHEDULES = {"plain": 4, "asan": 1, "tsan": 1}  # races are found whatever the schedule
 PARTS = {"plain": 2, "asan": 2, "tsan": 2}  # processes that workers share
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import launches_offline  # noqa: E402
 import lint  # noqa: E402
+import machine_code  # noqa: E402
 import rungs  # noqa: E402
 
 BUDGETS = json.loads((rungs.HERE / "budgets.json").read_text())
@@ -52,7 +53,7 @@ def test_a_spill_in_an_innermost_loop_is_seen():
         /*0030*/                   LDL R0, [R1] ;
         /*0040*/                   BRA `(.L_x_0) ;
 """
-    names, inner = launches_offline.instructions(code, launches_offline.NVIDIA)
+    names, inner = machine_code.instructions(code, machine_code.NVIDIA)
     assert names == ["LDG.E.128", "STL", "BRA", "LDL", "BRA"]
     assert inner == [1, 2]
 
