@@ -11,8 +11,8 @@ its operators, its files and a function that hunts one mutant:
         ...  # run the checks, quickest first, until one fails
         return "name of the check that found it"  # or "" if none did
 
-The checks must pass on unchanged files, which is seen first: checks that fail anyway find every mutant. Results are kept,
-so a run that was broken off goes on where it stopped; a mutant runs again when its file has changed.
+The checks must pass on unchanged files, which is seen first: checks that fail anyway find every mutant. Results are
+kept, so a run that was broken off goes on where it stopped; a mutant runs again when its file has changed.
 """
 
 from __future__ import annotations

@@ -103,6 +103,18 @@ __device__ __forceinline__ double unit_distance(double sum, double norm_i, doubl
   return trusted<A>(square, gap, norm_error) ? sqrt(square - gap) : doubtful(sum);
 }
 
+// Rounding moves unit vectors of floats by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims): what is
+// more than 1e-7 of it is not taken. The error of a length, 1e-7, counts by its square. An inverse may be too small for
+// a float.
+__device__ __forceinline__ bool tells_distance(double square, int64_t dims, double norm_i, double norm_j) {
+  return square * double(dims) > 0.1 && norm_in_range<float>(norm_i) && norm_in_range<float>(norm_j);
+}
+
+// About the square of a unit distance that unit_distance doubts.
+__device__ __forceinline__ double likely_square(double sum, double norm_i, double norm_j) {
+  return (sum - (norm_i - norm_j) * (norm_i - norm_j)) / (norm_i * norm_j);
+}
+
 // The norms of all views that `wanted` names, a warp each.
 template <class T, class Wanted>
 __device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t point, double* norms,
@@ -142,7 +154,7 @@ struct SecondLook {
   int64_t chunk, chunks;  // of the dims
   int64_t groups;         // of tiles
   double* sums;           // [points, chunks, sums]
-  int32_t* wanted;        // [points]: whether; null: doubtful pairs are recomputed at once, one by one
+  int32_t* wanted;        // [points]: whether; null: there is none, doubtful pairs are recomputed one by one
 };
 
 struct FinishTask {
@@ -186,20 +198,24 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   if (op.normalize)
     recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
 
-  bool any_doubtful = false;
+  bool any_doubtful = false, any_look = false;
   for (int64_t k = threadIdx.x; k < pairs; k += threads) {
     if (op.normalize) {
       const Pair pair = pair_of(k, op.views, op.pairs);
-      values[k] = unit_distance<A>(values[k], norms[pair.first], norms[pair.second], Limits<A>::norm_error);
+      const double norm_i = norms[pair.first], norm_j = norms[pair.second], sum = values[k];
+      values[k] = unit_distance<A>(sum, norm_i, norm_j, Limits<A>::norm_error);
+      any_look |= values[k] < 0 && tells_distance(likely_square(sum, norm_i, norm_j), op.dims, norm_i, norm_j);
     } else {
       values[k] = raw_distance<A>(values[k]);
     }
     any_doubtful |= values[k] < 0;
   }
-  const bool doubtful = block_sum(any_doubtful) > 0;
-  if (task.look.wanted && threadIdx.x == 0) task.look.wanted[point] = doubtful;
-  if (doubtful && task.look.wanted) return;
-  if (doubtful) recompute_distances<T>(op, point, values, norms);
+  if (task.look.wanted) {  // what it would not tell either is not looked at for that
+    const bool look = block_sum(any_look) > 0;
+    if (threadIdx.x == 0) task.look.wanted[point] = look;
+    if (look) return;
+  }
+  if (block_sum(any_doubtful) > 0) recompute_distances<T>(op, point, values, norms);
   write_alignment<A>(op, point, values);
 }
 

@@ -7,30 +7,34 @@
 
 namespace memkern {
 
-// grid: x = blocks of the batch's tasks. A block takes every so-many-th item (point, group of tiles, chunk): nearly all
-// points are of no interest, and to find that out should not take a block each.
+// grid: x = blocks of the batch's tasks. A block takes every so-many-th part (group of tiles, chunk) of the points, one
+// after the other: most points are of no interest, and to find that out should take neither a block nor a division
+// each.
 template <class T, int width>
 __global__ void __launch_bounds__(kTileWarps* kWarp) unit_pair_sums(const __grid_constant__ Batch<FinishTask> batch) {
   const int index = task_of_block(batch);
   const FinishTask& task = batch.task[index];
   const Alignment& op = task.op;
   const SecondLook& look = task.look;
-  const int64_t sums = count_sums(op), items = op.points * look.groups * look.chunks;
-  for (int64_t item = block_in_task(batch, index); item < items; item += kLookBlocks) {
-    const int64_t chunk = item % look.chunks, group = item / look.chunks % look.groups;
-    const int64_t point = item / look.chunks / look.groups, tile = group * kTileWarps + warp_index();
-    if (!look.wanted[point] || tile >= count_tiles(op)) continue;  // a whole warp; nothing waits for the block
-    const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
-    const double* const norms = task.partial + point * task.chunks * sums + count_pairs(op);
-    sum_tile<T, width, true>(op, point, tile, first, last, norms, look.sums + (point * look.chunks + chunk) * sums);
+  const int64_t sums = count_sums(op), parts = look.groups * look.chunks, block = block_in_task(batch, index);
+  int64_t point = block / parts, part = block % parts;
+  const int64_t more_points = kLookBlocks / parts, more_parts = kLookBlocks % parts;
+  while (point < op.points) {
+    if (look.wanted[point]) {
+      const int64_t chunk = part / look.groups, tile = part % look.groups * kTileWarps + warp_index();
+      const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
+      const double* const norms = task.partial + point * task.chunks * sums + count_pairs(op);
+      double* const out = look.sums + (point * look.chunks + chunk) * sums;
+      // by whole warps; nothing waits for the block
+      if (tile < count_tiles(op)) sum_tile<T, width, true>(op, point, tile, first, last, norms, out);
+    }
+    point += more_points;
+    part += more_parts;
+    if (part >= parts) {
+      part -= parts;
+      ++point;
+    }
   }
-}
-
-// Rounding moves unit vectors of floats by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims): what is
-// more than 1e-7 of it is not taken. The error of a length, 1e-7, counts by its square. An inverse may be too small for
-// a float.
-__device__ __forceinline__ bool tells_distance(double square, int64_t dims, double norm_i, double norm_j) {
-  return square * double(dims) > 0.1 && norm_in_range<float>(norm_i) && norm_in_range<float>(norm_j);
 }
 
 // grid: x = points of the batch's tasks.

@@ -5,8 +5,8 @@ Two launches. `_sum_pairs` reads every element: one program per point and piece 
 the two views again, in float64.
 
 Of unit vectors in floats, where views of different lengths point nearly the same way, many pairs of a point cannot be
-trusted. So then there are two more launches: the first `_finish` only marks such points, `_sum_pairs` reads these once
-more, each view divided by its length, and a second `_finish` has few pairs left that it must read one by one.
+trusted. So where a view is long there are two more launches: the first `_finish` only marks such points, `_sum_pairs`
+reads these once more, each view divided by its length, and a second `_finish` has few pairs left to read one by one.
 """
 
 from __future__ import annotations
@@ -119,9 +119,11 @@ def _finish(
             clear = _is_clear(unit_square, dims) & ~vague_a & ~vague_b
             distance = tl.where(doubtful & clear, tl.sqrt(unit_square), distance)
             doubtful &= ~clear
-        if STEP == "first":
-            marked |= _any(doubtful)
-        elif _any(doubtful):
+        if STEP == "first":  # what a second look would not tell either is read at once
+            clear = _is_clear(distance * distance, dims) & ~vague_a & ~vague_b
+            marked |= _any(doubtful & clear)
+            doubtful &= ~clear
+        if _any(doubtful):
             for i in range(first, tl.minimum(first + PAIRS, pairs)):
                 if _any(doubtful & (pair == i)):
                     view_a = z + _pick(a, pair == i) * view_stride
@@ -338,7 +340,7 @@ def finish(
             **registers(setting("alignment", "finish_registers")),
         )  # fmt: skip
 
-    if not normalize or z.dtype == torch.float64:
+    if not normalize or z.dtype == torch.float64 or dims <= setting("alignment", "second_look_dims"):
         step("only", None, None)
         return
     # Always launched, for only the GPU knows whether they have anything to do.

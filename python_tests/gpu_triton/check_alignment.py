@@ -79,6 +79,7 @@ def test_families(family):
 def test_second_look(shape, dtype, monkeypatch):
     """Nearly one direction and other lengths: sums of raw elements tell nothing. Pieces of 128 or 256 dims."""
     monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     check(testing.near_parallel(*shape, eps=0.1, spread=1.0, dtype=dtype), options=[("all", True), ("anchor", True)])
 
 
@@ -87,6 +88,7 @@ def test_second_look(shape, dtype, monkeypatch):
 def test_second_look_beside_other_pairs(anchor, monkeypatch):
     """Points without a mark, NaN, equal, zero and huge views, and views too near for unit vectors in floats."""
     monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_pairs"), 4)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 8)  # two of three pieces at once
     z = testing.near_parallel(7, 5, 300, eps=0.1, spread=1.0)
@@ -106,8 +108,9 @@ def test_second_look_beside_other_pairs(anchor, monkeypatch):
 
 
 @pytest.mark.numbers
-def test_near_views_of_different_lengths_keep_their_digits():
+def test_near_views_of_different_lengths_keep_their_digits(monkeypatch):
     """A float has 6e-8 of an element: unit vectors in float would be 1e-3 of these distances apart, or nothing."""
+    monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     z = testing.near_parallel(3, 4, 64, eps=1e-4, spread=1.0)
     torch.testing.assert_close(run(z)[0].double(), reference.alignment(z), rtol=1e-6, atol=0)
 

@@ -59,6 +59,7 @@ def test_second_look(shape, unit_dim, blocks, dtype, monkeypatch):
     """Nearly one direction and other lengths: read once more, in the pieces of alignment."""
     monkeypatch.setitem(launches._VALUES, ("layer_stats", "blocks"), blocks)
     monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 1)
+    monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     x = testing.near_parallel(*shape, eps=0.1, spread=1.0, dtype=dtype)
     check(x, x, unit_dim, options=[(False, True), (True, True)])
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 import triton
-from launches_offline import TARGETS, Launch, Resources, compiled, launches, resources
+from launches_offline import TARGETS, Launch, compiled, launches
 from lint import ir_faults
+from machine_code import Resources, resources
 from torch import Tensor
 
 from memkern.triton_kernels.alignment import alignment
@@ -125,7 +126,14 @@ def measured(got: Resources) -> Budget:
 
 # Second launches are compiled for these cases only: for others they differ in a constant, or the type they load.
 SECOND = {
-    "_finish": ("alignment", "alignment f64", "alignment raw", "alignment anchor bf16", "alignment odd dims"),
+    "_finish": (
+        "alignment",
+        "alignment f64",
+        "alignment raw",
+        "alignment anchor bf16",
+        "alignment odd dims",
+        "alignment 256 dims",
+    ),
     "_divide": ("means 56x56", "means 56x56 f64"),
 }
 
@@ -152,6 +160,25 @@ def key(case: str, launch: Launch, target: str, number: int = 1) -> str:
     return f"{case} | {launch.kernel.__name__}{f' {number}' if number > 1 else ''} | {target}"
 
 
+def chosen(target: str, only: str) -> dict[str, Any]:
+    """By the key of its line, every kernel whose key matches, compiled; what two cases share, for the first one."""
+    found: dict[str, Any] = {}
+    seen = set[str]()
+    for case, call in CASES.items():
+        made: dict[str, int] = {}  # different machine code of one kernel in this case
+        for launch in launches(call, target):
+            name = key(case, launch, target)
+            if case not in SECOND.get(launch.kernel.__name__, (case,)) or not re.search(only, name):
+                continue
+            kernel = compiled(launch, target)
+            if kernel.hash in seen:
+                continue
+            seen.add(kernel.hash)
+            made[name] = made.get(name, 0) + 1
+            found[key(case, launch, target, made[name])] = kernel
+    return found
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", nargs="*", choices=TARGETS, default=list(TARGETS))
@@ -161,36 +188,23 @@ def main(arguments: list[str] | None = None) -> int:
     budgets = json.loads(BUDGETS.read_text()) if BUDGETS.exists() else {}
     if options.update:
         budgets["made with"] = f"Triton {triton.__version__}"
-    done: dict[str, Resources] = {}
-    bad = 0
+    done = bad = 0
     for target in options.target:
-        seen = set[tuple[object, ...]]()
-        for case, call in CASES.items():
-            made: dict[str, int] = {}  # different machine code of one kernel in this case
-            for launch in launches(call, target):
-                name = key(case, launch, target)
-                if case not in SECOND.get(launch.kernel.__name__, (case,)) or not re.search(options.only, name):
-                    continue
-                kernel = compiled(launch, target)
-                if (kernel.hash,) in seen:
-                    continue  # the same as of another case
-                seen.add((kernel.hash,))
-                made[name] = made.get(name, 0) + 1
-                name = key(case, launch, target, made[name])
-                got = resources(kernel, target)
-                faults = ir_faults(kernel.asm["ttir"])
-                if options.update:
-                    why = {"why": budgets.get(name, {}).get("why", "")} if got.spills else {}
-                    budgets[name] = measured(got) | why
-                else:
-                    faults += excess(got, budgets[name]) if name in budgets else ["no line in budgets.json"]
-                bad += bool(faults)
-                done[name] = got
-                print(f"{'BAD' if faults else 'ok ':<4} {name:<62} {got._asdict()} {'; '.join(faults)}", flush=True)
+        kernels = chosen(target, options.only)
+        for (name, kernel), got in zip(kernels.items(), resources(list(kernels.values())), strict=True):
+            faults = ir_faults(kernel.asm["ttir"])
+            if options.update:
+                why = {"why": budgets.get(name, {}).get("why", "")} if got.spills else {}
+                budgets[name] = measured(got) | why
+            else:
+                faults += excess(got, budgets[name]) if name in budgets else ["no line in budgets.json"]
+            bad += bool(faults)
+            done += 1
+            print(f"{'BAD' if faults else 'ok ':<4} {name:<62} {got._asdict()} {'; '.join(faults)}", flush=True)
     if options.update:
         lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(budgets[name])}" for name in sorted(budgets))
         BUDGETS.write_text("{\n" + lines + "\n}\n")
-    print(f"{len(done)} kernels compiled, {bad} bad")
+    print(f"{done} kernels compiled, {bad} bad")
     return 1 if bad or not done else 0
 
 

@@ -55,7 +55,11 @@ FAULTS = {
     ),
     "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
     "no second look": Fault(
-        "values", "alignment", "marked |= _any(doubtful)", "marked |= False", "check_alignment beside_other_pairs"
+        "values",
+        "alignment",
+        "marked |= _any(doubtful & clear)",
+        "marked |= False",
+        "check_alignment beside_other_pairs",
     ),
     "unit vectors of any length": Fault(
         "ttsem",

@@ -17,6 +17,7 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder, interpreter_builder
 
 from memkern import testing
+from memkern.triton_kernels import launches
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
 from memkern.triton_kernels.class_sums import class_sums
@@ -81,8 +82,9 @@ def test_alignment(views, anchor, times):
 
 
 @pytest.mark.parametrize(("views", "anchor", "times"), [(4, False, 2), (3, True, 2 * (1 + 1 / 3))])
-def test_alignment_of_parallel_views(views, anchor, times):
+def test_alignment_of_parallel_views(views, anchor, times, monkeypatch):
     """Of different lengths: a point is read once more, not each pair; a point without such views is not."""
+    monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     z = testing.near_parallel(2, views, 300, eps=0.04, spread=1.0)
     check(z, lambda: alignment(z, anchor, True, False), times)
     check(z, lambda: alignment(z, anchor, False, False), times / 2)
