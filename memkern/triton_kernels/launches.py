@@ -59,8 +59,8 @@ SETTINGS = (
     Setting("alignment", "finish_pairs", 64, "distances made of sums at once, 2 a lane: divisions of doubles are long"),
     Setting("alignment", "finish_sums", 256, "sums loaded at once when pieces are added, 8 a lane"),
     Setting(
-        "alignment", "second_look_dims", 4096, "up to here a program recomputes the pairs of its point: two more launches "
-        "take longer",
+        "alignment", "second_look_dims", 4096, "up to here a program recomputes the pairs of its point: two more "
+        "launches take longer",
     ),
     Setting("alignment", "exact_block", 128, "dims at once when a distance is recomputed in float64: 4 per lane"),
     Setting("alignment_backward", "lanes", 128, "threads per program, one 128-bit load and store for each and view"),
