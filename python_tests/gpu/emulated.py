@@ -259,9 +259,10 @@ def median_of_others(means: Tensor) -> Tensor:
     return median
 
 
-def class_sums(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+def class_sums(means: Tensor, labels: Tensor, classes: int, *, start: float = 0.0) -> Tensor:
+    """They are added to ``start``."""
     means, labels = means.contiguous(), labels.contiguous()
-    sums = torch.zeros(classes, means.shape[1], dtype=torch.float64)
+    sums = torch.full((classes, means.shape[1]), start, dtype=torch.float64)
     _run("class_sums", ClassSums(
         means.data_ptr(), native.DTYPES[means.dtype], *means.shape, classes, labels.data_ptr(), sums.data_ptr(),
     ))  # fmt: skip
