@@ -91,7 +91,7 @@ def test_second_look_beside_other_pairs(anchor, monkeypatch):
     monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_pairs"), 4)
     monkeypatch.setitem(launches._VALUES, ("alignment", "finish_sums"), 8)  # two of three pieces at once
-    z = testing.near_parallel(7, 5, 300, eps=0.1, spread=1.0)
+    z = testing.near_parallel(7, 5, 300, eps=0.03, spread=3.0)
     z[0] = testing.randn(5, 300)
     z[1, 2, 170] = torch.nan
     z[2, 3] = z[2, 0]
