@@ -3,7 +3,8 @@
 // Two launches. The first sums squared differences over chunks of the dims into double partial sums, one row per point
 // and chunk: [pair_count + views], the pairs in order, then the squared norms. Two kernels do that: pair_sums holds all
 // views of a thread's dims in registers (up to 10 views), tile_sums takes 4 x 4 pairs a warp (any number of views, any
-// alignment of memory). The second launch, finish_alignment (distances.cuh), turns sums into distances.
+// alignment of memory). The second launch, finish_alignment (distances.cuh), turns sums into distances. Long unit views
+// take two more, which read some points again where that tells more (unit_pairs.cuh).
 //
 // Every view is read from DRAM once: tile_sums reads a view once per tile, but the tiles of a point run side by side.
 #pragma once
