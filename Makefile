@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 # The versions that the repository's numbers were made with; any torch >= 2.6 works.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 TEST_ARGS ?=
-GPU_TESTS ?= $(filter-out $(GPU_FAULTS), $(wildcard python_tests/test_cuda_*.py python_tests/test_triton_*.py)) \
-  python_tests/test_agreement.py
+# The longest test first, so that no worker is left alone with it.
+GPU_TESTS ?= python_tests/test_triton_ttsem.py $(filter-out $(GPU_FAULTS) python_tests/test_triton_ttsem.py, \
+  $(wildcard python_tests/test_triton_*.py python_tests/test_cuda_*.py)) python_tests/test_agreement.py
 GPU_FAULTS ?= python_tests/test_cuda_planted.py python_tests/test_triton_faults.py
 BENCH_ARGS ?=
 
@@ -71,11 +72,12 @@ long-check: install  ## Run what takes minutes: every experiment of the lab at i
 	$(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup \
 	  python_tests/test_lab_experiments.py python_tests/test_audit_killed.py
 
-# What is slow are the compilers: they run once, in the first worker that asks, and their objects stay in build/gpu/.
+# One thread for each of the two workers: what waits for the other takes its processor. What is slow are the compilers:
+# they run once, in the first worker that asks, and their objects stay in build/gpu/.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU
 	-$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only
-	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 --dist loadgroup -p gpu.report \
-	  $(GPU_TESTS) $(TEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --strict-markers" -n 2 \
+	  --dist loadgroup -p gpu.report $(GPU_TESTS) $(TEST_ARGS)
 
 # Of the ladder, not of the kernels: 8 minutes of a processor.
 gpu-faults: install  ## Plant faults in the GPU kernels; the rung that is named for each must find it

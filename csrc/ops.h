@@ -23,7 +23,7 @@ constexpr double kSmallestNorm = 1e-12;
 struct Alignment {
   const void* z;  // [points, views, dims]
   DType dtype;
-  int64_t points, views, dims;
+  int64_t points, views, dims;  // there may be no points; at least two views of at least one element
   int64_t point_stride, view_stride;
   Pairs pairs;
   bool normalize;   // divide each view by max(its l2 norm, kSmallestNorm) first

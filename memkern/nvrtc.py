@@ -37,7 +37,7 @@ class Compiled(NamedTuple):
 
     Attributes:
         symbol: The kernel's name in it.
-        code: A cubin.
+        code: A cubin, or PTX.
     """
 
     symbol: bytes
@@ -104,7 +104,7 @@ def compiled_once(kernel: str, arch: int, sources: Path, folder: Path) -> Compil
     path = folder / (hashlib.sha256(repr(made_of).encode()).hexdigest()[:32] + ".cubin")
     if path.exists():
         return Compiled(*path.read_bytes().split(b"\n", 1))
-    compiled = compile_kernels([kernel], arch, sources)
+    compiled = compile_kernels([kernel], f"sm_{arch}", sources)
     folder.mkdir(parents=True, exist_ok=True)
     # Another process may do the same: a file that has its name is whole.
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
@@ -113,12 +113,12 @@ def compiled_once(kernel: str, arch: int, sources: Path, folder: Path) -> Compil
     return compiled[kernel]
 
 
-def compile_kernels(kernels: list[str], arch: int, sources: Path) -> dict[str, Compiled]:
+def compile_kernels(kernels: list[str], target: str, sources: Path) -> dict[str, Compiled]:
     """Compiles some kernels in one go.
 
     Args:
         kernels: Their names.
-        arch: As for ``compiled_once``.
+        target: "sm_90" for machine code; "compute_90" for PTX, which takes a third of the time.
         sources: As for ``compiled_once``.
 
     Returns:
@@ -133,15 +133,16 @@ def compile_kernels(kernels: list[str], arch: int, sources: Path) -> dict[str, C
     program = _checked(nvrtc.nvrtcCreateProgram(text.encode(), b"memkern.cu", 1, [CSTDINT.encode()], [b"cstdint"]))
     for kernel in kernels:
         _checked(nvrtc.nvrtcAddNameExpression(program, kernel.encode()))
-    options = [f"--gpu-architecture=sm_{arch}", f"-I{sources}", f"-I{_headers()}", "--std=c++17", "-default-device"]
+    options = [f"--gpu-architecture={target}", f"-I{sources}", f"-I{_headers()}", "--std=c++17", "-default-device"]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     if int(status):
         log = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
         nvrtc.nvrtcGetProgramLog(program, log)
         said = log.decode(errors="replace").strip("\0 \n") or str(status)
-        raise RuntimeError(f"memkern: NVRTC could not compile {', '.join(kernels)} for sm_{arch}:\n{said}")
-    code = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
-    _checked(nvrtc.nvrtcGetCUBIN(program, code))
+        raise RuntimeError(f"memkern: NVRTC could not compile {', '.join(kernels)} for {target}:\n{said}")
+    kind = "CUBIN" if target.startswith("sm_") else "PTX"
+    code = b" " * _checked(getattr(nvrtc, f"nvrtcGet{kind}Size")(program))
+    _checked(getattr(nvrtc, f"nvrtcGet{kind}")(program, code))
     found = {kernel: _checked(nvrtc.nvrtcGetLoweredName(program, kernel.encode())) for kernel in kernels}
     _checked(nvrtc.nvrtcDestroyProgram(program))
     return {kernel: Compiled(bytes(symbol), code) for kernel, symbol in found.items()}

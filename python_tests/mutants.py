@@ -56,6 +56,12 @@ class Mutant(NamedTuple):
         lines[self.line - 1] = self.new
         return "\n".join(lines)
 
+    def is_that_of(self, entry: dict[str, str]) -> bool:
+        """Whether an entry of ``equivalent`` describes this mutant."""
+        if (entry["file"], entry["old"], entry["new"]) != (self.path.name, self.old.strip(), self.new.strip()):
+            return False
+        return "next" not in entry or entry["next"] == self.path.read_text().split("\n")[self.line].strip()
+
     def plant(self, folder: Path) -> None:
         """Overwrites the file of this name in a folder, which is a copy of the one it is from."""
         (folder / self.path.name).write_text(self.text())
@@ -115,7 +121,8 @@ def main(
         stands_for: The file to run unchanged for a file: the same for all that are hunted by the same checks.
         results: Where results are kept.
         equivalent: Reviewed data: a list of {"file", "old", "new", "why"} of mutants that no test can find, because
-            they do the same as the original. Code is given without the blanks around it.
+            they do the same as the original. Code is given without the blanks around it; "next", the line after, tells
+            lines that are alike apart.
 
     Returns:
         An exit code: 1 if a mutant survived, none was looked at, an unchanged file was "found", or an entry of
@@ -181,11 +188,7 @@ def match_equivalent(mutants: Sequence[Mutant], entries: list[dict[str, str]]) -
     """The mutants that the entries describe, and the entries that do not describe exactly one."""
     same, stale = set[Mutant](), []
     for entry in entries:
-        described = [
-            mutant
-            for mutant in mutants
-            if (entry["file"], entry["old"], entry["new"]) == (mutant.path.name, mutant.old.strip(), mutant.new.strip())
-        ]
+        described = [mutant for mutant in mutants if mutant.is_that_of(entry)]
         same.update(described)
         if len(described) != 1:
             stale.append(f"{entry['file']}: {entry['new']}")

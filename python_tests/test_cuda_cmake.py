@@ -78,4 +78,4 @@ def test_a_build_for_nvrtc_installs_the_source_of_the_kernels(tmp_path):
     assert not {path for path in installed if "host" in path or "bindings" in path or "cpu" in path}
     if reason := nvrtc._without_tools():
         pytest.skip(reason)
-    assert nvrtc.compile_kernels(["finish_means<float>"], 90, sources)
+    assert nvrtc.compile_kernels(["finish_means<float>"], "sm_90", sources)

@@ -82,6 +82,14 @@ def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
     assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry | {"new": "c = 3"}]) == 1
 
 
+def test_the_next_line_tells_equivalent_mutants_apart(source, monkeypatch):
+    source.write_text("c = 1\nfirst()\nc = 1\nsecond()\n")
+    entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
+    assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry]) == 1  # which one?
+    hunt = lambda mutant: "" if mutant.line == 3 else "values"  # noqa: E731
+    assert run(monkeypatch, source, hunt, equivalent=[entry | {"next": "second()"}]) == 0
+
+
 def test_an_operator_that_changes_nothing_fails(source, monkeypatch, capsys):
     operators = (*OPERATORS, mutants.Operator("==", "!=", "not equal"))
     assert run(monkeypatch, source, lambda mutant: "values", operators=operators) == 1

@@ -110,7 +110,7 @@ const char* launch_alignment(const Alignment& op, void* memory, Stream stream) {
   const FinishTask task = finish_task(op, plan, scratch);
   for_dtype(op.dtype, [&](auto element) {
     using T = decltype(element);
-    if (plan.chunks > 0) sum_pairs<T>(op, plan, task.partial, cuda_stream(stream));
+    sum_pairs<T>(op, plan, task.partial, cuda_stream(stream));
   });
   finish_distances(op.dtype, batch_of(task), op.points, cuda_stream(stream));
   return take_launch_error();

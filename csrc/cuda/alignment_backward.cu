@@ -13,7 +13,6 @@ void launch(const AlignmentBackward& op, Wide<T>* coefficients, cudaStream_t str
   MEMKERN_LAUNCH((gradient_coefficients<Wide<T>>), dim3(unsigned(f.points)),
                  dim3(unsigned(coefficient_threads < kFinishThreads ? coefficient_threads : kFinishThreads)), stream,
                  op, coefficients);
-  if (f.dims == 0) return;
   const bool packs = aligned_for_packs(f.z, f.dtype, f.point_stride, f.view_stride) &&
                      aligned_for_packs(op.grad_z, f.dtype, op.grad_point_stride, op.grad_view_stride);
   const auto chunk_of = [&](int64_t step) {  // dims of a block that takes `step` of them at once

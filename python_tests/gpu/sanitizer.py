@@ -26,13 +26,14 @@ class Finished(NamedTuple):
     output: str
 
 
-def run_tiny(library: Path, mode: str, *arguments: str) -> Finished:
+def run_tiny(library: Path, mode: str, *arguments: str, seconds: float = 1200) -> Finished:
     """Runs ``python -m gpu.tiny ARGUMENTS`` on a library built in this mode.
 
     Args:
         library: From ``build.emulated_library``.
         mode: "plain", "asan" or "tsan".
         arguments: As for gpu.tiny.
+        seconds: After that, ``subprocess.TimeoutExpired``.
 
     Returns:
         The exit status (0: all cases passed, 1: wrong values, 66 or a signal: stopped by the sanitizer) and the output.
@@ -43,5 +44,5 @@ def run_tiny(library: Path, mode: str, *arguments: str) -> Finished:
     if mode != "plain":
         environment["LD_PRELOAD"] = str(build.runtime_of(mode))
     command = [sys.executable, "-m", "gpu.tiny", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
     return Finished(done.returncode, done.stdout + done.stderr)

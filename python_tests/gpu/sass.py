@@ -12,10 +12,12 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cubins
 from gpu import build, tools
 
 BUDGETS = Path(__file__).with_name("budgets.json")
@@ -77,50 +79,47 @@ def resources(log: str) -> dict[tuple[int, str], Row]:
     return found
 
 
-def disassembled(made: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Every kernel of an object: architecture, name, and the instructions' names with their modifiers."""
+def disassembled(objects: Sequence[Path]) -> Iterator[tuple[Path, int, str, list[str]]]:
+    """Every kernel of some objects: where it is from, architecture, name, and the instructions with their modifiers."""
     cuobjdump, nvdisasm = tools.disassembler("cuobjdump"), tools.disassembler("nvdisasm")
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([cuobjdump, "-xelf", "all", str(made)], cwd=folder, check=True, capture_output=True)
-        for cubin in sorted(Path(folder).glob("*.cubin")):
-            arch = re.search(r"sm_(\d+)", cubin.name)
-            assert arch
-            command = [nvdisasm, "-c", "--no-dataflow", str(cubin)]  # which would take a third of the time
-            listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            for part in re.split(r"(?=\.section\s+\.text\.)", listing)[1:]:
-                name = re.match(r"\.section\s+\.text\.([^,]+)", part)
-                assert name
-                pattern = r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)"
-                yield int(arch[1]), short(name[1]), re.findall(pattern, part, re.MULTILINE)
+    found: dict[int, list[tuple[Path, str, bytes]]] = {}
+    for made in objects:
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([cuobjdump, "-xelf", "all", made], cwd=folder, check=True, capture_output=True)
+            for cubin in Path(folder).glob("*.cubin"):
+                arch = re.search(r"sm_(\d+)", cubin.name)
+                assert arch
+                kernels = cubins.kernels(cubin.read_bytes()).items()
+                found.setdefault(int(arch[1]), []).extend((made, name, code) for name, code in kernels)
+
+    def listings(arch: int) -> list[list[str]]:
+        return cubins.disassembled([code for _, _, code in found[arch]], f"SM{arch}", nvdisasm)
+
+    instruction = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?([A-Z0-9_.]+)")
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for arch, listed in zip(found, pool.map(listings, found), strict=True):
+            for (made, name, _), lines in zip(found[arch], listed, strict=True):
+                yield made, arch, short(name), [match[1] for line in lines if (match := instruction.match(line))]
 
 
 def wide(operations: list[str]) -> Row:
     """How many loads from and stores to global memory move 16 bytes or more."""
-    pattern = r"\S*\.(128|ENL2\.256|256)"
-    return {
-        "wide_loads": sum(bool(re.match("LDG" + pattern, operation)) for operation in operations),
-        "wide_stores": sum(bool(re.match("STG" + pattern, operation)) for operation in operations),
-    }
+    moves = [operation for operation in operations if re.match(r"(LDG|STG)\S*\.(128|ENL2\.256|256)", operation)]
+    loads = sum(operation.startswith("LDG") for operation in moves)
+    return {"wide_loads": loads, "wide_stores": len(moves) - loads}
 
 
 def inventory() -> dict[tuple[int, str], Row]:
     """One row per architecture and kernel, of the library for GPUs."""
-    rows: dict[tuple[int, str], Row] = {}
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for found in pool.map(rows_of, build.cuda_objects()):
-            rows |= found
-    return rows
-
-
-def rows_of(made: Path) -> dict[tuple[int, str], Row]:
-    """The rows of one object; kept beside it, for disassembling all takes a minute."""
-    kept = made.with_name(f"rows-{build.digest([Path(__file__)])}.json")
-    if not kept.exists():
-        rows = resources(build.log_of(made).read_text())
-        for arch, kernel, operations in disassembled(made):
-            rows[arch, kernel] |= wide(operations) | mix(operations)
-        write_rows(kept, rows)
-    return read_rows(kept)
+    objects = build.cuda_objects()
+    kept = {made: made.with_name(f"rows-{build.digest([Path(__file__)])}.json") for made in objects}
+    new = [made for made in objects if not kept[made].exists()]  # rows are kept, for disassembling takes a minute
+    rows = {made: resources(build.log_of(made).read_text()) for made in new}
+    for made, arch, kernel, operations in disassembled(new):
+        rows[made][arch, kernel] |= wide(operations) | mix(operations)
+    for made in new:
+        write_rows(kept[made], rows[made])
+    return {where: row for made in objects for where, row in read_rows(kept[made]).items()}
 
 
 def budgets() -> dict[tuple[int, str], Row]:
@@ -152,10 +151,10 @@ MIX_ARCH = 90
 def mix(operations: list[str]) -> Row:
     """How many instructions there are of each kind, and in all."""
     counts = dict.fromkeys(KINDS, 0)
-    for operation in operations:
+    for operation, count in Counter(operations).items():
         kind = next((kind for kind, pattern in KINDS.items() if re.match(pattern, operation)), "")
         if kind:
-            counts[kind] += 1
+            counts[kind] += count
     return counts | {"all": len(operations)}
 
 

@@ -152,6 +152,8 @@ def cases() -> Iterator[Case]:
             yield f"alignment {name} {layout}", lambda z=z: check_alignment(z, False, True)
         z = testing.misaligned(testing.randn(3, 4, 24, dtype=dtype))  # only the address is in the way of packs
         yield f"alignment {name} misaligned packs", lambda z=z: check_alignment(z, False, True)
+        z = testing.randn(0, 3, 4, dtype=dtype)
+        yield f"alignment {name} of no points", lambda z=z: check_alignment(z, False, True)
         z = testing.randn(2, 12, 24, dtype=dtype)[..., :22]
         yield f"alignment {name} ragged packs", lambda z=z: check_alignment(z, False, True)
         for views, dims, anchor in ((4, 4128, False), (6, 4101, True)):  # more dims than kLookDims

@@ -160,20 +160,27 @@ def key(case: str, launch: Launch, target: str, number: int = 1) -> str:
     return f"{case} | {launch.kernel.__name__}{f' {number}' if number > 1 else ''} | {target}"
 
 
-def chosen(target: str, only: str) -> dict[str, Any]:
-    """By the key of its line, every kernel whose key matches, compiled; what two cases share, for the first one."""
+def chosen(target: str, only: str, made_before: dict[tuple[str, int], Any]) -> dict[str, Any]:
+    """By the key of its line, every kernel whose key matches, compiled; what two cases share, for the first one.
+
+    Args:
+        target: For which GPU.
+        only: An expression that keys match.
+        made_before: By case and number of the launch, what was made for another GPU of the kind; new ones are added.
+    """
     found: dict[str, Any] = {}
     seen = set[str]()
     for case, call in CASES.items():
         made: dict[str, int] = {}  # different machine code of one kernel in this case
-        for launch in launches(call, target):
+        for n, launch in enumerate(launches(call, target)):
             name = key(case, launch, target)
             if case not in SECOND.get(launch.kernel.__name__, (case,)) or not re.search(only, name):
                 continue
-            kernel = compiled(launch, target)
-            if kernel.hash in seen:
+            kernel = compiled(launch, target, made_before.get((case, n)))
+            first = made_before.setdefault((case, n), kernel)
+            if first.hash in seen:
                 continue
-            seen.add(kernel.hash)
+            seen.add(first.hash)
             made[name] = made.get(name, 0) + 1
             found[key(case, launch, target, made[name])] = kernel
     return found
@@ -189,8 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.update:
         budgets["made with"] = f"Triton {triton.__version__}"
     done = bad = 0
+    made_before: dict[str, dict[tuple[str, int], Any]] = {}
     for target in options.target:
-        kernels = chosen(target, options.only)
+        kernels = chosen(target, options.only, made_before.setdefault(TARGETS[target].backend, {}))
         for (name, kernel), got in zip(kernels.items(), resources(list(kernels.values())), strict=True):
             faults = ir_faults(kernel.asm["ttir"])
             if options.update:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 
 import pytest
@@ -15,6 +17,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "numbers: about values, whatever the memory; the others are about memory and types"
     )
+    if "ttsem" in sys.modules:  # parses at every launch, a third of its time, what other checks have launched before
+        mlir = importlib.import_module("ttsem.mlir")
+        mlir.parse = functools.lru_cache(maxsize=64)(mlir.parse)
 
 
 @pytest.fixture(params=testing.DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))

@@ -7,11 +7,14 @@ the very specialization (aligned pointers, multiples of 16, ones) that a launch 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -74,8 +77,19 @@ def launches(call: Callable[[], object], target: str) -> list[Launch]:
     return recorded
 
 
-def compiled(launch: Launch, target: str) -> Any:
-    """The compiled kernel, with every intermediate form in ``.asm``."""
+def compiled(launch: Launch, target: str, like: Any = None) -> Any:
+    """The compiled kernel, with every intermediate form in ``.asm``.
+
+    Args:
+        launch: What to compile.
+        target: For which GPU.
+        like: The same launch, compiled for another GPU of NVIDIA: up to its TTIR, which is taken over, the compiler
+            does not ask for which.
+    """
     launch.kernel.device_caches.clear()
     with _target(TARGETS[target]):
-        return launch.kernel.warmup(*launch.arguments, grid=(1,), **launch.settings)
+        if like is None:
+            return launch.kernel.warmup(*launch.arguments, grid=(1,), **launch.settings)
+        with tempfile.TemporaryDirectory() as folder:
+            (file := Path(folder, "kernel.ttir")).write_text(like.asm["ttir"])
+            return triton.compile(str(file), TARGETS[target], launch.settings)

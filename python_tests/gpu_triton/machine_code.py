@@ -1,22 +1,21 @@
-"""What compiled Triton kernels take, read off their machine code.
-
-nvdisasm needs half a second to start, whatever it reads: kernels are disassembled together, the 71 of one GPU in 2 s of
-a processor instead of 40.
-"""
+"""What compiled Triton kernels take, read off their machine code."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import triton
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cubins
 
 # A line of machine code that holds an instruction: its name, and what follows.
 NVIDIA = r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ +)?([A-Z0-9_.]+)(.*)"
@@ -62,11 +61,13 @@ def _on_amd(kernel: Any) -> Resources:
 def _on_nvidia(kernels: list[Any]) -> Iterator[Resources]:
     arch = re.search(r"^\.target sm_(\w+)", kernels[0].asm["ptx"], re.M)
     assert arch
-    listings = disassembled([kernel.asm["cubin"] for kernel in kernels], f"SM{arch[1]}")
+    codes = [code for kernel in kernels for code in cubins.kernels(kernel.asm["cubin"]).values()]
+    listings = disassembled(codes, f"SM{arch[1]}")
     with tempfile.TemporaryDirectory() as folder:
         for kernel, code in zip(kernels, listings, strict=True):
             (file := Path(folder, "kernel.cubin")).write_bytes(kernel.asm["cubin"])
-            usage = _tool("cuobjdump", "-res-usage", str(file))
+            command = [_path("cuobjdump"), "-res-usage", file]
+            usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             numbers = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
             counts = _counts(code, NVIDIA, r"LDG", r"LDG.*(\.128|\.256|ENL2)", r"LDL|STL")
             yield _resources(kernel, numbers["REG"], numbers["STACK"] + numbers["LOCAL"], 0, counts)
@@ -107,44 +108,28 @@ def instructions(code: str, pattern: str) -> tuple[list[str], list[int]]:
     return names, [at for first, last in inner for at in range(first, last + 1)]
 
 
-def disassembled(cubins: list[bytes], arch: str) -> list[str]:
+def disassembled(codes: list[bytes], arch: str) -> list[str]:
     """The machine code of kernels as text, each jump to a label .L...
 
     Args:
-        cubins: One kernel each.
+        codes: The instructions of one kernel each.
         arch: As nvdisasm calls it, SM90a say.
     """
-    codes = [_code(cubin) for cubin in cubins]
-    with tempfile.TemporaryDirectory() as folder:
-        (file := Path(folder, "code")).write_bytes(b"".join(codes))
-        lines = _tool("nvdisasm", "--binary", arch, "--no-dataflow", str(file)).splitlines()
     # Raw code has no labels: a jump is to an address.
     jump = re.compile(r"(\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ +)?BRA\S* .*?)\b0x([0-9a-f]+)(?= *;)")
-    targets = {int(found[2], 16) for line in lines if (found := jump.match(line))}
-    ends = list(itertools.accumulate(map(len, codes)))
-    listings: list[list[str]] = [[] for _ in codes]
-    n = 0
-    for line in lines:
-        if not (place := re.match(r"\s+/\*([0-9a-f]+)\*/", line)):
-            continue
-        address = int(place[1], 16)
-        n += address >= ends[n]
-        if address in targets:
-            listings[n].append(f".L_{address:x}:")
-        listings[n].append(jump.sub(r"\1.L_\2", line))
-    assert all(listings), "nvdisasm left a kernel out"
-    return ["\n".join(listing) for listing in listings]
+    listings = cubins.disassembled(codes, arch, _path("nvdisasm"))
+    targets = {int(found[2], 16) for lines in listings for line in lines if (found := jump.match(line))}
+    labelled = []
+    for lines in listings:
+        out: list[str] = []
+        for line in lines:
+            address = int(line.partition("/*")[2].partition("*/")[0], 16)
+            out += [f".L_{address:x}:"] * (address in targets)
+            out.append(jump.sub(r"\1.L_\2", line))
+        labelled.append("\n".join(out))
+    return labelled
 
 
-def _code(cubin: bytes) -> bytes:
-    """The instructions of the one kernel in an ELF file of 64 bits: its section .text.NAME."""
-    (table,), (size, count, names) = struct.unpack_from("<Q", cubin, 40), struct.unpack_from("<HHH", cubin, 58)
-    sections = [struct.unpack_from("<IIQQQQ", cubin, table + n * size) for n in range(count)]
-    (found,) = (s for s in sections if cubin.startswith(b".text.", sections[names][4] + s[0]))
-    return cubin[found[4] : found[4] + found[5]]
-
-
-def _tool(name: str, *arguments: str) -> str:
-    """Runs one of NVIDIA's disassemblers, which come with Triton."""
-    path = Path(os.path.dirname(triton.__file__), "backends/nvidia/bin", name)
-    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
+def _path(tool: str) -> Path:
+    """One of NVIDIA's disassemblers, which come with Triton."""
+    return Path(os.path.dirname(triton.__file__), "backends/nvidia/bin", tool)

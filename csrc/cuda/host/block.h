@@ -239,28 +239,24 @@ MEMKERN_RUNTIME inline int choose_ready() {
   return chosen;
 }
 
-inline void start_threads(std::vector<void*>& sanitizer_fibers) {
+// Gives the threads of a block seats, from `first_seat` on.
+inline void start_threads(size_t first_seat) {
+  if (seats.size() < first_seat + block.threads) seats.resize(first_seat + block.threads);
   block.alive = block.threads;
   block.waiting = block.ready_count = block.barrier_generation = block.variables = 0;
   block.shared_bytes = 0;
   memset(block.warps, 0, sizeof block.warps);
   for (int i = 0; i < block.threads; ++i) {
     Fiber& fiber = block.fibers[i];
-    if (!fiber.stack) fiber.stack = allocate_stack();
-    forget_stack(fiber.stack);
+    fiber.stack = seats[first_seat + i].stack;
+    fiber.sanitizer = seats[first_seat + i].sanitizer;
     fiber.index = i;
     fiber.x = unsigned(i) % block.dims.x;
     fiber.y = unsigned(i) / block.dims.x % block.dims.y;
     fiber.z = unsigned(i) / (block.dims.x * block.dims.y);
-    fiber.sanitizer = nullptr;
-#if defined(__SANITIZE_THREAD__)
-    fiber.sanitizer = __tsan_create_fiber(0);
-    sanitizer_fibers.push_back(fiber.sanitizer);
-#endif
     make_context(fiber.context, fiber.stack, run_thread);
     make_ready(fiber);
   }
-  (void)sanitizer_fibers;
 }
 
 MEMKERN_RUNTIME inline void run_threads() {

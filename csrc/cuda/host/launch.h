@@ -83,26 +83,27 @@ void launch(Kernel kernel, Dim3 grid, Dim3 dims, Arguments... arguments) {
   block.body_argument = &body;
   order_before(&block.launch_token);
   const BlockOrder order(grid);
-  std::vector<void*> sanitizer_fibers, memory;  // ThreadSanitizer must not see addresses again in another block
+#if defined(__SANITIZE_THREAD__)
+  constexpr bool every_block_alone = true;  // ThreadSanitizer must not see threads or addresses again in another block
+#else
+  constexpr bool every_block_alone = false;
+#endif
+  std::vector<void*> memory;
   std::vector<char*> tokens;
   for (uint64_t i = 0; i < order.count() && !block.failed; ++i) {
     order.select(i);
     tokens.push_back(block.tokens = static_cast<char*>(calloc(2 + 2 * kMaxThreads / kLanes, 1)));
-    start_threads(sanitizer_fibers);
+    start_threads(every_block_alone ? i * block.threads : 0);
     run_threads();
     memory.insert(memory.end(), block.variable, block.variable + block.variables);
-#if !defined(__SANITIZE_THREAD__)
+    if (every_block_alone) continue;
     for (void* variable : memory) free(variable);
     for (char* token : tokens) free(token);
     memory.clear();
     tokens.clear();
-#endif
   }
   order_after(&block.done_token);
-#if defined(__SANITIZE_THREAD__)
-  for (void* fiber : sanitizer_fibers) __tsan_destroy_fiber(fiber);
-#endif
-  if (block.failed) return;  // threads that wait for ever still own their memory
+  if (block.failed) return seats.clear();  // threads that wait for ever still own their seats and memory
   for (void* variable : memory) free(variable);
   for (char* token : tokens) free(token);
 }
