@@ -63,8 +63,12 @@ OPS = {
     "layer_stats": (LAYERS, ("layer_stats",)),
     "batch": (LAYERS, ("layer_stats float",)),
     **dict.fromkeys(
-        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "reduce", "elements", "launch"),
+        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
+    ),
+    "reduce": (
+        (*ALIGNMENT, "unit_means", "class_sums", "views"),
+        ("alignment", "hazards", "means", "classes", "images"),
     ),
     **dict.fromkeys(("views", "views_table", "views_taps", "views_quad", "views_colors"), (("views",), ("images",))),
 }

@@ -39,6 +39,11 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
         testing.assert_within(gradient, want, z.dtype, "gradient")
 
 
+def check_alignment_alone(z: Tensor) -> None:
+    """Without what a backward needs."""
+    testing.assert_same_bits(emulated.alignment(z, False, True, False)[0], emulated.alignment(z, False, True, True)[0])
+
+
 def check_means(x: Tensor, unit_dim: int, activation: str) -> None:
     want = testing.expected_unit_means(x, unit_dim=unit_dim, activation=activation)
     got = emulated.unit_means(x, unit_dim, activation)
@@ -154,6 +159,8 @@ def cases() -> Iterator[Case]:
         yield f"alignment {name} misaligned packs", lambda z=z: check_alignment(z, False, True)
         z = testing.randn(0, 3, 4, dtype=dtype)
         yield f"alignment {name} of no points", lambda z=z: check_alignment(z, False, True)
+        z = testing.randn(2, 3, 9, dtype=dtype)
+        yield f"alignment {name} alone", lambda z=z: check_alignment_alone(z)
         z = testing.randn(2, 12, 24, dtype=dtype)[..., :22]
         yield f"alignment {name} ragged packs", lambda z=z: check_alignment(z, False, True)
         for views, dims, anchor in ((4, 4128, False), (6, 4101, True)):  # more dims than kLookDims
@@ -178,6 +185,9 @@ def cases() -> Iterator[Case]:
             x[0] = x.amax(0)
             x[points // 2] = x[0]
             yield f"selectivity {name} {points}", lambda x=x: check_selectivity(x, 1, None)
+        x = testing.randn(70, 11, dtype=dtype)
+        x[0, 3], x[40, 4], x[69, 5] = torch.nan, torch.nan, torch.nan  # in the first chunk, in the middle, in the last
+        yield f"selectivity {name} NaN", lambda x=x: check_selectivity(x, 1, None)
         x = testing.misaligned(testing.randn(40, 5, dtype=dtype))
         yield f"selectivity {name} order", lambda x=x: check_selectivity(x, 1, torch.arange(40).flip(0))
         x = testing.randn(33, 2, 5, 3, dtype=dtype)

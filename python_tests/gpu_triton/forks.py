@@ -23,7 +23,7 @@ import run_ttsem
 import rungs
 
 ANSWER = "\x01"  # what a line of stdout that is an answer begins with
-CPU_SECONDS = 300  # of one fork: an edit may make a loop endless
+CPU_SECONDS = 150  # of one fork: an edit may make a loop endless; unchanged, 80 at most
 
 
 class Outcome(NamedTuple):
