@@ -92,7 +92,8 @@ def hunt(mutant: Mutant) -> str:
                 return "compiler"
             for case in cases:
                 try:
-                    if sanitizer.run_tiny(library, mode, "--first", "--only", case, seconds=SECONDS).code != 0:
+                    options = ("--first", "--only", case, "--skip", sanitizer.SKIPPED[mode])
+                    if sanitizer.run_tiny(library, mode, *options, seconds=SECONDS).code != 0:
                         return mode
                 except subprocess.TimeoutExpired:
                     return f"{mode}, for ever"

@@ -206,6 +206,8 @@ def cases() -> Iterator[Case]:
         for shape, unit_dim in (((2, 3, 8, 4, 4), 2), ((1, 4, 200, 24), 3), ((2, 3, 40), 2))
     ]
     yield "layer_stats float32 many", lambda: check_many_layers(layers)
+    z = testing.near_parallel(60, 2, 4101, eps=0.2, spread=3.0)  # nine chunks each: more parts than kLookBlocks
+    yield "alignment float32 many looks", lambda: check_alignment(z, False, True)
     yield from far_cases()
     for wide in (torch.float32, torch.float64):
         for points in (2, 3, 20, 41):
