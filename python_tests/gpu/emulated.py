@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -272,14 +273,16 @@ def class_sums(means: Tensor, labels: Tensor, classes: int, *, start: float = 0.
 def views(
     images: list[Tensor], params: Tensor, size: tuple[int, int], *, antialias: bool = True, blur_size: int = 0,
     hidden: Tensor | None = None, patch: int = 1, dtype: torch.dtype = torch.float32, channels_last: bool = False,
+    skipped: int = 0,
 ) -> Tensor:  # fmt: skip
-    """Images [C, H, W] of any sizes; normalized with 0.5."""
+    """Images [C, H, W] of any sizes; normalized with 0.5. `skipped`: elements of the result's memory before it."""
     records, params, channels = (Image * len(images))(), params.contiguous(), images[0].shape[0]
     for record, image in zip(records, images, strict=True):
         record.data, (_, record.height, record.width) = image.data_ptr(), image.shape
         record.channel_stride, record.row_stride, record.column_stride = image.stride()
     memory = (*size, channels) if channels_last else (channels, *size)
-    out = _unwritten(*params.shape[:2], *memory, dtype=dtype)
+    shape = (*params.shape[:2], *memory)
+    out = _unwritten(math.prod(shape) + skipped, dtype=dtype)[skipped:].view(shape)
     half = (ctypes.c_float * 3)(0.5, 0.5, 0.5)
     hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
     _run("views", Views(

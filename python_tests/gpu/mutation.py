@@ -81,7 +81,7 @@ def hunt(mutant: Mutant) -> str:
     """The rung that finds a mutant, the likeliest first, or an empty string."""
     stems, cases = OPS[mutant.path.stem]
     # what waits for nobody gives wrong values under some schedules only, and a race under any
-    modes = ("tsan", "asan") if mutant.what == "barrier dropped" else ("plain", "asan", "tsan")
+    modes = ("tsan", "plain", "asan") if mutant.what == "barrier dropped" else ("plain", "asan", "tsan")
     with tempfile.TemporaryDirectory() as folder:
         sources = planted.copy_of_sources(Path(folder))
         mutant.plant(sources)

@@ -17,11 +17,11 @@ OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": "halt_on_error=1:exitcode=66:ignore_noninstrumented_modules=1:report_signal_unsafe=0",
 }
-# Cases of gpu.tiny that a mode does without. The two 16-bit types differ in how a register is widened, which no sanitizer
-# sees: bfloat16 stands for both. TSan does not see how far apart points lie either: of those cases it gets the ones that
-# reach a kernel which no other case does; and it holds 8000 threads a launch.
+# Cases of gpu.tiny that a mode does without. The two 16-bit types differ in how a register is widened, which no
+# sanitizer sees: bfloat16 stands for both. TSan does not see how far apart points lie either: of those cases it gets
+# the ones that reach a kernel which no other case does; and it holds 8000 threads a launch.
 FAR = "far apart (means|layer_stats|alignment (few|tiles|elements|parallel$))"
-SKIPPED = {"plain": "nothing", "asan": " float16", "tsan": f" float16|{FAR}|many looks"}
+SKIPPED = {"plain": "nothing", "asan": " float16|many views", "tsan": f" float16|{FAR}|many (looks|views)"}
 
 
 class Finished(NamedTuple):

@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import torch
 from gpu import emulated, tiny_views
@@ -42,6 +43,12 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
 def check_alignment_alone(z: Tensor) -> None:
     """Without what a backward needs."""
     testing.assert_same_bits(emulated.alignment(z, False, True, False)[0], emulated.alignment(z, False, True, True)[0])
+
+
+def check_many_looks(z: Tensor) -> None:
+    """On memory that holds likely numbers: a part that nobody looked at would be NaN, and such pairs are recomputed."""
+    with mock.patch.object(emulated, "scratch_memory", lambda size: torch.full((size,), 0x40, dtype=torch.uint8)):
+        check_alignment(z, False, True)
 
 
 def check_means(x: Tensor, unit_dim: int, activation: str) -> None:
@@ -134,6 +141,7 @@ def far_cases() -> Iterator[Case]:
     # units far apart: maps, nothing contiguous, a matrix
     yield "far apart means units", lambda: check_means(far_apart(4, 2, 300).transpose(0, 1), 1, "raw")
     yield "far apart means units apart", lambda: check_means(far_apart(4, 2, 10).transpose(0, 1)[..., ::2], 1, "raw")
+    yield "far apart means points apart", lambda: check_means(far_apart(4, 2, 10)[..., ::2], 1, "raw")
     yield "far apart selectivity units", lambda: check_selectivity(far_apart(4, 35).t(), 1, None)
     for shape, unit_dim in (((4, 2, 8, 2, 2), 2), ((4, 2, 5, 8), 3)):
         yield f"far apart layer_stats {shape}", lambda shape=shape, u=unit_dim: check_layer_stats(far_apart(*shape), u)
@@ -180,6 +188,9 @@ def cases() -> Iterator[Case]:
             for layout in ("contiguous", "misaligned", "points innermost"):
                 x = testing.LAYOUTS[layout](testing.randn(*shape, dtype=dtype))
                 yield f"means {name} {shape} {layout}", lambda x=x, u=unit_dim: check_means(x, u, "relu")
+        x = testing.randn(2, 4, 6, 8, 5, dtype=dtype)[:, ::2, ::2, ::2]  # averaged dims that cannot be merged
+        yield f"means {name} sliced, units innermost", lambda x=x: check_means(x, 4, "raw")
+        yield f"means {name} sliced, units outermost", lambda x=x: check_means(x.movedim(4, 1), 1, "raw")
         for points in (1, 31, 70):
             x = testing.randn(points, 11, dtype=dtype)
             x[0] = x.amax(0)
@@ -207,7 +218,7 @@ def cases() -> Iterator[Case]:
     ]
     yield "layer_stats float32 many", lambda: check_many_layers(layers)
     z = testing.near_parallel(60, 2, 4101, eps=0.2, spread=3.0)  # nine chunks each: more parts than kLookBlocks
-    yield "alignment float32 many looks", lambda: check_alignment(z, False, True)
+    yield "alignment float32 many looks", lambda: check_many_looks(z)
     yield from far_cases()
     for wide in (torch.float32, torch.float64):
         for points in (2, 3, 20, 41):

@@ -89,6 +89,11 @@ def check_many_sizes() -> None:
     check(each, (3, 2), ({},))
 
 
+def check_many_views() -> None:
+    """More than there are blocks: a block takes one after the other."""
+    check(images(280, 4, 3, 1, torch.uint8), (3, 2))
+
+
 def cases() -> Iterator[Case]:
     """Every case by name."""
     for pixel in (torch.uint8, torch.float32):
@@ -108,6 +113,7 @@ def cases() -> Iterator[Case]:
                             one, (4, 5), ({"hue": 0.3}, {"contrast": 1.2}), dtype=d, channels_last=c
                         ),
                     )
+        yield f"images {name} misaligned", lambda one=one: check(one, (6, 8), PROGRAMS[:1], skipped=1)
         # more pixels than a small view has; several tiles of rows and of columns
         wide = images(1, 3, 5, 3, pixel)
         yield f"images {name} large", lambda wide=wide: check(wide, (66, 65), PROGRAMS[:1])
@@ -122,3 +128,4 @@ def cases() -> Iterator[Case]:
     yield "images masks", check_masks
     yield "images far apart", check_far_apart
     yield "images of many sizes", check_many_sizes
+    yield "images many views", check_many_views
