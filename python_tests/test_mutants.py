@@ -83,7 +83,7 @@ def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
 
 
 def test_the_next_line_tells_equivalent_mutants_apart(source, monkeypatch):
-    source.write_text("c = 1\nfirst()\nc = 1\nsecond()\n")
+    source.write_text("c = 1\nfirst(a < b)\nc = 1\nsecond()\n")
     entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
     assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry]) == 1  # which one?
     hunt = lambda mutant: "" if mutant.line == 3 else "values"  # noqa: E731
