@@ -70,27 +70,27 @@ def cases(draw: st.DrawFn, op: str, largest: int) -> Case:
     scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"agreement, {name}")) for name in paths()]
 )
 def backend(request):
-    """The name of a path and, if it can run here, the function that runs a case on it."""
+    """The name of a path, why it cannot run here, and if it can the function that runs a case on it."""
     path = paths()[request.param]
-    if path.reason:
-        yield request.param, None
+    if reason := path.why_not():
+        yield request.param, reason, None
         return
     with path.start() as run:
-        yield request.param, run
+        yield request.param, "", run
 
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.timeout(rungs.SECONDS)
 def test_agreement(op, backend, record_property):
-    name, run = backend
+    name, reason, run = backend
     path = paths()[name]
 
     def row(text: str) -> None:
         record_property("ran", f"agreement  {op:<20} {name:<22} {text}")
 
     if run is None:
-        row(f"not run: {path.reason}")
-        (rungs.cannot_run if path.emulates else pytest.skip)(path.reason)
+        row(f"not run: {reason}")
+        (rungs.cannot_run if path.emulates else pytest.skip)(reason)
     count, worst = 0, 0.0
 
     @hypothesis.settings(max_examples=path.examples)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from gpu import build, emulated, path, roofline, sass, tools
 
+pytestmark = pytest.mark.xdist_group("machine code")  # one worker disassembles it: half a minute of a processor
 FEWEST_WARPS = 8  # of an SM, for any kernel: two for each of its four schedulers
 
 

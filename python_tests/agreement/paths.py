@@ -34,14 +34,14 @@ class Runner(NamedTuple):
     """What runs cases on one backend.
 
     Attributes:
-        reason: Why it cannot run here; empty if it can.
+        why_not: Asked when it is to run: why it cannot run here; empty if it can.
         start: A context in which cases can be run; yields the function that runs one.
         examples: Cases per op; few where one takes long.
         largest: Of a shape's last dimension.
         emulates: Whether it stands for a GPU, so that CI must have it.
     """
 
-    reason: str
+    why_not: Callable[[], str]
     start: Callable[[], contextlib.AbstractContextManager[Callable[[Case], Results]]]
     examples: int = 25
     largest: int = 3000
@@ -124,19 +124,22 @@ def _ttsem() -> contextlib.AbstractContextManager[Callable[[Case], Results]]:
 @functools.cache
 def paths() -> dict[str, Runner]:
     """Every path by name."""
+
+    def because(reason: str) -> Callable[[], str]:
+        return lambda: reason
+
     gpu = torch.device("cuda")
     no_gpu = "" if torch.cuda.is_available() else "no GPU in this machine"
     found = {
-        name: Runner(reason, functools.partial(_here, name)) for name, reason in testing.paths().items()
+        name: Runner(because(reason), functools.partial(_here, name)) for name, reason in testing.paths().items()
     }  # fmt: skip
     slow = {"examples": 6, "largest": 200, "emulates": True}
-    compiler = "" if shutil.which(build.COMPILER) else "no C++ compiler"
-    triton = "" if importlib.util.find_spec("triton") else "Triton is not installed"
-    ttsem = "" if run_ttsem.installed() else "ttsem has no environment: gpu_triton/run_ttsem.py makes one"
+    compiler = because("" if shutil.which(build.COMPILER) else "no C++ compiler")
+    triton = because("" if importlib.util.find_spec("triton") else "Triton is not installed")
     return found | {
         "cuda, emulated": Runner(compiler, _emulated, largest=1500, emulates=True),
         "triton, interpreter": Runner(triton, _interpreter, **slow),
-        "triton, ttsem": Runner(ttsem, _ttsem, **slow),
-        "cuda": Runner(no_gpu or dispatch.why_not("cuda", gpu), functools.partial(_on_gpu, "cuda")),
-        "triton": Runner(no_gpu or dispatch.why_not("triton", gpu), functools.partial(_on_gpu, "triton")),
+        "triton, ttsem": Runner(lambda: "" if run_ttsem.environment() else run_ttsem.MISSING, _ttsem, **slow),
+        "cuda": Runner(because(no_gpu or dispatch.why_not("cuda", gpu)), functools.partial(_on_gpu, "cuda")),
+        "triton": Runner(because(no_gpu or dispatch.why_not("triton", gpu)), functools.partial(_on_gpu, "triton")),
     }

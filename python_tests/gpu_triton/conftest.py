@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import sys
-
+import inside_ttsem
 import pytest
 import torch
 
@@ -17,9 +14,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "numbers: about values, whatever the memory; the others are about memory and types"
     )
-    if "ttsem" in sys.modules:  # parses at every launch, a third of its time, what other checks have launched before
-        mlir = importlib.import_module("ttsem.mlir")
-        mlir.parse = functools.lru_cache(maxsize=64)(mlir.parse)
+    if inside_ttsem.running():
+        inside_ttsem.quicken()
 
 
 @pytest.fixture(params=testing.DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
@@ -28,10 +24,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 
 @pytest.fixture(autouse=True)
-def inside_ttsem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ttsem calls its tensors "cuda" except inside an op or a backward, where memkern asks where they are."""
-    if "ttsem" in sys.modules:
-        why_not = dispatch.why_not
-        monkeypatch.setattr(
-            dispatch, "why_not", lambda backend, device: "" if backend == "triton" else why_not(backend, device)
-        )
+def tensors_of_ttsem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Triton kernels take them wherever they say that they are."""
+    if inside_ttsem.running():
+        monkeypatch.setattr(dispatch, "why_not", inside_ttsem.why_not)

@@ -53,7 +53,7 @@ CHECKS = {
     "exact": ("check_alignment", "^alignment f64 [|] _finish"),
     "unit_means": ("check_units check_offsets", "^means (7x7|56x56) [|]"),
     "unit_sums": ("check_units check_layer_stats", "^means 7x7 "),
-    "layer_stats": ("check_layer_stats", "^layer maps [|] _sum_layer"),
+    "layer_stats": ("check_layer_stats", "^layer (maps [|] _sum_maps|tokens bf16 [|] _sum_layer)"),
     "selectivity": ("check_units check_offsets", "^selectivity [|]"),
     "class_sums": ("check_units", "^class sums [|]"),
     "views": ("check_views", "^views (32|sizes masked) [|]"),
@@ -91,9 +91,10 @@ def all_mutants() -> list[mutants.Mutant]:
 
 def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
     """The rung that finds a mutant, or an empty string."""
-    files, cases = CHECKS[mutant.path.stem]
-    checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{file}.py" for file in files.split())]
+    names, cases = CHECKS[mutant.path.stem]
+    checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{name}.py" for name in names.split())]
     bytes_read = [] if mutant.path.stem.startswith("views") else [f"{rungs.HERE}/interpreter_bytes.py"]
+    memory = rungs.ROOT / "build" / "mutants" / "triton" / mutant.path.stem  # what found one often finds the next
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         faults.copy_kernels(folder)
@@ -102,7 +103,8 @@ def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
             if rung == "ttsem" and run_ttsem.installed() is None:
                 continue
             marked = rungs.MARKED.get(rung, "")
-            arguments = rungs.checks("-x", *checks, *bytes_read * (rung == "values"), marked=marked)
+            files = [*checks, *bytes_read * (rung == "values")]
+            arguments = rungs.checks("-x", *files, marked=marked, found_before=memory / rung)
             if rung == "gate":
                 arguments = ["--target", "sm_90", "--only", cases]
             outcome = ground(rung).run(folder, arguments)

@@ -11,11 +11,13 @@ any is a failure.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import rungs
@@ -56,18 +58,27 @@ def install(place: Path = PLACE, python: str | None = None) -> Path:
     if python is None:
         raise RuntimeError("ttsem needs Python 3.12 or later, and none was found; name one with --python")
     executable = place / "bin" / "python"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with open(place.with_name(f"{place.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(place):
         if installed(place) is None:
             subprocess.run([python, "-m", "venv", place], check=True)
             subprocess.run([executable, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
     return executable
 
 
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Waits for a process that is making the environment."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f"{place.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def environment() -> Path | None:
-    """The Python of the environment; in CI one is made if there is none."""
-    return installed() or (install() if rungs.IN_CI else None)
+    """The Python of the environment, when it is made; in CI one is made if there is none."""
+    with alone(PLACE):
+        made = installed()
+    return made or (install() if rungs.IN_CI else None)
 
 
 def find_python() -> str | None:
