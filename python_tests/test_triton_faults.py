@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import faults
 import forks
+import mutation
 import run_ttsem
 import rungs
 
@@ -47,3 +50,12 @@ def test_every_class_of_faults_is_planted():
 def test_the_planted_text_is_there(name):
     fault = faults.FAULTS[name]
     assert fault.old in (faults.KERNELS / f"{fault.file}.py").read_text()
+
+
+def test_every_mutated_file_has_its_cases():
+    """A renamed kernel must not empty what the gate compiles; every file with kernels is mutated."""
+    budgets = json.loads((rungs.HERE / "budgets.json").read_text())
+    for _, cases in mutation.CHECKS.values():
+        assert [name for name in budgets if re.search(cases, name) and name.endswith("sm_90")], cases
+    kernels = {path.stem for path in faults.KERNELS.glob("*.py") if "@triton.jit" in path.read_text()}
+    assert kernels == set(mutation.CHECKS)

@@ -6,6 +6,8 @@ import functools
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
@@ -121,6 +123,26 @@ def test_short_views_whose_squares_vanish_are_not_equal():
     z[0, :, 0] = 2e-12
     z[0, 1, 1:] = 1e-23
     torch.testing.assert_close(run(z)[0].double(), reference.alignment(z), rtol=1e-6, atol=0)
+
+
+@triton.jit
+def write_views_of(pair, a, b, views, pairs, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    first, second = kernels._views_of(tl.load(pair + at), views, pairs, False)
+    tl.store(a + at, first)
+    tl.store(b + at, second)
+
+
+def test_views_of_a_pair():
+    """First and last pairs of rows, among 2 million views."""
+    views = 2**21
+    row = torch.tensor([0, 1, 2, 1000, 2**20, 2**21 - 3, 2**21 - 2, 0])
+    column = torch.tensor([1, views - 1, 3, 1001, views - 1, views - 1, views - 1, views - 1])
+    pair = row * (2 * views - row - 1) // 2 + column - row - 1
+    a, b = on_device(torch.zeros_like(pair)), on_device(torch.zeros_like(pair))
+    write_views_of[(1,)](on_device(pair), a, b, views, views * (views - 1) // 2, len(pair))
+    assert on_cpu(a).tolist() == row.tolist()
+    assert on_cpu(b).tolist() == column.tolist()
 
 
 @pytest.mark.parametrize("layout", testing.LAYOUTS)

@@ -60,12 +60,18 @@ def test_means_layouts(layout):
 
 
 def test_means_of_any_order_of_memory():
-    """Averaged dimensions between and around units and points; the last has four loops and is copied."""
+    """Averaged dimensions between and around units and points."""
     x = testing.randn(2, 3, 2, 3, 2)
     for order in [(3, 0, 4, 2, 1), (2, 1, 0, 4, 3), (4, 0, 3, 2, 1), (1, 0, 3, 2, 4)]:
         check_means(x, 2, memory=testing.in_order(x, *order))
-    x = testing.randn(2, 2, 2, 2, 2, 2)
-    check_means(x, 1, memory=testing.in_order(x, 2, 0, 3, 1, 4, 5)[:, :, :, :, :, :])
+
+
+@pytest.mark.parametrize("loops", [4, 5], ids=["as it is", "copied"])
+def test_means_of_many_loops(loops):
+    """Averaged dimensions with a gap in each, so that no two are one loop."""
+    x = testing.randn(2, 3, *(2, 3, 2, 3, 2)[:loops])
+    memory = torch.full([2, 3, *(size + 1 for size in x.shape[2:])], nan)[(..., *[slice(-1)] * loops)]
+    check_means(x, 1, memory=memory.copy_(x))
 
 
 def test_means_of_points_side_by_side():
@@ -76,7 +82,7 @@ def test_means_of_points_side_by_side():
 def test_means_in_parts(monkeypatch):
     """More blocks per lane than one program adds; also not a multiple."""
     monkeypatch.setitem(launches._VALUES, ("unit_means", "blocks"), 4)
-    check_means(testing.randn(1, 2, 8 * setting("unit_means", "side") + 300).abs(), 1)  # 5 blocks of 2 lanes x 512
+    check_means(testing.randn(1, 3, 8 * setting("unit_means", "side") + 300).abs(), 1)  # 5 blocks
     check_means(testing.randn(2, 5000, 2).abs(), 2)
 
 
@@ -150,6 +156,7 @@ def test_state_over_chunks(monkeypatch):
     x = testing.randn(2 * chunk + 3, 5, dtype=torch.float64)
     x[[7, chunk + 1, 2 * chunk + 2], 1] = 9
     x[[chunk + 5, 2 * chunk + 1], 2] = nan
+    x[[7, 9, 17, 33], 4] = 9  # in one chunk: a row further, lanes that come first have later points
     x[2 * chunk + 2, 3] = 11
     check_state(x)
 

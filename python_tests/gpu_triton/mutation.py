@@ -2,7 +2,8 @@
 
 python mutation.py [--file NAME] [--every N] [--minutes M] [--jobs N] [--again] [--list]
 
-The interpreter's checks come first, then ttsem's where it is installed, then what the compiler says (lints, budgets).
+The interpreter's checks come first, then ttsem's where it is installed, then what the compiler says (lints, budgets);
+of the checks, those that have found most in least time (quick_first.py).
 Takes from two seconds to a minute per mutant; results are kept in build/mutants/, `equivalent.json` holds the mutants
 that do the same as the original, with the reason.
 """
@@ -94,7 +95,7 @@ def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
     names, cases = CHECKS[mutant.path.stem]
     checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{name}.py" for name in names.split())]
     bytes_read = [] if mutant.path.stem.startswith("views") else [f"{rungs.HERE}/interpreter_bytes.py"]
-    memory = rungs.ROOT / "build" / "mutants" / "triton" / mutant.path.stem  # what found one often finds the next
+    history = rungs.ROOT / "build" / "mutants" / "triton" / mutant.path.stem
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         faults.copy_kernels(folder)
@@ -104,7 +105,8 @@ def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
                 continue
             marked = rungs.MARKED.get(rung, "")
             files = [*checks, *bytes_read * (rung == "values")]
-            arguments = rungs.checks("-x", *files, marked=marked, found_before=memory / rung)
+            first = ["-p", "quick_first", "--history", str(history.with_suffix(f".{rung}"))]
+            arguments = rungs.checks("-x", *first, *files, marked=marked)
             if rung == "gate":
                 arguments = ["--target", "sm_90", "--only", cases]
             outcome = ground(rung).run(folder, arguments)

@@ -38,17 +38,10 @@ def environment_of_a_rung(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(ROOT / "build" / "triton")} | more
 
 
-def checks(*arguments: str, marked: str = "", found_before: Path | None = None) -> list[str]:
-    """Arguments for pytest on check_*.py in a process of its own: one worker, none of the options of `make test`.
-
-    Args:
-        arguments: Files, and more options.
-        marked: An expression of marks.
-        found_before: A folder that remembers which checks failed, to run these first.
-    """
+def checks(*arguments: str, marked: str = "") -> list[str]:
+    """Arguments for pytest on check_*.py in a process of its own: one worker, none of the options of `make test`."""
     options = ["-o", "addopts=--strict-markers", "-o", f"timeout={SECONDS}", "-W", "ignore::RuntimeWarning"]
-    memory = ["-p", "no:cacheprovider"] if found_before is None else ["-o", f"cache_dir={found_before}", "--ff"]
-    return ["-q", "-rs", *memory, "-p", "no:xdist", *options, "-m", marked, *arguments]
+    return ["-q", "-rs", "-p", "no:cacheprovider", "-p", "no:xdist", *options, "-m", marked, *arguments]
 
 
 def verdict(returncode: int, output: str) -> str:
