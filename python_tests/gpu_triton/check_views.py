@@ -8,12 +8,14 @@ from unittest import mock
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support import on_cpu, on_device
 from torch import Tensor
 
 from memkern import reference, testing
 from memkern.transforms import COLUMNS, N_STEPS, PRESETS, STEPS, view_params
-from memkern.triton_kernels import launches
+from memkern.triton_kernels import launches, views_taps
 from memkern.triton_kernels.views import views
 
 CODE = {name: code for code, name in enumerate(STEPS)}
@@ -68,6 +70,22 @@ def test_sizes(image, size, antialias, pixel):
     """Shrunk and enlarged, flipped both ways; some hues pass the end of their circle."""
     rows = table({"hue": 0.5}, box=(1, 2, image[0] - 2, image[1] - 3), flips=(1, 1))
     check([photos(1, *image, pixel=pixel)], rows, size, antialias=antialias, stages=1)
+
+
+@triton.jit
+def write_digits(largest, digits):
+    program = tl.program_id(0)
+    tl.store(digits + program, views_taps._digits(tl.load(largest + program)))
+
+
+def test_digits_of_whole_weights():
+    """As many as keep the largest below 2^15, as torch has them; 22 at most."""
+    largest = torch.tensor([1.0, 1 - 2**-15, 1 - 2**-17, 0.6, 0.5, 0.3, 0.01, 1e-6], dtype=torch.float64)
+    digits = on_device(torch.zeros(len(largest), dtype=torch.int32))
+    write_digits[(len(largest),)](on_device(largest), digits)
+    assert on_cpu(digits).tolist() == [
+        max(d for d in range(23) if d == 0 or int(0.5 + share * 2**d) < 2**15) for share in largest.tolist()
+    ]
 
 
 def test_several_programs_a_view():
