@@ -57,7 +57,7 @@ CHECKS = {
     "layer_stats": ("check_layer_stats", "^layer (maps [|] _sum_maps|tokens bf16 [|] _sum_layer)"),
     "selectivity": ("check_units check_offsets", "^selectivity [|]"),
     "class_sums": ("check_units", "^class sums [|]"),
-    "views": ("check_views", "^views (32|sizes masked) [|]"),
+    "views": ("check_views", "^views (32 [|]|sizes masked [|]|224 float [|] _blur_rows)"),
     "views_colors": ("check_views", "^views 32 [|]"),
     "views_taps": ("check_views", "^views (32|224 float) [|]"),
 }
