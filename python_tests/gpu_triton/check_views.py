@@ -16,7 +16,7 @@ from torch import Tensor
 from memkern import reference, testing
 from memkern.transforms import COLUMNS, N_STEPS, PRESETS, STEPS, view_params
 from memkern.triton_kernels import launches, views_taps
-from memkern.triton_kernels.views import views
+from memkern.triton_kernels.views import _sum_of, views
 
 CODE = {name: code for code, name in enumerate(STEPS)}
 HALF = (0.5, 0.5, 0.5)
@@ -70,6 +70,18 @@ def test_sizes(image, size, antialias, pixel):
     """Shrunk and enlarged, flipped both ways; some hues pass the end of their circle."""
     rows = table({"hue": 0.5}, box=(1, 2, image[0] - 2, image[1] - 3), flips=(1, 1))
     check([photos(1, *image, pixel=pixel)], rows, size, antialias=antialias, stages=1)
+
+
+@triton.jit
+def write_sum(lumas, total, blocks):
+    tl.store(total, _sum_of(lumas, blocks))
+
+
+def test_luma_of_many_blocks():
+    """More than are added at once: of a view of 400 x 400 pixels."""
+    lumas, total = torch.arange(700.0, dtype=torch.float64), on_device(torch.zeros(1, dtype=torch.float64))
+    write_sum[(1,)](on_device(lumas), total, 600)
+    assert on_cpu(total).item() == 600 * 599 / 2
 
 
 @triton.jit
