@@ -218,6 +218,15 @@ def test_magnitudes_of_doubles(exponent):
 
 
 @pytest.mark.numbers
+@pytest.mark.parametrize("place", [0, 19], ids=["first", "last"])
+def test_one_huge_double(place):
+    z = testing.randn(1, 2, 20, dtype=torch.float64)
+    z[:, :, place] *= 2.0**600
+    want = (z[:, 0, place] - z[:, 1, place]).abs()
+    torch.testing.assert_close(run(z, normalize=False)[0], want, rtol=1e-15, atol=0)
+
+
+@pytest.mark.numbers
 @pytest.mark.parametrize(("dtype", "magnitude"), [(torch.float32, 1e-30), (torch.float64, 1e-200)], ids=str)
 def test_more_dims_than_are_recomputed_at_once(dtype, magnitude, monkeypatch):
     monkeypatch.setitem(launches._VALUES, ("alignment", "exact_block"), 16)
