@@ -170,7 +170,7 @@ def tile_of(dtype: torch.dtype, walk: Lanes, lanes: int, threads: int) -> dict[s
     side = setting("unit_means", "side")
     inner = power_of_two(max(1, walk.inner[0]))
     lanes = power_of_two(lanes)
-    most = tile // min(inner, side) if walk.inner[1] == 1 else side if inner > 1 else tile
+    most = max(tile // min(inner, side), 1) if walk.inner[1] == 1 else side if inner > 1 else tile
     width = min(lanes, most)
     return {"LANES": width, "BLOCK": min(inner, tile // width)}
 

@@ -39,8 +39,9 @@ def test_large_maps(shape, monkeypatch):
     """Maps of a block and more, which are read once: of one piece, and of two."""
     monkeypatch.setitem(launches._VALUES, ("layer_stats", "blocks"), 0)
     monkeypatch.setitem(launches._VALUES, ("alignment", "blocks"), 2)
-    x = testing.relu_features(*shape)
-    check(x, x, 2)
+    for dtype in (torch.float32, torch.float64):
+        x = testing.relu_features(*shape, dtype=dtype)
+        check(x, x, 2)
     constant = torch.full(shape, 0.1)
     assert (on_cpu(layer_stats(on_device(constant), 2, False, False, False))[1] == 0.1).all()
 
