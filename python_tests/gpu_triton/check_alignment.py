@@ -110,6 +110,12 @@ def test_second_look_beside_other_pairs(anchor, monkeypatch):
 
 
 @pytest.mark.numbers
+def test_lengths_that_differ_as_much_as_directions():
+    """Sums that give a fair share of the distance, and norms whose error would be seen in it."""
+    check(testing.near_parallel(12, 2, 8192, eps=1e-3, spread=2.3e-3), options=[("all", True)])
+
+
+@pytest.mark.numbers
 def test_near_views_of_different_lengths_keep_their_digits(monkeypatch):
     """A float has 6e-8 of an element: unit vectors in float would be 1e-3 of these distances apart, or nothing."""
     monkeypatch.setitem(launches._VALUES, ("alignment", "second_look_dims"), 0)
