@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "gpu_triton"))
 
 import faults
 import forks
-import mutation
+import mutated
 import run_ttsem
 import rungs
 
@@ -55,7 +55,7 @@ def test_the_planted_text_is_there(name):
 def test_every_mutated_file_has_its_cases():
     """A renamed kernel must not empty what the gate compiles; every file with kernels is mutated."""
     budgets = json.loads((rungs.HERE / "budgets.json").read_text())
-    for _, cases in mutation.CHECKS.values():
+    for _, cases in mutated.CHECKS.values():
         assert [name for name in budgets if re.search(cases, name) and name.endswith("sm_90")], cases
     kernels = {path.stem for path in faults.KERNELS.glob("*.py") if "@triton.jit" in path.read_text()}
-    assert kernels == set(mutation.CHECKS)
+    assert kernels == set(mutated.CHECKS)

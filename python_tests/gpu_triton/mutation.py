@@ -18,6 +18,7 @@ from pathlib import Path
 
 import faults
 import forks
+import mutated
 import run_ttsem
 import rungs
 
@@ -46,29 +47,6 @@ OPERATORS = [
     )
 ]
 
-# The files of checks that know a kernel file, quick ones first, and its cases in the compile gate.
-CHECKS = {
-    "alignment": ("check_offsets check_alignment", "^alignment( raw)? [|]"),
-    "alignment_backward": ("check_offsets check_alignment_backward", "^backward"),
-    "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)? [|] _sum_pairs"),
-    "exact": ("check_alignment", "^alignment f64 [|] _finish"),
-    "unit_means": ("check_units check_offsets", "^means (7x7|56x56) [|]"),
-    "unit_sums": ("check_units check_layer_stats", "^means 7x7 "),
-    "layer_stats": ("check_layer_stats", "^layer (maps [|] _sum_maps|tokens bf16 [|] _sum_layer)"),
-    "selectivity": ("check_units check_offsets", "^selectivity [|]"),
-    "class_sums": ("check_units", "^class sums [|]"),
-    "views": ("check_views", "^views (32 [|]|sizes masked [|]|224 float [|] _blur_rows)"),
-    "views_colors": ("check_views", "^views 32 [|]"),
-    "views_taps": ("check_views", "^views (32|224 float) [|]"),
-}
-# Which checks of these files, as an expression for -k: check_units knows four kernel files.
-ABOUT = {
-    "unit_means": "means",
-    "unit_sums": "means or layouts",
-    "selectivity": "state or selectivity",
-    "class_sums": "class_sums",
-}
-
 
 def kernel_lines(path: Path) -> Iterator[int]:
     """The lines of statements inside the functions that Triton compiles, docstrings apart, counted from 1."""
@@ -82,7 +60,7 @@ def kernel_lines(path: Path) -> Iterator[int]:
 
 def all_mutants() -> list[mutants.Mutant]:
     """Every place of every operator inside of the kernels."""
-    paths = [faults.KERNELS / f"{stem}.py" for stem in CHECKS]
+    paths = [faults.KERNELS / f"{stem}.py" for stem in mutated.CHECKS]
     return [
         mutant
         for path in paths
@@ -92,8 +70,8 @@ def all_mutants() -> list[mutants.Mutant]:
 
 def hunt(mutant: mutants.Mutant, ground: Callable[[str], forks.Ground]) -> str:
     """The rung that finds a mutant, or an empty string."""
-    names, cases = CHECKS[mutant.path.stem]
-    checks = ["-k", ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{name}.py" for name in names.split())]
+    names, cases = mutated.CHECKS[mutant.path.stem]
+    checks = ["-k", mutated.ABOUT.get(mutant.path.stem, ""), *(f"{rungs.HERE}/{name}.py" for name in names.split())]
     bytes_read = [] if mutant.path.stem.startswith("views") else [f"{rungs.HERE}/interpreter_bytes.py"]
     history = rungs.ROOT / "build" / "mutants" / "triton" / mutant.path.stem
     with tempfile.TemporaryDirectory() as place:

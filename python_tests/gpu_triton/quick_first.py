@@ -17,17 +17,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Most faults a second first: the order that finds the next one soonest, if each is like those before."""
-    runs: dict[str, int] = defaultdict(int)
     found: dict[str, int] = defaultdict(int)
     seconds: dict[str, float] = defaultdict(float)
     history = config.getoption("--history")
     for line in history.read_text().splitlines() if history.exists() else ():
         took, outcome, check = line.split(maxsplit=2)
-        runs[check] += 1
         seconds[check] += float(took)
         found[check] += outcome == "failed"
-    # half a fault more: one that has not found any is not worthless
-    items.sort(key=lambda item: seconds[item.nodeid] / (found[item.nodeid] + 0.5) if runs[item.nodeid] else 0.0)
+    # half a fault more: one that has not found any is not worthless; what has not run is first
+    items.sort(key=lambda item: seconds[item.nodeid] / (found[item.nodeid] + 0.5))
 
 
 class _Writer:
