@@ -65,7 +65,15 @@ def test_view_counts(kernel, views, dtype):
             check(kernel, shape, dtype, unit_dim)
 
 
-LARGE = [(2, 3, 64, 45, 33), (2, 3, 2049, 45), (2, 6, 3, 121, 121), (2, 4, 197, 384)]
+@pytest.mark.parametrize("views", [16, 17, 33])
+def test_many_views_of_an_anchor(kernel, views, dtype):
+    for shape in ((2, views, 5, 7), (1, views, 70, 40)):
+        check(kernel, shape, dtype, 2, ("anchor", True))
+
+
+LARGE = [
+    (2, 3, 64, 45, 33), (2, 3, 2049, 45), (2, 6, 3, 121, 121), (2, 4, 197, 384), (1, 10, 8200, 3), (1, 17, 900, 20),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", LARGE, ids=str)

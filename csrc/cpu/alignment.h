@@ -1,15 +1,17 @@
-// What layer_stats needs of alignment: the points themselves, and a look at their elements while they are in cache.
+// What layer_stats needs of alignment: the points themselves, and the sums of their views on the way.
 #pragma once
 #include "../ops.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// seen() is called when dims [first, last) of some views of a point have just been read and lie in L1, done() when the
-// point is complete. At most kPointsAtOnce points, neighbours, are under way at a time.
+// seen() is given, for a range of dims of a point, the sum over some of its views of each dim; over all calls each view
+// counts once. done() is called when the point is complete. At most kPointsAtOnce points, neighbours, are under way at
+// a time.
 constexpr int64_t kPointsAtOnce = 8;
 struct Observer {
-  void (*seen)(void* self, int64_t point, int64_t view, int64_t views, int64_t first, int64_t last);
+  // sums: [last - first] of the wide type; up to a vector before and after them may be read.
+  void (*seen)(void* self, int64_t point, const void* sums, int64_t first, int64_t last);
   void (*done)(void* self, int64_t point);
   void* self;
 };

@@ -133,16 +133,18 @@ class Distances {
   void correct_unit_distances(const double* sums) {
     forget_twins();
     for (int64_t v = 0; v < op_.views; ++v) norm_is_exact_[v] = false;
-    int64_t open = 0;
+    int64_t open = 0, apart = 0;
     for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
       if (trusted<A>(square, gap) && in_range(sums[k])) return;
-      distances_[k] = distance_by_norms(i, j, sums[k]);
-      if (distances_[k] < 0) open_[open++] = {k, i, j};
+      distances_[k] = -1;
+      open_[open++] = {k, i, j};
+      apart += told_apart(square - gap);
     });
-    if (exact_.unit_pair_sums && 2 * open > op_.views) measure_together(open);
+    if (exact_.unit_pair_sums && apart > 0) measure_together(open);
     for (int64_t p = 0; p < open; ++p) {
       const auto [k, i, j] = open_[p];
+      if (distances_[k] < 0) distances_[k] = distance_by_norms(i, j, sums[k]);
       if (distances_[k] < 0) distances_[k] = exact_.distance(view(i), inverses_[i], view(j), inverses_[j], op_.dims);
     }
   }
@@ -164,16 +166,19 @@ class Distances {
     return -1;
   }
 
-  // All open pairs in one pass, in float. Rounding moves unit vectors by some 3e-8 in random directions, so a distance
-  // by 3e-8 / sqrt(dims): what is more than 1e-7 of it stays open. An inverse may be too small for a float.
+  // Whether elements of floats, brought to one length, tell a squared distance of unit vectors to 1e-7: rounding moves
+  // them by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims). (The error of a norm, 4e-8, stretches a
+  // unit vector, and a squared distance feels only the square of that.) More than 4 is no such distance: it overflowed.
+  bool told_apart(double square) const { return (square * double(op_.dims) > 0.1) & (square < 4.1); }
+
+  // All open pairs in one pass, in float; nearby ones stay open, and those whose norm is out of range (NaN).
   void measure_together(int64_t open) {
     if (!rows_) rows_.emplace(op_.views * kUnitDims);
     exact_.unit_pair_sums(point_, op_.view_stride, op_.views, op_.dims, inverses_.get(), open_.get(), open,
                           rows_->get(), squares_.get());
     for (int64_t p = 0; p < open; ++p) {
       const auto [k, i, j] = open_[p];
-      const bool normal = inverses_[i] > 1e-37 && inverses_[j] > 1e-37;
-      if (normal && squares_[p] * double(op_.dims) > 0.1) distances_[k] = __builtin_sqrt(squares_[p]);
+      if (told_apart(squares_[p])) distances_[k] = __builtin_sqrt(squares_[p]);
     }
   }
 

@@ -8,27 +8,35 @@
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// Calls use(x, y) for the elements of a and b, one vector of double at a time, the end padded with zeros.
+// Calls use(x, y, s) for the elements of a and b, one vector of double at a time, the end padded with zeros. Neighbours
+// have different s below kSums: one sum would wait 4 cycles for itself at every vector.
+constexpr int kSums = 4;
 template <class T, class Use>
 inline void for_each_in_double(const T* a, const T* b, int64_t n, const Use& use) {
-  const auto use_group = [&](const T* x, const T* y) {
+  constexpr int parts = kDoubles<Wide<T>>, vectors = kColumns<T> * parts,
+                groups = vectors < kSums ? kSums / vectors : 1;
+  const auto use_group = [&](const T* x, const T* y, int first) __attribute__((always_inline)) {
     Vec<Wide<T>> x_columns[kColumns<T>], y_columns[kColumns<T>];
-    Vec<double> x_parts[kDoubles<Wide<T>>], y_parts[kDoubles<Wide<T>>];
+    Vec<double> x_parts[parts], y_parts[parts];
     load_group(x, x_columns);
     load_group(y, y_columns);
     for (int c = 0; c < kColumns<T>; ++c) {
       to_double(x_columns[c], x_parts);
       to_double(y_columns[c], y_parts);
-      for (int part = 0; part < kDoubles<Wide<T>>; ++part) use(x_parts[part], y_parts[part]);
+      for (int part = 0; part < parts; ++part) use(x_parts[part], y_parts[part], (first + c * parts + part) % kSums);
     }
   };
   int64_t d = 0;
-  for (; d + kGroup<T> <= n; d += kGroup<T>) use_group(a + d, b + d);
+  for (; d + groups * kGroup<T> <= n; d += groups * kGroup<T>) {
+#pragma GCC unroll 4
+    for (int g = 0; g < groups; ++g) use_group(a + d + g * kGroup<T>, b + d + g * kGroup<T>, g * vectors);
+  }
+  for (; d + kGroup<T> <= n; d += kGroup<T>) use_group(a + d, b + d, 0);
   if (d == n) return;
   T x[kGroup<T>] = {}, y[kGroup<T>] = {};
   std::memcpy(x, a + d, size_t(n - d) * sizeof(T));
   std::memcpy(y, b + d, size_t(n - d) * sizeof(T));
-  use_group(x, y);
+  use_group(x, y, 0);
 }
 
 inline double largest_lane(Vec<double> v) {
@@ -45,7 +53,7 @@ inline double exact_l2(const T* a, const T* b, int64_t n, const Element& element
   double unit = 1;
   if constexpr (sizeof(T) == sizeof(double)) {
     Vec<double> largest{};
-    for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y) {
+    for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y, int) {
       const Vec<double> value = element(x, y), size = value < 0 ? -value : value;
       largest = size > largest ? size : largest;
     });
@@ -55,12 +63,12 @@ inline double exact_l2(const T* a, const T* b, int64_t n, const Element& element
     unit = __builtin_ldexp(1.0, exponent < -1000 ? -1000 : exponent > 1000 ? 1000 : exponent);
   }
   const double to_unit = 1 / unit;
-  Vec<double> sum{};
-  for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y) {
+  Vec<double> sum[kSums] = {};
+  for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y, int s) {
     const Vec<double> value = element(x, y) * to_unit;
-    sum += value * value;
+    sum[s] += value * value;
   });
-  return unit * __builtin_sqrt(sum_lanes<double>(sum));
+  return unit * __builtin_sqrt(sum_lanes<double>((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
 
 template <class T>

@@ -42,7 +42,8 @@ struct StoredViews {
   int64_t element_bytes;
   int64_t group;  // elements that widen() takes together
   void (*widen)(const char* row, int64_t n, A* out);
-  bool wide;  // already elements of A
+  void (*in_memory_order)(A* row, int64_t n);  // of a row that is widened
+  bool wide;                                   // already elements of A
 };
 
 template <class A>
@@ -54,11 +55,12 @@ class PairPanels {
         panels_(views, kPanel),
         slots_(kPanel * kPanel),
         panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0),
-        rows_(2 * kPanel * kRow) {}
+        rows_(2 * kPanel * kRow),
+        unwanted_norms_(kTile),
+        view_sums_(kViewSums * kViewSumRow) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
-  // afterwards, and is only prefetched. Each view is shown once to the observer of
-  // `point`, if there is one.
+  // afterwards, and is only prefetched. The observer of `point`, if there is one, is shown the sum of the views.
   void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums,
            const Observer* observer, int64_t point) {
     for (int64_t a = 0; a < panels_.blocks; ++a)
@@ -67,9 +69,13 @@ class PairPanels {
   }
 
  private:
-  static constexpr int64_t kPanel = 32;                          // views; their sums take 64 KiB
+  static constexpr int64_t kPanel = 32;                          // views; their pairs' sums take 64 KiB
   static constexpr int64_t kChunk = 272;                         // dims
   static constexpr int64_t kRow = kChunk + 2 * Lanes<A>::count;  // rows of a multiple of 4 KiB would share L1 sets
+
+  // Views are summed in their wide type by this many blocks (16 to 20 views), and these sums by the observer.
+  static constexpr int64_t kBlocksOfASum = 4, kViewSums = (kPanel / (kTile - 1) + kBlocksOfASum - 1) / kBlocksOfASum;
+  static constexpr int64_t kViewSumRow = kRow + 2 * Lanes<A>::count;  // a vector before and after
 
   // A chunk of the rows of one panel, in place or widened, and what is read after it.
   struct Rows {
@@ -97,8 +103,12 @@ class PairPanels {
       const char* const after = d + chunk < last ? z.first + (d + chunk) * z.element_bytes : next;
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
-        add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr);
-        if (observer) observer->seen(observer->self, point, first_a, views_a, d, d + n);
+        const int64_t sums_seen = observer ? 1 + (Blocks(views_a, kTile).blocks - 1) / kBlocksOfASum : 0;
+        add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr, observer);
+        for (int64_t s = 0; s < sums_seen; ++s) {
+          z.in_memory_order(view_sum(s), whole);
+          observer->seen(observer->self, point, view_sum(s), d, d + n);
+        }
       } else {
         const Rows rows_b = rows_of(z, first_b, views_b, d, n, after, rows_.get() + kPanel * kRow);
         add_rectangle(rows_a, views_a, rows_b, views_b, whole, slots);
@@ -121,36 +131,40 @@ class PairPanels {
                A* widened) {
     const char* const data = z.first + view * z.view_bytes + d * z.element_bytes;
     const Ahead ahead{reinterpret_cast<uintptr_t>(after) + uintptr_t(view * z.view_bytes), z.view_bytes,
-                      Lanes<A>::count * z.element_bytes};
+                      z.element_bytes, false};
     if (z.wide && n % z.group == 0) return {reinterpret_cast<const A*>(data), z.view_bytes / int64_t(sizeof(A)), ahead};
     for (int64_t v = 0; v < views; ++v) z.widen(data + v * z.view_bytes, n, widened + v * kRow);
     return {widened, kRow, ahead};
   }
 
-  static void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms) {
+  void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms, bool with_sums) {
     const Blocks blocks(views, kTile);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
       const int i = int(blocks.first(b));
-      add_diagonal(blocks.size(b), rows.data + i * rows.stride, rows.stride, n, slots.from(i, i),
-                   norms ? norms + i : nullptr);
+      Besides<A> besides{norms ? norms + i : nullptr, nullptr, false};
+      if (with_sums)
+        besides = {norms ? norms + i : unwanted_norms_.get(), view_sum(b / kBlocksOfASum), b % kBlocksOfASum > 0};
+      add_diagonal(blocks.size(b), rows.data + i * rows.stride, rows.stride, n, slots.from(i, i), besides);
     }
     for (int64_t b = 1; b < blocks.blocks; ++b)
-      for (int64_t a = 0; a < b; ++a) add_tile_of(rows, blocks, a, rows, blocks, b, a == 0, n, slots);
+      for (int64_t a = 0; a < b; ++a) add_tile_of(rows, blocks, a, rows, blocks, b, a == 0 && b == 1, a == 0, n, slots);
   }
+
+  A* view_sum(int64_t s) const { return view_sums_.get() + s * kViewSumRow + Lanes<A>::count; }
 
   static void add_rectangle(const Rows& rows_a, int64_t views_a, const Rows& rows_b, int64_t views_b, int64_t n,
                             Slots<A> slots) {
     const Blocks blocks_a(views_a, kTile), blocks_b(views_b, kTile);
     for (int64_t a = 0; a < blocks_a.blocks; ++a)
       for (int64_t b = 0; b < blocks_b.blocks; ++b)
-        add_tile_of(rows_a, blocks_a, a, rows_b, blocks_b, b, a == b, n, slots);
+        add_tile_of(rows_a, blocks_a, a, rows_b, blocks_b, b, a == b, a == b, n, slots);
   }
 
   static void add_tile_of(const Rows& rows_a, const Blocks& blocks_a, int64_t a, const Rows& rows_b,
-                          const Blocks& blocks_b, int64_t b, bool prefetch, int64_t n, Slots<A> slots) {
+                          const Blocks& blocks_b, int64_t b, bool ask_a, bool ask_b, int64_t n, Slots<A> slots) {
     const int i = int(blocks_a.first(a)), j = int(blocks_b.first(b));
     add_blocks(blocks_a.size(a), blocks_b.size(b), rows_a.data + i * rows_a.stride, rows_b.data + j * rows_b.stride,
-               rows_a.stride, n, slots.from(i, j), rows_a.ahead.from(i), rows_b.ahead.from(j), prefetch);
+               rows_a.stride, n, slots.from(i, j), rows_a.ahead.from(i, ask_a), rows_b.ahead.from(j, ask_b));
   }
 
   const int64_t views_, pairs_;
@@ -158,6 +172,8 @@ class PairPanels {
   const Scratch<Vec<A>> slots_;
   const Scratch<double> panel_sums_;
   const Scratch<A> rows_;
+  const Scratch<Vec<A>, kTile> unwanted_norms_;
+  const Scratch<A> view_sums_;
 };
 
 }  // namespace MEMKERN_ISA

@@ -20,7 +20,8 @@ class PairSums {
         observer_(observer),
         pairs_(pair_count(op.views, op.pairs)),
         slots_(direct() ? batch() * sums() : 0),
-        tail_(direct() ? op.views * kGroup<T> : 0) {
+        tail_(direct() ? op.views * kGroup<T> : 0),
+        view_sum_(direct() && observer ? chunk() + 2 * Lanes<A>::count : 0) {
     if (!direct()) panels_.emplace(op.views);
   }
 
@@ -58,14 +59,16 @@ class PairSums {
     add_lane_sums<A>(slots_.get(), points * per_point, sums);
   }
 
+  // Dims that are taken together: some 32 terms for each register of a tile.
+  int64_t chunk() const { return (op_.views <= 3 ? 128 : 32) * kGroup<T>; }
+
   void add_point(int64_t p, int64_t first, int64_t last, Vec<A>* slots) {
     const T* const point = view0(p);
-    const int64_t chunk = (op_.views <= 3 ? 128 : 32) * kGroup<T>;  // some 32 terms for each register of a tile
     int64_t d = first;
     while (last - d >= kGroup<T>) {
-      const int64_t n = (last - d < chunk ? last - d : chunk) / kGroup<T> * kGroup<T>;
+      const int64_t n = (last - d < chunk() ? last - d : chunk()) / kGroup<T> * kGroup<T>;
       add_groups(point + d, op_.view_stride, n, slots);
-      seen(p, 0, op_.views, d, d + n);
+      show(point + d, op_.view_stride, p, d, d + n);
       d += n;
     }
     if (d == last) return;
@@ -75,20 +78,47 @@ class PairSums {
       std::memcpy(row, point + v * op_.view_stride + d, size_t(last - d) * sizeof(T));
     }
     add_groups(tail_.get(), kGroup<T>, kGroup<T>, slots);
-    seen(p, 0, op_.views, d, last);
+    show(tail_.get(), kGroup<T>, p, d, last);
   }
 
   void add_groups(const T* x, int64_t stride, int64_t n, Vec<A>* slots) {
     Vec<A>* const norms = op_.normalize ? slots + pairs_ : nullptr;
     if (op_.pairs == Pairs::anchor) {
-      if (norms) add_diagonal_tile<1, true>(x, stride, n, Slots<A>{slots, nullptr}, norms);
+      if (norms) add_diagonal_tile<1, Also::norms>(x, stride, n, Slots<A>{slots, nullptr}, {norms, nullptr, false});
       for (int64_t v = 1; v < op_.views; v += 4)
         add_anchor(op_.views - v < 4 ? op_.views - v : 4, x, x + v * stride, stride, n, slots + v - 1,
                    norms ? norms + v : nullptr);
     } else {
       int32_t row[kFewViews];
       for (int64_t i = 0; i < op_.views; ++i) row[i] = int32_t(pair_row(i, op_.views));
-      add_diagonal(op_.views, x, stride, n, Slots<A>{slots, row}, norms);
+      Vec<A> unwanted[kFewViews];
+      Besides<A> besides{norms, nullptr, false};
+      if (observer_) besides = {norms ? norms : unwanted, view_sum(), false};
+      add_diagonal(op_.views, x, stride, n, Slots<A>{slots, row}, besides);
+    }
+  }
+
+  // To the observer: dims [first, last) of point p, which begin at x. Diagonal tiles have summed the views already.
+  void show(const T* x, int64_t stride, int64_t p, int64_t first, int64_t last) const {
+    if (!observer_) return;
+    constexpr int64_t some = 16;
+    for (int64_t v = 0; v < op_.views; v += some) {
+      if (op_.pairs == Pairs::anchor)
+        sum_views(x + v * stride, op_.views - v < some ? op_.views - v : some, stride, last - first);
+      in_memory_order<T>(view_sum(), whole_groups<T>(last - first));
+      observer_->seen(observer_->self, p, view_sum(), first, last);
+    }
+  }
+
+  void sum_views(const T* x, int64_t views, int64_t stride, int64_t n) const {
+    for (int64_t d = 0; d < n; d += kGroup<T>) {
+      Vec<A> sum[kColumns<T>], view[kColumns<T>];
+      load_group(x + d, sum);
+      for (int64_t v = 1; v < views; ++v) {
+        load_group(x + v * stride + d, view);
+        for (int c = 0; c < kColumns<T>; ++c) sum[c] += view[c];
+      }
+      for (int c = 0; c < kColumns<T>; ++c) store(view_sum() + d + c * Lanes<A>::count, sum[c]);
     }
   }
 
@@ -96,13 +126,11 @@ class PairSums {
   void add_many(int64_t p, int64_t first, int64_t last, const T* next, double* sums) {
     const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
     panels_->add({reinterpret_cast<const char*>(view0(p)), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
-                  kGroup<T>, widen, sizeof(T) == sizeof(A)},
+                  kGroup<T>, widen, in_memory_order<T>, sizeof(T) == sizeof(A)},
                  op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, observer_, p);
   }
 
-  void seen(int64_t point, int64_t view, int64_t views, int64_t first, int64_t last) const {
-    if (observer_) observer_->seen(observer_->self, point, view, views, first, last);
-  }
+  A* view_sum() const { return view_sum_.get() + Lanes<A>::count; }
 
   const T* view0(int64_t point) const { return static_cast<const T*>(op_.z) + point * op_.point_stride; }
 
@@ -111,6 +139,7 @@ class PairSums {
   const int64_t pairs_;
   const Scratch<Vec<A>, kBatch * kBatchedSums> slots_;
   const Scratch<T, 8 * kGroup<T>> tail_;
+  const Scratch<A, 34 * kGroup<T>> view_sum_;  // with a vector before and after
   std::optional<PairPanels<A>> panels_;
 };
 

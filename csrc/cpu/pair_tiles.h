@@ -33,46 +33,55 @@ struct Slots {
   Slots from(int i, int j) const { return {base + j, row + i}; }
 };
 
-// Rows of memory that will be read next: a tile asks for `step` bytes of each while it computes one vector.
-// Integers, because the last rows may be followed by nothing.
+// Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector took
+// a tenth of the time of a tile, and where memory is slow, not asking takes as much. Integers, because the last rows
+// may be followed by nothing.
+constexpr int kLines = 4;
 struct Ahead {
   uintptr_t row0;
-  int64_t row_bytes, step;
-  Ahead from(int row) const { return {row0 + uintptr_t(row * row_bytes), row_bytes, step}; }
+  int64_t row_bytes, element_bytes;
+  bool wanted;  // or another tile asks
+  Ahead from(int64_t row, bool want) const {
+    return {row0 + uintptr_t(row * row_bytes), row_bytes, element_bytes, want};
+  }
 };
 
 // always_inline: GCC takes a function that only prefetches for one without effect, and drops the calls it did not
 // inline.
 template <int rows>
-[[gnu::always_inline]] inline void prefetch_rows(const Ahead& ahead, int64_t vector) {
+[[gnu::always_inline]] inline void prefetch_rows(const Ahead& ahead, int64_t element) {
+  if (!ahead.wanted) return;
+  uintptr_t at = ahead.row0 + uintptr_t(element * ahead.element_bytes);
+  for (int i = 0; i < rows; ++i, at += uintptr_t(ahead.row_bytes))
 #pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i)  // into L2: L1 is full of the current chunk
-    __builtin_prefetch(reinterpret_cast<const void*>(ahead.row0 + uintptr_t(i * ahead.row_bytes + vector * ahead.step)),
-                       0, 2);
+    for (int line = 0; line < kLines; ++line)  // into L2: L1 is full of the current chunk
+      __builtin_prefetch(reinterpret_cast<const void*>(at + 64u * unsigned(line)), 0, 2);
 }
 
 // Views a[0..rows) against views b[0..cols), n elements (whole vectors) of each.
 template <int rows, int cols, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
-                                const Ahead& ahead_b, bool prefetch) {
+                                const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
+  const int64_t some = 64 * kLines / ahead_a.element_bytes;
   Vec<A> sum[rows][cols] = {};
-  for (int64_t d = 0; d < n; d += lanes) {
-    Vec<A> right[cols];
+  for (int64_t d = 0; d < n;) {
+    prefetch_rows<rows>(ahead_a, d);
+    prefetch_rows<cols>(ahead_b, d);
+    const int64_t end = n - d < some ? n : d + some;
+    for (; d < end; d += lanes) {
+      Vec<A> right[cols];
 #pragma GCC unroll 8
-    for (int j = 0; j < cols; ++j) right[j] = load(b + j * stride + d);
+      for (int j = 0; j < cols; ++j) right[j] = load(b + j * stride + d);
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i) {
-      const Vec<A> left = load(a + i * stride + d);
+      for (int i = 0; i < rows; ++i) {
+        const Vec<A> left = load(a + i * stride + d);
 #pragma GCC unroll 8
-      for (int j = 0; j < cols; ++j) {
-        const Vec<A> difference = left - right[j];
-        sum[i][j] += difference * difference;
+        for (int j = 0; j < cols; ++j) {
+          const Vec<A> difference = left - right[j];
+          sum[i][j] += difference * difference;
+        }
       }
-    }
-    if (prefetch) {
-      prefetch_rows<rows>(ahead_a, d / lanes);
-      prefetch_rows<cols>(ahead_b, d / lanes);
     }
   }
 #pragma GCC unroll 8
@@ -84,25 +93,25 @@ template <int rows, int cols, class A>
 // The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so these are all.
 template <class A>
 inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
-                       const Ahead& ahead_a, const Ahead& ahead_b, bool prefetch) {
+                       const Ahead& ahead_a, const Ahead& ahead_b) {
   switch (rows * 8 + cols) {
     case 3 * 8 + 3:
-      return add_tile<3, 3>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+      return add_tile<3, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
     case 4 * 8 + 3:
-      return add_tile<4, 3>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+      return add_tile<4, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
     case 4 * 8 + 4:
-      return add_tile<4, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+      return add_tile<4, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
   }
   if constexpr (kTile == 4) {
-    add_tile<3, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+    add_tile<3, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
   } else {
     switch (rows * 8 + cols) {
       case 4 * 8 + 5:
-        return add_tile<4, 5>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+        return add_tile<4, 5>(a, b, stride, n, slots, ahead_a, ahead_b);
       case 5 * 8 + 4:
-        return add_tile<5, 4>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+        return add_tile<5, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
       case 5 * 8 + 5:
-        return add_tile<5, 5>(a, b, stride, n, slots, ahead_a, ahead_b, prefetch);
+        return add_tile<5, 5>(a, b, stride, n, slots, ahead_a, ahead_b);
     }
   }
 }
@@ -110,14 +119,36 @@ inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64
 // Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
-// Every pair of views x[0..views), and their squared norms if asked for; n elements (whole groups) of each.
-template <int views, bool with_norms, class T>
+// What a diagonal tile takes of its views besides their pairs.
+enum class Also { nothing, norms, norms_and_sum };
+template <class A>
+struct Besides {
+  Vec<A>* norms;  // of each view, squared: added to; null: not wanted
+  A* view_sum;    // [n] of each dim; null: not wanted (where it is, norms must not be null)
+  bool more;      // add to view_sum, which holds that of other views
+};
+
+// v[0] + v[step] + ..., `count` of them, in a balanced tree.
+template <int count, int step, class V>
+[[gnu::always_inline]] inline V sum_of(const V* v) {
+  if constexpr (count == 1)
+    return v[0];
+  else
+    return sum_of<count - count / 2, step>(v) + sum_of<count / 2, step>(v + (count - count / 2) * step);
+}
+
+// Every pair of views x[0..views), n elements (whole groups) of each, and what it says besides: the elements are in
+// registers already.
+template <int views, Also also, class T>
 [[gnu::noinline]] void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
-                                         Vec<Wide<T>>* norms) {
+                                         const Besides<Wide<T>>& besides) {
   using A = Wide<T>;
   constexpr int columns = kColumns<T>, group = kGroup<T>;
+  constexpr bool with_norms = also != Also::nothing, with_sum = also == Also::norms_and_sum;
   constexpr int sets = sets_for(views * (views - 1) / 2 + (with_norms ? views : 0));
   constexpr int groups = sets > columns ? sets / columns : 1;  // per step of the loop
+  [[maybe_unused]] A* const view_sum = besides.view_sum;
+  [[maybe_unused]] const bool more = views > 2 && besides.more;  // two views are all there are
   Vec<A> sum[sets][views][views] = {};
 
   const auto add_group = [&](int64_t d, int first_set) __attribute__((always_inline)) {
@@ -126,6 +157,11 @@ template <int views, bool with_norms, class T>
     for (int i = 0; i < views; ++i) load_group(x + i * stride + d, view[i]);
 #pragma GCC unroll 2
     for (int c = 0; c < columns; ++c) {
+      if constexpr (with_sum) {
+        A* const to = view_sum + d + c * Lanes<A>::count;
+        const Vec<A> total = sum_of<views, columns>(&view[0][c]);
+        store(to, more ? load(to) + total : total);
+      }
       auto& into = sum[(first_set + c) % sets];
 #pragma GCC unroll 8
       for (int i = 0; i < views; ++i) {
@@ -155,7 +191,7 @@ template <int views, bool with_norms, class T>
 #pragma GCC unroll 8
       for (int s = 1; s < sets; ++s) total += sum[s][i][j];
       if (i == j)
-        norms[i] += total;
+        besides.norms[i] += total;
       else
         slots(i, j) += total;
     }
@@ -191,29 +227,29 @@ template <int views, class T>
   }
 }
 
-// Any number of views up to kFewViews; their norms unless `norms` is null.
+// Any number of views up to kFewViews.
 constexpr int64_t kFewViews = 5;
+
+template <int views, class T>
+inline void add_diagonal_of(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
+                            const Besides<Wide<T>>& besides) {
+  if (besides.view_sum) return add_diagonal_tile<views, Also::norms_and_sum>(x, stride, n, slots, besides);
+  if (besides.norms) return add_diagonal_tile<views, Also::norms>(x, stride, n, slots, besides);
+  add_diagonal_tile<views, Also::nothing>(x, stride, n, slots, besides);
+}
 
 template <class T>
 inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
-                         Vec<Wide<T>>* norms) {
-  switch (views * 2 + (norms != nullptr)) {
-    case 2 * 2 + 0:
-      return add_diagonal_tile<2, false>(x, stride, n, slots, norms);
-    case 2 * 2 + 1:
-      return add_diagonal_tile<2, true>(x, stride, n, slots, norms);
-    case 3 * 2 + 0:
-      return add_diagonal_tile<3, false>(x, stride, n, slots, norms);
-    case 3 * 2 + 1:
-      return add_diagonal_tile<3, true>(x, stride, n, slots, norms);
-    case 4 * 2 + 0:
-      return add_diagonal_tile<4, false>(x, stride, n, slots, norms);
-    case 4 * 2 + 1:
-      return add_diagonal_tile<4, true>(x, stride, n, slots, norms);
-    case 5 * 2 + 0:
-      return add_diagonal_tile<5, false>(x, stride, n, slots, norms);
-    case 5 * 2 + 1:
-      return add_diagonal_tile<5, true>(x, stride, n, slots, norms);
+                         const Besides<Wide<T>>& besides) {
+  switch (views) {
+    case 2:
+      return add_diagonal_of<2>(x, stride, n, slots, besides);
+    case 3:
+      return add_diagonal_of<3>(x, stride, n, slots, besides);
+    case 4:
+      return add_diagonal_of<4>(x, stride, n, slots, besides);
+    case 5:
+      return add_diagonal_of<5>(x, stride, n, slots, besides);
   }
 }
 

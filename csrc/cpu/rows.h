@@ -34,6 +34,18 @@ inline void widen_row(const T* row, int64_t n, Wide<T>* out) {
   }
 }
 
+// Puts a row of whole groups, widened from T, in the order of memory.
+template <class T>
+inline void in_memory_order(Wide<T>* row, int64_t n) {
+  if constexpr (kColumns<T> > 1)
+    for (int64_t d = 0; d < n; d += kGroup<T>) {
+      Vec<Wide<T>> columns[kColumns<T>];
+      for (int c = 0; c < kColumns<T>; ++c) columns[c] = load(row + d + c * Lanes<Wide<T>>::count);
+      interleave<T>(columns);
+      for (int c = 0; c < kColumns<T>; ++c) store(row + d + c * Lanes<Wide<T>>::count, columns[c]);
+    }
+}
+
 // ---- stores that leave the caches alone ------------------------------------------------------------------------
 
 // p must be aligned to a vector. Whoever reads the result waits for finish_stores.
