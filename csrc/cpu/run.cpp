@@ -21,6 +21,8 @@ std::once_flag watch_fork;
 
 // Below this many input elements starting the pool (about 1 us, 5 when its threads sleep) costs more than it saves.
 constexpr int64_t kSerialElements = 32 * 1024;
+// A piece has at least this many: beginning one costs a kernel as much as some 2000.
+constexpr int64_t kPieceElements = 32 * 1024;
 
 // Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
 // machine a core that was taken away would otherwise hold everybody up.
@@ -29,7 +31,8 @@ void split(int64_t count, int64_t elements, int threads, Body body) {
   if (count <= 0) return;
   std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
   if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
-  const int64_t pieces = std::min<int64_t>(count, int64_t{8} * threads);
+  const int64_t each = std::clamp<int64_t>(elements / kPieceElements / threads, 1, 8);
+  const int64_t pieces = std::min<int64_t>(count, each * threads);
   std::exception_ptr error;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t piece = 0; piece < pieces; ++piece) {
