@@ -55,27 +55,29 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+def _arguments(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, tuple[Any, ...]]:
+    """The memory that a kernel reads, and what it takes between its address and those of the results."""
     z, dims, point_stride, view_stride = native.view_block(z)
+    return z, (native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, anchor, normalize)
+
+
+def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+    z, arguments = _arguments(z, anchor, normalize)
     wide = native.wide(z.dtype)
     out = z.new_empty(z.shape[0], dtype=wide)  # on the CPU, whatever the default device is
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
-    native.library().alignment(
-        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
-        anchor, normalize, out.data_ptr(), 0 if saved is None else saved.data_ptr(), torch.get_num_threads(),
-    )  # fmt: skip
+    kept = 0 if saved is None else saved.data_ptr()
+    native.library().alignment(z.data_ptr(), *arguments, out.data_ptr(), kept, torch.get_num_threads())
     return out, saved
 
 
 def _cuda(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    z, dims, point_stride, view_stride = native.view_block(z)
+    z, arguments = _arguments(z, anchor, normalize)
     wide = native.wide(z.dtype)
     out = z.new_empty(z.shape[0], dtype=wide)
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
-    native.cuda().alignment(
-        native.cuda_place(z), z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride,
-        view_stride, anchor, normalize, out.data_ptr(), 0 if saved is None else saved.data_ptr(),
-    )  # fmt: skip
+    kept = 0 if saved is None else saved.data_ptr()
+    native.cuda().alignment(native.cuda_place(z), z.data_ptr(), *arguments, out.data_ptr(), kept)
     return out, saved
 
 
@@ -190,6 +192,26 @@ class _Differentiable(torch.autograd.Function):
 
 LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
 LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
+
+
+def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.Repeat | None:
+    """The same call over and over, for a tap: ``(alignment,)`` of what lies in memory as ``z`` does.
+
+    Args:
+        z: ``[N, V, ...]`` representations that ``alignment`` has taken before.
+        pairs: As for ``alignment``.
+        normalize: As for ``alignment``.
+
+    Returns:
+        The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
+    """
+    if dispatch.why_not("cpu", z.device) or not dispatch.direct(z):
+        return None
+    block, arguments = _arguments(z, pairs == "anchor", normalize)
+    if block is not z:
+        return None
+    return native.Repeat(native.library().alignment, arguments, (z.shape[:1], native.wide(z.dtype)))
+
 
 # ---- public function ----------------------------------------------------------------------------------------------
 

@@ -54,16 +54,24 @@ torch.library.register_autograd("memkern::layer_stats", _backward, setup_context
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _arguments(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, tuple[Any, ...]]:
+    """The memory that a kernel reads, and what it takes between its address and those of the results."""
     x, dims, point_stride, view_stride = native.view_block(x)
+    return x, (
+        native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim,
+        x.shape[0], x.shape[1], dims, point_stride, view_stride, anchor, normalize,
+    )  # fmt: skip
+
+
+def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    x, arguments = _arguments(x, unit_dim, anchor, normalize)
     wide = native.wide(x.dtype)
     alignment = x.new_empty(x.shape[0], dtype=wide)  # on the CPU, whatever the default device is
     means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
     saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
     native.library().layer_stats(
-        x.data_ptr(), native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim,
-        x.shape[0], x.shape[1], dims, point_stride, view_stride, anchor, normalize,
-        alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(), torch.get_num_threads(),
+        x.data_ptr(), *arguments, alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
+        torch.get_num_threads(),
     )  # fmt: skip
     return alignment, means, saved
 
@@ -74,15 +82,13 @@ def _cuda_many(
     """Layers on one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and number of views a launch."""
     results, records, blocks = [], [], []
     for x, unit_dim in layers:
-        block, dims, point_stride, view_stride = native.view_block(x)
+        block, arguments = _arguments(x, unit_dim, anchor, normalize)
         wide = native.wide(x.dtype)
         alignment = x.new_empty(x.shape[0], dtype=wide)
         means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
         saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
         records.append((
-            block.data_ptr(), native.DTYPES[x.dtype], tuple(block.shape), block.stride(), unit_dim,
-            block.shape[0], block.shape[1], dims, point_stride, view_stride, anchor, normalize,
-            alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
+            block.data_ptr(), *arguments, alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
         ))  # fmt: skip
         blocks.append(block)  # the kernels read its memory, and it may be a copy
         results.append((alignment, means, saved))
@@ -122,6 +128,28 @@ def _run(
 
 
 LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
+
+
+def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool) -> native.Repeat | None:
+    """The same call over and over, for a tap: ``(alignment, unit_means)`` of what lies in memory as ``x`` does.
+
+    Args:
+        x: ``[N, V, ...]`` activations that ``layer_stats`` has taken before.
+        unit_dim: As for ``layer_stats``, not negative.
+        pairs: As for ``layer_stats``.
+        normalize: As for ``layer_stats``.
+
+    Returns:
+        The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
+    """
+    if dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
+        return None
+    block, arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)
+    if block is not x:
+        return None
+    results = (x.shape[:1], native.wide(x.dtype)), ((x.shape[0], x.shape[unit_dim]), native.wide(x.dtype))
+    return native.Repeat(native.library().layer_stats, arguments, *results)
+
 
 # ---- public function ----------------------------------------------------------------------------------------------
 
