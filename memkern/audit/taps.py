@@ -131,11 +131,13 @@ class Tap:
         self._stack.enter_context(kept_rng())
         self._stack.enter_context(interpreted(self.model))
         self._modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
+        if any(training for _, training in self._modes):  # asking costs little, setting half a millisecond
+            self.model.eval()
         self._handles.append(self.model.register_forward_pre_hook(self._begin))
+        read_before = {site.module for site in self.sites if site.input}
         for name in dict.fromkeys(site.module for site in self.sites):
             module = self._modules[name]
-            if any(site.input for site in self.sites if site.module == name):
+            if name in read_before:
                 self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._after(name)))
         self._handles.append(self.model.register_forward_hook(self._end))
@@ -147,7 +149,8 @@ class Tap:
         for handle in self._handles:
             handle.remove()
         for module, mode in self._modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         self._handles, self._modes, self._running = [], [], False
         self._stack.close()
         if kind is not None:
