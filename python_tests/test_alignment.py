@@ -70,6 +70,16 @@ def test_lengths_whose_inverse_no_float_holds(path):
     torch.testing.assert_close(got.double(), want, rtol=2e-7, atol=0)
 
 
+def test_lengths_whose_differences_overflow(path):
+    """Opposite views of length 1.5e19, whose squared norms a float holds, beside one that is 1000 times as long."""
+    z = testing.randn(4, 3, 64)
+    z /= z.norm(dim=2, keepdim=True)
+    z[:, 1] = -z[:, 0] + 0.01 * z[:, 1]
+    z *= torch.tensor([1.5e19, 1.5e19, 1.5e16])[:, None]
+    got, want = memkern.alignment(z, backend=path), reference.alignment(z)
+    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=0)
+
+
 def test_error_does_not_grow_with_size(path):
     """65537 elements a view: one float32 running sum would lose three digits."""
     check(path, "relu features", (2, 3, 65537), torch.float32)
