@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import platform
 
+from memkern.audit.memory import keep_freed_memory
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
 
@@ -19,7 +21,8 @@ def available() -> bool:
 
 def warm_pages() -> None:
     """Keeps freed memory in the process: after the first call a gradient lies in pages that were used before."""
-    _mallopt((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1))
+    if not keep_freed_memory():
+        raise OSError("mallopt failed")
 
 
 def fresh_pages() -> None:

@@ -71,7 +71,7 @@ def test_lengths_whose_inverse_no_float_holds(path):
 
 
 def test_lengths_whose_differences_overflow(path):
-    """Opposite views of length 1.5e19, whose squared norms a float holds, beside one that is 1000 times as long."""
+    """Opposite views of length 1.5e19, whose squared norms a float holds, beside one of a thousandth of it."""
     z = testing.randn(4, 3, 64)
     z /= z.norm(dim=2, keepdim=True)
     z[:, 1] = -z[:, 0] + 0.01 * z[:, 1]

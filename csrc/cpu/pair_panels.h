@@ -56,7 +56,6 @@ class PairPanels {
         slots_(kPanel * kPanel),
         panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0),
         rows_(2 * kPanel * kRow),
-        unwanted_norms_(kTile),
         view_sums_(kViewSums * kViewSumRow) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
@@ -141,9 +140,8 @@ class PairPanels {
     const Blocks blocks(views, kTile);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
       const int i = int(blocks.first(b));
-      Besides<A> besides{norms ? norms + i : nullptr, nullptr, false};
-      if (with_sums)
-        besides = {norms ? norms + i : unwanted_norms_.get(), view_sum(b / kBlocksOfASum), b % kBlocksOfASum > 0};
+      Besides<A> besides{norms ? norms + i : nullptr, nullptr, b % kBlocksOfASum > 0};
+      if (with_sums) besides.view_sum = view_sum(b / kBlocksOfASum);
       add_diagonal(blocks.size(b), rows.data + i * rows.stride, rows.stride, n, slots.from(i, i), besides);
     }
     for (int64_t b = 1; b < blocks.blocks; ++b)
@@ -171,9 +169,7 @@ class PairPanels {
   const Blocks panels_;
   const Scratch<Vec<A>> slots_;
   const Scratch<double> panel_sums_;
-  const Scratch<A> rows_;
-  const Scratch<Vec<A>, kTile> unwanted_norms_;
-  const Scratch<A> view_sums_;
+  const Scratch<A> rows_, view_sums_;
 };
 
 }  // namespace MEMKERN_ISA

@@ -91,10 +91,8 @@ class PairSums {
     } else {
       int32_t row[kFewViews];
       for (int64_t i = 0; i < op_.views; ++i) row[i] = int32_t(pair_row(i, op_.views));
-      Vec<A> unwanted[kFewViews];
-      Besides<A> besides{norms, nullptr, false};
-      if (observer_) besides = {norms ? norms : unwanted, view_sum(), false};
-      add_diagonal(op_.views, x, stride, n, Slots<A>{slots, row}, besides);
+      A* const sum = observer_ ? view_sum() : nullptr;
+      add_diagonal(op_.views, x, stride, n, Slots<A>{slots, row}, {norms, sum, false});
     }
   }
 

@@ -120,11 +120,11 @@ inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
 // What a diagonal tile takes of its views besides their pairs.
-enum class Also { nothing, norms, norms_and_sum };
+enum class Also { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
 template <class A>
 struct Besides {
   Vec<A>* norms;  // of each view, squared: added to; null: not wanted
-  A* view_sum;    // [n] of each dim; null: not wanted (where it is, norms must not be null)
+  A* view_sum;    // [n] of each dim; null: not wanted
   bool more;      // add to view_sum, which holds that of other views
 };
 
@@ -190,10 +190,10 @@ template <int views, Also also, class T>
       Vec<A> total = sum[0][i][j];
 #pragma GCC unroll 8
       for (int s = 1; s < sets; ++s) total += sum[s][i][j];
-      if (i == j)
-        besides.norms[i] += total;
-      else
+      if (i != j)
         slots(i, j) += total;
+      else if (besides.norms)
+        besides.norms[i] += total;
     }
 }
 

@@ -225,8 +225,10 @@ class Tap:
             if unit_dim not in reduced:
                 reduced[unit_dim] = self._reduce(site.name, output.detach(), unit_dim)
             self._seen[site.name] = reduced[unit_dim]
-        place.again = self._repeat(output.detach(), next(iter(reduced))) if len(reduced) == 1 else None
-        place.looks = self._looks(output)
+        looks = self._looks(output)
+        if looks != place.looks:
+            place.again = self._repeat(output.detach(), next(iter(reduced))) if len(reduced) == 1 else None
+            place.looks = looks
 
     def _repeat(self, output: Tensor, unit_dim: int) -> Any:
         """`_reduce` again, without looking; `None` where there is no such way."""

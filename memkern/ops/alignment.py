@@ -205,11 +205,10 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.Repeat
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
     """
-    if dispatch.why_not("cpu", z.device) or not dispatch.direct(z):
+    dense = native.is_dense(z.shape[2:], z.stride()[2:])  # asked first: another view would be copied
+    if not dense or dispatch.why_not("cpu", z.device) or not dispatch.direct(z):
         return None
-    block, arguments = _arguments(z, pairs == "anchor", normalize)
-    if block is not z:
-        return None
+    _, arguments = _arguments(z, pairs == "anchor", normalize)
     return native.Repeat(native.library().alignment, arguments, (z.shape[:1], native.wide(z.dtype)))
 
 

@@ -142,11 +142,10 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
     """
-    if dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
+    dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
+    if not dense or dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
         return None
-    block, arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)
-    if block is not x:
-        return None
+    _, arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)
     results = (x.shape[:1], native.wide(x.dtype)), ((x.shape[0], x.shape[unit_dim]), native.wide(x.dtype))
     return native.Repeat(native.library().layer_stats, arguments, *results)
 
