@@ -8,11 +8,12 @@
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// AVX-512 has 32 registers: 25 sums, 5 views, 2 in flight. Elsewhere 16 sums spill a little and still win.
+// Views of a tile. AVX-512 has 32 registers: 25 sums, 5 views, 2 in flight. Elsewhere 12 sums and 3 views fill 16: four
+// more sums are spilled, and take as long as the other twelve.
 #if defined(__AVX512F__)
-constexpr int kTile = 5;
+constexpr int kTileRows = 5, kTileCols = 5;
 #else
-constexpr int kTile = 4;
+constexpr int kTileRows = 4, kTileCols = 3;
 #endif
 
 // `count` things in nearly equal blocks of at most `most`; the larger blocks come first.
@@ -36,13 +37,14 @@ struct Slots {
 // Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector took
 // a tenth of the time of a tile, and where memory is slow, not asking takes as much. Integers, because the last rows
 // may be followed by nothing.
-constexpr int kLines = 4;
+constexpr int kLines = 4, kLineBytes = 64 * kLines;
 struct Ahead {
   uintptr_t row0;
   int64_t row_bytes, element_bytes;
-  bool wanted;  // or another tile asks
+  int64_t elements;  // in four lines
+  bool wanted;       // or another tile asks
   Ahead from(int64_t row, bool want) const {
-    return {row0 + uintptr_t(row * row_bytes), row_bytes, element_bytes, want};
+    return {row0 + uintptr_t(row * row_bytes), row_bytes, element_bytes, elements, want};
   }
 };
 
@@ -63,12 +65,11 @@ template <int rows, int cols, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
                                 const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
-  const int64_t some = 64 * kLines / ahead_a.element_bytes;
   Vec<A> sum[rows][cols] = {};
   for (int64_t d = 0; d < n;) {
     prefetch_rows<rows>(ahead_a, d);
     prefetch_rows<cols>(ahead_b, d);
-    const int64_t end = n - d < some ? n : d + some;
+    const int64_t end = n - d < ahead_a.elements ? n : d + ahead_a.elements;
     for (; d < end; d += lanes) {
       Vec<A> right[cols];
 #pragma GCC unroll 8
@@ -90,30 +91,24 @@ template <int rows, int cols, class A>
     for (int j = 0; j < cols; ++j) slots(i, j) += sum[i][j];
 }
 
-// The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so these are all.
-template <class A>
-inline void add_blocks(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
-                       const Ahead& ahead_a, const Ahead& ahead_b) {
-  switch (rows * 8 + cols) {
-    case 3 * 8 + 3:
-      return add_tile<3, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
-    case 4 * 8 + 3:
-      return add_tile<4, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
-    case 4 * 8 + 4:
-      return add_tile<4, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
-  }
-  if constexpr (kTile == 4) {
-    add_tile<3, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
+// The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here: none is smaller.
+template <int rows, class A>
+inline void add_tile_of(int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
+                        const Ahead& ahead_a, const Ahead& ahead_b) {
+  if (cols == 3) return add_tile<rows, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
+  if constexpr (kTileCols == 3) {
+    add_tile<rows, 2>(a, b, stride, n, slots, ahead_a, ahead_b);
   } else {
-    switch (rows * 8 + cols) {
-      case 4 * 8 + 5:
-        return add_tile<4, 5>(a, b, stride, n, slots, ahead_a, ahead_b);
-      case 5 * 8 + 4:
-        return add_tile<5, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
-      case 5 * 8 + 5:
-        return add_tile<5, 5>(a, b, stride, n, slots, ahead_a, ahead_b);
-    }
+    if (cols == 4) return add_tile<rows, 4>(a, b, stride, n, slots, ahead_a, ahead_b);
+    add_tile<rows, 5>(a, b, stride, n, slots, ahead_a, ahead_b);
   }
+}
+template <class A>
+inline void add_tile_of(int64_t rows, int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
+                        const Ahead& ahead_a, const Ahead& ahead_b) {
+  if (rows == 3) return add_tile_of<3>(cols, a, b, stride, n, slots, ahead_a, ahead_b);
+  if (rows == 4) return add_tile_of<4>(cols, a, b, stride, n, slots, ahead_a, ahead_b);
+  if constexpr (kTileRows == 5) add_tile_of<5>(cols, a, b, stride, n, slots, ahead_a, ahead_b);
 }
 
 // Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
