@@ -51,8 +51,9 @@ FAULTS = [
           "pair_row(first_a + i, views_) + first_a;", "test_alignment.py::test_view_counts"),
     Fault("csrc/cpu/pair_panels.h", "const int64_t j = first + blocks.first(b);", "const int64_t j = first;",
           "test_alignment.py::test_view_counts"),
-    Fault("csrc/cpu/pair_tiles.h", "if (cols == 3) return add_tile<rows, 3>(a, b,",
-          "if (cols == 3) return add_tile<rows, 3>(a, b - stride,", "test_alignment.py::test_view_counts"),
+    # test_alignment.py does not see this one: a pair without a sum is measured again
+    Fault("csrc/cpu/pair_tiles.h", "return add_tile<rows, 3>(", "return add_tile<rows, 2>(",
+          "test_pair_sums.py::test_sums_of_pairs"),
     Fault("csrc/cpu/pair_sums.h", "std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));",
           "std::memset(static_cast<void*>(row), 0, 1);", "test_alignment.py::test_dims"),
     Fault("csrc/cpu/alignment_backward.cpp", "(gradient - u * weights.along[view])", "gradient",
