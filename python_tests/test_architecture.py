@@ -302,6 +302,8 @@ def test_one_environment_variable():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
                 read.setdefault(name, []).append(ast.unparse(node))
+    assert read.pop("memkern.audit.memory") == ["os.environ"]  # sets one of torch's, reads none
+    assert 'os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")' in (PACKAGE / "audit/memory.py").read_text()
     assert set(read) <= {"memkern.native", "memkern.dispatch"}, read
     text = (PACKAGE / "native.py").read_text() + (PACKAGE / "dispatch.py").read_text()
     variables = {"ISA_VARIABLE", "native.ISA_VARIABLE", "INTERPRETER_VARIABLE"}

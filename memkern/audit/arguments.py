@@ -8,7 +8,7 @@ from typing import Any
 
 from memkern.audit import run, summary
 from memkern.audit.extras import need
-from memkern.audit.memory import keep_freed_memory
+from memkern.audit.memory import keep_freed_memory, use_huge_pages
 from memkern.audit.options import PRECISIONS, Options
 
 EXPORTS = ("mat", "fiftyone")
@@ -67,7 +67,8 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def audit(args: argparse.Namespace) -> None:
     """Runs `memkern audit`."""
-    keep_freed_memory()  # this process is the audit's own
+    use_huge_pages()  # this process is the audit's own
+    keep_freed_memory()
     console = _console()
     given = vars(args)
     options = Options(**{name: given[name] for name in Options.__dataclass_fields__})
