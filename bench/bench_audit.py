@@ -1,7 +1,7 @@
 """An audit end to end, three ways in one run, on the same weights, images and views.
 
     python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--device cuda] [--seconds S]
-                                [--store FILE]
+                                [--usual-memory] [--store FILE]
 
 (a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
     layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
@@ -12,9 +12,9 @@
 
 All three read every layer of the list. (a) is timed on a few images and layers and scaled, because it is slow: its cost
 is a sum over images and layers. All keep the memory that layers free and lie on huge pages, as `memkern audit` does: a
-forward pass takes up to twice the time without. Peak memory is that of a process without, for the bare forward passes,
-and of one with, for the audit. On a GPU, (b) draws its views on the CPU and
-copies them, (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
+forward pass takes up to twice the time without, and so do (b)'s temporaries (--usual-memory). Peak memory is that of a
+process without, for the bare forward passes, and of one with, for the audit. On a GPU, (b) draws its views on the CPU
+and copies them, (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
 """
 
 from __future__ import annotations
@@ -267,14 +267,16 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
+    parser.add_argument("--usual-memory", action="store_true", help="leave the process as Python starts it")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
     parser.add_argument("--memory", nargs=2, metavar=("ENCODER", "WAY"), help="only print the peak of bare or memkern")
     args = parser.parse_args()
     if args.memory is not None:
         print_peak(args.memory[0], args.device, args.memory[1])
         return
-    use_huge_pages()
-    keep_freed_memory()
+    if not args.usual_memory:
+        use_huge_pages()
+        keep_freed_memory()
     rows: dict[str, Any] = {}
     if args.store is not None and args.store.exists():
         rows = json.loads(args.store.read_text())
