@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,22 @@ def test_bf16_is_close_and_said(given: Options, tmp_path: Path) -> None:
     assert half.manifest["precision"] == "bf16"
     a, b = (np.array(run.samples["alignment_f/conv"].to_pylist()) for run in (whole, half))
     assert 0 < np.abs(a - b).max() < 2**-8 * 4, "bf16 keeps 8 bits"
+
+
+@pytest.mark.parametrize(("machine", "capability", "warned"), [
+    ("x86_64", "AVX2", True), ("x86_64", "AVX512", False), ("aarch64", "DEFAULT", False),
+])  # fmt: skip
+def test_bf16_that_a_processor_lacks(
+    given: Options, monkeypatch: pytest.MonkeyPatch, machine: str, capability: str, warned: bool
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    said: list[str] = []
+    dry_run(replace(given, precision="bf16", device="cpu"), say=said.append)
+    assert any("no bfloat16 instructions" in each for each in said) == warned
+    said.clear()
+    dry_run(replace(given, device="cpu"), say=said.append)
+    assert not any("bfloat16" in each for each in said)
 
 
 def test_float64_images_and_encoders_that_draw(tmp_path: Path) -> None:
