@@ -91,7 +91,8 @@ template <int rows, int cols, class A>
     for (int j = 0; j < cols; ++j) slots(i, j) += sum[i][j];
 }
 
-// The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here: none is smaller.
+// The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so none has fewer than
+// three rows, or than two columns where three are the most.
 template <int rows, class A>
 inline void add_tile_of(int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
                         const Ahead& ahead_a, const Ahead& ahead_b) {
