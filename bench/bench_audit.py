@@ -40,7 +40,7 @@ from bench.data import smooth_pictures
 from memkern.audit import runner
 from memkern.audit.data import from_arrays
 from memkern.audit.encoders import build_encoder
-from memkern.audit.memory import keep_freed_memory, use_huge_pages
+from memkern.audit.memory import set_up_process
 from memkern.audit.options import Options
 from memkern.audit.prepare import prepare
 from memkern.audit.run import peak_memory
@@ -218,8 +218,7 @@ def peak_of(name: str, device: str, way: str) -> int:
 def print_peak(name: str, device: str, way: str) -> None:
     """Does one of both and prints the most memory it took."""
     if way == "memkern":
-        use_huge_pages()
-        keep_freed_memory()
+        set_up_process()
     with tempfile.TemporaryDirectory() as folder:
         job, pictures = make(name, device, Path(folder))
         if way == "bare":
@@ -275,8 +274,7 @@ def main() -> None:
         print_peak(args.memory[0], args.device, args.memory[1])
         return
     if not args.usual_memory:
-        use_huge_pages()
-        keep_freed_memory()
+        set_up_process()
     rows: dict[str, Any] = {}
     if args.store is not None and args.store.exists():
         rows = json.loads(args.store.read_text())

@@ -41,7 +41,7 @@ constexpr int kLines = 4, kLineBytes = 64 * kLines;
 struct Ahead {
   uintptr_t row0;
   int64_t row_bytes, element_bytes;
-  int64_t elements;  // in four lines
+  int64_t elements;  // in four lines; kept, so that a tile need not divide
   bool wanted;       // or another tile asks
   Ahead from(int64_t row, bool want) const {
     return {row0 + uintptr_t(row * row_bytes), row_bytes, element_bytes, elements, want};

@@ -8,7 +8,7 @@ from typing import Any
 
 from memkern.audit import run, summary
 from memkern.audit.extras import need
-from memkern.audit.memory import keep_freed_memory, use_huge_pages
+from memkern.audit.memory import set_up_process
 from memkern.audit.options import PRECISIONS, Options
 
 EXPORTS = ("mat", "fiftyone")
@@ -67,8 +67,7 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def audit(args: argparse.Namespace) -> None:
     """Runs `memkern audit`."""
-    use_huge_pages()  # this process is the audit's own
-    keep_freed_memory()
+    set_up_process()  # which is the audit's own
     console = _console()
     given = vars(args)
     options = Options(**{name: given[name] for name in Options.__dataclass_fields__})

@@ -10,6 +10,12 @@ import sys
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
+def set_up_process() -> None:
+    """Both of the following, in the order in which they work: for a process of our own, before its first tensor."""
+    use_huge_pages()
+    keep_freed_memory()
+
+
 def use_huge_pages() -> None:
     """Has torch lay every tensor of 2 MB or more on huge pages, for the rest of this process and in its children.
 
