@@ -120,6 +120,34 @@ inline LayerStats take_layer_stats(Arguments& in) {
   return {alignment, {x, in.address()}};
 }
 
+// Addresses of input and output; what they have in common; of each layer its function, the addresses of its values and
+// its epsilon; then of the input and each output the addresses of alignment and means.
+inline PointwiseStats take_pointwise_stats(Arguments& in) {
+  const void* const input = in.address();
+  const void* const output = in.address();
+  const auto dtype = in.choice<DType>();
+  const Activations x = take_activations(in, nullptr, dtype, Activation::raw);
+  const LayerStats stats{take_compared_views(in, nullptr, dtype), {x, nullptr}};
+  PointwiseStats op{};
+  Arguments layers = in.sequence();
+  for (; layers.left() > 0 && op.layers < kMaxLayers; ++op.layers) {
+    Pointwise& layer = op.layer[op.layers];
+    layer.function = layers.choice<Function>();
+    for (const float** values : {&layer.mean, &layer.variance, &layer.weight, &layer.bias})
+      *values = layers.address<const float>();
+    layer.epsilon = layers.number();
+  }
+  layers.end();
+  for (int32_t i = -1; i < op.layers; ++i) {
+    LayerStats& found = i < 0 ? op.input : op.output[i];
+    found = stats;
+    found.alignment.z = found.means.x.data = i < 0 ? input : i + 1 < op.layers ? nullptr : output;
+    found.alignment.alignment = in.address();
+    found.means.means = in.address();
+  }
+  return op;
+}
+
 inline Selectivity take_selectivity(Arguments& in) {
   return {take_activations(in),
           in.address<int64_t>(),

@@ -102,6 +102,26 @@ struct LayerStats {
   UnitMeans means;
 };
 
+// A layer that makes each element of its output from the one at the same place of its input.
+enum class Function : int32_t { batch_norm = 0, relu = 1, gelu = 2 };
+struct Pointwise {
+  Function function;
+  // batch_norm, of each unit: float32 [units], the moments that training left; weight and bias may be null
+  const float *mean, *variance, *weight, *bias;
+  float epsilon;
+};
+
+// pointwise_stats: one or two such layers, one after the other, run while what they read and make is reduced.
+// All records describe the same shape and strides; dtype float32, dims of a view [units, space] or [space, units].
+// Null means.means: no unit means.
+constexpr int32_t kMaxLayers = 2;
+struct PointwiseStats {
+  LayerStats input;  // alignment.alignment null: not reduced
+  int32_t layers;
+  Pointwise layer[kMaxLayers];
+  LayerStats output[kMaxLayers];  // the first of two is kept nowhere: its z is null
+};
+
 // views: images -> augmented, normalized views, [images, views, channels, height, width].
 // A view is a crop box, two flips and a short program of steps; a table of parameters says which, drawn beforehand.
 enum class Pixel : int32_t { uint8 = 0, float32 = 1 };  // 0..255, rounded after every step; or 0..1

@@ -17,6 +17,7 @@ from memkern import nvrtc
 ISA_VARIABLE = "MEMKERN_ISA"
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 ACTIVATIONS = {"raw": 0, "relu": 1, "abs": 2}
+FUNCTIONS = {"batch_norm": 0, "relu": 1, "gelu": 2}
 
 
 @functools.cache

@@ -86,7 +86,7 @@ def test_a_later_pass_with_a_tensor_of_another_class_is_checked(x: Tensor, monke
     tap = Tap(model, "0", n_views=2, example=x)
     want = tapped(tap, x)
     checked = []
-    monkeypatch.setattr(tap, "_keep_new", lambda *given: checked.append(given) or Tap._keep_new(tap, *given))
+    monkeypatch.setattr(tap, "_reduce_new", lambda *given: checked.append(given) or Tap._reduce_new(tap, *given))
     assert_bits(tapped(tap, x), want)
     assert not checked
     tapped(tap, x.as_subclass(Marked))

@@ -1,4 +1,5 @@
-// What layer_stats needs of alignment: the points themselves, and the sums of their views on the way.
+// What other kernels need of alignment: the points themselves, the sums of their views on the way, and to make the
+// views just before they are read.
 #pragma once
 #include "../ops.h"
 
@@ -16,8 +17,29 @@ struct Observer {
   void* self;
 };
 
-// The alignment of points [first, last); `observer` may be null.
-void align_points(const Alignment& op, int64_t first, int64_t last, const Observer* observer);
+// make() writes dims [first, last) of all views of a point, some 2048 at a time, just before they are read.
+struct Maker {
+  void (*make)(const void* self, int64_t point, int64_t first, int64_t last);
+  const void* self;
+};
+
+// What is aligned, and who takes part; observer and maker may be null.
+struct Reading {
+  const Alignment* op;
+  const Observer* observer;
+  const Maker* maker;
+  bool point_by_point;  // there is memory for the views of one point only
+};
+constexpr int kMaxReadings = 3;
+
+// The alignment of points [first, last) of some readings of one shape. They take turns, a range of dims each, so that
+// the maker of one finds in L2 what the one before it has read.
+void align_points(const Reading* readings, int count, int64_t first, int64_t last);
+
+inline void align_points(const Alignment& op, int64_t first, int64_t last, const Observer* observer) {
+  const Reading reading{&op, observer, nullptr, false};
+  align_points(&reading, 1, first, last);
+}
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

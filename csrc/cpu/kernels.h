@@ -13,6 +13,7 @@ struct Kernels {
   void (*alignment_backward)(const AlignmentBackward& op, int64_t first, int64_t last);
   void (*unit_means)(const UnitMeans& op, int64_t first, int64_t last);
   void (*layer_stats)(const LayerStats& op, int64_t first, int64_t last);
+  void (*pointwise_stats)(const PointwiseStats& op, int64_t first, int64_t last);
   // the state of the visiting positions [first, last), first < last, is written to `partial` (index = position)
   void (*selectivity)(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial);
   // over units [first, last): `from`, whose positions come later, is merged into `into`

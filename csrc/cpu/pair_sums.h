@@ -31,24 +31,21 @@ class PairSums {
   // Points worth passing to add() together, because lanes are folded a vector of sums at a time.
   int64_t batch() const { return direct() && sums() <= kBatchedSums && op_.dims <= kRange ? kBatch : 1; }
 
-  // Adds to `sums` (of each point in turn) what dims [first, last) of points [point, point + points) contribute.
-  // `next`, a point and a dim that will be wanted afterwards, is only prefetched.
-  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
-    for (int64_t d = first; d < last; d += kRange) {
-      const int64_t end = last - d < kRange ? last : d + kRange;
-      if (direct())
-        add_few(point, points, d, end, sums);
-      else
-        add_many(point, d, end, end < last ? view0(point) + end : next, sums);
-    }
-  }
-
- private:
-  static constexpr int64_t kBatch = kPointsAtOnce, kBatchedSums = 16;
   // Dims whose sums stay in the wide type before they are added up in double. In float, the norm of 20000 elements is
   // right to 1e-8 then, and to 1e-7 without; the distance of nearly parallel unit vectors shows the difference.
   static constexpr int64_t kRange = 256 * Lanes<A>::count;
 
+  // Adds to `sums` (of each point in turn) what dims [first, last), at most kRange, of points [point, point + points)
+  // contribute. `next`, a point and a dim that will be wanted afterwards, is only prefetched.
+  void add(int64_t point, int64_t points, int64_t first, int64_t last, const T* next, double* sums) {
+    if (direct())
+      add_few(point, points, first, last, sums);
+    else
+      add_many(point, first, last, next, sums);
+  }
+
+ private:
+  static constexpr int64_t kBatch = kPointsAtOnce, kBatchedSums = 16;
   // Few views, or one anchor: each element is loaded once, straight from memory.
   bool direct() const { return op_.pairs == Pairs::anchor || op_.views <= kFewViews; }
 

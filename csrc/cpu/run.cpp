@@ -117,6 +117,13 @@ void run_layer_stats(const LayerStats& op, int threads) {
         [&](int64_t first, int64_t last) { k.layer_stats(op, first, last); });
 }
 
+void run_pointwise_stats(const PointwiseStats& op, int threads) {
+  const Kernels& k = kernels();
+  const Alignment& x = op.input.alignment;
+  split(x.points, x.points * x.views * x.dims, threads,
+        [&](int64_t first, int64_t last) { k.pointwise_stats(op, first, last); });
+}
+
 void run_selectivity(const Selectivity& op, int threads) {
   const Kernels& k = kernels();
   const int64_t points = op.x.points, units = op.x.units;

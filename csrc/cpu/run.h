@@ -21,6 +21,7 @@ void run_alignment(const Alignment& op, int threads);
 void run_alignment_backward(const AlignmentBackward& op, int threads);
 void run_unit_means(const UnitMeans& op, int threads);
 void run_layer_stats(const LayerStats& op, int threads);
+void run_pointwise_stats(const PointwiseStats& op, int threads);
 void run_selectivity(const Selectivity& op, int threads);
 void run_median_of_others(const MedianOfOthers& op, int threads);
 void run_class_sums(const ClassSums& op, int threads);

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memkern.audit.readers import Readers
 from memkern.audit.rng import kept_rng
 from memkern.audit.vit_taps import find_blocks
 
@@ -35,6 +36,7 @@ class Site:
         unit_dim: The dimension of the units in `[rows, …]`; `None`: told from the module and the shape when it runs.
         units: How many units; 0 if it has not been run.
         shape: Shape of one row; `()` if it has not been run.
+        reader: Name of the submodule that alone reads this output, just as it is; "" if others do, or nobody knows.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Site:
     unit_dim: int | None = None
     units: int = 0
     shape: tuple[int, ...] = ()
+    reader: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,9 @@ def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_C
     calls: dict[str, int] = {}
     known: dict[tuple[int, ...], int] = {}
     arrived: dict[tuple[str, int], list[Any]] = {}  # what a call was given
+    first: dict[tuple[str, int], Any] = {}  # the first tensor of it
+    made: dict[tuple[str, int], Any] = {}
+    readers = Readers()
     rows = len(first_tensor(example) if not isinstance(example, Tensor) else example)  # type: ignore[arg-type]
 
     def site_of(name: str, call: int, is_input: bool, module: nn.Module, tensor: Tensor | None) -> Site:
@@ -220,6 +226,8 @@ def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_C
             call = calls[name] = calls.get(name, -1) + 1
             given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             arrived[name, call] = [_content(value) for value in given]
+            first[name, call] = first_tensor(given)
+            readers.begin((name, call))
             if f"{name}:in" in inputs and call == 0:
                 tensor = first_tensor(given)
                 seen.append(_Call(site_of(name, 0, True, module, tensor), tensor, _content(tensor), False))
@@ -229,6 +237,8 @@ def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_C
     def after(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             tensor, call = first_tensor(output), calls[name]
+            readers.end((name, call))
+            made[name, call] = tensor
             content = _content(tensor)
             passed_on = tensor is not None and content in arrived[name, call]
             seen.append(_Call(site_of(name, call, False, module, tensor), tensor, content, passed_on))
@@ -246,12 +256,17 @@ def _run_once(model: nn.Module, example: Any, inputs: set[str]) -> tuple[list[_C
             for name, module in named_layers(model).items():
                 handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
                 handles.append(module.register_forward_hook(after(name), with_kwargs=True))
-            model(example)
+            with readers:
+                result = model(example)
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes:
             module.training = mode
+    for number, (site, tensor, content, passed_on) in enumerate(seen):
+        if tensor is not None and not site.input:
+            reader = readers.reader((site.module, site.call), tensor, first, made, result)
+            seen[number] = _Call(replace(site, reader=reader), tensor, content, passed_on)
     return seen, rows
 
 

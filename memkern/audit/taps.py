@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from memkern import dispatch
+from memkern.audit.fused import Fused, Plan
 from memkern.audit.layers import Site, find_layers, first_tensor, interpreted, named_layers, unit_dimension, unwrapped
 from memkern.audit.rng import kept_rng
 from memkern.ops.alignment import alignment, repeat_alignment
-from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
+from memkern.ops.layer_stats import PointwiseStats, layer_stats, repeat_layer_stats
 from memkern.ops.unit_means import unit_means
 
 
@@ -32,13 +33,22 @@ class TapStats(NamedTuple):
     clean_means: Tensor | None = None
 
 
-class _Place:
+class Place:
     """Where a pass is read: the labels that read it, and how to reduce it again if it looks as it did last time."""
 
     def __init__(self) -> None:
         self.sites: list[Site] = []
+        self.reader = ""  # the module that alone reads what lies here; "" if others do, or nobody knows
+        self.unit_dim: int | None = None
         self.looks: tuple[Any, ...] = ()  # n_views, and all that says how the output lies in memory
         self.again: Any = None
+        self.fused: Plan | None = None
+
+    def add(self, site: Site) -> None:
+        """One more label reads here."""
+        self.reader = site.reader
+        self.unit_dim = site.unit_dim if not self.sites or site.unit_dim == self.unit_dim else None
+        self.sites.append(site)
 
 
 class Tap:
@@ -60,6 +70,9 @@ class Tap:
         normalize: Whether to bring each flattened view to unit length before the distance.
         clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
         means: Whether unit means are wanted; without them there is less to compute.
+        fuse: Whether batch norms, ReLUs and GELUs of plain classes may be run by the kernel that reduces them: on the
+            CPU, in float32, without autograd. Their outputs are torch's up to rounding. Where globs, or `find_layers`,
+            have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it the rectified values.
         example: A small batch that globs are looked up with.
 
     Raises:
@@ -85,6 +98,7 @@ class Tap:
         normalize: bool = True,
         clean_first: bool = False,
         means: bool = True,
+        fuse: bool = True,
         example: Any = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
@@ -99,12 +113,13 @@ class Tap:
                 raise TypeError("Expected `example`, a small batch, with globs in `layers`")
             layers = find_layers(self.model, example, layers).sites
         self.sites = self._resolved(layers)
-        self._at: dict[tuple[str, int, bool], _Place] = {}
+        self._at: dict[tuple[str, int, bool], Place] = {}
+        self._fused = Fused(self) if fuse else None
         for site in self.sites:
-            self._at.setdefault((site.module, site.call, site.input), _Place()).sites.append(site)
+            self._at.setdefault((site.module, site.call, site.input), Place()).add(site)
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
-        self._running = False
+        self.running = False
         self.seconds = 0.0  # spent in reductions; on a GPU, in launching them
         self._handles: list[Any] = []
         self._modes: list[tuple[nn.Module, bool]] = []
@@ -140,18 +155,23 @@ class Tap:
             if name in read_before:
                 self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._after(name)))
+        if self._fused is not None:
+            names = {site.module for site in self.sites if not site.input}
+            self._fused.enter({name: self._modules[name] for name in names}, read_before)
         self._handles.append(self.model.register_forward_hook(self._end))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._fused is not None:
+            self._fused.leave()
         for handle in self._handles:
             handle.remove()
         for module, mode in self._modes:
             if module.training != mode:
                 module.training = mode
-        self._handles, self._modes, self._running = [], [], False
+        self._handles, self._modes, self.running = [], [], False
         self._stack.close()
         if kind is not None:
             self._seen = {}  # a pass that broke off says nothing
@@ -171,13 +191,17 @@ class Tap:
     def _begin(self, module: nn.Module, args: Any) -> None:
         if self._seen:
             raise RuntimeError("Expected `take` to be called after every forward pass; the model ran twice")
-        self._calls, self._running = {}, True
-        for place in self._at.values():  # here rather than in the hooks: Python is in cache here
+        self._calls, self.running = {}, True
+        for place in self.places():  # here rather than in the hooks: Python is in cache here
             if place.again is not None:
                 place.again.make_ready()
+        if self._fused is not None:
+            self._fused.begin()
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._running = False
+        self.running = False
+        if self._fused is not None:
+            self._fused.end()
 
     def _before(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -191,7 +215,7 @@ class Tap:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             call = self._calls.get(name, 0)
             self._calls[name] = call + 1
-            if call > 0 and not self._running:
+            if call > 0 and not self.running:
                 # A submodule was run on its own, so this is no second call within one pass.
                 raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
             place = self._at.get((name, call, False))
@@ -200,21 +224,61 @@ class Tap:
 
         return hook
 
-    def _keep(self, place: _Place, module: nn.Module, output: Tensor | None) -> None:
-        """Reduces one tensor for the labels that read it."""
-        start = time.perf_counter()
-        if place.again is not None and output is not None and self._looks(output) == place.looks:
-            stats = TapStats(*place.again(output))
-            for site in place.sites:
-                self._seen[site.name] = stats
-        else:
-            self._keep_new(place, module, output)
-        self.seconds += time.perf_counter() - start
+    def _keep(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
+        """Reduces one tensor for the labels that read it, or leaves it to the layer that reads it next."""
+        if self._fused is not None:
+            self._fused.flush()
+            stats = None if output is None else self._fused.stats_of(place, output)
+            if stats is not None:
+                return self.note(place, stats)
+            if output is not None and self.running and self._fused.hold(place, module, output):
+                return None
+        self.reduce(place, module, output)
 
-    def _looks(self, output: Tensor) -> tuple[Any, ...]:
+    # ---- for fused layers -------------------------------------------------------------------------------------------
+
+    def places(self) -> Iterable[Place]:
+        """Every place that is read."""
+        return self._at.values()
+
+    def place_of(self, name: str) -> Place | None:
+        """Where the output of a module's next or current call is read."""
+        return self._at.get((name, self._calls.get(name, 0), False))
+
+    def looks(self, output: Tensor) -> tuple[Any, ...]:
+        """All that a reduction was made ready for."""
         return self.n_views, output.shape, output.stride(), output.dtype, output.device, dispatch.direct(output)
 
-    def _keep_new(self, place: _Place, module: nn.Module, output: Tensor | None) -> None:
+    def note(self, place: Place, stats: Any) -> None:
+        """Keeps what was found at a place."""
+        kept = TapStats(*stats)
+        for site in place.sites:
+            self._seen[site.name] = kept
+
+    def pointwise_stats(self, place: Place, x: Tensor, layers: int) -> PointwiseStats | None:
+        """How fused layers are run on tensors like this; `None` where they are not."""
+        dim, views = place.unit_dim, self.n_views
+        if dim is None or views is None or self.clean_first or len(x) % views or dim >= x.ndim:
+            return None
+        split = x.unflatten(0, (-1, views))
+        if not PointwiseStats.takes(split, dim + 1):
+            return None
+        return PointwiseStats(
+            split, unit_dim=dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers
+        )
+
+    # ---- reductions -------------------------------------------------------------------------------------------------
+
+    def reduce(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
+        """Reduces one tensor for the labels that read it."""
+        start = time.perf_counter()
+        if place.again is not None and output is not None and self.looks(output) == place.looks:
+            self.note(place, place.again(output))
+        else:
+            self._reduce_new(place, module, output)
+        self.seconds += time.perf_counter() - start
+
+    def _reduce_new(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
         """The same with everything checked."""
         if output is None or output.ndim < 2:
             got = "none" if output is None else f"one of shape {list(output.shape)}"
@@ -225,7 +289,7 @@ class Tap:
             if unit_dim not in reduced:
                 reduced[unit_dim] = self._reduce(site.name, output.detach(), unit_dim)
             self._seen[site.name] = reduced[unit_dim]
-        looks = self._looks(output)
+        looks = self.looks(output)
         if looks != place.looks:
             place.again = self._repeat(output.detach(), next(iter(reduced))) if len(reduced) == 1 else None
             place.looks = looks

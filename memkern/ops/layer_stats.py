@@ -150,6 +150,86 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     return native.Repeat(native.library().layer_stats, arguments, *results)
 
 
+class Pointwise(NamedTuple):
+    """A layer that makes each element of its output from the one at the same place of its input.
+
+    Attributes:
+        function: "batch_norm" in eval mode, "relu", or "gelu" (the exact one).
+        moments: Of a batch norm: running mean, running variance, weight and bias, float32 ``[U]`` on the CPU; the last
+            two may be ``None``.
+        epsilon: Of a batch norm.
+    """
+
+    function: str
+    moments: tuple[Tensor | None, ...] = (None,) * 4
+    epsilon: float = 0.0
+
+    def addresses(self) -> tuple[Any, ...]:
+        """What the kernel takes."""
+        moments = (0 if moment is None else moment.data_ptr() for moment in self.moments)
+        return native.FUNCTIONS[self.function], *moments, self.epsilon
+
+
+class PointwiseStats:
+    """Runs one or two such layers while what they read and make is reduced, for a tap.
+
+    Memory is read and written once, where each layer and each ``layer_stats`` alone would read it again. Nothing is
+    checked in a call: it takes memory that looks like that of ``x``.
+
+    Args:
+        x: ``[N, V, ...]`` float32 activations on the CPU, dense; in memory a view is ``[U, *space]`` or
+            ``[*space, U]``.
+        unit_dim: As for ``layer_stats``, not negative.
+        pairs: As for ``layer_stats``.
+        normalize: As for ``layer_stats``.
+        means: Whether unit means are wanted.
+        layers: How many layers, 1 or 2.
+    """
+
+    def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
+        self._arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)[1]
+        self._shapes = [x.shape[:1], *([(x.shape[0], x.shape[unit_dim])] if means else [])]
+        self._layers = layers
+        self._ready: tuple[list[LayerStats], list[int]] | None = None
+
+    @staticmethod
+    def takes(x: Tensor, unit_dim: int) -> bool:
+        """Whether there is a kernel for activations like these."""
+        if dispatch.why_not("cpu", x.device) or not dispatch.direct(x) or x.dtype != torch.float32 or not x.numel():
+            return False
+        planes = x.shape[2:].numel() // x.shape[unit_dim]
+        in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
+        return in_order and native.is_dense(tuple(x.shape), x.stride())
+
+    def make_ready(self) -> None:
+        """Makes the results of the next call."""
+        found, addresses = [], []
+        for _ in range(self._layers + 1):
+            alignment, *means = (torch.empty(shape, dtype=torch.float32, device="cpu") for shape in self._shapes)
+            found.append(LayerStats(alignment, means[0] if means else None))
+            addresses += [alignment.data_ptr(), means[0].data_ptr() if means else 0]
+        self._ready = found, addresses
+
+    def __call__(self, x: Tensor, y: Tensor, layers: Sequence[Pointwise], with_input: bool) -> list[LayerStats]:
+        """Writes the output of the last layer to ``y``, which may be ``x`` unless its statistics are wanted.
+
+        Returns:
+            The statistics of ``x`` (not to be used unless ``with_input``) and of the output of each layer.
+        """
+        if self._ready is None:
+            self.make_ready()
+        assert self._ready is not None
+        found, addresses = self._ready
+        self._ready = None
+        if not with_input:
+            addresses[:2] = 0, 0
+        functions = tuple(value for layer in layers for value in layer.addresses())
+        native.library().pointwise_stats(
+            x.data_ptr(), y.data_ptr(), *self._arguments, functions, *addresses, torch.get_num_threads()
+        )
+        return found
+
+
 # ---- public function ----------------------------------------------------------------------------------------------
 
 

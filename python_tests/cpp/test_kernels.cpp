@@ -11,6 +11,7 @@
 
 #include "cpu/run.h"
 #include "layout.h"
+#include "test_pointwise.h"
 #include "test_views.h"
 
 using namespace memkern;
@@ -369,6 +370,7 @@ int main() {
           test_matrix(dtype, points, units, 1 + int(units > 16));
         }
     }
+    failures += run_pointwise_cases(set->name);
     failures += run_view_cases(set->name);
     std::printf("%s: done\n", set->name);
   }

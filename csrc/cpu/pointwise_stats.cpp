@@ -1,0 +1,103 @@
+// pointwise_stats: batch norm, ReLU or GELU run while the alignment reads what goes in and what comes out.
+//
+// A layer of its own reads and writes memory once, and each statistic of it reads memory once more. Here a range of
+// dims of all views of a point, some 80 KB, is read, made, and read again while it is in L2; what lies between two
+// layers never gets to memory.
+#include <optional>
+
+#include "kernels.h"
+#include "pointwise.h"
+#include "units_seen.h"
+
+namespace memkern {
+namespace MEMKERN_ISA {
+namespace {
+
+// The views of points, dense.
+struct Place {
+  float* data;
+  int64_t point_stride, view_stride;
+  float* at(int64_t point, int64_t dim) const { return data + point * point_stride + dim; }
+};
+
+// One layer from one place to the next.
+class Step {
+ public:
+  Step(const Pointwise& layer, const LayerStats& output, Place from, Place to)
+      : layer_(layer, output.means.x.units, output.alignment.dims / output.means.x.units,
+               layout_of(output) == Layout::rows),
+        views_(output.alignment.views),
+        from_(from),
+        to_(to) {}
+  Maker maker() const { return {make, this}; }
+
+ private:
+  static void make(const void* self, int64_t point, int64_t first, int64_t last) {
+    const Step& step = *static_cast<const Step*>(self);
+    const float* x = step.from_.at(point, first);
+    float* y = step.to_.at(point, first);
+    for (int64_t v = 0; v < step.views_; ++v, x += step.from_.view_stride, y += step.to_.view_stride)
+      step.layer_.run(x, y, first, last - first);
+  }
+
+  const PointwiseLayer layer_;
+  const int64_t views_;
+  const Place from_, to_;
+};
+
+// Everything about one reading that has to stay where it is.
+struct Part {
+  Part(const LayerStats& stats, Place place) : stats(stats), point_by_point(place.point_stride == 0) {
+    this->stats.alignment.z = place.data;
+    this->stats.alignment.point_stride = place.point_stride;
+    this->stats.alignment.view_stride = place.view_stride;
+    if (!stats.means.means) return;
+    units.emplace(this->stats);
+    observer = units->observer();
+  }
+  Reading reading() const {
+    return {&stats.alignment, units ? &observer : nullptr, step ? &maker : nullptr, point_by_point};
+  }
+
+  LayerStats stats;
+  bool point_by_point;
+  std::optional<UnitsSeen<float>> units;
+  Observer observer{};
+  std::optional<Step> step;
+  Maker maker{};
+};
+
+}  // namespace
+
+void pointwise_stats(const PointwiseStats& op, int64_t first, int64_t last) {
+  const Alignment& x = op.input.alignment;
+  const auto place_of = [&](const Alignment& of) {
+    return Place{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
+  };
+  // What lies between two layers: one point, with views a little apart from a multiple of 4 KiB, whose rows would share
+  // sets of L1.
+  const int64_t row = (x.dims + 15) / 16 * 16 + 16;
+  const Scratch<float> between(op.layers > 1 ? x.views * row : 0);
+
+  std::optional<Part> parts[kMaxReadings];
+  Reading readings[kMaxReadings];
+  int count = 0;
+  Place from = place_of(x);
+  if (x.alignment) {
+    parts[count].emplace(op.input, from);
+    readings[count] = parts[count]->reading(), ++count;
+  }
+  for (int32_t i = 0; i < op.layers; ++i) {
+    const LayerStats& output = op.output[i];
+    const Place to = i + 1 < op.layers ? Place{between.get(), 0, row} : place_of(output.alignment);
+    Part& part = parts[count].emplace(output, to);
+    part.step.emplace(op.layer[i], output, from, to);
+    part.maker = part.step->maker();
+    readings[count] = part.reading(), ++count;
+    from = to;
+  }
+  align_points(readings, count, first, last);
+}
+
+}  // namespace MEMKERN_ISA
+}  // namespace memkern

@@ -1,0 +1,151 @@
+// The unit sums of points that are being aligned: layer_stats' half of the work of a read.
+#pragma once
+#include "alignment.h"
+#include "scratch.h"
+#include "unit_means.h"
+#include "unit_sums.h"
+
+namespace memkern {
+namespace MEMKERN_ISA {
+
+// How the dims of a view lie in memory: [units, space], [space, units], or neither.
+enum class Layout { planes, rows, other };
+
+inline Layout layout_of(const LayerStats& op) {
+  const Activations& x = op.means.x;
+  if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return Layout::planes;
+  return x.unit_stride == 1 ? Layout::rows : Layout::other;
+}
+
+// The unit sums of the points that are being aligned, from the sums of their views: all views have the same units at
+// the same dims. A: the wide type.
+template <class A>
+class UnitsSeen {
+ public:
+  explicit UnitsSeen(const LayerStats& op)
+      : op_(op),
+        units_(op.means.x.units),
+        space_(op.alignment.dims / units_),
+        rows_(layout_of(op) == Layout::rows || space_ == 1),
+        sums_(kPointsAtOnce * units_) {
+    for (int64_t i = 0; i < kPointsAtOnce * units_; ++i) sums_[i] = 0;
+  }
+
+  Observer observer() { return {seen, done, this}; }
+
+ private:
+  static constexpr int kTogether = 16;  // elements of one unit that are added in the wide type before double takes over
+  static constexpr int64_t kPlanes = 16;  // that are folded together
+  static constexpr int kLanes = Lanes<A>::count;
+
+  static void seen(void* self, int64_t point, const void* sums, int64_t first, int64_t last) {
+    const UnitsSeen& units = *static_cast<UnitsSeen*>(self);
+    const A* const x = static_cast<const A*>(sums);
+    const int64_t views = units.op_.alignment.views, n = last - first;
+    double* const to = units.sums_of(point);
+    if (views > kTogether / 2) return units.template add<1>(x, first, n, to);
+    if (views > kTogether / 4) return units.template add<2>(x, first, n, to);
+    units.template add<4>(x, first, n, to);
+  }
+  static void done(void* self, int64_t point) { static_cast<UnitsSeen*>(self)->write(point); }
+
+  double* sums_of(int64_t point) const { return &sums_[point % kPointsAtOnce * units_]; }
+
+  // Dims [d, d + n); `steps` elements of a unit are added before double takes over.
+  template <int steps>
+  void add(const A* x, int64_t d, int64_t n, double* sums) const {
+    if (rows_)
+      add_rows_of<steps>(x, d, n, sums);
+    else
+      add_planes_of<steps>(x, d, n, sums);
+  }
+
+  // ---- [units, space] --------------------------------------------------------------------------------------------
+
+  template <int steps>
+  void add_planes_of(const A* x, int64_t d, int64_t n, double* sums) const {
+    Vec<double> totals[kPlanes] = {};
+    double* to = sums + d / space_;
+    int64_t planes = 0, left = space_ - d % space_;  // of the first plane
+    for (const A* const end = x + n; x < end; left = space_) {
+      const int64_t size = left < end - x ? left : end - x;
+      totals[planes++] = sum_plane_of<steps>(x, size);
+      x += size;
+      if (planes < kPlanes && x < end) continue;
+      add_totals(totals, planes, to);
+      to += planes;
+      planes = 0;
+    }
+  }
+
+  template <int steps>
+  static Vec<double> sum_plane_of(const A* x, int64_t n) {
+    Vec<double> total{};
+    Vec<A> sum;
+    int64_t s = 0;
+    for (; s + steps * kLanes <= n; s += steps * kLanes) {
+      sum_groups<steps>(x + s, kLanes, 0, &sum, Raw());
+      total += fold_columns<A>(&sum);
+    }
+    for (; s + kLanes <= n; s += kLanes) {
+      sum = load(x + s);
+      total += fold_columns<A>(&sum);
+    }
+    if (s < n) {
+      sum = load(x + n - kLanes);  // may begin before x
+      Tail<A>(n).clear_counted(&sum);
+      total += fold_columns<A>(&sum);
+    }
+    return total;
+  }
+
+  static void add_totals(const Vec<double>* totals, int64_t count, double* sums) {
+    constexpr int lanes = Lanes<double>::count;
+    for (int64_t i = 0; i < count; i += lanes) {
+      const Vec<double> some = sum_each<lanes>(totals + i, 1);
+      for (int64_t k = 0; k < lanes && i + k < count; ++k) sums[i + k] += some[k];
+    }
+  }
+
+  // ---- [space, units] --------------------------------------------------------------------------------------------
+
+  template <int steps>
+  void add_rows_of(const A* x, int64_t d, int64_t n, double* sums) const {
+    const int64_t unit = d % units_;
+    int64_t at = 0;
+    if (unit > 0) {
+      at = units_ - unit < n ? units_ - unit : n;
+      add_units<1>(x, at, sums + unit);
+    }
+    for (; at + steps * units_ <= n; at += steps * units_) add_units<steps>(x + at, units_, sums);
+    for (; at + units_ <= n; at += units_) add_units<1>(x + at, units_, sums);
+    if (at < n) add_units<1>(x + at, n - at, sums);
+  }
+
+  // Neighbouring units of some rows.
+  template <int steps>
+  void add_units(const A* x, int64_t units, double* sums) const {
+    int64_t u = 0;
+    for (; u + kLanes <= units; u += kLanes) {
+      Vec<A> sum;
+      sum_groups<steps>(x + u, units_, 0, &sum, Raw());
+      add_columns<A>(&sum, sums + u);
+    }
+    for (; u < units; ++u)
+      for (int64_t r = 0; r < steps; ++r) sums[u] += double(x[r * units_ + u]);
+  }
+
+  void write(int64_t point) const {
+    double* const sums = sums_of(point);
+    divide(sums, units_, op_.alignment.views * space_, static_cast<A*>(op_.means.means) + point * units_);
+    for (int64_t u = 0; u < units_; ++u) sums[u] = 0;
+  }
+
+  const LayerStats& op_;
+  const int64_t units_, space_;
+  const bool rows_;
+  const Scratch<double> sums_;  // [kPointsAtOnce, units]
+};
+
+}  // namespace MEMKERN_ISA
+}  // namespace memkern

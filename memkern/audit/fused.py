@@ -1,0 +1,246 @@
+"""Tapped batch norms, ReLUs and GELUs, run by the kernel that reduces what they read and make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from memkern.ops.layer_stats import LayerStats, Pointwise, PointwiseStats
+
+if TYPE_CHECKING:
+    from memkern.audit.taps import Place, Tap
+
+FUNCTIONS: dict[type[nn.Module], str] = {
+    nn.BatchNorm1d: "batch_norm",
+    nn.BatchNorm2d: "batch_norm",
+    nn.BatchNorm3d: "batch_norm",
+    nn.ReLU: "relu",
+    nn.GELU: "gelu",
+}
+"""The modules that can be fused, by their exact class: a class derived from one may do anything."""
+
+
+def pointwise(module: Any) -> Pointwise | None:
+    """How a kernel runs the module as it is now; `None` where only the module itself can."""
+    function = FUNCTIONS.get(type(module))
+    if function == "gelu":
+        return Pointwise(function) if module.approximate == "none" else None
+    if function != "batch_norm":
+        return None if function is None else Pointwise(function)
+    moments = (module.running_mean, module.running_var, module.weight, module.bias)
+    usable = all(value is None or _is_plain(value) for value in moments)
+    if module.training or moments[0] is None or moments[1] is None or not usable:
+        return None
+    return Pointwise(function, moments, module.eps)
+
+
+def _is_plain(value: Tensor) -> bool:
+    plain = type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu"
+    return plain and value.dtype == torch.float32 and value.is_contiguous()
+
+
+class Plan(NamedTuple):
+    """How a fused layer is run.
+
+    Attributes:
+        looks: How its input lies in memory.
+        stats: The kernel.
+        modules: The layer, and the ReLU that is done with it.
+        second: Where that ReLU is read.
+        in_place: Whether it writes over its input.
+    """
+
+    looks: Any
+    stats: PointwiseStats
+    modules: tuple[nn.Module, ...]
+    second: Place | None
+    in_place: bool
+
+    def layers(self) -> list[Pointwise] | None:
+        """The modules as they are now: FSDP has their weights in memory only while they run."""
+        layers = [pointwise(module) for module in self.modules]
+        known = [layer for layer in layers if layer is not None]
+        return known if len(known) == len(layers) else None
+
+
+class _Made(NamedTuple):
+    """A tensor whose statistics are there before the hook of its layer asks for them."""
+
+    place: Place
+    output: Tensor
+    stats: LayerStats
+
+
+class _Held(NamedTuple):
+    """A tensor that will be reduced by the layer that reads it next."""
+
+    place: Place
+    module: nn.Module
+    output: Tensor
+
+
+class Fused:
+    """Puts the fused layers of a tap in the place of `forward`, and takes them out again.
+
+    A layer between two others costs a pass over memory, and so does each statistic of what it reads and makes; a fused
+    one costs one pass for all. Where `find_layers` has seen that nothing else reads what a batch norm makes, the ReLU
+    behind it is done in the same pass, and what lies between them is not kept.
+
+    Args:
+        tap: The tap.
+    """
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._modules: dict[str, nn.Module] = {}
+        self._read_before: set[str] = set()
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is under way."""
+        self._held: _Held | None = None
+        self._made: _Made | None = None
+        self._passed: _Made | None = None
+
+    # ---- in and out -------------------------------------------------------------------------------------------------
+
+    def enter(self, modules: dict[str, nn.Module], read_before: set[str]) -> None:
+        """Takes over the forward pass of the layers among these that can be fused.
+
+        Args:
+            modules: The tapped modules by name.
+            read_before: Those of them whose input is read by a hook.
+        """
+        if nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks:
+            return  # they may want to see, or to change, what a layer makes
+        self._read_before = read_before
+        for name, module in modules.items():
+            if type(module) in FUNCTIONS and "forward" not in module.__dict__:
+                self._modules[name] = module
+                module.forward = self._forward(name, module)
+
+    def leave(self) -> None:
+        """Gives it back."""
+        for module in self._modules.values():
+            del module.__dict__["forward"]
+        self._modules = {}
+        self.forget()
+
+    def begin(self) -> None:
+        """Makes ready what the last pass needed: here rather than in the layers, because Python is in cache here."""
+        self.forget()
+        for place in self._tap.places():
+            if place.fused is not None and self._is_usable(place.fused):
+                place.fused.stats.make_ready()
+            else:
+                place.fused = None
+
+    def end(self) -> None:
+        """The pass is over.
+
+        Raises:
+            RuntimeError: If the layer that should have read a tensor next did not run.
+        """
+        self.flush()
+        if self._passed is not None:
+            raise _not_read(self._passed)
+
+    # ---- what the hooks ask -----------------------------------------------------------------------------------------
+
+    def stats_of(self, place: Place, output: Tensor) -> LayerStats | None:
+        """The statistics of what a fused layer has just made."""
+        made, self._made = self._made, None
+        return made.stats if made is not None and made.place is place and made.output is output else None
+
+    def hold(self, place: Place, module: nn.Module, output: Tensor) -> bool:
+        """Whether the layer that reads this tensor will reduce it."""
+        if place.reader not in self._modules or not self._is_alone(module, place.reader):
+            return False
+        self._held = _Held(place, module, output)
+        return True
+
+    def flush(self) -> None:
+        """Reduces what was held for a layer that does not take it."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._tap.reduce(*held)
+
+    # ---- a forward pass ---------------------------------------------------------------------------------------------
+
+    def _forward(self, name: str, module: Any) -> Any:
+        def forward(input: Tensor) -> Tensor:
+            x, place = input, self._tap.place_of(name)
+            passed, self._passed = self._passed, None
+            if passed is not None:
+                if passed.output is not x or passed.place is not place:
+                    raise _not_read(passed)
+                self._made = passed
+                return x
+            # A layer that is run on its own, outside the model, is left to torch: it has no reader.
+            if place is not None and self._tap.running and not torch.is_grad_enabled():
+                looks = self._tap.looks(x)
+                if place.fused is None or place.fused.looks != looks:
+                    place.fused = self._plan(place, module, x, looks)
+                layers = None if place.fused is None else place.fused.layers()
+                if place.fused is not None and layers is not None:
+                    return self._run(place, place.fused, x, layers)
+            self.flush()  # before the layer overwrites it
+            output: Tensor = type(module).forward(module, x)
+            return output
+
+        return forward
+
+    def _run(self, place: Place, plan: Plan, x: Tensor, layers: list[Pointwise]) -> Tensor:
+        """One fused layer, or two."""
+        held = self._held
+        with_input = False
+        if held is not None:
+            with_input = held.output is x and held.place.unit_dim == place.unit_dim and not plan.in_place
+            if not with_input:
+                self.flush()
+        y = x if plan.in_place else torch.empty_like(x)
+        found = plan.stats(x, y, layers, with_input)
+        if plan.in_place and not x.is_inference():
+            torch.autograd.graph.increment_version(x)
+        if held is not None and with_input:
+            self._held = None
+            self._tap.note(held.place, found[0])
+        self._made = _Made(place, y, found[1])
+        if plan.second is not None:
+            self._passed = _Made(plan.second, y, found[2])
+        return y
+
+    def _plan(self, place: Place, module: nn.Module, x: Tensor, looks: Any) -> Plan | None:
+        """How a layer is run on tensors like this, together with the ReLU behind it if that is possible."""
+        if len(module._forward_hooks) != 1:
+            return None  # another hook may want to see, or to change, what it makes
+        modules: tuple[nn.Module, ...] = (module,)
+        second: Place | None = None
+        reader = self._modules.get(place.reader)
+        if type(reader) is nn.ReLU and FUNCTIONS[type(module)] == "batch_norm" and len(reader._forward_hooks) == 1:
+            there = self._tap.place_of(place.reader)
+            if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place.reader):
+                modules, second = (module, reader), there
+        stats = self._tap.pointwise_stats(place, x, len(modules))
+        in_place = second is None and bool(getattr(module, "inplace", False))
+        return None if stats is None else Plan(looks, stats, modules, second, in_place)
+
+    def _is_usable(self, plan: Plan) -> bool:
+        """Whether nobody has set a hook since."""
+        before = plan.second is not None and plan.modules[1]._forward_pre_hooks
+        return all(len(module._forward_hooks) == 1 for module in plan.modules) and not before
+
+    def _is_alone(self, module: nn.Module, reader: str) -> bool:
+        """Whether nobody else sees what goes from a module to its reader."""
+        before = self._modules[reader]._forward_pre_hooks
+        return len(module._forward_hooks) == 1 and not before and reader not in self._read_before
+
+
+def _not_read(passed: _Made) -> RuntimeError:
+    name = passed.place.sites[0].name
+    return RuntimeError(
+        f"Expected layer {name!r} to read what the batch norm before it makes, as it did when the layers were looked "
+        "up; it read something else this time. Tap the model with fuse=False"
+    )

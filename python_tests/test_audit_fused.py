@@ -1,0 +1,380 @@
+"""Taps that run batch norms, ReLUs and GELUs themselves: what a model makes and what is found are as without."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memkern.audit.layers import find_layers
+from memkern.audit.taps import Tap, TapStats
+from memkern.ops.layer_stats import PointwiseStats
+
+VIEWS = 4
+
+
+class Block(nn.Module):
+    """As torchvision's: one ReLU for two places, in place or not, and a sum between them."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=inplace)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)) + x)
+
+
+class Before(nn.Module):
+    """Batch norm first, whose output others read too: the ReLU behind it must not be done with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.relu, self.conv = nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(x)
+        return self.conv(self.relu(y)) + y
+
+
+class Changed(nn.Module):
+    """A convolution whose output is overwritten before the batch norm reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.relu = nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x).mul_(2)))
+
+
+class Returned(nn.Module):
+    """The model hands out what the batch norm made, beside what comes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.relu = nn.BatchNorm2d(6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.bn(x)
+        return self.relu(y), y
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc1, self.act, self.fc2 = nn.LayerNorm(6), nn.Linear(6, 24), nn.GELU(), nn.Linear(24, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2).transpose(1, 2)
+        return x + self.fc2(self.act(self.fc1(self.norm(x))))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "block": lambda: Block(inplace=False),
+    "block in place": lambda: nn.Sequential(nn.Conv2d(6, 6, 3), Block(inplace=True)),
+    "before": Before,
+    "changed": Changed,
+    "returned": Returned,
+    "tokens": Tokens,
+    "vgg": lambda: nn.Sequential(nn.Conv2d(6, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3), nn.ReLU(inplace=True)),
+    "gelu behind a norm": lambda: nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.GELU()),
+    "points": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 64, 10), nn.BatchNorm1d(10), nn.ReLU()),
+    "one pixel": lambda: nn.Sequential(nn.Conv2d(6, 8, 8), nn.BatchNorm2d(8), nn.ReLU()),
+    "first": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.BatchNorm2d(6), nn.ReLU(inplace=True)),
+}
+
+
+def made(which: str) -> nn.Module:
+    torch.manual_seed(3)
+    model = MODELS[which]()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features)
+            module.running_var = torch.rand(module.num_features) + 0.5
+    return model.eval()
+
+
+def batch(seed: int = 0, points: int = 3) -> Tensor:
+    return torch.randn(points * VIEWS, 6, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def tap_of(model: nn.Module, **options: Any) -> Tap:
+    return Tap(model, "*", n_views=VIEWS, example=batch()[:2], **options)
+
+
+def passed(tap: Tap, x: Tensor) -> tuple[Any, dict[str, TapStats]]:
+    with tap, torch.inference_mode():
+        output = tap.model(x.clone())
+        return output, tap.take()
+
+
+def assert_same(got: dict[str, TapStats], want: dict[str, TapStats]) -> None:
+    assert list(got) == list(want)
+    for name in want:
+        for one, other in zip(got[name], want[name], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """(layers, with the input) of each call of the kernel."""
+    seen: list[tuple[int, bool]] = []
+    call = PointwiseStats.__call__
+
+    def spy(self: PointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
+        seen.append((len(layers), with_input))
+        return call(self, x, y, layers, with_input)
+
+    monkeypatch.setattr(PointwiseStats, "__call__", spy)
+    return seen
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("which", MODELS)
+def test_as_without(which: str, memory: torch.memory_format, runs: list[Any]) -> None:
+    model = made(which)
+    for means in (True, False):
+        plain, fused = tap_of(model, fuse=False, means=means), tap_of(model, means=means)
+        for seed in range(3):  # the first pass, and those that are made ready
+            x = batch(seed, 3 + (seed == 2)).contiguous(memory_format=memory)
+            want, want_stats = passed(plain, x)
+            assert not runs
+            output, stats = passed(fused, x)
+            assert runs
+            runs.clear()
+            torch.testing.assert_close(output, want)
+            assert_same(stats, want_stats)
+    assert not [module for module in model.modules() if "forward" in module.__dict__]
+
+
+@pytest.mark.parametrize(("which", "calls"), [
+    ("block", [(2, True), (1, True), (1, False)]),
+    ("block in place", [(2, True), (1, True), (1, False)]),
+    ("before", [(1, False), (1, False)]),
+    ("changed", [(2, False)]),
+    ("returned", [(1, False), (1, False)]),
+    ("tokens", [(1, True)]),
+    ("vgg", [(1, False), (1, False)]),
+    ("gelu behind a norm", [(1, True), (1, False)]),
+    ("points", [(2, True)]),
+    ("one pixel", [(2, True)]),
+    ("first", [(1, False), (2, False)]),
+])  # fmt: skip
+def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: list[Any]) -> None:
+    tap = tap_of(made(which))
+    for _ in range(2):
+        passed(tap, batch())
+        assert runs == calls
+        runs.clear()
+
+
+def test_readers_are_those_that_read_alone() -> None:
+    def readers(which: str) -> dict[str, str]:
+        return {site.name: site.reader for site in find_layers(made(which), batch()[:2]).sites}
+
+    assert readers("block") == {"conv1": "bn1", "bn1": "relu", "relu": "conv2", "conv2": "bn2", "bn2": "", "relu_1": ""}
+    assert readers("before") == {"bn": "", "relu": "conv", "conv": "", "output": ""}
+    assert readers("changed") == {"conv": "", "bn": "relu", "relu": ""}
+    assert readers("vgg") == {"0": "1", "1": "2", "2": "3", "3": ""}
+
+
+def test_without_an_example_each_layer_is_run_alone(runs: list[Any]) -> None:
+    tap = Tap(made("block"), ["conv1", "bn1", "relu", "conv2", "bn2", "relu_1"], n_views=VIEWS)
+    _, want = passed(tap_of(made("block"), fuse=False), batch())
+    _, stats = passed(tap, batch())
+    assert runs == []  # nobody knows where the units of a ReLU are, or what a batch norm's are for
+    assert_same(stats, want)
+
+
+@pytest.mark.parametrize("pairs", ["all", "anchor"])
+def test_options_reach_the_kernel(pairs: str, runs: list[Any]) -> None:
+    model = made("block")
+    for normalize in (True, False):
+        options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
+        want = passed(tap_of(model, fuse=False, **options), batch())[1]
+        assert_same(passed(tap_of(model, **options), batch())[1], want)
+        assert runs
+        runs.clear()
+
+
+def test_what_is_left_to_torch(runs: list[Any]) -> None:
+    model = made("block")
+    tap = tap_of(model)
+    with tap:  # autograd
+        assert tap.model(batch()).requires_grad
+        tap.take()
+    passed(Tap(model, "*", n_views=None, example=batch()[:1]), batch())
+    passed(tap_of(model, clean_first=True), batch())
+    model.double()
+    passed(Tap(model, "*", n_views=VIEWS, example=batch()[:2].double()), batch().double())
+    model.float()
+    assert runs == []
+    with tap, torch.no_grad():
+        model.bn1.train()
+        model.bn2.train()
+        tap.model(batch())
+        tap.take()
+    assert runs == [(1, True), (1, False)]  # the ReLU, twice
+
+
+def test_what_is_left_to_torch_is_read_before_it_is_overwritten() -> None:
+    model = made("vgg")
+    found = []
+    for fuse in (False, True):
+        with tap_of(model, fuse=fuse) as tap:
+            tap.model(batch())  # with autograd, which the kernel leaves to torch
+            found.append(tap.take())
+    assert_same(found[1], found[0])
+
+
+def test_no_grad_counts_the_version_of_what_is_overwritten(runs: list[Any]) -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True)).eval()
+    x = batch()
+    with tap_of(model) as tap, torch.no_grad():
+        before = x._version
+        tap.model(x)
+        tap.take()
+    assert runs == [(1, False)]
+    assert x._version == before + 1
+    assert x.min() == 0
+
+
+def test_hooks_of_others_see_what_a_layer_makes() -> None:
+    """Before the tap, inside it, and of every module: the kernel steps back."""
+    model = made("block")
+    want = passed(tap_of(model, fuse=False), batch())[1]
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.append(output.clone())
+
+    true = model.bn1(model.conv1(batch()))
+    tap = tap_of(model)
+    passed(tap, batch())
+    with model.bn1.register_forward_hook(keep):
+        assert_same(passed(tap, batch())[1], want)
+    with tap, torch.inference_mode(), model.bn1.register_forward_hook(keep):
+        tap.model(batch())
+        assert_same(tap.take(), want)
+    with model.relu.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone())):
+        assert_same(passed(tap, batch())[1], want)
+    assert len(seen) == 4
+    for tensor in seen[:3]:
+        torch.testing.assert_close(tensor, true)
+    with nn.modules.module.register_module_forward_hook(keep):
+        assert_same(passed(tap, batch())[1], want)
+
+
+def test_a_second_tap_inside() -> None:
+    model = made("block")
+    want = passed(tap_of(model, fuse=False), batch())[1]
+    outer, inner = tap_of(model), tap_of(model)
+    with outer:
+        assert_same(passed(inner, batch())[1], want)
+        outer.take()
+    assert_same(passed(outer, batch())[1], want)
+
+
+def test_inputs_that_are_tapped_are_those_of_the_layer() -> None:
+    model = made("block")
+    layers = {"bn1": "bn1", "into": "relu:in", "relu": "relu"}
+    stats = passed(Tap(model, layers, n_views=VIEWS), batch())[1]
+    assert_same({"bn1": stats["into"]}, {"bn1": stats["bn1"]})
+
+
+def test_weights_may_change_between_passes() -> None:
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    passed(fused, batch())
+    model.bn1.weight = nn.Parameter(torch.rand(6))
+    model.bn2.running_var = torch.rand(6) + 1
+    model.bn1.eps = 0.5
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+    model.load_state_dict(copy.deepcopy(made("block").state_dict()))
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+
+
+def test_a_layer_that_is_run_on_its_own_gives_its_own_output() -> None:
+    model = made("block")
+    tap = tap_of(model)
+    passed(tap, batch())
+    want = model.bn1(batch())
+    with Tap(model, ["bn1"], n_views=VIEWS) as alone, torch.inference_mode():
+        torch.testing.assert_close(alone.model.bn1(input=batch()), want)
+        alone.take()
+    with tap, torch.inference_mode():
+        torch.testing.assert_close(tap.model.bn1(batch()), want)
+
+
+class Fickle(nn.Module):
+    """Reads the batch norm's output past the ReLU from its second pass on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.relu, self.passes = nn.BatchNorm2d(6), nn.ReLU(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        y = self.bn(x)
+        return self.relu(y) if self.passes == 1 else self.relu(y + 1) if self.passes == 2 else y * self.relu(x)
+
+
+def test_a_model_that_reads_something_else_than_before() -> None:
+    model = Fickle().eval()
+    tap = tap_of(model)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="fuse=False"):
+            passed(tap, batch())
+    assert "forward" not in model.relu.__dict__
+    model.passes = 0
+    passed(tap, batch())  # and nothing is left behind
+
+
+def test_a_pass_that_breaks_off() -> None:
+    model = nn.Sequential(nn.Conv2d(6, 6, 3), nn.Identity(), nn.BatchNorm2d(6), nn.ReLU()).eval()
+    tap = tap_of(model)
+    want = passed(tap, batch())[1]
+
+    def fail(module: nn.Module, args: Any) -> None:
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError), model[2].register_forward_pre_hook(fail):
+        passed(tap, batch())
+    assert "forward" not in model[2].__dict__
+    assert_same(passed(tap, batch())[1], want)
+
+
+def test_a_module_with_a_forward_of_its_own() -> None:
+    model = nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU()).eval()
+    model[1].forward = lambda x: x - 1  # type: ignore[method-assign]
+    with tap_of(model) as tap, torch.inference_mode():
+        output = tap.model(batch())
+        tap.take()
+    assert "forward" in model[1].__dict__
+    torch.testing.assert_close(output, model[0](batch()) - 1)
+
+
+def test_real_networks() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    for model in (
+        torchvision.models.resnet18(num_classes=5),
+        torchvision.models.densenet121(num_classes=5),
+        torchvision.models.mobilenet_v2(num_classes=5),
+        timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=5),
+    ):
+        x = torch.randn(2 * VIEWS, 3, 32, 32)
+        plain, fused = (Tap(model, "*", n_views=VIEWS, example=x[:2], fuse=fuse) for fuse in (False, True))
+        want, want_stats = passed(plain, x)
+        for _ in range(2):
+            output, stats = passed(fused, x)
+            torch.testing.assert_close(output, want)
+            assert_same(stats, want_stats)
