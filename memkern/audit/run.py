@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +14,7 @@ from torch import nn
 from memkern.audit import export, finish, shards, store, summary, thumbs
 from memkern.audit.data import Source
 from memkern.audit.extras import need
+from memkern.audit.memory import most_memory
 from memkern.audit.options import Options
 from memkern.audit.prepare import Prepared, Say, prepare
 from memkern.audit.report import write_report
@@ -222,7 +221,4 @@ def dry_run(
 
 def peak_memory(device: torch.device) -> int:
     """Most memory in use so far, bytes: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else most_memory()
