@@ -13,7 +13,8 @@
 All three read every layer of the list. (a) is timed on a few images and layers and scaled, because it is slow: its cost
 is a sum over images and layers. All keep the memory that layers free and lie on huge pages, as `memkern audit` does: a
 forward pass takes up to twice the time without, and so do (b)'s temporaries (--usual-memory). Peak memory is that of a
-process without, for the bare forward passes, and of one with, for the audit. On a GPU, (b) draws its views on the CPU
+process without, for the bare forward passes, and of one with, for the audit. (b) is timed once more in a process of its
+own as Python starts it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU
 and copies them, (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
 """
 
@@ -197,9 +198,10 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     in_bf16 = do_shard(half, 0)
     row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
+    row["eager_as_python_starts"] = float(alone(name, device, "eager", seconds))
     layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
     row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
-    row["peak_bytes"] = {way: peak_of(name, device, way) for way in ("bare", "memkern")}
+    row["peak_bytes"] = {way: int(alone(name, device, way, seconds)) for way in ("bare", "memkern")}
     # what is set beside each other is timed in turn, and compared within a round: a shared machine changes its speed
     ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
     times = rounds_of(ways, 3 * seconds, 11)
@@ -209,18 +211,22 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     return row
 
 
-def peak_of(name: str, device: str, way: str) -> int:
-    """Most memory, bytes, of a process of its own that does the bare forward passes or the audit."""
-    command = [sys.executable, "-m", "bench.bench_audit", "--device", device, "--memory", name, way]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def alone(name: str, device: str, way: str, seconds: float) -> str:
+    """What a process of its own prints that does one thing only."""
+    command = [sys.executable, "-m", "bench.bench_audit", "--device", device, "--seconds", str(seconds)]
+    return subprocess.run([*command, "--alone", name, way], capture_output=True, text=True, check=True).stdout
 
 
-def print_peak(name: str, device: str, way: str) -> None:
-    """Does one of both and prints the most memory it took."""
+def do_alone(name: str, device: str, way: str, seconds: float) -> None:
+    """Prints the most memory, bytes, of the bare forward passes or of the audit; or the time of an image of (b)."""
     if way == "memkern":
         set_up_process()
     with tempfile.TemporaryDirectory() as folder:
         job, pictures = make(name, device, Path(folder))
+        if way == "eager":
+            eager = Eager(job)
+            print(best(lambda: eager(torchvision_draw(pictures, CASES[name][1])), seconds) / len(pictures))
+            return
         if way == "bare":
             bare(job, pictures)()
         else:
@@ -246,14 +252,18 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The results as a Markdown table."""
     lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (c) memkern | a/c | b/c | bf16 | taps | one read | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| encoder | layers | (a) scripts | (b) eager | (b) as Python starts | (c) memkern | a/c | b/c | b/c as Python "
+        "starts | bf16 | taps | one read | memory |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        ms = {key: f"{row[key] * 1e3:.1f} ms" for key in ("scripts", "eager", "memkern", "memkern_bf16")}
+        ways = ("scripts", "eager", "eager_as_python_starts", "memkern", "memkern_bf16")
+        ms = {way: f"{row[way] * 1e3:.1f} ms" for way in ways}
+        times = {way: row[way] / row["memkern"] for way in ways}
         lines.append(
             f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
-            f"| {ms['memkern']} | {row['scripts'] / row['memkern']:.0f} x | {row['eager'] / row['memkern']:.2f} x "
+            f"| {ms['eager_as_python_starts']} | {ms['memkern']} | {times['scripts']:.0f} x | {times['eager']:.2f} x "
+            f"| {times['eager_as_python_starts']:.2f} x "
             f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.0%} | {row['read_over_bare']:.0%} "
             f"| {row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f} |"
         )
@@ -268,10 +278,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
     parser.add_argument("--usual-memory", action="store_true", help="leave the process as Python starts it")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
-    parser.add_argument("--memory", nargs=2, metavar=("ENCODER", "WAY"), help="only print the peak of bare or memkern")
+    alone_help = "only print the peak of bare or memkern, or the time of eager"
+    parser.add_argument("--alone", nargs=2, metavar=("ENCODER", "WAY"), help=alone_help)
     args = parser.parse_args()
-    if args.memory is not None:
-        print_peak(args.memory[0], args.device, args.memory[1])
+    if args.alone is not None:
+        do_alone(args.alone[0], args.device, args.alone[1], args.seconds)
         return
     if not args.usual_memory:
         set_up_process()
