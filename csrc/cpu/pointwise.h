@@ -47,18 +47,20 @@ class PointwiseLayer {
   // `by_units`: the units of a place are neighbours in memory, [space, units], and not [units, space].
   PointwiseLayer(const Pointwise& layer, int64_t units, int64_t space, bool by_units)
       : function_(layer.function),
-        units_(units),
+        copies_(!by_units && space < 2 * kLanes ? space : 1),
+        by_units_(by_units || copies_ == space),
+        units_(units * copies_),
         space_(space),
-        by_units_(by_units),
-        scale_(is_norm() ? units + kLanes : 0),
-        shift_(is_norm() ? units + kLanes : 0) {
+        scale_(is_norm() ? units_ + kLanes : 0),
+        shift_(is_norm() ? units_ + kLanes : 0) {
     // The roundings of torch, whose batch norm makes one factor and one summand of its five numbers, too.
-    for (int64_t u = 0; is_norm() && u < units; ++u) {
+    for (int64_t u = 0, i = 0; is_norm() && u < units; ++u) {
       const float inverse = 1 / __builtin_sqrtf(layer.variance[u] + layer.epsilon);
-      scale_[u] = layer.weight ? inverse * layer.weight[u] : inverse;
-      shift_[u] = (layer.bias ? layer.bias[u] : 0) - layer.mean[u] * scale_[u];
+      const float scale = layer.weight ? inverse * layer.weight[u] : inverse;
+      const float shift = (layer.bias ? layer.bias[u] : 0) - layer.mean[u] * scale;
+      for (int64_t copy = 0; copy < copies_; ++copy, ++i) scale_[i] = scale, shift_[i] = shift;
     }
-    for (int64_t u = units; is_norm() && u < units + kLanes; ++u) scale_[u] = shift_[u] = 0;
+    for (int64_t i = units_; is_norm() && i < units_ + kLanes; ++i) scale_[i] = shift_[i] = 0;
   }
 
   // y[0..n) from x[0..n), dims [d, d + n) of a view; both may be the same.
@@ -107,8 +109,9 @@ class PointwiseLayer {
   }
 
   const Function function_;
-  const int64_t units_, space_;
+  const int64_t copies_;  // of each unit: planes that end within two vectors are taken as rows of their elements
   const bool by_units_;
+  const int64_t units_, space_;
   const Scratch<float> scale_, shift_;
 };
 

@@ -11,8 +11,10 @@ namespace MEMKERN_ISA {
 // How the dims of a view lie in memory: [units, space], [space, units], or neither.
 enum class Layout { planes, rows, other };
 
+// A view with one element of each unit is a row: planes of one element are slow.
 inline Layout layout_of(const LayerStats& op) {
   const Activations& x = op.means.x;
+  if (x.units == op.alignment.dims) return Layout::rows;
   if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return Layout::planes;
   return x.unit_stride == 1 ? Layout::rows : Layout::other;
 }
@@ -26,7 +28,7 @@ class UnitsSeen {
       : op_(op),
         units_(op.means.x.units),
         space_(op.alignment.dims / units_),
-        rows_(layout_of(op) == Layout::rows || space_ == 1),
+        rows_(layout_of(op) == Layout::rows),
         sums_(kPointsAtOnce * units_) {
     for (int64_t i = 0; i < kPointsAtOnce * units_; ++i) sums_[i] = 0;
   }
