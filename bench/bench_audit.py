@@ -295,7 +295,7 @@ def main() -> None:
         print(json.dumps(rows[name]), flush=True)
         if args.store is not None:
             args.store.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(list(rows.values())))
+    print(table([rows[name] for name in args.encoders]))  # a row of an older file may lack columns
 
 
 if __name__ == "__main__":

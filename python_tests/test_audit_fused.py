@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memkern.audit.layers import find_layers
+from memkern.audit.layers import Site, find_layers
+from memkern.audit.readers import memory_of
 from memkern.audit.taps import Tap, TapStats
 from memkern.ops.layer_stats import PointwiseStats
 
@@ -282,11 +283,31 @@ def test_a_second_tap_inside() -> None:
     assert_same(passed(outer, batch())[1], want)
 
 
-def test_inputs_that_are_tapped_are_those_of_the_layer() -> None:
+def test_inputs_that_are_tapped_are_those_of_the_layer(runs: list[Any]) -> None:
     model = made("block")
-    layers = {"bn1": "bn1", "into": "relu:in", "relu": "relu"}
-    stats = passed(Tap(model, layers, n_views=VIEWS), batch())[1]
+    sites = find_layers(model, batch()[:2]).sites
+    stats = passed(Tap(model, [*sites, Site("into", "relu", 0, True, 1)], n_views=VIEWS), batch())[1]
+    assert (2, True) not in runs  # the ReLU is shown what the batch norm made, so it is not done with it
+    assert (1, True) in runs
     assert_same({"bn1": stats["into"]}, {"bn1": stats["bn1"]})
+
+
+def test_what_has_no_kernel_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("block").double()
+    tap = Tap(model, "*", n_views=VIEWS, example=batch()[:2].double())
+    asked = []
+    takes = PointwiseStats.takes
+    monkeypatch.setattr(PointwiseStats, "takes", lambda *given: asked.append(given) or takes(*given))
+    for _ in range(3):
+        passed(tap, batch().double())
+    assert len(asked) == 4  # two batch norms, a ReLU in two places
+
+
+def test_memory_of_what_has_none() -> None:
+    assert memory_of(torch.eye(3).to_sparse()) is None
+    assert memory_of(None) is None
+    x = torch.rand(4)
+    assert memory_of(x[1:]) == memory_of(x) != memory_of(x.clone())
 
 
 def test_weights_may_change_between_passes() -> None:

@@ -33,13 +33,11 @@ def fused(
     means: bool = True, with_input: bool = True, in_place: bool = False,
 ) -> tuple[Tensor, list[LayerStats]]:  # fmt: skip
     assert PointwiseStats.takes(x, unit_dim)
-    stats = PointwiseStats(
-        x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=len(modules)
-    )  # fmt: skip
+    count = len(modules)
+    stats = PointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
     layers = [layer for module in modules if (layer := pointwise(module)) is not None]
     y = x if in_place else torch.full_like(x, math.nan)
-    found = stats(x, y, layers, with_input)
-    return y, found
+    return y, stats(x, y, layers, with_input)
 
 
 def run(x: Tensor, modules: list[nn.Module]) -> Tensor:

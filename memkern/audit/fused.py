@@ -46,14 +46,14 @@ class Plan(NamedTuple):
 
     Attributes:
         looks: How its input lies in memory.
-        stats: The kernel.
+        stats: The kernel; `None` if such tensors are left to torch, so that it is not asked again in every pass.
         modules: The layer, and the ReLU that is done with it.
         second: Where that ReLU is read.
         in_place: Whether it writes over its input.
     """
 
     looks: Any
-    stats: PointwiseStats
+    stats: PointwiseStats | None
     modules: tuple[nn.Module, ...]
     second: Place | None
     in_place: bool
@@ -133,7 +133,8 @@ class Fused:
         self.forget()
         for place in self._tap.places():
             if place.fused is not None and self._is_usable(place.fused):
-                place.fused.stats.make_ready()
+                if place.fused.stats is not None:
+                    place.fused.stats.make_ready()
             else:
                 place.fused = None
 
@@ -183,16 +184,17 @@ class Fused:
                 looks = self._tap.looks(x)
                 if place.fused is None or place.fused.looks != looks:
                     place.fused = self._plan(place, module, x, looks)
-                layers = None if place.fused is None else place.fused.layers()
-                if place.fused is not None and layers is not None:
-                    return self._run(place, place.fused, x, layers)
+                plan = place.fused
+                layers = None if plan is None or plan.stats is None else plan.layers()
+                if plan is not None and plan.stats is not None and layers is not None:
+                    return self._run(place, plan, plan.stats, x, layers)
             self.flush()  # before the layer overwrites it
             output: Tensor = type(module).forward(module, x)
             return output
 
         return forward
 
-    def _run(self, place: Place, plan: Plan, x: Tensor, layers: list[Pointwise]) -> Tensor:
+    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: list[Pointwise]) -> Tensor:
         """One fused layer, or two."""
         held = self._held
         with_input = False
@@ -201,7 +203,7 @@ class Fused:
             if not with_input:
                 self.flush()
         y = x if plan.in_place else torch.empty_like(x)
-        found = plan.stats(x, y, layers, with_input)
+        found = stats(x, y, layers, with_input)
         if plan.in_place and not x.is_inference():
             torch.autograd.graph.increment_version(x)
         if held is not None and with_input:
@@ -225,7 +227,7 @@ class Fused:
                 modules, second = (module, reader), there
         stats = self._tap.pointwise_stats(place, x, len(modules))
         in_place = second is None and bool(getattr(module, "inplace", False))
-        return None if stats is None else Plan(looks, stats, modules, second, in_place)
+        return Plan(looks, stats, modules, second, in_place)
 
     def _is_usable(self, plan: Plan) -> bool:
         """Whether nobody has set a hook since."""

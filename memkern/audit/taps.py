@@ -120,7 +120,9 @@ class Tap:
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self.running = False
-        self.seconds = 0.0  # spent in reductions; on a GPU, in launching them
+        self.seconds = (
+            0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
+        )
         self._handles: list[Any] = []
         self._modes: list[tuple[nn.Module, bool]] = []
         self._stack = ExitStack()
@@ -156,7 +158,7 @@ class Tap:
                 self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._after(name)))
         if self._fused is not None:
-            names = {site.module for site in self.sites if not site.input}
+            names = dict.fromkeys(site.module for site in self.sites if not site.input)
             self._fused.enter({name: self._modules[name] for name in names}, read_before)
         self._handles.append(self.model.register_forward_hook(self._end))
         return self
