@@ -120,9 +120,7 @@ class Tap:
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self.running = False
-        self.seconds = (
-            0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
-        )
+        self.seconds = 0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
         self._handles: list[Any] = []
         self._modes: list[tuple[nn.Module, bool]] = []
         self._stack = ExitStack()
