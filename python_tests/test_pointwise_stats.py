@@ -35,7 +35,7 @@ def fused(
     assert PointwiseStats.takes(x, unit_dim)
     count = len(modules)
     stats = PointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
-    layers = [layer for module in modules if (layer := pointwise(module)) is not None]
+    layers = [layer.arguments() for module in modules if (layer := pointwise(module)) is not None]
     y = x if in_place else torch.full_like(x, math.nan)
     return y, stats(x, y, layers, with_input)
 

@@ -16,7 +16,7 @@ class Reader {
  public:
   explicit Reader(const Reading& reading)
       : reading_(reading),
-        pair_sums_(*reading.op, reading.observer),
+        pair_sums_(*reading.op, reading.observer, reading.maker),
         distances_(*reading.op, exact_views<T>()),
         per_point_(pair_sums_.sums()),
         batch_(reading.point_by_point ? 1 : pair_sums_.batch()),
@@ -31,8 +31,6 @@ class Reader {
 
   // Dims [first, last) of some points; `next` is the point after them.
   void add(int64_t point, int64_t points, int64_t first, int64_t last, int64_t next) {
-    const Maker* const maker = reading_.maker;
-    for (int64_t p = point; maker && p < point + points; ++p) maker->make(maker->self, p, first, last);
     const T* const z = static_cast<const T*>(reading_.op->z);
     const bool ends = last == reading_.op->dims;
     const T* const after = z + (ends ? next : point) * reading_.op->point_stride + (ends ? 0 : last);

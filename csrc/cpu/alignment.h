@@ -6,10 +6,14 @@
 namespace memkern {
 namespace MEMKERN_ISA {
 
+// How many points, neighbours, are under way at a time, at most: of few views several, whose sums are folded together.
+inline int64_t points_at_once(const Alignment& op) {
+  const int64_t sums = pair_count(op.views, op.pairs) + (op.normalize ? op.views : 0);
+  return sums <= 16 ? 8 : 1;
+}
+
 // seen() is given, for a range of dims of a point, the sum over some of its views of each dim; over all calls each view
-// counts once. done() is called when the point is complete. At most kPointsAtOnce points, neighbours, are under way at
-// a time.
-constexpr int64_t kPointsAtOnce = 8;
+// counts once. done() is called when the point is complete.
 struct Observer {
   // sums: [last - first] of the wide type; up to a vector before and after them may be read.
   void (*seen)(void* self, int64_t point, const void* sums, int64_t first, int64_t last);
@@ -17,9 +21,20 @@ struct Observer {
   void* self;
 };
 
-// make() writes dims [first, last) of all views of a point, some 2048 at a time, just before they are read.
+template <class A>
+struct Slots;
+template <class A>
+struct Besides;
+
+// make() writes dims [first, last) of all views of a point before they are read. add_diagonal() writes n dims (whole
+// vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the registers of the diagonal
+// tile, which is the first to read them: a pass of its own, from L2 and back, took a third of the time. The views of a
+// range of dims come in order. It may be null.
+constexpr int64_t kMostDims = 1088;
 struct Maker {
   void (*make)(const void* self, int64_t point, int64_t first, int64_t last);
+  void (*add_diagonal)(const void* self, int64_t point, int64_t first, int64_t n, int64_t view, int64_t views,
+                       Slots<float> slots, const Besides<float>& besides);
   const void* self;
 };
 

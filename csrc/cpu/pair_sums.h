@@ -15,9 +15,10 @@ class PairSums {
   using A = Wide<T>;
 
  public:
-  explicit PairSums(const Alignment& op, const Observer* observer = nullptr)
+  explicit PairSums(const Alignment& op, const Observer* observer = nullptr, const Maker* maker = nullptr)
       : op_(op),
         observer_(observer),
+        maker_(maker),
         pairs_(pair_count(op.views, op.pairs)),
         slots_(direct() ? batch() * sums() : 0),
         tail_(direct() ? op.views * kGroup<T> : 0),
@@ -29,7 +30,7 @@ class PairSums {
   int64_t sums() const { return pairs_ + (op_.normalize ? op_.views : 0); }
 
   // Points worth passing to add() together, because lanes are folded a vector of sums at a time.
-  int64_t batch() const { return direct() && sums() <= kBatchedSums && op_.dims <= kRange ? kBatch : 1; }
+  int64_t batch() const { return direct() && op_.dims <= kRange ? points_at_once(op_) : 1; }
 
   // Dims whose sums stay in the wide type before they are added up in double. In float, the norm of 20000 elements is
   // right to 1e-8 then, and to 1e-7 without; the distance of nearly parallel unit vectors shows the difference.
@@ -45,7 +46,6 @@ class PairSums {
   }
 
  private:
-  static constexpr int64_t kBatch = kPointsAtOnce, kBatchedSums = 16;
   // Few views, or one anchor: each element is loaded once, straight from memory.
   bool direct() const { return op_.pairs == Pairs::anchor || op_.views <= kFewViews; }
 
@@ -64,11 +64,13 @@ class PairSums {
     int64_t d = first;
     while (last - d >= kGroup<T>) {
       const int64_t n = (last - d < chunk() ? last - d : chunk()) / kGroup<T> * kGroup<T>;
+      if (maker_) maker_->make(maker_->self, p, d, d + n);
       add_groups(point + d, op_.view_stride, n, slots);
       show(point + d, op_.view_stride, p, d, d + n);
       d += n;
     }
     if (d == last) return;
+    if (maker_) maker_->make(maker_->self, p, d, last);
     for (int64_t v = 0; v < op_.views; ++v) {
       T* const row = tail_.get() + v * kGroup<T>;
       std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));
@@ -81,7 +83,8 @@ class PairSums {
   void add_groups(const T* x, int64_t stride, int64_t n, Vec<A>* slots) {
     Vec<A>* const norms = op_.normalize ? slots + pairs_ : nullptr;
     if (op_.pairs == Pairs::anchor) {
-      if (norms) add_diagonal_tile<1, Also::norms>(x, stride, n, Slots<A>{slots, nullptr}, {norms, nullptr, false});
+      if (norms)
+        add_diagonal_tile<1, Also::norms>(InMemory<T>{x, stride}, n, Slots<A>{slots, nullptr}, {norms, nullptr, false});
       for (int64_t v = 1; v < op_.views; v += 4)
         add_anchor(op_.views - v < 4 ? op_.views - v : 4, x, x + v * stride, stride, n, slots + v - 1,
                    norms ? norms + v : nullptr);
@@ -89,7 +92,7 @@ class PairSums {
       int32_t row[kFewViews];
       for (int64_t i = 0; i < op_.views; ++i) row[i] = int32_t(pair_row(i, op_.views));
       A* const sum = observer_ ? view_sum() : nullptr;
-      add_diagonal(op_.views, x, stride, n, Slots<A>{slots, row}, {norms, sum, false});
+      add_diagonal(op_.views, InMemory<T>{x, stride}, n, Slots<A>{slots, row}, {norms, sum, false});
     }
   }
 
@@ -122,7 +125,7 @@ class PairSums {
     const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
     panels_->add({reinterpret_cast<const char*>(view0(p)), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
                   kGroup<T>, widen, in_memory_order<T>, sizeof(T) == sizeof(A)},
-                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, observer_, p);
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, observer_, maker_, p);
   }
 
   A* view_sum() const { return view_sum_.get() + Lanes<A>::count; }
@@ -131,8 +134,9 @@ class PairSums {
 
   const Alignment& op_;
   const Observer* const observer_;
+  const Maker* const maker_;  // makes each chunk before it is read, where it finds it in L1
   const int64_t pairs_;
-  const Scratch<Vec<A>, kBatch * kBatchedSums> slots_;
+  const Scratch<Vec<A>, 8 * 16> slots_;
   const Scratch<T, 8 * kGroup<T>> tail_;
   const Scratch<A, 34 * kGroup<T>> view_sum_;  // with a vector before and after
   std::optional<PairPanels<A>> panels_;

@@ -133,11 +133,21 @@ template <int count, int step, class V>
     return sum_of<count - count / 2, step>(v) + sum_of<count / 2, step>(v + (count - count / 2) * step);
 }
 
-// Every pair of views x[0..views), n elements (whole groups) of each, and what it says besides: the elements are in
-// registers already.
-template <int views, Also also, class T>
-[[gnu::noinline]] void add_diagonal_tile(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
-                                         const Besides<Wide<T>>& besides) {
+// Views in memory. (Another source of a diagonal tile makes its views on the way: pointwise_stats.cpp.)
+template <class T>
+struct InMemory {
+  using Element = T;
+  const T* x;
+  int64_t stride;
+  void take(int view, int64_t d, Vec<Wide<T>>* group) const { load_group(x + view * stride + d, group); }
+};
+
+// Every pair of views, n elements (whole groups) of each, and what it says besides: the elements are in registers
+// already. Each is taken once from the source, which is passed by value to be kept in registers too.
+template <int views, Also also, class Source>
+[[gnu::noinline]] void add_diagonal_tile(Source source, int64_t n, Slots<Wide<typename Source::Element>> slots,
+                                         const Besides<Wide<typename Source::Element>>& besides) {
+  using T = typename Source::Element;
   using A = Wide<T>;
   constexpr int columns = kColumns<T>, group = kGroup<T>;
   constexpr bool with_norms = also != Also::nothing, with_sum = also == Also::norms_and_sum;
@@ -150,7 +160,7 @@ template <int views, Also also, class T>
   const auto add_group = [&](int64_t d, int first_set) __attribute__((always_inline)) {
     Vec<A> view[views][columns];
 #pragma GCC unroll 8
-    for (int i = 0; i < views; ++i) load_group(x + i * stride + d, view[i]);
+    for (int i = 0; i < views; ++i) source.take(i, d, view[i]);
 #pragma GCC unroll 2
     for (int c = 0; c < columns; ++c) {
       if constexpr (with_sum) {
@@ -227,25 +237,24 @@ template <int views, class T>
 constexpr int64_t kFewViews = 5;
 
 template <int views, class T>
-inline void add_diagonal_of(const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
-                            const Besides<Wide<T>>& besides) {
-  if (besides.view_sum) return add_diagonal_tile<views, Also::norms_and_sum>(x, stride, n, slots, besides);
-  if (besides.norms) return add_diagonal_tile<views, Also::norms>(x, stride, n, slots, besides);
-  add_diagonal_tile<views, Also::nothing>(x, stride, n, slots, besides);
+inline void add_diagonal_of(InMemory<T> x, int64_t n, Slots<Wide<T>> slots, const Besides<Wide<T>>& besides) {
+  if (besides.view_sum) return add_diagonal_tile<views, Also::norms_and_sum>(x, n, slots, besides);
+  if (besides.norms) return add_diagonal_tile<views, Also::norms>(x, n, slots, besides);
+  add_diagonal_tile<views, Also::nothing>(x, n, slots, besides);
 }
 
 template <class T>
-inline void add_diagonal(int64_t views, const T* x, int64_t stride, int64_t n, Slots<Wide<T>> slots,
+inline void add_diagonal(int64_t views, InMemory<T> x, int64_t n, Slots<Wide<T>> slots,
                          const Besides<Wide<T>>& besides) {
   switch (views) {
     case 2:
-      return add_diagonal_of<2>(x, stride, n, slots, besides);
+      return add_diagonal_of<2>(x, n, slots, besides);
     case 3:
-      return add_diagonal_of<3>(x, stride, n, slots, besides);
+      return add_diagonal_of<3>(x, n, slots, besides);
     case 4:
-      return add_diagonal_of<4>(x, stride, n, slots, besides);
+      return add_diagonal_of<4>(x, n, slots, besides);
     case 5:
-      return add_diagonal_of<5>(x, stride, n, slots, besides);
+      return add_diagonal_of<5>(x, n, slots, besides);
   }
 }
 

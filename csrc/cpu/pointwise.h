@@ -1,14 +1,21 @@
 // Layers that make each element of their output from one of their input, for a range of dims of one view.
 #pragma once
 #include "../ops.h"
+#include "alignment.h"
 #include "lanes.h"
 #include "scratch.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
 
+// Functions of a vector of inputs, and of the dim where it begins.
 struct Relu {
-  Floats operator()(Floats x) const { return x < 0 ? Floats{} : x; }  // NaN passes
+  Floats operator()(Floats x, int64_t) const { return x < 0 ? Floats{} : x; }  // NaN passes
+};
+
+struct Norm {
+  const float *scale, *shift;  // of each dim
+  Floats operator()(Floats x, int64_t d) const { return fused(x, load(scale + d), load(shift + d)); }
 };
 
 // x times the share of the normal distribution below it, which is tail(-x) or 1 - tail(x). tail(u) is R(u) exp(-u^2/2),
@@ -16,7 +23,7 @@ struct Relu {
 // the other factor is 2e-22. Both were fitted for the least relative error. (torch takes 1 + erf(x / sqrt 2), whose
 // digits cancel for negative x.)
 struct Gelu {
-  Floats operator()(Floats x) const {
+  Floats operator()(Floats x, int64_t) const {
     Floats u = x < 0 ? -x : x;
     u = u < 20 ? u : every(20.0f);  // infinity over infinity would be NaN
     const Floats above = quintic(u, 0, 0.00368597f, 0.03768353f, 0.17439113f, 0.4261861f, 0.5f);
@@ -51,8 +58,9 @@ class PointwiseLayer {
         by_units_(by_units || copies_ == space),
         units_(units * copies_),
         space_(space),
-        scale_(is_norm() ? units_ + kLanes : 0),
-        shift_(is_norm() ? units_ + kLanes : 0) {
+        scale_(is_norm() ? units_ + kMostDims + kLanes : 0),
+        shift_(is_norm() ? units_ + kMostDims + kLanes : 0),
+        of_dims_(is_norm() && !by_units_ ? 2 * (kMostDims + kLanes) : 0) {
     // The roundings of torch, whose batch norm makes one factor and one summand of its five numbers, too.
     for (int64_t u = 0, i = 0; is_norm() && u < units; ++u) {
       const float inverse = 1 / __builtin_sqrtf(layer.variance[u] + layer.epsilon);
@@ -60,7 +68,29 @@ class PointwiseLayer {
       const float shift = (layer.bias ? layer.bias[u] : 0) - layer.mean[u] * scale;
       for (int64_t copy = 0; copy < copies_; ++copy, ++i) scale_[i] = scale, shift_[i] = shift;
     }
-    for (int64_t i = units_; is_norm() && i < units_ + kLanes; ++i) scale_[i] = shift_[i] = 0;
+    // Once around and on: what belongs to neighbouring dims can be read from any unit on.
+    for (int64_t i = units_; is_norm() && i < units_ + kMostDims + kLanes; ++i)
+      scale_[i] = scale_[i - units_], shift_[i] = shift_[i - units_];
+  }
+
+  Function function() const { return function_; }
+
+  // Of a batch norm: what to do with dims [d, d + n) of a view, n <= kMostDims. `again`: as at the last call, which
+  // asked for the same dims.
+  Norm norm(int64_t d, int64_t n, bool again) const {
+    if (by_units_) return {&scale_[d % units_], &shift_[d % units_]};
+    float* scale = of_dims_.get();
+    float* shift = scale + kMostDims + kLanes;
+    const Norm all{scale, shift};
+    if (again) return all;
+    for_each_plane(d, n, [&](int64_t unit, int64_t some) {
+      for (int64_t i = 0; i < some; i += kLanes) {  // the last vector ends in the next plane, which comes next
+        store(scale + i, every(scale_[unit]));
+        store(shift + i, every(shift_[unit]));
+      }
+      scale += some, shift += some;
+    });
+    return all;
   }
 
   // y[0..n) from x[0..n), dims [d, d + n) of a view; both may be the same.
@@ -81,30 +111,39 @@ class PointwiseLayer {
   template <class F>
   static void map(const float* x, float* y, int64_t n) {
     const F f;
-    for (int64_t i = 0; i < n; i += kLanes) store_first(y + i, f(load_first(x + i, n - i)), n - i);
+    for (int64_t i = 0; i < n; i += kLanes) store_first(y + i, f(load_first(x + i, n - i), i), n - i);
   }
 
   void norm_by_units(const float* x, float* y, int64_t unit, int64_t n) const {
     for (; n > 0; unit = 0) {
       const int64_t some = units_ - unit < n ? units_ - unit : n;
       for (int64_t i = 0; i < some; i += kLanes) {
-        const Floats scale = load(&scale_[unit + i]), shift = load(&shift_[unit + i]);  // some of the next row, perhaps
-        norm(x + i, y + i, scale, shift, some - i);
+        const Floats scale = load(&scale_[unit + i]), shift = load(&shift_[unit + i]);
+        norm_of(x + i, y + i, scale, shift, some - i);
       }
       x += some, y += some, n -= some;
     }
   }
 
   void norm_by_planes(const float* x, float* y, int64_t d, int64_t n) const {
+    for_each_plane(d, n, [&](int64_t unit, int64_t some) {
+      const Floats scale = every(scale_[unit]), shift = every(shift_[unit]);
+      for (int64_t i = 0; i < some; i += kLanes) norm_of(x + i, y + i, scale, shift, some - i);
+      x += some, y += some;
+    });
+  }
+
+  // What dims [d, d + n) have of each plane: f(unit, how many of them).
+  template <class F>
+  void for_each_plane(int64_t d, int64_t n, F f) const {
     for (int64_t unit = d / space_, left = space_ - d % space_; n > 0; ++unit, left = space_) {
       const int64_t some = left < n ? left : n;
-      const Floats scale = every(scale_[unit]), shift = every(shift_[unit]);
-      for (int64_t i = 0; i < some; i += kLanes) norm(x + i, y + i, scale, shift, some - i);
-      x += some, y += some, n -= some;
+      f(unit, some);
+      n -= some;
     }
   }
 
-  static void norm(const float* x, float* y, Floats scale, Floats shift, int64_t n) {
+  static void norm_of(const float* x, float* y, Floats scale, Floats shift, int64_t n) {
     store_first(y, fused(load_first(x, n), scale, shift), n);
   }
 
@@ -112,7 +151,8 @@ class PointwiseLayer {
   const int64_t copies_;  // of each unit: planes that end within two vectors are taken as rows of their elements
   const bool by_units_;
   const int64_t units_, space_;
-  const Scratch<float> scale_, shift_;
+  const Scratch<float> scale_, shift_;  // [units], going round
+  const Scratch<float> of_dims_;        // of planes: what norm() gave
 };
 
 }  // namespace MEMKERN_ISA

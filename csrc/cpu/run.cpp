@@ -27,11 +27,11 @@ constexpr int64_t kPieceElements = 32 * 1024;
 // Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
 // machine a core that was taken away would otherwise hold everybody up.
 template <class Body>
-void split(int64_t count, int64_t elements, int threads, Body body) {
+void split(int64_t count, int64_t elements, int threads, Body body, int64_t piece_elements = kPieceElements) {
   if (count <= 0) return;
   std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
   if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
-  const int64_t each = std::clamp<int64_t>(elements / kPieceElements / threads, 1, 8);
+  const int64_t each = std::clamp<int64_t>(elements / piece_elements / threads, 1, 8);
   const int64_t pieces = std::min<int64_t>(count, each * threads);
   std::exception_ptr error;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
@@ -120,8 +120,11 @@ void run_layer_stats(const LayerStats& op, int threads) {
 void run_pointwise_stats(const PointwiseStats& op, int threads) {
   const Kernels& k = kernels();
   const Alignment& x = op.input.alignment;
-  split(x.points, x.points * x.views * x.dims, threads,
-        [&](int64_t first, int64_t last) { k.pointwise_stats(op, first, last); });
+  // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
+  // units of four pixels and one).
+  split(
+      x.points, x.points * x.views * x.dims, threads,
+      [&](int64_t first, int64_t last) { k.pointwise_stats(op, first, last); }, 2 * kPieceElements);
 }
 
 void run_selectivity(const Selectivity& op, int threads) {

@@ -29,8 +29,9 @@ class UnitsSeen {
         units_(op.means.x.units),
         space_(op.alignment.dims / units_),
         rows_(layout_of(op) == Layout::rows),
-        sums_(kPointsAtOnce * units_) {
-    for (int64_t i = 0; i < kPointsAtOnce * units_; ++i) sums_[i] = 0;
+        at_once_(points_at_once(op.alignment)),
+        sums_(at_once_ * units_) {
+    for (int64_t i = 0; i < at_once_ * units_; ++i) sums_[i] = 0;
   }
 
   Observer observer() { return {seen, done, this}; }
@@ -51,7 +52,7 @@ class UnitsSeen {
   }
   static void done(void* self, int64_t point) { static_cast<UnitsSeen*>(self)->write(point); }
 
-  double* sums_of(int64_t point) const { return &sums_[point % kPointsAtOnce * units_]; }
+  double* sums_of(int64_t point) const { return &sums_[point % at_once_ * units_]; }
 
   // Dims [d, d + n); `steps` elements of a unit are added before double takes over.
   template <int steps>
@@ -146,7 +147,8 @@ class UnitsSeen {
   const LayerStats& op_;
   const int64_t units_, space_;
   const bool rows_;
-  const Scratch<double> sums_;  // [kPointsAtOnce, units]
+  const int64_t at_once_;
+  const Scratch<double> sums_;  // [at_once, units]
 };
 
 }  // namespace MEMKERN_ISA

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from memkern.ops.layer_stats import LayerStats, Pointwise, PointwiseStats
+from memkern.ops.layer_stats import Pointwise, PointwiseStats
 
 if TYPE_CHECKING:
     from memkern.audit.taps import Place, Tap
@@ -37,8 +38,52 @@ def pointwise(module: Any) -> Pointwise | None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    plain = type(value) in (Tensor, nn.Parameter) and value.device.type == "cpu"
+    plain = type(value) in (Tensor, nn.Parameter) and value.is_cpu
     return plain and value.dtype == torch.float32 and value.is_contiguous()
+
+
+class Layer:
+    """A module as the kernel takes it.
+
+    Asking a module for its tensors, and these for all that matters, takes 10 us, ten times as much between two layers
+    that have emptied the caches. So only that they are the same ones, at the same addresses, is asked every time.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._tensors: tuple[Any, ...] = ()
+        self._rest: tuple[Any, ...] | None = None
+        self._arguments: tuple[Any, ...] | None = None
+
+    def arguments(self) -> tuple[Any, ...] | None:
+        """As it is now, because weights may be replaced, and FSDP has them in memory only while the module runs.
+
+        Returns:
+            `Pointwise.arguments`, or `None` where only the module itself can run.
+        """
+        tensors, rest = self._now()
+        if rest is None or rest != self._rest or any(map(operator.is_not, tensors, self._tensors)):
+            known = pointwise(self.module)
+            self._arguments = None if known is None else known.arguments()
+            self._tensors, self._rest = tensors, rest
+        return self._arguments
+
+    def _now(self) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+        """Its tensors, and everything else that may change; `None` for the latter: nobody knows."""
+        module: Any = self.module
+        if FUNCTIONS[type(module)] != "batch_norm":
+            return (), (getattr(module, "approximate", ""),)
+        try:  # where they are kept; to ask for them as attributes takes torch a call of Python each
+            mean, variance = module._buffers["running_mean"], module._buffers["running_var"]
+            weight, bias = module._parameters["weight"], module._parameters["bias"]
+        except KeyError:  # computed from others
+            return (), None
+        tensors = mean, variance, weight, bias
+        addresses = (None if value is None else value.data_ptr() for value in tensors)
+        return tensors, (module.training, module.eps, *addresses)
 
 
 class Plan(NamedTuple):
@@ -47,30 +92,28 @@ class Plan(NamedTuple):
     Attributes:
         looks: How its input lies in memory.
         stats: The kernel; `None` if such tensors are left to torch, so that it is not asked again in every pass.
-        modules: The layer, and the ReLU that is done with it.
+        layers: The layer, and the ReLU that is done with it.
         second: Where that ReLU is read.
         in_place: Whether it writes over its input.
     """
 
     looks: Any
     stats: PointwiseStats | None
-    modules: tuple[nn.Module, ...]
+    layers: tuple[Layer, ...]
     second: Place | None
     in_place: bool
 
-    def layers(self) -> list[Pointwise] | None:
-        """The modules as they are now: FSDP has their weights in memory only while they run."""
-        layers = [pointwise(module) for module in self.modules]
-        known = [layer for layer in layers if layer is not None]
-        return known if len(known) == len(layers) else None
+    def arguments(self) -> list[tuple[Any, ...]] | None:
+        """Of each layer, as it is now; `None` if one of them is left to torch."""
+        known = [arguments for layer in self.layers if (arguments := layer.arguments()) is not None]
+        return known if len(known) == len(self.layers) else None
 
 
-class _Made(NamedTuple):
-    """A tensor whose statistics are there before the hook of its layer asks for them."""
+class _Passed(NamedTuple):
+    """The output of a ReLU that is there, and read, before the ReLU runs."""
 
     place: Place
     output: Tensor
-    stats: LayerStats
 
 
 class _Held(NamedTuple):
@@ -101,25 +144,28 @@ class Fused:
     def forget(self) -> None:
         """Nothing is under way."""
         self._held: _Held | None = None
-        self._made: _Made | None = None
-        self._passed: _Made | None = None
+        self._passed: _Passed | None = None
 
     # ---- in and out -------------------------------------------------------------------------------------------------
 
-    def enter(self, modules: dict[str, nn.Module], read_before: set[str]) -> None:
+    def enter(self, modules: dict[str, nn.Module], read_before: set[str]) -> set[str]:
         """Takes over the forward pass of the layers among these that can be fused.
 
         Args:
             modules: The tapped modules by name.
             read_before: Those of them whose input is read by a hook.
+
+        Returns:
+            Their names. They are read without a hook, which costs as much as a small layer.
         """
         if nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks:
-            return  # they may want to see, or to change, what a layer makes
+            return set()  # they may want to see, or to change, what a layer makes
         self._read_before = read_before
         for name, module in modules.items():
-            if type(module) in FUNCTIONS and "forward" not in module.__dict__:
+            if type(module) in FUNCTIONS and "forward" not in module.__dict__ and not module._forward_hooks:
                 self._modules[name] = module
                 module.forward = self._forward(name, module)
+        return set(self._modules)
 
     def leave(self) -> None:
         """Gives it back."""
@@ -148,12 +194,7 @@ class Fused:
         if self._passed is not None:
             raise _not_read(self._passed)
 
-    # ---- what the hooks ask -----------------------------------------------------------------------------------------
-
-    def stats_of(self, place: Place, output: Tensor) -> LayerStats | None:
-        """The statistics of what a fused layer has just made."""
-        made, self._made = self._made, None
-        return made.stats if made is not None and made.place is place and made.output is output else None
+    # ---- what the tap asks ------------------------------------------------------------------------------------------
 
     def hold(self, place: Place, module: nn.Module, output: Tensor) -> bool:
         """Whether the layer that reads this tensor will reduce it."""
@@ -171,30 +212,33 @@ class Fused:
     # ---- a forward pass ---------------------------------------------------------------------------------------------
 
     def _forward(self, name: str, module: Any) -> Any:
+        tap = self._tap
+
         def forward(input: Tensor) -> Tensor:
-            x, place = input, self._tap.place_of(name)
+            x, place = input, tap.visit(name)
             passed, self._passed = self._passed, None
             if passed is not None:
                 if passed.output is not x or passed.place is not place:
                     raise _not_read(passed)
-                self._made = passed
                 return x
             # A layer that is run on its own, outside the model, is left to torch: it has no reader.
-            if place is not None and self._tap.running and not torch.is_grad_enabled():
-                looks = self._tap.looks(x)
+            if place is not None and tap.running and not torch.is_grad_enabled():
+                looks = tap.looks(x)
                 if place.fused is None or place.fused.looks != looks:
                     place.fused = self._plan(place, module, x, looks)
                 plan = place.fused
-                layers = None if plan is None or plan.stats is None else plan.layers()
+                layers = None if plan is None or plan.stats is None else plan.arguments()
                 if plan is not None and plan.stats is not None and layers is not None:
                     return self._run(place, plan, plan.stats, x, layers)
             self.flush()  # before the layer overwrites it
             output: Tensor = type(module).forward(module, x)
+            if place is not None:
+                tap.keep(place, module, output)
             return output
 
         return forward
 
-    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: list[Pointwise]) -> Tensor:
+    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: Any) -> Tensor:
         """One fused layer, or two."""
         held = self._held
         with_input = False
@@ -209,38 +253,40 @@ class Fused:
         if held is not None and with_input:
             self._held = None
             self._tap.note(held.place, found[0])
-        self._made = _Made(place, y, found[1])
+        self._tap.note(place, found[1])
         if plan.second is not None:
-            self._passed = _Made(plan.second, y, found[2])
+            self._tap.note(plan.second, found[2])
+            self._passed = _Passed(plan.second, y)
         return y
 
     def _plan(self, place: Place, module: nn.Module, x: Tensor, looks: Any) -> Plan | None:
         """How a layer is run on tensors like this, together with the ReLU behind it if that is possible."""
-        if len(module._forward_hooks) != 1:
-            return None  # another hook may want to see, or to change, what it makes
-        modules: tuple[nn.Module, ...] = (module,)
+        if module._forward_hooks:
+            return None  # they may want to see, or to change, what it makes
+        layers: tuple[Layer, ...] = (Layer(module),)
         second: Place | None = None
         reader = self._modules.get(place.reader)
-        if type(reader) is nn.ReLU and FUNCTIONS[type(module)] == "batch_norm" and len(reader._forward_hooks) == 1:
+        if type(reader) is nn.ReLU and FUNCTIONS[type(module)] == "batch_norm" and not reader._forward_hooks:
             there = self._tap.place_of(place.reader)
             if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place.reader):
-                modules, second = (module, reader), there
-        stats = self._tap.pointwise_stats(place, x, len(modules))
+                layers, second = (*layers, Layer(reader)), there
+        stats = self._tap.pointwise_stats(place, x, len(layers))
         in_place = second is None and bool(getattr(module, "inplace", False))
-        return Plan(looks, stats, modules, second, in_place)
+        return Plan(looks, stats, layers, second, in_place)
 
     def _is_usable(self, plan: Plan) -> bool:
         """Whether nobody has set a hook since."""
-        before = plan.second is not None and plan.modules[1]._forward_pre_hooks
-        return all(len(module._forward_hooks) == 1 for module in plan.modules) and not before
+        before = plan.second is not None and plan.layers[1].module._forward_pre_hooks
+        return not before and not any(layer.module._forward_hooks for layer in plan.layers)
 
     def _is_alone(self, module: nn.Module, reader: str) -> bool:
         """Whether nobody else sees what goes from a module to its reader."""
+        hooks = 0 if "forward" in module.__dict__ else 1  # the tap's own
         before = self._modules[reader]._forward_pre_hooks
-        return len(module._forward_hooks) == 1 and not before and reader not in self._read_before
+        return len(module._forward_hooks) == hooks and not before and reader not in self._read_before
 
 
-def _not_read(passed: _Made) -> RuntimeError:
+def _not_read(passed: _Passed) -> RuntimeError:
     name = passed.place.sites[0].name
     return RuntimeError(
         f"Expected layer {name!r} to read what the batch norm before it makes, as it did when the layers were looked "

@@ -150,14 +150,16 @@ class Tap:
             self.model.eval()
         self._handles.append(self.model.register_forward_pre_hook(self._begin))
         read_before = {site.module for site in self.sites if site.input}
+        fused: set[str] = set()
+        if self._fused is not None:
+            names = dict.fromkeys(site.module for site in self.sites if not site.input)
+            fused = self._fused.enter({name: self._modules[name] for name in names}, read_before)
         for name in dict.fromkeys(site.module for site in self.sites):
             module = self._modules[name]
             if name in read_before:
                 self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
-            self._handles.append(module.register_forward_hook(self._after(name)))
-        if self._fused is not None:
-            names = dict.fromkeys(site.module for site in self.sites if not site.input)
-            self._fused.enter({name: self._modules[name] for name in names}, read_before)
+            if name not in fused:
+                self._handles.append(module.register_forward_hook(self._after(name)))
         self._handles.append(self.model.register_forward_hook(self._end))
         return self
 
@@ -207,42 +209,46 @@ class Tap:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             place = self._at.get((name, self._calls.get(name, 0), True))
             if place is not None:
-                self._keep(place, module, first_tensor([*args, *kwargs.values()]))
+                self.keep(place, module, first_tensor([*args, *kwargs.values()]))
 
         return hook
 
     def _after(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            call = self._calls.get(name, 0)
-            self._calls[name] = call + 1
-            if call > 0 and not self.running:
-                # A submodule was run on its own, so this is no second call within one pass.
-                raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
-            place = self._at.get((name, call, False))
+            place = self.visit(name)
             if place is not None:
-                self._keep(place, module, output if isinstance(output, Tensor) else first_tensor(output))
+                self.keep(place, module, output if isinstance(output, Tensor) else first_tensor(output))
 
         return hook
 
-    def _keep(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
+    # ---- for fused layers -------------------------------------------------------------------------------------------
+
+    def visit(self, name: str) -> Place | None:
+        """Counts a call of a module, and says where its output is read.
+
+        Raises:
+            RuntimeError: If it ran twice since `take`, and not within one pass.
+        """
+        call = self._calls.get(name, 0)
+        self._calls[name] = call + 1
+        if call > 0 and not self.running:
+            raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
+        return self._at.get((name, call, False))
+
+    def keep(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
         """Reduces one tensor for the labels that read it, or leaves it to the layer that reads it next."""
         if self._fused is not None:
             self._fused.flush()
-            stats = None if output is None else self._fused.stats_of(place, output)
-            if stats is not None:
-                return self.note(place, stats)
             if output is not None and self.running and self._fused.hold(place, module, output):
-                return None
+                return
         self.reduce(place, module, output)
-
-    # ---- for fused layers -------------------------------------------------------------------------------------------
 
     def places(self) -> Iterable[Place]:
         """Every place that is read."""
         return self._at.values()
 
     def place_of(self, name: str) -> Place | None:
-        """Where the output of a module's next or current call is read."""
+        """Where the output of a module's next call is read."""
         return self._at.get((name, self._calls.get(name, 0), False))
 
     def looks(self, output: Tensor) -> tuple[Any, ...]:
