@@ -51,7 +51,7 @@ from memkern.audit.runner import PARTS, Job, do_shard
 # whose batch of 32 takes half a minute
 CASES: dict[str, tuple[str, int, int, int]] = {
     "resnet9": ("memkern:resnet9", 32, 64, 32),
-    "resnet18": ("torchvision:resnet18", 32, 32, 32),
+    "resnet18": ("torchvision:resnet18", 32, 64, 32),
     "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 32, 32),
     "resnet50": ("torchvision:resnet50", 224, 2, 2),
 }
@@ -110,16 +110,17 @@ def best_of(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, flo
 
 
 def rounds_of(ways: dict[str, Callable[[], Any]], seconds: float, least: int) -> dict[str, list[float]]:
-    """Times of several, called in turn, `least` times or more."""
+    """Times of several, called in turn, `least` times or more; every other round in reverse, because speed drifts."""
     times: dict[str, list[float]] = {way: [] for way in ways}
-    start = time.perf_counter()
+    start, order = time.perf_counter(), list(ways)
     while any(len(each) < least for each in times.values()) or time.perf_counter() - start < seconds:
-        for way, work in ways.items():
+        for way in order:
             wait()
             before = time.perf_counter()
-            work()
+            ways[way]()
             wait()
             times[way].append(time.perf_counter() - before)
+        order.reverse()
     return times
 
 
@@ -204,7 +205,7 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     row["peak_bytes"] = {way: int(alone(name, device, way, seconds)) for way in ("bare", "memkern")}
     # what is set beside each other is timed in turn, and compared within a round: a shared machine changes its speed
     ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
-    times = rounds_of(ways, 3 * seconds, 11)
+    times = rounds_of(ways, 3 * seconds, 21)
     row |= {way: min(each) / images for way, each in times.items()}
     for key, way in (("taps_over_bare", "tapped"), ("read_over_bare", "read_once")):
         row[key] = median(one / other for one, other in zip(times[way], times["bare"], strict=True)) - 1

@@ -322,6 +322,33 @@ def test_weights_may_change_between_passes() -> None:
     assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
 
 
+def test_weights_that_are_no_parameters(runs: list[Any]) -> None:
+    """As FSDP and some hooks leave them: attributes, at another place in every pass."""
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    del model.bn1._parameters["weight"]
+    for seed in range(3):
+        model.bn1.weight = torch.rand(6, generator=torch.Generator().manual_seed(seed))
+        assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+    assert (2, True) in runs
+
+
+def test_weights_the_kernel_cannot_read() -> None:
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    memory = torch.rand(12)
+    model.bn1.weight.data = memory[:6]
+    passed(fused, batch())
+    model.bn1.weight.data = memory[::2]  # the same parameter at the same address, now with gaps
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+
+
+def test_layers_that_are_fused_have_no_hook() -> None:
+    model = made("block")
+    with tap_of(model):
+        assert [name for name, module in model.named_modules() if module._forward_hooks] == ["", "conv1", "conv2"]
+
+
 def test_a_layer_that_is_run_on_its_own_gives_its_own_output() -> None:
     model = made("block")
     tap = tap_of(model)

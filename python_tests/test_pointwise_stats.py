@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -95,11 +96,11 @@ def test_options(kernel: str, which: str, pairs: str, normalize: bool) -> None:
 @pytest.mark.parametrize("which", LAYERS)
 @pytest.mark.parametrize("units", [1, 2, 3, 7, 8, 16, 19, 64])
 def test_units(kernel: str, units: int, which: str) -> None:
-    """Every end of a row, in both orders of memory; planes of one element."""
-    for size in (1, 2, 5, 16):
-        x = testing.randn(2, 3, units, size, size)
+    """Every end of a row, in both orders of memory; planes of one element; few views, and many in tiles."""
+    for size, views in itertools.product((1, 2, 5, 16), (3, 7)):
+        x = testing.randn(2, views, units, size, size)
         check(x, which)
-        check(x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (2, 3)), which)
+        check(x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (2, views)), which)
 
 
 @pytest.mark.parametrize("which", LAYERS)
@@ -129,13 +130,14 @@ def test_nearly_identical_views_are_looked_at_again(kernel: str) -> None:
 
 @pytest.mark.parametrize("which", ["batch_norm", "relu", "gelu"])
 def test_in_place(kernel: str, which: str) -> None:
-    x = testing.randn(3, 4, 10, 6, 6)
-    modules = modules_of(which, 10)
-    y, found = fused(x.clone(), modules, with_input=False)
-    z, others = fused(x.clone(), modules, with_input=False, in_place=True)
-    testing.assert_same_bits(z, y)
-    assert_stats(others[1:], [y])
-    assert_stats(found[1:], [y])
+    for views in (4, 9):
+        x = testing.randn(3, views, 10, 12, 12)
+        modules = modules_of(which, 10)
+        y, found = fused(x.clone(), modules, with_input=False)
+        z, others = fused(x.clone(), modules, with_input=False, in_place=True)
+        testing.assert_same_bits(z, y)
+        assert_stats(others[1:], [y])
+        assert_stats(found[1:], [y])
 
 
 def test_without_means(kernel: str) -> None:
@@ -150,11 +152,12 @@ def test_without_means(kernel: str) -> None:
 
 def test_special_values(kernel: str) -> None:
     values = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-40, -1e-40, 3e38, -3e38, -13.2, -13.5, 87.0, -200.0]
-    x = torch.tensor(values).repeat(2, 2, 3, 1)[..., None]
-    for which in LAYERS:
-        modules = modules_of(which, 3)
-        y, _ = fused(x, modules)
-        torch.testing.assert_close(y, run(x, modules), equal_nan=True)
+    for views, units in ((2, 3), (6, 8)):
+        x = torch.tensor(values).repeat(2, views, units, 1)[..., None]
+        for which in LAYERS:
+            modules = modules_of(which, units)
+            y, _ = fused(x, modules)
+            torch.testing.assert_close(y, run(x, modules), equal_nan=True)
 
 
 def test_gelu_keeps_its_digits_below_zero(kernel: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -22,6 +21,8 @@ FUNCTIONS: dict[type[nn.Module], str] = {
 }
 """The modules that can be fused, by their exact class: a class derived from one may do anything."""
 
+PLAIN = (Tensor, nn.Parameter)
+
 
 def pointwise(module: Any) -> Pointwise | None:
     """How a kernel runs the module as it is now; `None` where only the module itself can."""
@@ -38,15 +39,14 @@ def pointwise(module: Any) -> Pointwise | None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    plain = type(value) in (Tensor, nn.Parameter) and value.is_cpu
-    return plain and value.dtype == torch.float32 and value.is_contiguous()
+    return type(value) in PLAIN and value.is_cpu and value.dtype == torch.float32 and value.is_contiguous()
 
 
 class Layer:
     """A module as the kernel takes it.
 
-    Asking a module for its tensors, and these for all that matters, takes 10 us, ten times as much between two layers
-    that have emptied the caches. So only that they are the same ones, at the same addresses, is asked every time.
+    To ask a module for its tensors, and these for all that matters, takes 10 us, and more between two layers, which
+    have emptied the caches. So every time only that is asked which can have changed.
 
     Args:
         module: The module.
@@ -54,8 +54,7 @@ class Layer:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._tensors: tuple[Any, ...] = ()
-        self._rest: tuple[Any, ...] | None = None
+        self._looks: tuple[Any, ...] | None = None
         self._arguments: tuple[Any, ...] | None = None
 
     def arguments(self) -> tuple[Any, ...] | None:
@@ -64,26 +63,29 @@ class Layer:
         Returns:
             `Pointwise.arguments`, or `None` where only the module itself can run.
         """
-        tensors, rest = self._now()
-        if rest is None or rest != self._rest or any(map(operator.is_not, tensors, self._tensors)):
+        looks = self._now()
+        if looks is None or looks != self._looks:
             known = pointwise(self.module)
             self._arguments = None if known is None else known.arguments()
-            self._tensors, self._rest = tensors, rest
+            self._looks = looks
         return self._arguments
 
-    def _now(self) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
-        """Its tensors, and everything else that may change; `None` for the latter: nobody knows."""
+    def _now(self) -> tuple[Any, ...] | None:
+        """Everything that `arguments` depends on; `None` if that is not known."""
         module: Any = self.module
         if FUNCTIONS[type(module)] != "batch_norm":
-            return (), (getattr(module, "approximate", ""),)
-        try:  # where they are kept; to ask for them as attributes takes torch a call of Python each
+            return (getattr(module, "approximate", ""),)
+        try:  # where they are kept: asking for them as attributes is a call of Python each
             mean, variance = module._buffers["running_mean"], module._buffers["running_var"]
             weight, bias = module._parameters["weight"], module._parameters["bias"]
-        except KeyError:  # computed from others
-            return (), None
-        tensors = mean, variance, weight, bias
-        addresses = (None if value is None else value.data_ptr() for value in tensors)
-        return tensors, (module.training, module.eps, *addresses)
+        except KeyError:  # computed from others, say
+            return None
+        looks: list[Any] = [module.training, module.eps]
+        for value in (mean, variance, weight, bias):
+            if value is not None and type(value) not in PLAIN:
+                return None
+            looks += (None,) if value is None else (value.data_ptr(), value.dtype, value.is_contiguous())
+        return tuple(looks)
 
 
 class Plan(NamedTuple):
