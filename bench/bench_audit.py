@@ -13,9 +13,10 @@
 All three read every layer of the list. (a) is timed on a few images and layers and scaled, because it is slow: its cost
 is a sum over images and layers. All keep the memory that layers free and lie on huge pages, as `memkern audit` does: a
 forward pass takes up to twice the time without, and so do (b)'s temporaries (--usual-memory). Peak memory is that of a
-process without, for the bare forward passes, and of one with, for the audit. (b) is timed once more in a process of its
-own as Python starts it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU
-and copies them, (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
+process without, for the bare forward passes, and of one with, for the audit. What the metrics add to the forward passes
+is timed in a process of its own, as an audit is one. (b) is timed once more in a process of its own as Python starts
+it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU and copies them, (c) draws on
+the GPU. Before the timing, (b) is given memkern's views and must give its scores.
 """
 
 from __future__ import annotations
@@ -203,9 +204,7 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
     row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
     row["peak_bytes"] = {way: int(alone(name, device, way, seconds)) for way in ("bare", "memkern")}
-    # what is set beside each other is timed in turn, and compared within a round: a shared machine changes its speed
-    ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
-    times = rounds_of(ways, 3 * seconds, 21)
+    times = json.loads(alone(name, device, "taps", seconds))
     row |= {way: min(each) / images for way, each in times.items()}
     for key, way in (("taps_over_bare", "tapped"), ("read_over_bare", "read_once")):
         row[key] = median(one / other for one, other in zip(times[way], times["bare"], strict=True)) - 1
@@ -219,14 +218,25 @@ def alone(name: str, device: str, way: str, seconds: float) -> str:
 
 
 def do_alone(name: str, device: str, way: str, seconds: float) -> None:
-    """Prints the most memory, bytes, of the bare forward passes or of the audit; or the time of an image of (b)."""
-    if way == "memkern":
+    """Prints what one way takes.
+
+    The most memory, bytes, of the "bare" forward passes or of the audit by "memkern"; the time of an image of (b),
+    "eager"; or, "taps", times of forward passes without anything, with one read, and with taps, in the memory of an
+    audit, which has not been cut up by the other ways.
+    """
+    if way in ("memkern", "taps"):
         set_up_process()
     with tempfile.TemporaryDirectory() as folder:
         job, pictures = make(name, device, Path(folder))
         if way == "eager":
             eager = Eager(job)
             print(best(lambda: eager(torchvision_draw(pictures, CASES[name][1])), seconds) / len(pictures))
+            return
+        if way == "taps":
+            # what is set beside each other is timed in turn, and compared within a round: a shared machine changes
+            # its speed
+            ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
+            print(json.dumps(rounds_of(ways, 3 * seconds, 21)))
             return
         if way == "bare":
             bare(job, pictures)()
@@ -279,7 +289,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each way")
     parser.add_argument("--usual-memory", action="store_true", help="leave the process as Python starts it")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
-    alone_help = "only print the peak of bare or memkern, or the time of eager"
+    alone_help = "only print the peak of bare or memkern, the time of eager, or the times of taps"
     parser.add_argument("--alone", nargs=2, metavar=("ENCODER", "WAY"), help=alone_help)
     args = parser.parse_args()
     if args.alone is not None:

@@ -38,6 +38,13 @@ struct Maker {
   const void* self;
 };
 
+// Who takes part while a point is read; both may be null.
+struct Company {
+  const Observer* observer;
+  const Maker* maker;
+  int64_t point;
+};
+
 // What is aligned, and who takes part; observer and maker may be null.
 struct Reading {
   const Alignment* op;

@@ -63,17 +63,16 @@ class PairPanels {
         view_sums_(sums_of(panels_.size(0)) * (row_ + 2 * kLanes)) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
-  // afterwards, and is only prefetched. The observer of `point`, if there is one, is shown the sum of the views; the
-  // maker makes them, in the tiles or else a chunk at a time, so that they are read from L1.
+  // afterwards, and is only prefetched. The observer is shown the sum of the views; the maker makes them, in the tiles
+  // or else a chunk at a time, so that they are read from L1.
   void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums,
-           const Observer* observer, const Maker* maker, int64_t point) {
-    if (maker && panels_.blocks > 1) {  // which read a chunk more than once
-      maker->make(maker->self, point, first, last);
-      maker = nullptr;
+           Company company) {
+    if (company.maker && panels_.blocks > 1) {  // which read a chunk more than once
+      company.maker->make(company.maker->self, company.point, first, last);
+      company.maker = nullptr;
     }
     for (int64_t a = 0; a < panels_.blocks; ++a)
-      for (int64_t b = a; b < panels_.blocks; ++b)
-        add_panel(z, with_norms, a, b, first, last, next, sums, observer, maker, point);
+      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums, company);
   }
 
  private:
@@ -100,7 +99,8 @@ class PairPanels {
   };
 
   void add_panel(const StoredViews<A>& z, bool with_norms, int64_t a, int64_t b, int64_t first, int64_t last,
-                 const char* next, double* sums, const Observer* observer, const Maker* maker, int64_t point) {
+                 const char* next, double* sums, const Company& company) {
+    const auto [observer, maker, point] = company;
     const int64_t first_a = panels_.first(a), views_a = panels_.size(a);
     const int64_t first_b = panels_.first(b), views_b = panels_.size(b);
     // A panel with itself keeps its upper triangle, in pair order: a single panel then is the whole result.
@@ -118,11 +118,11 @@ class PairPanels {
       const char* const after = d + chunk < last ? z.first + (d + chunk) * z.element_bytes : next;
       const bool in_tiles = maker && maker->add_diagonal && with_norms && n == whole;
       if (maker && !in_tiles) maker->make(maker->self, point, d, d + n);
+      const Company in_triangle{observer, in_tiles ? maker : nullptr, point};
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         const int64_t sums_seen = observer ? sums_of(views_a) : 0;
-        add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr, observer,
-                     in_tiles ? maker : nullptr, point, d);
+        add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr, in_triangle, d);
         for (int64_t s = 0; s < sums_seen; ++s) {
           z.in_memory_order(view_sum(s), whole);
           observer->seen(observer->self, point, view_sum(s), d, d + n);
@@ -155,16 +155,16 @@ class PairPanels {
     return {widened, row_, ahead};
   }
 
-  void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms, bool with_sums,
-                    const Maker* maker, int64_t point, int64_t first) {
+  void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms, const Company& company,
+                    int64_t first) {
     const Blocks blocks(views, kTileRows);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
       const int i = int(blocks.first(b));
       Besides<A> besides{norms ? norms + i : nullptr, nullptr, b % kBlocksOfASum > 0};
-      if (with_sums) besides.view_sum = view_sum(b / kBlocksOfASum);
+      if (company.observer) besides.view_sum = view_sum(b / kBlocksOfASum);
       if constexpr (sizeof(A) == sizeof(float)) {
-        if (maker) {
-          maker->add_diagonal(maker->self, point, first, n, i, blocks.size(b), slots.from(i, i), besides);
+        if (const Maker* const maker = company.maker) {
+          maker->add_diagonal(maker->self, company.point, first, n, i, blocks.size(b), slots.from(i, i), besides);
           continue;
         }
       }

@@ -125,7 +125,7 @@ class PairSums {
     const auto widen = [](const char* row, int64_t n, A* out) { widen_row(reinterpret_cast<const T*>(row), n, out); };
     panels_->add({reinterpret_cast<const char*>(view0(p)), op_.view_stride * int64_t(sizeof(T)), int64_t(sizeof(T)),
                   kGroup<T>, widen, in_memory_order<T>, sizeof(T) == sizeof(A)},
-                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, observer_, maker_, p);
+                 op_.normalize, first, last, reinterpret_cast<const char*>(next), sums, {observer_, maker_, p});
   }
 
   A* view_sum() const { return view_sum_.get() + Lanes<A>::count; }
@@ -136,7 +136,7 @@ class PairSums {
   const Observer* const observer_;
   const Maker* const maker_;  // makes each chunk before it is read, where it finds it in L1
   const int64_t pairs_;
-  const Scratch<Vec<A>, 8 * 16> slots_;
+  const Scratch<Vec<A>, 8 * 16> slots_;  // points_at_once() of 16 sums
   const Scratch<T, 8 * kGroup<T>> tail_;
   const Scratch<A, 34 * kGroup<T>> view_sum_;  // with a vector before and after
   std::optional<PairPanels<A>> panels_;

@@ -73,7 +73,7 @@ class Layer:
     def _now(self) -> tuple[Any, ...] | None:
         """Everything that `arguments` depends on; `None` if that is not known."""
         module: Any = self.module
-        if FUNCTIONS[type(module)] != "batch_norm":
+        if type(module) in (nn.ReLU, nn.GELU):
             return (getattr(module, "approximate", ""),)
         try:  # where they are kept: asking for them as attributes is a call of Python each
             mean, variance = module._buffers["running_mean"], module._buffers["running_var"]
@@ -268,7 +268,7 @@ class Fused:
         layers: tuple[Layer, ...] = (Layer(module),)
         second: Place | None = None
         reader = self._modules.get(place.reader)
-        if type(reader) is nn.ReLU and FUNCTIONS[type(module)] == "batch_norm" and not reader._forward_hooks:
+        if type(reader) is nn.ReLU and FUNCTIONS.get(type(module)) == "batch_norm" and not reader._forward_hooks:
             there = self._tap.place_of(place.reader)
             if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place.reader):
                 layers, second = (*layers, Layer(reader)), there
@@ -283,7 +283,7 @@ class Fused:
 
     def _is_alone(self, module: nn.Module, reader: str) -> bool:
         """Whether nobody else sees what goes from a module to its reader."""
-        hooks = 0 if "forward" in module.__dict__ else 1  # the tap's own
+        hooks = 0 if "forward" in module.__dict__ else 1  # of the tap, which reads others without one
         before = self._modules[reader]._forward_pre_hooks
         return len(module._forward_hooks) == hooks and not before and reader not in self._read_before
 
