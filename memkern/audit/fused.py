@@ -240,7 +240,7 @@ class Fused:
 
         return forward
 
-    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: Any) -> Tensor:
+    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: list[Any]) -> Tensor:
         """One fused layer, or two."""
         held = self._held
         with_input = False

@@ -203,15 +203,12 @@ class PointwiseStats:
 
     def make_ready(self) -> None:
         """Makes the results of the next call, those of one kind in one block: making a tensor takes a microsecond."""
-        alignment = torch.empty((self._tensors, self._points), dtype=torch.float32, device="cpu")
-        addresses = [[alignment.data_ptr() + i * self._points * 4, 0] for i in range(self._tensors)]
+        shape = self._tensors, self._points
         means: Sequence[Tensor | None] = [None] * self._tensors
         if self._units:
-            block = torch.empty((self._tensors, self._points, self._units), dtype=torch.float32, device="cpu")
-            for i, pair in enumerate(addresses):
-                pair[1] = block.data_ptr() + i * self._points * self._units * 4
-            means = block.unbind()
-        self._ready = list(map(LayerStats, alignment.unbind(), means)), [value for pair in addresses for value in pair]
+            means = torch.empty((*shape, self._units), dtype=torch.float32, device="cpu").unbind()
+        found = list(map(LayerStats, torch.empty(shape, dtype=torch.float32, device="cpu").unbind(), means))
+        self._ready = found, [0 if value is None else value.data_ptr() for stats in found for value in stats]
 
     def __call__(self, x: Tensor, y: Tensor, layers: Sequence[tuple[Any, ...]], with_input: bool) -> list[LayerStats]:
         """Writes the output of the last layer to ``y``, which may be ``x`` unless its statistics are wanted.
