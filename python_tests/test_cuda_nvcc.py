@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,39 @@ def test_tools_come_from_wheels_where_the_machine_has_none(bare_machine, monkeyp
     tools.wheels.cache_clear()
     assert tools.nvcc()
     assert len(asked) == 2, "installed once"
+
+
+def test_workers_that_want_one_tool_wait_for_the_first(bare_machine, monkeypatch):
+    asked = []
+
+    def pip(command, **_):
+        asked.append(command)
+        folder = Path(command[command.index("--target") + 1])
+        folder.mkdir()  # raises if somebody else is installing there
+        time.sleep(0.2)
+        (folder / "whole").touch()
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(tools.subprocess, "run", pip)
+    with ThreadPoolExecutor(4) as workers:
+        folders = list(workers.map(tools.wheels.__wrapped__, ["cuxray"] * 4))
+    assert len(asked) == 1
+    assert all((folder / "whole").exists() for folder in folders)
+
+
+def test_half_an_installation_is_made_again(bare_machine, monkeypatch):
+    def pip(command, **_):
+        folder = Path(command[command.index("--target") + 1])
+        folder.mkdir()
+        (folder / ("half" if broken else "whole")).touch()
+        return subprocess.CompletedProcess(command, int(broken), "", "broken off")
+
+    monkeypatch.setattr(tools.subprocess, "run", pip)
+    broken = True
+    with pytest.raises(tools.Missing, match="broken off"):
+        tools.wheels("cuxray")
+    broken = False
+    assert [path.name for path in tools.wheels("cuxray").iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("ci", ["true", ""])

@@ -6,16 +6,13 @@ twice, and a copy of the sources with one file changed is built from that file o
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
 import re
 import subprocess
 import sysconfig
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from gpu import tools
@@ -166,7 +163,7 @@ def _made(name: str, command: list[str], inputs: str, where: Path = ROOT) -> Pat
     """Runs ``command -o FILE`` in a folder unless that was done before; keeps what the compiler said in FILE.log."""
     key = hashlib.sha256(repr((command, inputs)).encode()).hexdigest()[:16]
     out = BUILD / key / name
-    with _locked(BUILD / f"{key}.lock"):
+    with tools.alone(BUILD / f"{key}.lock"):
         if not out.exists():
             out.parent.mkdir(parents=True, exist_ok=True)
             half_done = out.with_suffix(".half")
@@ -181,15 +178,6 @@ def _made(name: str, command: list[str], inputs: str, where: Path = ROOT) -> Pat
 def log_of(made: Path) -> Path:
     """Where the compiler's messages about a made file are kept."""
     return made.with_suffix(".log")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time, for test runs with several workers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @functools.cache

@@ -5,11 +5,14 @@ Wheels are installed below build/gpu/, once, and never into the environment that
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,13 +42,25 @@ def wheels(name: str) -> Path:
         Missing: If pip cannot install them, for want of a network say.
     """
     folder = BUILD / f"wheels-{name}"
-    if not (folder / "installed").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder)]
-        done = subprocess.run([*command, *WHEELS[name]], capture_output=True, text=True)
-        if done.returncode:
-            raise Missing(f"pip could not install {', '.join(WHEELS[name])}: {done.stderr.strip()[-500:]}")
-        (folder / "installed").touch()
+    with alone(BUILD / f"wheels-{name}.lock"):
+        if not folder.exists():
+            half_done = folder.with_suffix(".half")
+            shutil.rmtree(half_done, ignore_errors=True)
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(half_done), *WHEELS[name]]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise Missing(f"pip could not install {', '.join(WHEELS[name])}: {done.stderr.strip()[-500:]}")
+            half_done.rename(folder)
     return folder
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Holds the file `path`; waits while another process holds it: a test run has several workers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _of_release(nvcc: str | None) -> bool:
