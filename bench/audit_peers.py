@@ -34,7 +34,7 @@ class Eager:
 
     def __call__(self, draw: Callable[[int, int], Tensor]) -> dict[str, Tensor]:
         """Measures all images; `draw(first, last)` gives the views of a batch `[B * V, 3, h, w]`."""
-        total, size = len(self.job.source), self.job.options.batch_size
+        total, size = len(self.job.source), self.job.batch_size
         assert self.job.g is not None
         alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
         means: list[Tensor] = []

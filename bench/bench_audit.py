@@ -48,35 +48,33 @@ from memkern.audit.prepare import prepare
 from memkern.audit.run import peak_memory
 from memkern.audit.runner import PARTS, Job, do_shard
 
-# encoder, edge of an image, images, images per batch: what `memkern audit` takes if it is not told, but for ResNet50,
-# whose batch of 32 takes half a minute
-CASES: dict[str, tuple[str, int, int, int]] = {
-    "resnet9": ("memkern:resnet9", 32, 64, 32),
-    "resnet18": ("torchvision:resnet18", 32, 64, 32),
-    "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 32, 32),
-    "resnet50": ("torchvision:resnet50", 224, 2, 2),
+# encoder, edge of an image, images; in batches that `memkern audit` takes if it is not told
+CASES: dict[str, tuple[str, int, int]] = {
+    "resnet9": ("memkern:resnet9", 32, 128),
+    "resnet18": ("torchvision:resnet18", 32, 128),
+    "vit-tiny": ("timm:vit_tiny_patch16_224?img_size=32&patch_size=4", 32, 64),
+    "resnet50": ("torchvision:resnet50", 224, 8),
 }
-# the same on a GPU: images and batches that fill it
-GPU_SIZES = {"resnet9": (512, 256), "resnet18": (256, 128), "vit-tiny": (128, 64), "resnet50": (64, 32)}
+GPU_IMAGES = {"resnet9": 512, "resnet18": 512, "vit-tiny": 256, "resnet50": 64}
 LAYERS = {"vit-tiny": "blocks.*.norm?,blocks.*.act,blocks.*.fc?,blocks.*.qkv,blocks.*.proj,norm"}
 
 
-def sizes(name: str, device: str) -> tuple[int, int]:
-    """Images, and images per batch."""
-    return CASES[name][2:] if device == "cpu" else GPU_SIZES[name]
+def n_images(name: str, device: str) -> int:
+    """Images of a case."""
+    return CASES[name][2] if device == "cpu" else GPU_IMAGES[name]
 
 
 def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
     """The job of a case, with random weights and smooth random images `[N, 3, H, W]`."""
     encoder, edge = CASES[name][:2]
-    images, batch = sizes(name, device)
+    images = n_images(name, device)
     nets = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         nets.append(build_encoder(encoder))
     pictures = smooth_pictures(images, edge)
     options = Options(
-        encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, batch_size=batch, shard_size=images,
+        encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, shard_size=images,
         layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
         device=device,
     )  # fmt: skip
@@ -179,13 +177,13 @@ def tapped(job: Job, pictures: Tensor) -> Callable[[], None]:
 
 def views_of(job: Job, pictures: Tensor) -> list[Tensor]:
     """Every batch of views of the job."""
-    draw, size = memkern_draw(job, pictures), job.options.batch_size
+    draw, size = memkern_draw(job, pictures), job.batch_size
     return [draw(start, min(start + size, len(pictures))) for start in range(0, len(pictures), size)]
 
 
 def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]:
     """Times one encoder three ways; times are per image."""
-    edge, images = CASES[name][1], sizes(name, device)[0]
+    edge, images = CASES[name][1], n_images(name, device)
     job, pictures = make(name, device, folder)
     torch.set_grad_enabled(True)
     eager = Eager(job)
@@ -236,7 +234,7 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
             # what is set beside each other is timed in turn, and compared within a round: a shared machine changes
             # its speed
             ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
-            print(json.dumps(rounds_of(ways, 3 * seconds, 21)))
+            print(json.dumps(rounds_of(ways, 20 * seconds, 9)))
             return
         if way == "bare":
             bare(job, pictures)()

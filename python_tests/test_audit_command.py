@@ -18,6 +18,7 @@ from memkern import cli
 from memkern.audit import run as run_module
 from memkern.audit.data import from_arrays
 from memkern.audit.options import Options
+from memkern.audit.prepare import images_per_pass, prepare
 from memkern.audit.run import dry_run, run_audit
 from memkern.audit.store import read_run
 
@@ -77,11 +78,40 @@ def test_dry_run_writes_nothing(given: Options, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "4 layers" in out
     assert "output (output)" in out
-    assert "12 images, 3 views of 8x8 pixels each, 20 units" in out
+    assert "12 images, 3 views of 8x8 pixels each, 2 images per forward pass, 20 units" in out
     assert re.search(r"Time: about [\d.]+ s \(load .*, views .*, forward .*, metrics .*\)", out)
     assert re.search(r"Memory: [\d.]+ [MG]B at the peak, and 384 bytes of results", out)
     assert "--median keeps one number per image and unit: 960 bytes on disk while it runs, 288 bytes in memory" in out
     assert not given.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch_size"),
+    [
+        ({"views": 10, "size": 32}, 64),
+        ({"views": 10, "size": 8}, 64),
+        ({"views": 10, "size": 64}, 16),
+        ({"views": 10, "size": 224}, 8),
+        ({"views": 2, "size": 32}, 320),
+        ({"views": 9, "size": 32, "pairs": "anchor"}, 64),  # with the clean image
+        ({"views": 100, "size": 224}, 1),
+        ({"views": 10, "size": 32, "batch_size": 5}, 5),
+    ],
+)
+def test_images_of_a_pass_go_by_the_size_of_a_view(given: Options, changes: dict[str, Any], batch_size: int) -> None:
+    assert prepare(replace(given, device="cpu", **{"batch_size": None, **changes})).job.batch_size == batch_size
+
+
+def test_a_pass_on_a_gpu_takes_more(given: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Options, "torch_device", lambda self: torch.device("cuda"))
+    assert images_per_pass(replace(given, views=10, batch_size=None), (32, 32)) == 256
+
+
+def test_the_command_chooses_the_images_of_a_pass(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    line = audit_helpers.arguments(given)
+    at = line.index("--batch-size")
+    assert cli.main([*line[:at], *line[at + 2 :], "--device", "cpu", "--dry-run"]) == 0
+    assert "213 images per forward pass" in capsys.readouterr().out
 
 
 def test_progress_on_a_terminal(given: Options) -> None:

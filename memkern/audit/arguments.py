@@ -43,7 +43,9 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
                          "keeps a number per image and unit")  # fmt: skip
     measure.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the encoders (%(default)s)")
     work = parser.add_argument_group("work")
-    work.add_argument("--batch-size", type=int, default=32, metavar="B", help="images per forward pass (%(default)s)")
+    work.add_argument(
+        "--batch-size", type=int, metavar="B", help="images per forward pass; default: by the size of a view"
+    )
     work.add_argument("--shard-size", type=int, default=1024, metavar="M", help="images per shard (%(default)s)")
     work.add_argument("--workers", type=int, default=2, help="threads that load images (%(default)s)")
     work.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:1, … (%(default)s)")

@@ -38,7 +38,7 @@ class Options:
         pairs: "all" pairs of views, or "anchor": the clean image against each view, as the released scripts do.
         normalize: Whether representations are brought to unit length before the distance.
         seed: Of the views.
-        batch_size: Images per forward pass.
+        batch_size: Images per forward pass; by default chosen from the views (`memkern.audit.prepare.images_per_pass`).
         shard_size: Images per shard; what is lost at most when a run is stopped.
         median: UnitMem against the median of the others, not their mean: keeps one number per image and unit.
         device: "auto", "cpu", "cuda", "cuda:1", …
@@ -75,7 +75,7 @@ class Options:
     pairs: str = "all"
     normalize: bool = True
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int | None = None
     shard_size: int = 1024
     median: bool = False
     device: str = "auto"
@@ -94,6 +94,8 @@ class Options:
         least = {"views": 2 if self.pairs == "all" else 1, "batch_size": 1, "shard_size": 1, "workers": 1, "seed": 0}
         for name, low in least.items():
             value = getattr(self, name)
+            if name == "batch_size" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"Expected `{name}` to be a whole number, got {value!r}")
             if value < low:

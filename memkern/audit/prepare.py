@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from memkern.audit.weights import Loaded, load_weights
 from memkern.ops.views import views
 
 Say = Callable[[str], None]
+
+MOST_VIEWS = 640
+FEWEST_VIEWS = 80
+"""Of a forward pass, where `batch_size` is not given: of 32 x 32 pixels, and of large views."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,8 @@ def prepare(
     f = on_device(f, options)
     g = None if g is None else on_device(g, options)
     size = _view_size(options, [each.size for each in looks], source)
-    job = Job(options, source, f, g, layers_of(options, source, f))
+    batch_size = options.batch_size or images_per_pass(options, size)
+    job = Job(options, source, f, g, layers_of(options, source, f), batch_size)
     if options.median:
         units = sum(site.units for site in job.layers.sites)
         say(f"--median keeps one number per image and unit: {4e-6 * len(source) * units:.1f} MB on disk while it runs.")
@@ -234,6 +240,26 @@ def _view_size(options: Options, sizes: list[tuple[int, int]], source: Source) -
     return list(distinct[0])
 
 
+def images_per_pass(options: Options, size: Sequence[int]) -> int:
+    """Images per forward pass where the user names no number.
+
+    On two cores, ResNet18 takes 5 % less time per view in passes of 640 than of 320 views of 32 x 32 pixels, and the
+    Python between its layers half as much; larger passes of such views, and larger passes of views of 64 pixels and
+    more, change little but memory. A GPU, which needs more work to be full, takes four times as many views.
+
+    Args:
+        options: How many views, and on which device.
+        size: Height and width of a view, pixels.
+
+    Returns:
+        As many as make 640 views of 32 x 32 pixels, fewer of larger views, but 80 views; 1 at least.
+    """
+    n_views = min(MOST_VIEWS, max(FEWEST_VIEWS, MOST_VIEWS * 32 * 32 // math.prod(size)))
+    if options.torch_device().type == "cuda":
+        n_views *= 4
+    return max(1, n_views // rows_per_image(options))
+
+
 def layers_of(options: Options, source: Source, encoder: nn.Module) -> Layers:
     """Runs an encoder on the views of one image and lists what is read of it."""
     image = source.image(0)
@@ -289,7 +315,7 @@ def _plan(job: Job, weights: dict[str, Any], candidates: list[bool], size: list[
         "pairs": options.pairs,
         "normalize": options.normalize,
         "seed": options.seed,
-        "batch_size": options.batch_size,
+        "batch_size": job.batch_size,
         "shard_size": options.shard_size,
         "median": options.median,
         "precision": options.precision,

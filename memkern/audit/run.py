@@ -203,7 +203,7 @@ def dry_run(
     progress = progress or summary.Progress(None)
     with progress.task("look", None) as step:
         ready = prepare(options, encoders=encoders, source=source, say=say, on_image=step)
-    few = min(options.batch_size, len(ready.job.source))
+    few = min(ready.job.batch_size, len(ready.job.source))
     sample = replace(ready.job, options=replace(options, shard_size=few))
     do_shard(sample, 0)  # the first pass makes plans and buffers
     shard = do_shard(sample, 0)

@@ -56,6 +56,7 @@ class Job:
         f: The encoder that was trained with the candidates, on the device, in eval mode.
         g: The reference; `None` without one.
         layers: What is read of both.
+        batch_size: Images per forward pass.
     """
 
     options: Options
@@ -63,6 +64,7 @@ class Job:
     f: nn.Module
     g: nn.Module | None
     layers: Layers
+    batch_size: int
 
     @property
     def n_shards(self) -> int:
@@ -107,7 +109,7 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
         taps = {"f": stack.enter_context(tap(job, job.f, means=True))}
         if job.g is not None:
             taps["g"] = stack.enter_context(tap(job, job.g, means=False))
-        for part, images in _batches(job.source, rows, options.batch_size, pool, clock):
+        for part, images in _batches(job.source, rows, job.batch_size, pool, clock):
             index = torch.tensor([job.source.index[row] for row in part])
             drawn, clean = draw(job, images, index, clock)
             stats = {role: _forward(job, tap, drawn, int(index[0]), clock) for role, tap in taps.items()}

@@ -66,7 +66,7 @@ def show_plan(plan: Mapping[str, Any], console: Any) -> None:
     units = sum(layer["units"] for layer in plan["layers"])
     console.print(
         f"{plan['n_images']} images, {plan['views']} views of {plan['size'][0]}x{plan['size'][1]} pixels each, "
-        f"{units} units"
+        f"{plan['batch_size']} images per forward pass, {units} units"
     )
     estimate = plan["estimate"]
     seconds = estimate["seconds"]
