@@ -203,7 +203,7 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
     row["peak_bytes"] = {way: int(alone(name, device, way, seconds)) for way in ("bare", "memkern")}
     times = json.loads(alone(name, device, "taps", seconds))
-    row |= {way: min(each) / images for way, each in times.items()}
+    row |= {way: min(each) for way, each in times.items()}
     for key, way in (("taps_over_bare", "tapped"), ("read_over_bare", "read_once")):
         row[key] = median(one / other for one, other in zip(times[way], times["bare"], strict=True)) - 1
     return row
@@ -231,10 +231,12 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
             print(best(lambda: eager(torchvision_draw(pictures, CASES[name][1])), seconds) / len(pictures))
             return
         if way == "taps":
-            # what is set beside each other is timed in turn, and compared within a round: a shared machine changes
-            # its speed
+            # what is set beside each other is timed in turn, and compared within a round of one batch: a shared machine
+            # changes its speed
+            pictures = pictures[: job.batch_size]
             ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
-            print(json.dumps(rounds_of(ways, 20 * seconds, 9)))
+            times = rounds_of(ways, 20 * seconds, 9)
+            print(json.dumps({way: [each / len(pictures) for each in some] for way, some in times.items()}))
             return
         if way == "bare":
             bare(job, pictures)()

@@ -84,7 +84,7 @@ def load_encoders(options: Options, say: Say) -> tuple[nn.Module, nn.Module | No
 
 
 def _emulates_bf16() -> bool:
-    """Whether torch makes bfloat16 products from floats: ResNets took 7 to 9 times as long so."""
+    """Whether torch makes bfloat16 products from floats: encoders took 7 to 10 times as long so."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     return x86 and torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"}
 
