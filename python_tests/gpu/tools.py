@@ -41,8 +41,8 @@ def wheels(name: str) -> Path:
     Raises:
         Missing: If pip cannot install them, for want of a network say.
     """
-    folder = BUILD / f"wheels-{name}"
-    with alone(BUILD / f"wheels-{name}.lock"):
+    folder = BUILD / "wheels" / name
+    with alone(folder.with_suffix(".lock")):
         if not folder.exists():
             half_done = folder.with_suffix(".half")
             shutil.rmtree(half_done, ignore_errors=True)
