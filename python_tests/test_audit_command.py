@@ -91,7 +91,8 @@ def test_dry_run_writes_nothing(given: Options, capsys: pytest.CaptureFixture[st
         ({"views": 10, "size": 32}, 64),
         ({"views": 10, "size": 8}, 64),
         ({"views": 10, "size": 64}, 16),
-        ({"views": 10, "size": 224}, 8),
+        ({"views": 10, "size": 96}, 7),
+        ({"views": 10, "size": 224}, 2),
         ({"views": 2, "size": 32}, 320),
         ({"views": 9, "size": 32, "pairs": "anchor"}, 64),  # with the clean image
         ({"views": 100, "size": 224}, 1),
@@ -104,7 +105,9 @@ def test_images_of_a_pass_go_by_the_size_of_a_view(given: Options, changes: dict
 
 def test_a_pass_on_a_gpu_takes_more(given: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Options, "torch_device", lambda self: torch.device("cuda"))
-    assert images_per_pass(replace(given, views=10, batch_size=None), (32, 32)) == 256
+    options = replace(given, views=10, batch_size=None)
+    assert images_per_pass(options, (32, 32)) == 256
+    assert images_per_pass(options, (224, 224)) == 32
 
 
 def test_the_command_chooses_the_images_of_a_pass(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,7 +335,7 @@ def test_mistakes_are_found_before_the_long_work(
     assert refused("--candidates", "0:99").startswith(
         "Expected --candidates to name images of T/data; 87 of 99 are none"
     )
-    assert refused("--size", "2").startswith("Expected the encoder to take views of shape [3, 3, 2, 2]; it says: ")
+    assert refused("--size", "2").startswith("Expected the encoder to take views of shape [2, 3, 2, 2]; it says: ")
     one = tmp_path / "one"
     one.mkdir()
     picture = next((Path(given.data) / "class0").iterdir())

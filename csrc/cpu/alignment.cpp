@@ -14,19 +14,25 @@ namespace {
 template <class T>
 class Reader {
  public:
-  explicit Reader(const Reading& reading)
+  Reader(const Reading& reading, bool in_slices)
       : reading_(reading),
-        pair_sums_(*reading.op, reading.observer, reading.maker),
-        distances_(*reading.op, exact_views<T>()),
+        pair_sums_(reading),
+        distances_(*reading.op, exact_views<T>(), reading.elements),
         per_point_(pair_sums_.sums()),
-        batch_(reading.point_by_point ? 1 : pair_sums_.batch()),
-        sums_(batch_ * per_point_) {}
+        units_(reading.observer ? reading.observer->units : 0),
+        batch_(reading.elements ? 1 : pair_sums_.batch()),
+        sums_(batch_ * per_point_),
+        unit_sums_(batch_ * units_),
+        all_(in_slices ? kept() : 0) {}
 
-  // Points that are worth taking together.
+  // Points that are worth taking together; one of those in slices.
   int64_t batch() const { return batch_; }
+  // Sums that a slice leaves.
+  int64_t kept() const { return per_point_ + units_; }
 
   void begin(int64_t points) {
-    for (int64_t i = 0; i < points * per_point_; ++i) sums_[i] = 0;
+    clear(sums_.get(), points * per_point_);
+    clear(unit_sums_.get(), points * units_);
   }
 
   // Dims [first, last) of some points; `next` is the point after them.
@@ -34,69 +40,167 @@ class Reader {
     const T* const z = static_cast<const T*>(reading_.op->z);
     const bool ends = last == reading_.op->dims;
     const T* const after = z + (ends ? next : point) * reading_.op->point_stride + (ends ? 0 : last);
-    pair_sums_.add(point, points, first, last, after, sums_.get());
+    pair_sums_.add(point, points, first, last, after, sums_.get(), unit_sums_.get());
   }
 
   void finish(int64_t point, int64_t points) {
-    const Observer* const observer = reading_.observer;
-    for (int64_t i = 0; i < points; ++i) {
-      distances_.finish(point + i, sums_.get() + i * per_point_);
-      if (observer) observer->done(observer->self, point + i);
-    }
+    for (int64_t i = 0; i < points; ++i) finish(point + i, sums_.get() + i * per_point_, unit_sums_.get() + i * units_);
   }
 
+  // ---- a point in slices ---------------------------------------------------------------------------------------
+
+  void keep(double* kept) const {
+    clear(kept, this->kept());
+    add_slice(kept);
+  }
+  void begin_slices() { clear(all_.get(), kept()); }
+  void add_slice() { add_slice(all_.get()); }
+  void add_kept(const double* kept) {
+    for (int64_t i = 0; i < this->kept(); ++i) all_[i] += kept[i];
+  }
+  void finish_slices(int64_t point) { finish(point, all_.get(), all_.get() + per_point_); }
+
  private:
+  static void clear(double* sums, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) sums[i] = 0;
+  }
+
+  void add_slice(double* to) const {
+    for (int64_t i = 0; i < per_point_; ++i) to[i] += sums_[i];
+    for (int64_t i = 0; i < units_; ++i) to[per_point_ + i] += unit_sums_[i];
+  }
+
+  void finish(int64_t point, const double* sums, const double* unit_sums) {
+    distances_.finish(point, sums);
+    if (const Observer* const observer = reading_.observer) observer->done(observer->self, point, unit_sums);
+  }
+
   const Reading reading_;
   PairSums<T> pair_sums_;
   Distances<Wide<T>> distances_;
-  const int64_t per_point_, batch_;
-  const Scratch<double, 128> sums_;
+  const int64_t per_point_, units_, batch_;
+  const Scratch<double, 128> sums_;  // [batch, per_point]
+  const Scratch<double> unit_sums_;  // [batch, units]
+  const Scratch<double> all_;        // [per_point + units] of the slices so far
 };
 
-// `count` as a constant for one reading, whose small points feel a loop over readings (a tenth of 500 ns).
-template <class T, int one>
-void read(Reader<T>* const* readers, int some, const Alignment& op, int64_t first, int64_t last) {
-  const int count = one ? 1 : some;
-  int64_t batch = readers[0]->batch();
-  for (int r = 1; r < count; ++r)
-    if (readers[r]->batch() < batch) batch = readers[r]->batch();
-  for (int64_t p = first; p < last; p += batch) {
-    const int64_t points = last - p < batch ? last - p : batch, next = p + points < last ? p + points : p;
-    for (int r = 0; r < count; ++r) readers[r]->begin(points);
-    for (int64_t d = 0; d < op.dims; d += PairSums<T>::kRange) {
-      const int64_t end = op.dims - d < PairSums<T>::kRange ? op.dims : d + PairSums<T>::kRange;
-      for (int r = 0; r < count; ++r) readers[r]->add(p, points, d, end, next);
-    }
-    for (int r = 0; r < count; ++r) readers[r]->finish(p, points);
+// Some readings that take turns.
+template <class T>
+struct Readers {
+  Reader<T>* reader[kMaxReadings];
+  int some;
+  int64_t dims, slice;
+
+  // `one`: there is one reading, which is a constant for its small points, who feel a loop (a tenth of 500 ns).
+  template <bool one, class Do>
+  void each(Do work) const {
+    const int count = one ? 1 : some;
+    for (int r = 0; r < count; ++r) work(*reader[r]);
   }
-}
+
+  template <bool one>
+  void add(int64_t p, int64_t points, int64_t first, int64_t last, int64_t next) const {
+    each<one>([&](Reader<T>& reader) { reader.begin(points); });
+    for (int64_t d = first; d < last; d += kRange<Wide<T>>) {
+      const int64_t end = last - d < kRange<Wide<T>> ? last : d + kRange<Wide<T>>;
+      each<one>([&](Reader<T>& reader) { reader.add(p, points, d, end, next); });
+    }
+  }
+
+  template <bool one>
+  void add_slice(int64_t p, int64_t s, int64_t next) const {
+    const int64_t first = s * slice, last = dims - first < slice ? dims : first + slice;
+    add<one>(p, 1, first, last, next);
+  }
+
+  template <bool one>
+  void whole_points(int64_t first, int64_t last) const {
+    int64_t batch = reader[0]->batch();
+    each<one>([&](const Reader<T>& reader) { batch = reader.batch() < batch ? reader.batch() : batch; });
+    for (int64_t p = first; p < last; p += batch) {
+      const int64_t points = last - p < batch ? last - p : batch, next = p + points < last ? p + points : p;
+      add<one>(p, points, 0, dims, next);
+      each<one>([&](Reader<T>& reader) { reader.finish(p, points); });
+    }
+  }
+
+  void points_in_slices(int64_t first, int64_t last) const {
+    for (int64_t p = first; p < last; ++p) {
+      each<false>([](Reader<T>& reader) { reader.begin_slices(); });
+      for (int64_t s = 0; s < slices(); ++s) {
+        add_slice<false>(p, s, p + 1 < last ? p + 1 : p);
+        each<false>([](Reader<T>& reader) { reader.add_slice(); });
+      }
+      each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
+    }
+  }
+
+  void keep_slices(int64_t first, int64_t last, double* kept) const {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t p = i / slices();
+      add_slice<false>(p, i % slices(), i + 1 < last ? (i + 1) / slices() : p);
+      double* to = kept + i * sums_of_slice();
+      each<false>([&](Reader<T>& reader) { reader.keep(to), to += reader.kept(); });
+    }
+  }
+
+  void finish_points(int64_t first, int64_t last, const double* kept) const {
+    for (int64_t p = first; p < last; ++p) {
+      each<false>([](Reader<T>& reader) { reader.begin_slices(); });
+      const double* from = kept + p * slices() * sums_of_slice();
+      for (int64_t s = 0; s < slices(); ++s)
+        each<false>([&](Reader<T>& reader) { reader.add_kept(from), from += reader.kept(); });
+      each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
+    }
+  }
+
+  void take(const Share& share) const {
+    switch (share.what) {
+      case Share::What::points:
+        if (slices() > 1) return points_in_slices(share.first, share.last);
+        return some == 1 ? whole_points<true>(share.first, share.last) : whole_points<false>(share.first, share.last);
+      case Share::What::slices:
+        return keep_slices(share.first, share.last, share.kept);
+      case Share::What::rest:
+        return finish_points(share.first, share.last, share.kept);
+    }
+  }
+
+  int64_t slices() const { return (dims + slice - 1) / slice; }
+  int64_t sums_of_slice() const {
+    int64_t sums = 0;
+    each<false>([&](const Reader<T>& reader) { sums += reader.kept(); });
+    return sums;
+  }
+};
 
 template <class T>
-void align(const Reading* readings, int count, int64_t first, int64_t last) {
+void align(const Reading* readings, int count, int64_t slice, const Share& share) {
+  static_assert(kSliceStep % kRange<Wide<T>> == 0);
+  const int64_t dims = readings[0].op->dims;
   std::optional<Reader<T>> kept[kMaxReadings];
-  Reader<T>* readers[kMaxReadings];
-  for (int r = 0; r < count; ++r) readers[r] = &kept[r].emplace(readings[r]);
-  if (count == 1) return read<T, 1>(readers, 1, *readings[0].op, first, last);
-  read<T, 0>(readers, count, *readings[0].op, first, last);
+  Readers<T> readers{{}, count, dims, slice};
+  for (int r = 0; r < count; ++r) readers.reader[r] = &kept[r].emplace(readings[r], slice < dims);
+  readers.take(share);
 }
 
 }  // namespace
 
-void align_points(const Reading* readings, int count, int64_t first, int64_t last) {
-  if (first == last) return;
+void align_points(const Reading* readings, int count, int64_t slice, const Share& share) {
+  if (share.first == share.last) return;
   switch (readings[0].op->dtype) {
     case DType::float32:
-      return align<float>(readings, count, first, last);
+      return align<float>(readings, count, slice, share);
     case DType::float64:
-      return align<double>(readings, count, first, last);
+      return align<double>(readings, count, slice, share);
     case DType::bfloat16:
-      return align<bf16>(readings, count, first, last);
+      return align<bf16>(readings, count, slice, share);
     case DType::float16:
-      return align<f16>(readings, count, first, last);
+      return align<f16>(readings, count, slice, share);
   }
 }
 
-void alignment(const Alignment& op, int64_t first, int64_t last) { align_points(op, first, last, nullptr); }
+void alignment(const Alignment& op, const Share& share) { align_points(op, slice_dims(op.dims, 0), share, nullptr); }
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

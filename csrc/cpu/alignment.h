@@ -2,9 +2,16 @@
 // views just before they are read.
 #pragma once
 #include "../ops.h"
+#include "slices.h"
+#include "vec.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
+
+// Dims whose sums stay in the wide type before they are added up in double. In float, the norm of 20000 elements is
+// right to 1e-8 then, and to 1e-7 without; the distance of nearly parallel unit vectors shows the difference.
+template <class A>
+constexpr int64_t kRange = 256 * Lanes<A>::count;
 
 // How many points, neighbours, are under way at a time, at most: of few views several, whose sums are folded together.
 inline int64_t points_at_once(const Alignment& op) {
@@ -12,13 +19,14 @@ inline int64_t points_at_once(const Alignment& op) {
   return sums <= 16 ? 8 : 1;
 }
 
-// seen() is given, for a range of dims of a point, the sum over some of its views of each dim; over all calls each view
-// counts once. done() is called when the point is complete.
+// Reduces a point to `units` sums. seen() adds to them what a range of dims contributes, from the sum over some views
+// of each dim; over all calls each view counts once. done() is given the sums of a point that is complete.
 struct Observer {
-  // sums: [last - first] of the wide type; up to a vector before and after them may be read.
-  void (*seen)(void* self, int64_t point, const void* sums, int64_t first, int64_t last);
-  void (*done)(void* self, int64_t point);
-  void* self;
+  // view_sums: [last - first] of the wide type; up to a vector before and after them may be read.
+  void (*seen)(const void* self, const void* view_sums, int64_t first, int64_t last, double* unit_sums);
+  void (*done)(const void* self, int64_t point, const double* unit_sums);
+  const void* self;
+  int64_t units;
 };
 
 template <class A>
@@ -43,24 +51,32 @@ struct Company {
   const Observer* observer;
   const Maker* maker;
   int64_t point;
+  double* unit_sums;  // of the observer
 };
 
-// What is aligned, and who takes part; observer and maker may be null.
+// Makes once more all elements of a point that were not kept.
+struct Elements {
+  void (*make)(void* self, int64_t point, const void** views, int64_t* view_stride);
+  void* self;
+};
+
+// What is aligned, and who takes part; observer and maker may be null. If `elements` is not, there is memory for one
+// range of dims of one point only, where `z` goes round.
 struct Reading {
   const Alignment* op;
   const Observer* observer;
   const Maker* maker;
-  bool point_by_point;  // there is memory for the views of one point only
+  const Elements* elements;
 };
 constexpr int kMaxReadings = 3;
 
-// The alignment of points [first, last) of some readings of one shape. They take turns, a range of dims each, so that
-// the maker of one finds in L2 what the one before it has read.
-void align_points(const Reading* readings, int count, int64_t first, int64_t last);
+// A share of the alignment of some readings of one shape, whose slices have `slice` dims. They take turns, a range of
+// dims each, so that the maker of one finds in L2 what the one before it has read.
+void align_points(const Reading* readings, int count, int64_t slice, const Share& share);
 
-inline void align_points(const Alignment& op, int64_t first, int64_t last, const Observer* observer) {
-  const Reading reading{&op, observer, nullptr, false};
-  align_points(&reading, 1, first, last);
+inline void align_points(const Alignment& op, int64_t slice, const Share& share, const Observer* observer) {
+  const Reading reading{&op, observer, nullptr, nullptr};
+  align_points(&reading, 1, slice, share);
 }
 
 }  // namespace MEMKERN_ISA

@@ -7,11 +7,11 @@
 namespace memkern {
 namespace MEMKERN_ISA {
 
-void alignment(const Alignment&, int64_t first, int64_t last);
+void alignment(const Alignment&, const Share&);
+void layer_stats(const LayerStats&, const Share&);
+void pointwise_stats(const PointwiseStats&, const Share&);
 void alignment_backward(const AlignmentBackward&, int64_t first, int64_t last);
 void unit_means(const UnitMeans&, int64_t first, int64_t last);
-void layer_stats(const LayerStats&, int64_t first, int64_t last);
-void pointwise_stats(const PointwiseStats&, int64_t first, int64_t last);
 void selectivity(const Selectivity&, int64_t first, int64_t last, const SelectivityState& partial);
 void merge_selectivity(DType wide, const SelectivityState& into, const SelectivityState& from, int64_t first,
                        int64_t last);
@@ -21,17 +21,9 @@ void views(const Views&, int64_t first, int64_t last);
 
 extern const Kernels table;
 const Kernels table = {
-    MEMKERN_TEXT(MEMKERN_ISA),
-    alignment,
-    alignment_backward,
-    unit_means,
-    layer_stats,
-    pointwise_stats,
-    selectivity,
-    merge_selectivity,
-    median_of_others,
-    class_sums,
-    views,
+    MEMKERN_TEXT(MEMKERN_ISA), alignment,  layer_stats, pointwise_stats,
+    alignment_backward,        unit_means, selectivity, merge_selectivity,
+    median_of_others,          class_sums, views,
 };
 
 }  // namespace MEMKERN_ISA

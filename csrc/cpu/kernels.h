@@ -3,17 +3,19 @@
 // the namespace named by MEMKERN_ISA; isa.cpp collects that set's functions in one table.
 #pragma once
 #include "../ops.h"
+#include "slices.h"
 
 namespace memkern {
 
 struct Kernels {
   const char* name;  // "avx512", "avx2", "baseline"
+  // over some points, or some slices of them
+  void (*alignment)(const Alignment& op, const Share& share);
+  void (*layer_stats)(const LayerStats& op, const Share& share);
+  void (*pointwise_stats)(const PointwiseStats& op, const Share& share);
   // over points [first, last)
-  void (*alignment)(const Alignment& op, int64_t first, int64_t last);
   void (*alignment_backward)(const AlignmentBackward& op, int64_t first, int64_t last);
   void (*unit_means)(const UnitMeans& op, int64_t first, int64_t last);
-  void (*layer_stats)(const LayerStats& op, int64_t first, int64_t last);
-  void (*pointwise_stats)(const PointwiseStats& op, int64_t first, int64_t last);
   // the state of the visiting positions [first, last), first < last, is written to `partial` (index = position)
   void (*selectivity)(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial);
   // over units [first, last): `from`, whose positions come later, is merged into `into`

@@ -38,6 +38,7 @@ template <class A>
 template <class A>
 struct StoredViews {
   const char* first;   // dim 0 of view 0
+  int64_t last_dim;    // of those in memory, one less than a power of two, after which they go round; or all bits
   int64_t view_bytes;  // from one view to the next
   int64_t element_bytes;
   int64_t group;  // elements that widen() takes together
@@ -100,7 +101,7 @@ class PairPanels {
 
   void add_panel(const StoredViews<A>& z, bool with_norms, int64_t a, int64_t b, int64_t first, int64_t last,
                  const char* next, double* sums, const Company& company) {
-    const auto [observer, maker, point] = company;
+    const auto [observer, maker, point, unit_sums] = company;
     const int64_t first_a = panels_.first(a), views_a = panels_.size(a);
     const int64_t first_b = panels_.first(b), views_b = panels_.size(b);
     // A panel with itself keeps its upper triangle, in pair order: a single panel then is the whole result.
@@ -118,14 +119,14 @@ class PairPanels {
       const char* const after = d + chunk < last ? z.first + (d + chunk) * z.element_bytes : next;
       const bool in_tiles = maker && maker->add_diagonal && with_norms && n == whole;
       if (maker && !in_tiles) maker->make(maker->self, point, d, d + n);
-      const Company in_triangle{observer, in_tiles ? maker : nullptr, point};
+      const Company in_triangle{observer, in_tiles ? maker : nullptr, point, unit_sums};
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         const int64_t sums_seen = observer ? sums_of(views_a) : 0;
         add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr, in_triangle, d);
         for (int64_t s = 0; s < sums_seen; ++s) {
           z.in_memory_order(view_sum(s), whole);
-          observer->seen(observer->self, point, view_sum(s), d, d + n);
+          observer->seen(observer->self, view_sum(s), d, d + n, unit_sums);
         }
       } else {
         const Rows rows_b = rows_of(z, first_b, views_b, d, n, after, rows_.get() + panels_.size(0) * row_);
@@ -147,7 +148,7 @@ class PairPanels {
   // neighbouring rows cost 5 to 20 %, and never paid, not even for 32 views 8 KiB apart.
   Rows rows_of(const StoredViews<A>& z, int64_t view, int64_t views, int64_t d, int64_t n, const char* after,
                A* widened) {
-    const char* const data = z.first + view * z.view_bytes + d * z.element_bytes;
+    const char* const data = z.first + view * z.view_bytes + (d & z.last_dim) * z.element_bytes;
     const Ahead ahead{reinterpret_cast<uintptr_t>(after) + uintptr_t(view * z.view_bytes), z.view_bytes,
                       z.element_bytes, kLineBytes / z.element_bytes, false};
     if (z.wide && n % z.group == 0) return {reinterpret_cast<const A*>(data), z.view_bytes / int64_t(sizeof(A)), ahead};

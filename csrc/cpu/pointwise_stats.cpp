@@ -18,7 +18,8 @@ namespace {
 struct Place {
   float* data;
   int64_t point_stride, view_stride;
-  float* at(int64_t point, int64_t dim) const { return data + point * point_stride + dim; }
+  int64_t last_dim = -1;  // of those in memory, which go round; or all bits
+  float* at(int64_t point, int64_t dim) const { return data + point * point_stride + (dim & last_dim); }
 };
 
 // Views that are made of others while a diagonal tile reads them.
@@ -85,57 +86,80 @@ class Step {
 };
 
 // Everything about one reading that has to stay where it is.
-struct Part {
-  Part(const LayerStats& stats, Place place) : stats(stats), point_by_point(place.point_stride == 0) {
-    this->stats.alignment.z = place.data;
-    this->stats.alignment.point_stride = place.point_stride;
-    this->stats.alignment.view_stride = place.view_stride;
+class Part {
+ public:
+  // Views that are there.
+  Part(const LayerStats& stats, Place place) : stats_(stats) {
+    stats_.alignment.z = place.data;
+    stats_.alignment.point_stride = place.point_stride;
+    stats_.alignment.view_stride = place.view_stride;
     if (!stats.means.means) return;
-    units.emplace(this->stats);
-    observer = units->observer();
+    observer_ = units_.emplace(stats_).observer();
   }
+  // Views that a layer makes.
+  Part(const LayerStats& stats, const Pointwise& layer, Place from, Place to) : Part(stats, to) {
+    layer_ = &layer;
+    from_ = from;
+    maker_ = step_.emplace(layer, stats, from, to).maker();
+    goes_round_ = to.last_dim >= 0;
+  }
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
+
   Reading reading() const {
-    return {&stats.alignment, units ? &observer : nullptr, step ? &maker : nullptr, point_by_point};
+    return {&stats_.alignment, units_ ? &observer_ : nullptr, step_ ? &maker_ : nullptr,
+            goes_round_ ? &elements_ : nullptr};
   }
 
-  LayerStats stats;
-  bool point_by_point;
-  std::optional<UnitsSeen<float>> units;
-  Observer observer{};
-  std::optional<Step> step;
-  Maker maker{};
+ private:
+  static void make(void* self, int64_t point, const void** views, int64_t* view_stride) {
+    Part& part = *static_cast<Part*>(self);
+    const Alignment& op = part.stats_.alignment;
+    if (!part.all_) part.all_.emplace(op.views * op.dims);
+    const Step again(*part.layer_, part.stats_, part.from_, {part.all_->get(), 0, op.dims});
+    const Maker maker = again.maker();
+    maker.make(maker.self, point, 0, op.dims);
+    *views = part.all_->get();
+    *view_stride = op.dims;
+  }
+
+  LayerStats stats_;
+  std::optional<UnitsSeen<float>> units_;
+  Observer observer_{};
+  const Pointwise* layer_ = nullptr;
+  Place from_{};
+  std::optional<Step> step_;
+  Maker maker_{};
+  bool goes_round_ = false;
+  const Elements elements_{make, this};
+  std::optional<Scratch<float>> all_;  // a point whose elements were asked for
 };
 
 }  // namespace
 
-void pointwise_stats(const PointwiseStats& op, int64_t first, int64_t last) {
+void pointwise_stats(const PointwiseStats& op, const Share& share) {
   const Alignment& x = op.input.alignment;
   const auto place_of = [&](const Alignment& of) {
     return Place{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
   };
-  // What lies between two layers: one point, with views a little apart from a multiple of 4 KiB, whose rows would share
-  // sets of L1.
-  const int64_t row = (x.dims + 15) / 16 * 16 + 16;
+  // What lies between two layers: a range of dims, with views a little apart from a multiple of 4 KiB, whose rows would
+  // share sets of L1.
+  constexpr int64_t row = kRange<float> + 16;
   const Scratch<float> between(op.layers > 1 ? x.views * row : 0);
 
   std::optional<Part> parts[kMaxReadings];
   Reading readings[kMaxReadings];
   int count = 0;
   Place from = place_of(x);
-  if (x.alignment) {
-    parts[count].emplace(op.input, from);
-    readings[count] = parts[count]->reading(), ++count;
-  }
+  if (x.alignment) readings[count] = parts[count].emplace(op.input, from).reading(), ++count;
   for (int32_t i = 0; i < op.layers; ++i) {
     const LayerStats& output = op.output[i];
-    const Place to = i + 1 < op.layers ? Place{between.get(), 0, row} : place_of(output.alignment);
-    Part& part = parts[count].emplace(output, to);
-    part.step.emplace(op.layer[i], output, from, to);
-    part.maker = part.step->maker();
-    readings[count] = part.reading(), ++count;
+    const bool is_between = i + 1 < op.layers;
+    const Place to = is_between ? Place{between.get(), 0, row, kRange<float> - 1} : place_of(output.alignment);
+    readings[count] = parts[count].emplace(output, op.layer[i], from, to).reading(), ++count;
     from = to;
   }
-  align_points(readings, count, first, last);
+  align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), share);
 }
 
 }  // namespace MEMKERN_ISA

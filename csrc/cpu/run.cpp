@@ -23,6 +23,8 @@ std::once_flag watch_fork;
 constexpr int64_t kSerialElements = 32 * 1024;
 // A piece has at least this many: beginning one costs a kernel as much as some 2000.
 constexpr int64_t kPieceElements = 32 * 1024;
+// With this many points for each thread, points are pieces that are small enough to keep all threads at work.
+constexpr int64_t kPointsOfAThread = 4;
 
 // Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
 // machine a core that was taken away would otherwise hold everybody up.
@@ -67,6 +69,23 @@ int64_t elements_per_point(const Activations& x) {
   return elements;
 }
 
+// Points in pieces; but if there are few, and large ones, their slices, and then what is left to do for each point.
+template <class Op>
+void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, const Share&), int threads,
+                  int64_t piece_elements = kPieceElements) {
+  using What = Share::What;
+  const int64_t elements = z.points * z.views * z.dims, slices = slices_of(op);
+  const auto pieces = [&](What what, int64_t count, double* kept) {
+    const auto piece = [&](int64_t first, int64_t last) { kernel(op, {what, first, last, kept}); };
+    split(count, elements, threads, piece, piece_elements);
+  };
+  if (threads <= 1 || slices == 1 || z.points >= kPointsOfAThread * threads)
+    return pieces(What::points, z.points, nullptr);
+  const std::unique_ptr<double[]> kept(new double[z.points * slices * sums_of_slice(op)]);
+  pieces(What::slices, z.points * slices, kept.get());
+  pieces(What::rest, z.points, kept.get());
+}
+
 // Owns the partial states of the chunks that run_selectivity hands out.
 struct PartialStates {
   PartialStates(int64_t chunks, int64_t units, DType dtype)
@@ -88,10 +107,16 @@ struct PartialStates {
 
 }  // namespace
 
-void run_alignment(const Alignment& op, int threads) {
-  const Kernels& k = kernels();
-  split(op.points, op.points * op.views * op.dims, threads,
-        [&](int64_t first, int64_t last) { k.alignment(op, first, last); });
+void run_alignment(const Alignment& op, int threads) { split_points(op, op, kernels().alignment, threads); }
+
+void run_layer_stats(const LayerStats& op, int threads) {
+  split_points(op, op.alignment, kernels().layer_stats, threads);
+}
+
+void run_pointwise_stats(const PointwiseStats& op, int threads) {
+  // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
+  // units of four pixels and one).
+  split_points(op, op.input.alignment, kernels().pointwise_stats, threads, 2 * kPieceElements);
 }
 
 void run_alignment_backward(const AlignmentBackward& op, int threads) {
@@ -109,22 +134,6 @@ void run_unit_means(const UnitMeans& op, int threads) {
   const Kernels& k = kernels();
   split(op.x.points, op.x.points * elements_per_point(op.x), threads,
         [&](int64_t first, int64_t last) { k.unit_means(op, first, last); });
-}
-
-void run_layer_stats(const LayerStats& op, int threads) {
-  const Kernels& k = kernels();
-  split(op.alignment.points, op.alignment.points * elements_per_point(op.means.x), threads,
-        [&](int64_t first, int64_t last) { k.layer_stats(op, first, last); });
-}
-
-void run_pointwise_stats(const PointwiseStats& op, int threads) {
-  const Kernels& k = kernels();
-  const Alignment& x = op.input.alignment;
-  // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
-  // units of four pixels and one).
-  split(
-      x.points, x.points * x.views * x.dims, threads,
-      [&](int64_t first, int64_t last) { k.pointwise_stats(op, first, last); }, 2 * kPieceElements);
 }
 
 void run_selectivity(const Selectivity& op, int threads) {

@@ -1,58 +1,40 @@
 // The unit sums of points that are being aligned: layer_stats' half of the work of a read.
 #pragma once
 #include "alignment.h"
-#include "scratch.h"
 #include "unit_means.h"
 #include "unit_sums.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
 
-// How the dims of a view lie in memory: [units, space], [space, units], or neither.
-enum class Layout { planes, rows, other };
-
-// A view with one element of each unit is a row: planes of one element are slow.
-inline Layout layout_of(const LayerStats& op) {
-  const Activations& x = op.means.x;
-  if (x.units == op.alignment.dims) return Layout::rows;
-  if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return Layout::planes;
-  return x.unit_stride == 1 ? Layout::rows : Layout::other;
-}
-
-// The unit sums of the points that are being aligned, from the sums of their views: all views have the same units at
-// the same dims. A: the wide type.
+// Unit sums from the sums of views: all views have the same units at the same dims. A: the wide type.
 template <class A>
 class UnitsSeen {
  public:
   explicit UnitsSeen(const LayerStats& op)
-      : op_(op),
-        units_(op.means.x.units),
-        space_(op.alignment.dims / units_),
-        rows_(layout_of(op) == Layout::rows),
-        at_once_(points_at_once(op.alignment)),
-        sums_(at_once_ * units_) {
-    for (int64_t i = 0; i < at_once_ * units_; ++i) sums_[i] = 0;
-  }
+      : op_(op), units_(op.means.x.units), space_(op.alignment.dims / units_), rows_(layout_of(op) == Layout::rows) {}
 
-  Observer observer() { return {seen, done, this}; }
+  Observer observer() const { return {seen, done, this, units_}; }
 
  private:
   static constexpr int kTogether = 16;  // elements of one unit that are added in the wide type before double takes over
   static constexpr int64_t kPlanes = 16;  // that are folded together
   static constexpr int kLanes = Lanes<A>::count;
 
-  static void seen(void* self, int64_t point, const void* sums, int64_t first, int64_t last) {
-    const UnitsSeen& units = *static_cast<UnitsSeen*>(self);
-    const A* const x = static_cast<const A*>(sums);
+  static void seen(const void* self, const void* view_sums, int64_t first, int64_t last, double* unit_sums) {
+    const UnitsSeen& units = *static_cast<const UnitsSeen*>(self);
+    const A* const x = static_cast<const A*>(view_sums);
     const int64_t views = units.op_.alignment.views, n = last - first;
-    double* const to = units.sums_of(point);
-    if (views > kTogether / 2) return units.template add<1>(x, first, n, to);
-    if (views > kTogether / 4) return units.template add<2>(x, first, n, to);
-    units.template add<4>(x, first, n, to);
+    if (views > kTogether / 2) return units.template add<1>(x, first, n, unit_sums);
+    if (views > kTogether / 4) return units.template add<2>(x, first, n, unit_sums);
+    units.template add<4>(x, first, n, unit_sums);
   }
-  static void done(void* self, int64_t point) { static_cast<UnitsSeen*>(self)->write(point); }
 
-  double* sums_of(int64_t point) const { return &sums_[point % at_once_ * units_]; }
+  static void done(const void* self, int64_t point, const double* unit_sums) {
+    const UnitsSeen& units = *static_cast<const UnitsSeen*>(self);
+    A* const means = static_cast<A*>(units.op_.means.means) + point * units.units_;
+    divide(unit_sums, units.units_, units.op_.alignment.views * units.space_, means);
+  }
 
   // Dims [d, d + n); `steps` elements of a unit are added before double takes over.
   template <int steps>
@@ -138,17 +120,9 @@ class UnitsSeen {
       for (int64_t r = 0; r < steps; ++r) sums[u] += double(x[r * units_ + u]);
   }
 
-  void write(int64_t point) const {
-    double* const sums = sums_of(point);
-    divide(sums, units_, op_.alignment.views * space_, static_cast<A*>(op_.means.means) + point * units_);
-    for (int64_t u = 0; u < units_; ++u) sums[u] = 0;
-  }
-
   const LayerStats& op_;
   const int64_t units_, space_;
   const bool rows_;
-  const int64_t at_once_;
-  const Scratch<double> sums_;  // [at_once, units]
 };
 
 }  // namespace MEMKERN_ISA

@@ -34,11 +34,11 @@ bool check(int64_t views, int64_t dims, Pairs pairs) {
   Alignment op{};
   op.z = z.data(), op.points = 1, op.views = views, op.dims = dims, op.point_stride = views * dims;
   op.view_stride = dims, op.pairs = pairs, op.normalize = true;
-  PairSums<T> pair_sums(op);
+  PairSums<T> pair_sums({&op, nullptr, nullptr, nullptr});
   std::vector<double> got(size_t(pair_sums.sums()), 0.0), want;
-  constexpr int64_t range = PairSums<T>::kRange;
+  constexpr int64_t range = kRange<Wide<T>>;
   for (int64_t d = 0; d < dims; d += range)
-    pair_sums.add(0, 1, d, dims - d < range ? dims : d + range, z.data(), got.data());
+    pair_sums.add(0, 1, d, dims - d < range ? dims : d + range, z.data(), got.data(), nullptr);
   const auto sum_over_dims = [&](const auto& term) {
     double sum = 0;
     for (int64_t d = 0; d < dims; ++d) sum += term(d);
