@@ -113,7 +113,7 @@ struct Pointwise {
 
 // pointwise_stats: one or two such layers, one after the other, run while what they read and make is reduced.
 // All records describe the same shape and strides; dtype float32, dims of a view [units, space] or [space, units].
-// Null means.means: no unit means.
+// Null means.means: no unit means. The output may be written over the input of a single layer that is not reduced.
 constexpr int32_t kMaxLayers = 2;
 struct PointwiseStats {
   LayerStats input;  // alignment.alignment null: not reduced

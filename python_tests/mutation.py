@@ -115,7 +115,7 @@ FAULTS = [
           "test_median_of_others.py::test_misleading_samples"),
     Fault("csrc/cpu/class_sums.cpp", "for (; u < last; ++u) sums[u]", "for (; u < last - 1; ++u) sums[u]",
           "test_class_sums.py::test_units"),
-    Fault("csrc/cpu/layer_stats.cpp", "== Layout::other) return", "== Layout::rows) return",
+    Fault("csrc/cpu/layer_stats.cpp", "== ViewLayout::other) return", "== ViewLayout::rows) return",
           "test_layer_stats.py::test_layouts"),
     Fault("csrc/cpu/units_seen.h", "Tail<A>(n).clear_counted(&sum);", "",
           "test_layer_stats.py::test_larger_than_a_chunk"),

@@ -34,7 +34,7 @@ void stats_of_other_layouts(const LayerStats& op, int64_t first, int64_t last) {
 }  // namespace
 
 void layer_stats(const LayerStats& op, const Share& share) {
-  if (layout_of(op) == Layout::other) return stats_of_other_layouts(op, share.first, share.last);  // not in slices
+  if (layout_of(op) == ViewLayout::other) return stats_of_other_layouts(op, share.first, share.last);  // not in slices
   if (op.alignment.dtype == DType::float64) return stats<double>(op, share);
   stats<float>(op, share);
 }

@@ -41,7 +41,7 @@ class Step {
  public:
   Step(const Pointwise& layer, const LayerStats& output, Place from, Place to)
       : layer_(layer, output.means.x.units, output.alignment.dims / output.means.x.units,
-               layout_of(output) == Layout::rows),
+               layout_of(output) == ViewLayout::rows),
         views_(output.alignment.views),
         from_(from),
         to_(to) {}

@@ -28,14 +28,14 @@ static inline int64_t slice_dims(int64_t dims, int64_t units) {
 }
 
 // How the dims of a view lie in memory: [units, space], [space, units], or neither.
-enum class Layout { planes, rows, other };
+enum class ViewLayout { planes, rows, other };
 
 // A view with one element of each unit is a row: planes of one element are slow.
-static inline Layout layout_of(const LayerStats& op) {
+static inline ViewLayout layout_of(const LayerStats& op) {
   const Activations& x = op.means.x;
-  if (x.units == op.alignment.dims) return Layout::rows;
-  if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return Layout::planes;
-  return x.unit_stride == 1 ? Layout::rows : Layout::other;
+  if (x.units == op.alignment.dims) return ViewLayout::rows;
+  if (x.units == 1 || x.unit_stride == op.alignment.dims / x.units) return ViewLayout::planes;
+  return x.unit_stride == 1 ? ViewLayout::rows : ViewLayout::other;
 }
 
 static inline int64_t slices_of(int64_t dims, int64_t units) {
@@ -44,7 +44,7 @@ static inline int64_t slices_of(int64_t dims, int64_t units) {
 }
 static inline int64_t slices_of(const Alignment& op) { return slices_of(op.dims, 0); }
 static inline int64_t slices_of(const LayerStats& op) {
-  return layout_of(op) == Layout::other ? 1 : slices_of(op.alignment.dims, op.means.x.units);
+  return layout_of(op) == ViewLayout::other ? 1 : slices_of(op.alignment.dims, op.means.x.units);
 }
 static inline int64_t slices_of(const PointwiseStats& op) { return slices_of(op.input); }
 

@@ -12,7 +12,10 @@ template <class A>
 class UnitsSeen {
  public:
   explicit UnitsSeen(const LayerStats& op)
-      : op_(op), units_(op.means.x.units), space_(op.alignment.dims / units_), rows_(layout_of(op) == Layout::rows) {}
+      : op_(op),
+        units_(op.means.x.units),
+        space_(op.alignment.dims / units_),
+        rows_(layout_of(op) == ViewLayout::rows) {}
 
   Observer observer() const { return {seen, done, this, units_}; }
 

@@ -211,7 +211,10 @@ class PointwiseStats:
         self._ready = found, [0 if value is None else value.data_ptr() for stats in found for value in stats]
 
     def __call__(self, x: Tensor, y: Tensor, layers: Sequence[tuple[Any, ...]], with_input: bool) -> list[LayerStats]:
-        """Writes the output of the last layer to ``y``, which may be ``x`` unless its statistics are wanted.
+        """Writes the output of the last layer to ``y``.
+
+        ``y`` may be ``x`` if there is one layer and the statistics of ``x`` are not wanted: elements that sums cannot
+        tell apart are read once more at the end, and those between two layers made again.
 
         Args:
             x: The input, in memory like the one that the call was made for.
