@@ -60,8 +60,11 @@ def assert_output(got: Tensor, x: Tensor, modules: list[nn.Module]) -> None:
 
 
 def assert_stats(found: list[LayerStats], tensors: list[Tensor], **options: object) -> None:
-    for got, tensor in zip(found, tensors, strict=True):
-        want = memkern.layer_stats(tensor, **options)
+    assert_same_stats(found, [memkern.layer_stats(tensor, **options) for tensor in tensors])
+
+
+def assert_same_stats(found: list[LayerStats], wanted: list[LayerStats]) -> None:
+    for got, want in zip(found, wanted, strict=True):
         testing.assert_same_bits(got.alignment, want.alignment)
         testing.assert_same_bits(got.unit_means, want.unit_means)
 
@@ -186,9 +189,7 @@ def test_any_number_of_threads_gives_the_same_bits(kernel: str) -> None:
         with testing.threads(count):
             got, found = fused(x, modules)
         testing.assert_same_bits(got, want)
-        for one, other in zip(found, stats, strict=True):
-            testing.assert_same_bits(one.alignment, other.alignment)
-            testing.assert_same_bits(one.unit_means, other.unit_means)
+        assert_same_stats(found, stats)
 
 
 def test_what_is_taken() -> None:

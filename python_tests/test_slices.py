@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from test_pointwise_stats import fused, modules_of
+from test_pointwise_stats import assert_same_stats, assert_stats, fused, modules_of
 from torch import Tensor
 
 import memkern
@@ -60,8 +60,7 @@ def test_layer_stats(kernel: str, shape: tuple[int, ...], order: str, dtype: tor
         for count in THREADS:
             with testing.threads(count):
                 got = memkern.layer_stats(x, backend=kernel)
-            testing.assert_same_bits(got.alignment, want.alignment)
-            testing.assert_same_bits(got.unit_means, want.unit_means)
+            assert_same_stats([got], [want])
 
 
 @pytest.mark.parametrize("which", ["batch_norm", "relu", "gelu", "both"])
@@ -76,18 +75,13 @@ def test_fused_layers(kernel: str, which: str, order: str) -> None:
         modules = modules_of(which, 30)
         with testing.threads(1):
             want, stats = fused(x, modules)
-        apart = fused(x, modules[:1])[0] if which == "both" else None
-        for tensor, found in zip([x, want] if apart is None else [x, apart, want], stats, strict=True):
-            alone = memkern.layer_stats(tensor, unit_dim=2)
-            testing.assert_same_bits(found.alignment, alone.alignment)
-            testing.assert_same_bits(found.unit_means, alone.unit_means)
+        apart = [fused(x, modules[:1])[0]] if which == "both" else []
+        assert_stats(stats, [x, *apart, want])
         for count in THREADS:
             with testing.threads(count):
                 got, others = fused(x, modules)
             testing.assert_same_bits(got, want)
-            for one, other in zip(others, stats, strict=True):
-                testing.assert_same_bits(one.alignment, other.alignment)
-                testing.assert_same_bits(one.unit_means, other.unit_means)
+            assert_same_stats(others, stats)
 
 
 def test_fused_in_place(kernel: str) -> None:

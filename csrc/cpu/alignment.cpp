@@ -25,7 +25,7 @@ class Reader {
         unit_sums_(batch_ * units_),
         all_(in_slices ? kept() : 0) {}
 
-  // Points that are worth taking together; one of those in slices.
+  // Points that are worth taking together; one, if they are taken in slices.
   int64_t batch() const { return batch_; }
   // Sums that a slice leaves.
   int64_t kept() const { return per_point_ + units_; }
@@ -107,10 +107,9 @@ struct Readers {
     }
   }
 
-  template <bool one>
   void add_slice(int64_t p, int64_t s, int64_t next) const {
     const int64_t first = s * slice, last = dims - first < slice ? dims : first + slice;
-    add<one>(p, 1, first, last, next);
+    add<false>(p, 1, first, last, next);
   }
 
   template <bool one>
@@ -128,7 +127,7 @@ struct Readers {
     for (int64_t p = first; p < last; ++p) {
       each<false>([](Reader<T>& reader) { reader.begin_slices(); });
       for (int64_t s = 0; s < slices(); ++s) {
-        add_slice<false>(p, s, p + 1 < last ? p + 1 : p);
+        add_slice(p, s, p + 1 < last ? p + 1 : p);
         each<false>([](Reader<T>& reader) { reader.add_slice(); });
       }
       each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
@@ -138,7 +137,7 @@ struct Readers {
   void keep_slices(int64_t first, int64_t last, double* kept) const {
     for (int64_t i = first; i < last; ++i) {
       const int64_t p = i / slices();
-      add_slice<false>(p, i % slices(), i + 1 < last ? (i + 1) / slices() : p);
+      add_slice(p, i % slices(), i + 1 < last ? (i + 1) / slices() : p);
       double* to = kept + i * sums_of_slice();
       each<false>([&](Reader<T>& reader) { reader.keep(to), to += reader.kept(); });
     }

@@ -14,10 +14,7 @@ template <class A>
 constexpr int64_t kRange = 256 * Lanes<A>::count;
 
 // How many points, neighbours, are under way at a time, at most: of few views several, whose sums are folded together.
-inline int64_t points_at_once(const Alignment& op) {
-  const int64_t sums = pair_count(op.views, op.pairs) + (op.normalize ? op.views : 0);
-  return sums <= 16 ? 8 : 1;
-}
+inline int64_t points_at_once(const Alignment& op) { return sums_of_slice(op) <= 16 ? 8 : 1; }
 
 // Reduces a point to `units` sums. seen() adds to them what a range of dims contributes, from the sum over some views
 // of each dim; over all calls each view counts once. done() is given the sums of a point that is complete.

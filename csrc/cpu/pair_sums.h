@@ -28,7 +28,7 @@ class PairSums {
   }
 
   // Sums of one point: its pairs in order, then, for unit vectors, the squared norms.
-  int64_t sums() const { return pairs_ + (op_.normalize ? op_.views : 0); }
+  int64_t sums() const { return sums_of_slice(op_); }
 
   // Points worth passing to add() together, because lanes are folded a vector of sums at a time.
   int64_t batch() const { return direct() && op_.dims <= kRange<A> ? points_at_once(op_) : 1; }
