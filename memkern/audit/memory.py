@@ -44,12 +44,33 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether there was a glibc to tell; others are left as they are.
     """
+    library = _glibc()
+    return (
+        library is not None
+        and bool(library.mallopt(_MMAP_MAX, 0))
+        and bool(library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    )
+
+
+def return_freed_memory() -> bool:
+    """Has the C library give the memory that is free now back to the system, also what `keep_freed_memory` kept.
+
+    For the end of work whose memory the next work has no use for: the preparation of an audit with two ResNet50 left
+    260 MB free, in pieces too small for the activations of its passes.
+
+    Returns:
+        Whether there was memory to give back, as far as a glibc says; others are left as they are.
+    """
+    library = _glibc()
+    return library is not None and bool(library.malloc_trim(ctypes.c_size_t(0)))
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The process's glibc, if it has one."""
     if sys.platform != "linux":
-        return False
+        return None
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
-    return bool(library.mallopt(_MMAP_MAX, 0)) and bool(library.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    return library if hasattr(library, "gnu_get_libc_version") else None
 
 
 def most_memory() -> int:
