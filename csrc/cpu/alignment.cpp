@@ -84,6 +84,12 @@ class Reader {
   const Scratch<double> all_;        // [per_point + units] of the slices so far
 };
 
+// Calls work(point, next), where `next` is the point after it, or itself if it is the last.
+template <class Work>
+void each_point(const Share& share, Work work) {
+  for (int64_t p = share.first; p < share.last; ++p) work(p, p + 1 < share.last ? p + 1 : p);
+}
+
 // Some readings that take turns.
 template <class T>
 struct Readers {
@@ -123,15 +129,19 @@ struct Readers {
     }
   }
 
-  void points_in_slices(int64_t first, int64_t last) const {
-    for (int64_t p = first; p < last; ++p) {
-      each<false>([](Reader<T>& reader) { reader.begin_slices(); });
-      for (int64_t s = 0; s < slices(); ++s) {
-        add_slice(p, s, p + 1 < last ? p + 1 : p);
-        each<false>([](Reader<T>& reader) { reader.add_slice(); });
-      }
-      each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
+  void point_in_slices(int64_t p, int64_t next) const {
+    each<false>([](Reader<T>& reader) { reader.begin_slices(); });
+    for (int64_t s = 0; s < slices(); ++s) {
+      add_slice(p, s, next);
+      each<false>([](Reader<T>& reader) { reader.add_slice(); });
     }
+    each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
+  }
+
+  void point(int64_t p, int64_t next) const {
+    if (slices() > 1) return point_in_slices(p, next);
+    add<false>(p, 1, 0, dims, next);
+    each<false>([&](Reader<T>& reader) { reader.finish(p, 1); });
   }
 
   void keep_slices(int64_t first, int64_t last, double* kept) const {
@@ -156,7 +166,7 @@ struct Readers {
   void take(const Share& share) const {
     switch (share.what) {
       case Share::What::points:
-        if (slices() > 1) return points_in_slices(share.first, share.last);
+        if (slices() > 1) return each_point(share, [&](int64_t p, int64_t next) { point_in_slices(p, next); });
         return some == 1 ? whole_points<true>(share.first, share.last) : whole_points<false>(share.first, share.last);
       case Share::What::slices:
         return keep_slices(share.first, share.last, share.kept);
@@ -174,28 +184,34 @@ struct Readers {
 };
 
 template <class T>
-void align(const Reading* readings, int count, int64_t slice, const Share& share) {
+void align(const Reading* readings, int count, int64_t slice, const Share& share, Turns turns) {
   static_assert(kSliceStep % kRange<Wide<T>> == 0);
   const int64_t dims = readings[0].op->dims;
   std::optional<Reader<T>> kept[kMaxReadings];
   Readers<T> readers{{}, count, dims, slice};
   for (int r = 0; r < count; ++r) readers.reader[r] = &kept[r].emplace(readings[r], slice < dims);
-  readers.take(share);
+  if (turns == Turns::ranges) return readers.take(share);
+  const Readers<T> input{{readers.reader[0]}, 1, dims, slice};
+  const Readers<T> layers{{readers.reader[1], readers.reader[2]}, count - 1, dims, slice};
+  each_point(share, [&](int64_t p, int64_t next) {
+    input.point(p, p);
+    layers.point(p, next);
+  });
 }
 
 }  // namespace
 
-void align_points(const Reading* readings, int count, int64_t slice, const Share& share) {
+void align_points(const Reading* readings, int count, int64_t slice, const Share& share, Turns turns) {
   if (share.first == share.last) return;
   switch (readings[0].op->dtype) {
     case DType::float32:
-      return align<float>(readings, count, slice, share);
+      return align<float>(readings, count, slice, share, turns);
     case DType::float64:
-      return align<double>(readings, count, slice, share);
+      return align<double>(readings, count, slice, share, turns);
     case DType::bfloat16:
-      return align<bf16>(readings, count, slice, share);
+      return align<bf16>(readings, count, slice, share, turns);
     case DType::float16:
-      return align<f16>(readings, count, slice, share);
+      return align<f16>(readings, count, slice, share, turns);
   }
 }
 

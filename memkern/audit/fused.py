@@ -97,6 +97,7 @@ class Plan(NamedTuple):
         layers: The layer, and the ReLU that is done with it.
         second: Where that ReLU is read.
         in_place: Whether it writes over its input.
+        overwrites: Whether it may write over an input that nothing else reads.
     """
 
     looks: Any
@@ -104,6 +105,7 @@ class Plan(NamedTuple):
     layers: tuple[Layer, ...]
     second: Place | None
     in_place: bool
+    overwrites: bool
 
     def arguments(self) -> list[tuple[Any, ...]] | None:
         """Of each layer, as it is now; `None` if one of them is left to torch."""
@@ -200,7 +202,7 @@ class Fused:
 
     def hold(self, place: Place, module: nn.Module, output: Tensor) -> bool:
         """Whether the layer that reads this tensor will reduce it."""
-        if place.reader not in self._modules or not self._is_alone(module, place.reader):
+        if place.reader not in self._modules or not self._is_alone(module, place):
             return False
         self._held = _Held(place, module, output)
         return True
@@ -248,7 +250,8 @@ class Fused:
             with_input = held.output is x and held.place.unit_dim == place.unit_dim and not plan.in_place
             if not with_input:
                 self.flush()
-        y = x if plan.in_place else torch.empty_like(x)
+        # Only what was made in inference mode was made in this pass: weights, say, were not.
+        y = x if plan.in_place or (plan.overwrites and with_input and x.is_inference()) else torch.empty_like(x)
         found = stats(x, y, layers, with_input)
         if plan.in_place and not x.is_inference():
             torch.autograd.graph.increment_version(x)
@@ -270,22 +273,23 @@ class Fused:
         reader = self._modules.get(place.reader)
         if type(reader) is nn.ReLU and FUNCTIONS.get(type(module)) == "batch_norm" and not reader._forward_hooks:
             there = self._tap.place_of(place.reader)
-            if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place.reader):
+            if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place):
                 layers, second = (*layers, Layer(reader)), there
         stats = self._tap.pointwise_stats(place, x, len(layers))
         in_place = second is None and bool(getattr(module, "inplace", False))
-        return Plan(looks, stats, layers, second, in_place)
+        overwrites = self._tap.overwrite and stats is not None and stats.may_overwrite
+        return Plan(looks, stats, layers, second, in_place, overwrites)
 
     def _is_usable(self, plan: Plan) -> bool:
         """Whether nobody has set a hook since."""
         before = plan.second is not None and plan.layers[1].module._forward_pre_hooks
         return not before and not any(layer.module._forward_hooks for layer in plan.layers)
 
-    def _is_alone(self, module: nn.Module, reader: str) -> bool:
-        """Whether nobody else sees what goes from a module to its reader."""
-        hooks = 0 if "forward" in module.__dict__ else 1  # of the tap, which reads others without one
-        before = self._modules[reader]._forward_pre_hooks
-        return len(module._forward_hooks) == hooks and not before and reader not in self._read_before
+    def _is_alone(self, module: nn.Module, place: Place) -> bool:
+        """Whether nobody else sees what goes from a module, which is read at a place, to its reader."""
+        hooks = 0 if place.sites[0].module in self._modules else 1  # of the tap, which reads its own without one
+        before = self._modules[place.reader]._forward_pre_hooks
+        return len(module._forward_hooks) == hooks and not before and place.reader not in self._read_before
 
 
 def _not_read(passed: _Passed) -> RuntimeError:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memkern.audit.data import Source
 from memkern.audit.layers import Layers
+from memkern.audit.linears import faster_linears
 from memkern.audit.options import Options
 from memkern.audit.shards import Shard
 from memkern.audit.taps import Tap, TapStats
@@ -106,6 +107,8 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
+        for encoder in {id(net): net for net in (job.f, job.g) if net is not None}.values():
+            stack.enter_context(faster_linears(encoder))
         taps = {"f": stack.enter_context(tap(job, job.f, means=True))}
         if job.g is not None:
             taps["g"] = stack.enter_context(tap(job, job.g, means=False))
@@ -167,6 +170,7 @@ def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
         normalize=options.normalize,
         clean_first=options.clean,
         means=means,
+        overwrite=True,
     )
 
 
