@@ -107,7 +107,7 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
-        for encoder in {id(net): net for net in (job.f, job.g) if net is not None}.values():
+        for encoder in (job.f,) if job.g is None else (job.f, job.g):
             stack.enter_context(faster_linears(encoder))
         taps = {"f": stack.enter_context(tap(job, job.f, means=True))}
         if job.g is not None:
