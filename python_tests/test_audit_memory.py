@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memkern.audit.memory import keep_freed_memory, return_freed_memory
+from memkern.audit.memory import keep_freed_memory, return_freed_memory, set_aside_small_blocks
 
 COUNT = """
 import resource
@@ -139,6 +139,41 @@ def test_the_passes_begin_without_what_the_preparation_left() -> None:
     assert int(done.stdout) < 200 * 2**20
 
 
+ASIDE = """
+import ctypes
+import torch
+from memkern.audit import prepare
+from memkern.audit.data import from_arrays
+from memkern.audit.encoders import build_encoder
+from memkern.audit.memory import keep_freed_memory
+from memkern.audit.options import Options
+
+assert keep_freed_memory()
+options = Options(
+    encoder="memkern:resnet9", weights="", data="", out="run", duplicates=False, labels="none", images=False
+)
+encoder, images = build_encoder(options.encoder), from_arrays(torch.rand(2, 3, 32, 32))
+prepare.prepare(options, encoders=(encoder, None), source=images)
+library = ctypes.CDLL(None)
+library.malloc.restype = library.memalign.restype = ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+hole = library.memalign(4096, 64 << 20)
+after = library.malloc(2000)  # the hole is not the end of the heap
+library.free(hole)
+activation = library.memalign(4096, 30 << 20)
+assert hole - 4096 <= activation < hole + (64 << 20)
+small = [library.malloc(size) for size in range(24, 1025, 16) for _ in range(500)]
+print(sum(hole <= block < hole + (64 << 20) for block in small))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_small_blocks_do_not_lie_beside_activations() -> None:
+    done = subprocess.run([sys.executable, "-c", ASIDE], capture_output=True, text=True, env=USUAL)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 0
+
+
 PARENT = """
 import subprocess
 import sys
@@ -161,3 +196,6 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
     assert not return_freed_memory()
+    set_aside_small_blocks.cache_clear()
+    assert not set_aside_small_blocks()
+    set_aside_small_blocks.cache_clear()

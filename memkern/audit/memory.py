@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 import resource
@@ -63,6 +64,37 @@ def return_freed_memory() -> bool:
     """
     library = _glibc()
     return library is not None and bool(library.malloc_trim(ctypes.c_size_t(0)))
+
+
+@functools.cache
+def set_aside_small_blocks() -> bool:
+    """Has the C library hold free blocks of every small size, so that small objects do not end up between activations.
+
+    glibc cuts a small block, if it has no free one of its size, out of what lies between two activations, or of what
+    one has left. The hole there is then as large as an activation, but before glibc 2.38 none fits in again, because
+    torch asks for a page more, to align it: 96 bytes cost 30 MB. With 800 blocks of each size up to 1 KB set aside, and
+    first results out of the way (`room.Room`), the passes of ViT-Tiny held 1.13 to 1.32 GiB instead of 1.5 to 1.75,
+    those of two ResNet50 1.27 to 1.35 instead of 1.40 to 1.43.
+
+    They take 26 MB and 60 ms, once per process. For what runs after `keep_freed_memory`: otherwise glibc has large
+    activations outside its heap.
+
+    Returns:
+        Whether there is a glibc to do so; others are left as they are.
+    """
+    library = _glibc()
+    if library is None:
+        return False
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.free.argtypes = [ctypes.c_void_p]
+    blocks = []
+    for size in range(24, 1025, 16):  # glibc rounds to these
+        for _ in range(800):
+            blocks.append(library.malloc(size))
+            library.malloc(24)  # stays, so that its neighbours do not become one block
+    for block in blocks:
+        library.free(block)
+    return True
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -20,7 +20,7 @@ from memkern.audit.data import DataError, Source, apply_labels, candidate_rows, 
 from memkern.audit.encoders import build_encoder, parse
 from memkern.audit.files import sha256
 from memkern.audit.layers import Layers, find_layers, named_layers
-from memkern.audit.memory import return_freed_memory
+from memkern.audit.memory import return_freed_memory, set_aside_small_blocks
 from memkern.audit.options import Options
 from memkern.audit.runner import Job, on_device, rows_per_image
 from memkern.audit.sources import open_source
@@ -206,6 +206,7 @@ def prepare(
         "backends": [asdict(info) for info in memkern.backends()],
     }
     return_freed_memory()
+    set_aside_small_blocks()
     return Prepared(job, candidates, plan, about)
 
 
