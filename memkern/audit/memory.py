@@ -38,9 +38,8 @@ def keep_freed_memory() -> bool:
     cannot be undone.
 
     Call `use_huge_pages` before. Without them small blocks end up between the large ones, and what is left free no
-    longer holds the next activation: a pass of ViT-Tiny held 1.0 GB in some processes and 3 to 4 in others. On huge
-    pages, which begin at multiples of 2 MB, small blocks lie in the gaps: 1.1 to 1.5 GB, beside 1.1 of the forward
-    passes alone.
+    longer holds the next activation: a pass of ViT-Tiny held 1.0 GB in some processes and 3 to 4 in others, on huge
+    pages 1.1 to 1.5. What of this is left is the work of `set_aside_small_blocks`.
 
     Returns:
         Whether there was a glibc to tell; others are left as they are.
