@@ -117,20 +117,6 @@ def test_the_command_chooses_the_images_of_a_pass(given: Options, capsys: pytest
     assert "213 images per forward pass" in capsys.readouterr().out
 
 
-def test_progress_on_a_terminal(given: Options) -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
-    from memkern.audit.summary import Progress
-
-    text = StringIO()
-    run_audit(given, progress=Progress(Console(file=text, force_terminal=True, width=100)))
-    assert "measure" in text.getvalue()
-    assert "images/s" in text.getvalue()
-    assert "12/12" in text.getvalue()
-
-
 def test_file_names_are_not_commands(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
     victim = next((Path(given.data) / "class0").iterdir())
     victim.rename(victim.with_name("[red]\x1b]0;owned\x07[b].png"))

@@ -76,24 +76,30 @@ def audit(args: argparse.Namespace) -> None:
     progress = summary.Progress(console)
     say = _say(console)
     if args.dry_run:
-        summary.show_plan(run.dry_run(options, say=say, progress=progress), console)
+        summary.show_plan(run.dry_run(options, say=say, progress=progress), _tables())
         return
     made = run.run_audit(options, say=say, progress=progress)
     if made is not None:
-        summary.show_run(made, console)
+        summary.show_run(made, _tables())
         summary.show_done(made, console)
 
 
 def merge(args: argparse.Namespace) -> None:
     """Runs `memkern merge`."""
-    console = _console()
     made = run.merge_runs(args.runs, args.out)
-    summary.show_run(made, console)
-    summary.show_done(made, console)
+    summary.show_run(made, _tables())
+    summary.show_done(made, _console())
 
 
 def _console() -> Any:
     return need("rich.console", "rich").Console(highlight=False, soft_wrap=True)
+
+
+def _tables() -> Any:
+    """Where tables go: in a file each is as wide as it is, and in no terminal less than 80 columns."""
+    console = _console()
+    console.width = max(console.width, 80) if console.is_terminal else 200
+    return console
 
 
 def _say(console: Any) -> Any:

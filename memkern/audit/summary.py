@@ -163,12 +163,15 @@ def _cell(text: str) -> Any:
     return need("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
 
 
-def _table(title: str, first: str, *others: str) -> Any:
-    box = need("rich.box", "rich").SIMPLE_HEAD
+def _table(title: str, *columns: str) -> Any:
+    """An empty table, which folds names where it is too wide for the terminal, and cuts off no number."""
     table = need("rich.table", "rich").Table(
-        title=_cell(title), box=box, padding=(0, 1), title_style="bold", title_justify="left"
-    )
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right")
+        title=_cell(title), box=need("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
+        padding=(0, 1), collapse_padding=True, pad_edge=False,
+    )  # fmt: skip
+    for column in columns:
+        if column in ("layer", "image"):
+            table.add_column(column, overflow="fold", min_width=12)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     return table
