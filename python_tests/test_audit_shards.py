@@ -220,6 +220,26 @@ def test_merge_names_what_is_missing_or_different(tmp_path: Path) -> None:
     assert cli.main(["merge", str(one.out), "--out", str(one.out)]) == 1
 
 
+def test_parts_leave_no_file_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts name the exports that were asked of them; merging makes these, and says how to come by pictures."""
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    given = replace(audit_helpers.options(tmp_path), images=True)
+    whole = [*audit_helpers.arguments(given), "--mat", "--fiftyone"]
+    for part in ("1/2", "2/2"):
+        assert cli.main([*whole, "--shard", part]) == 0
+        assert "`memkern merge RUN… --out RUN --mat --fiftyone`" in capsys.readouterr().out
+    merged = tmp_path / "merged"
+    assert cli.main(["merge", str(given.out), "--out", str(merged), "--mat", "--fiftyone"]) == 0
+    assert "no pictures; a part's command with --out RUN --resume, without --shard, adds" in capsys.readouterr().out
+    assert (merged / "fiftyone.json").exists()
+    assert (merged / "mat" / "maxposition-conv.mat").exists()
+    assert "data:image" not in (merged / "report.html").read_text()
+    at = whole.index("--out")
+    assert cli.main([*whole[:at], "--out", str(merged), *whole[at + 2 :], "--resume"]) == 0
+    assert "data:image" in (merged / "report.html").read_text()
+    assert (merged / "thumbs").exists()
+
+
 def test_each_process_takes_a_gpu_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

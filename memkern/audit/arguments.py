@@ -57,14 +57,19 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--allow-nan", action="store_true", help="go on where an encoder gives NaN")
     results = parser.add_argument_group("results")
     results.add_argument("--no-images", dest="images", action="store_false", help="keep pictures out of the results")
-    results.add_argument("--mat", action="store_true", help="write MATLAB files too")
-    results.add_argument("--fiftyone", action="store_true", help="write a FiftyOne-style JSON file too")
+    _add_exports(results)
 
 
 def add_merge(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `memkern merge`."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of the parts")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
+    _add_exports(parser)
+
+
+def _add_exports(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--mat", action="store_true", help="write MATLAB files too")
+    parser.add_argument("--fiftyone", action="store_true", help="write a FiftyOne-style JSON file too")
 
 
 def audit(args: argparse.Namespace) -> None:
@@ -86,9 +91,14 @@ def audit(args: argparse.Namespace) -> None:
 
 def merge(args: argparse.Namespace) -> None:
     """Runs `memkern merge`."""
-    made = run.merge_runs(args.runs, args.out)
+    made = run.merge_runs(args.runs, args.out, mat=args.mat, fiftyone=args.fiftyone)
+    console = _console()
     summary.show_run(made, _tables())
-    summary.show_done(made, _console())
+    summary.show_done(made, console)
+    if not (made.folder / "thumbs").exists():
+        _say(console)(
+            "The report has no pictures; a part's command with --out RUN --resume, without --shard, adds them."
+        )
 
 
 def _console() -> Any:

@@ -52,7 +52,7 @@ def run_audit(
         OSError: If a file cannot be written; finished shards are kept.
     """
     progress = progress or summary.Progress(None)
-    _packages(options)
+    _packages(options.images, options.mat)
     shards.check_out(options.out, resume=options.resume, shared=options.shard is not None)
     team = join()
     options = replace(options, device=team.device(options.device))
@@ -95,7 +95,8 @@ def _run(ready: Prepared, team: Team, say: Say, progress: summary.Progress) -> s
 
     _together(team, work)
     if options.shard is not None:
-        say(f"Part {first} of {parts} is done; `memkern merge RUN… --out RUN` puts the parts together.")
+        exports = (" --mat" if options.mat else "") + (" --fiftyone" if options.fiftyone else "")
+        say(f"Part {first} of {parts} is done; `memkern merge RUN… --out RUN{exports}` puts the parts together.")
         return None
     if team.rank:
         return None
@@ -112,23 +113,27 @@ def _with_extras(run: store.Run, ready: Prepared) -> store.Run:
         if options.images:
             thumbs.write_thumbs(run, ready.job)
         write_report(run, images=options.images)
-        if options.mat:
-            export.write_mat(run)
-        if options.fiftyone:
-            export.write_fiftyone(run)
+        _export(run, options.mat, options.fiftyone)
     return run
 
 
-def _packages(options: Options) -> None:
+def _export(run: store.Run, mat: bool, fiftyone: bool) -> None:
+    if mat:
+        export.write_mat(run)
+    if fiftyone:
+        export.write_fiftyone(run)
+
+
+def _packages(images: bool, mat: bool) -> None:
     """Requires the packages that the end of the work needs, at its beginning."""
     for module, package in (
         ("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors"), ("jinja2", "jinja2"),
         ("scipy.stats", "scipy"),
     ):  # fmt: skip
         need(module, package)
-    if options.images:
+    if images:
         need("PIL.Image", "pillow")
-    if options.mat:
+    if mat:
         need("scipy.io", "scipy")
         need("h5py", "h5py", extra="")
 
@@ -156,24 +161,31 @@ def _together(team: Team, work: Callable[[], None]) -> None:
         raise RuntimeError(f"Process {failed[0][0]} of {team.size} failed: {failed[0][1]}")
 
 
-def merge_runs(folders: Sequence[Path], out: Path) -> store.Run:
+def merge_runs(folders: Sequence[Path], out: Path, *, mat: bool = False, fiftyone: bool = False) -> store.Run:
     """Puts the parts of an audit together that were done with `--shard i/n`.
+
+    It needs neither the encoder nor the images, and so makes no pictures; `run_audit` adds them to what is complete.
 
     Args:
         folders: Their RUN folders.
         out: The RUN folder to write; may be one of them.
+        mat: Whether to write MATLAB files too.
+        fiftyone: Whether to write a FiftyOne-style JSON file too.
 
     Returns:
         The run, the same bits as of one process.
 
     Raises:
         PlanError: If they are not parts of one audit, or shards are missing.
+        ImportError: If a package is missing.
     """
+    _packages(images=False, mat=mat)
     if out not in folders:
         shards.check_out(out, resume=False, shared=False)
     run = finish.finish(list(folders), out)
     with shards.clear_disk_errors(out):
         write_report(run)
+        _export(run, mat, fiftyone)
     return run
 
 
