@@ -126,7 +126,7 @@ def _level(score: NDArray[np.float64], others: NDArray[np.float64] | None, low: 
     level = "none"
     if test.p < WEAK_P:
         level = "clear" if test.p < CLEAR_P and test.d >= CLEAR_D else "weak"
-    return level, f"the candidates score higher with {probability(test.p)}, effect size d = {test.d:.2f}"
+    return level, f"the candidates score higher with {probability(test.p)}, effect size d = {signed(test.d, 2)}"
 
 
 def _unit_facts(data: Readings) -> list[tuple[str, str, str]]:
