@@ -146,7 +146,7 @@ void pointwise_stats(const PointwiseStats& op, const Share& share) {
   // input that is overwritten, a point. Views are a little apart from a multiple of 4 KiB, whose rows would share sets
   // of L1.
   const bool overwrites = overwrites_input(op);
-  const int64_t row = (overwrites ? x.dims : kRange<float>)+16;
+  const int64_t row = 16 + (overwrites ? x.dims : kRange<float>);
   const Scratch<float> between(op.layers > 1 ? x.views * row : 0);
 
   std::optional<Part> parts[kMaxReadings];

@@ -81,11 +81,11 @@ def audit(args: argparse.Namespace) -> None:
     progress = summary.Progress(console)
     say = _say(console)
     if args.dry_run:
-        summary.show_plan(run.dry_run(options, say=say, progress=progress), _tables())
+        summary.show_plan(run.dry_run(options, say=say, progress=progress), console)
         return
     made = run.run_audit(options, say=say, progress=progress)
     if made is not None:
-        summary.show_run(made, _tables())
+        summary.show_run(made, console)
         summary.show_done(made, console)
 
 
@@ -93,7 +93,7 @@ def merge(args: argparse.Namespace) -> None:
     """Runs `memkern merge`."""
     made = run.merge_runs(args.runs, args.out, mat=args.mat, fiftyone=args.fiftyone)
     console = _console()
-    summary.show_run(made, _tables())
+    summary.show_run(made, console)
     summary.show_done(made, console)
     if not (made.folder / "thumbs").exists():
         _say(console)(
@@ -102,13 +102,9 @@ def merge(args: argparse.Namespace) -> None:
 
 
 def _console() -> Any:
-    return need("rich.console", "rich").Console(highlight=False, soft_wrap=True)
-
-
-def _tables() -> Any:
-    """Where tables go: in a file each is as wide as it is, and in no terminal less than 80 columns."""
-    console = _console()
-    console.width = max(console.width, 80) if console.is_terminal else 200
+    console = need("rich.console", "rich").Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 200  # a file's lines are as long as it takes: rich folds what is wider than 80
     return console
 
 

@@ -164,14 +164,11 @@ def _cell(text: str) -> Any:
 
 
 def _table(title: str, *columns: str) -> Any:
-    """An empty table, which folds names where it is too wide for the terminal, and cuts off no number."""
+    """An empty table, which folds its widest cells where it is too wide for the terminal, and cuts nothing off."""
     table = need("rich.table", "rich").Table(
         title=_cell(title), box=need("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
         padding=(0, 1), collapse_padding=True, pad_edge=False,
     )  # fmt: skip
     for column in columns:
-        if column in ("layer", "image"):
-            table.add_column(column, overflow="fold", min_width=12)
-        else:
-            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("layer", "image") else "right", overflow="fold")
     return table
