@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-from memkern.audit.memory import keep_freed_memory, return_freed_memory
+from memkern.audit.process import keep_freed_memory, return_freed_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 

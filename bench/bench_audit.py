@@ -41,15 +41,15 @@ from torch import Tensor, nn
 import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
 from bench.data import smooth_pictures
-from memkern.audit import runner
-from memkern.audit.data import from_arrays
-from memkern.audit.encoders import build_encoder
-from memkern.audit.linears import faster_linears
-from memkern.audit.memory import set_up_process
+from memkern.audit.data.source import from_arrays
+from memkern.audit.encoders.spec import build_encoder
+from memkern.audit.measure import shard as runner
+from memkern.audit.measure.prepare import prepare
+from memkern.audit.measure.shard import PARTS, Job, do_shard
 from memkern.audit.options import Options
-from memkern.audit.prepare import prepare
-from memkern.audit.run import peak_memory
-from memkern.audit.runner import PARTS, Job, do_shard
+from memkern.audit.pipeline import peak_memory
+from memkern.audit.process import set_up_process
+from memkern.audit.taps.linears import faster_linears
 
 # encoder, edge of an image, images; in batches that `memkern audit` takes if it is not told
 CASES: dict[str, tuple[str, int, int]] = {

@@ -18,7 +18,7 @@ from bench import data
 from bench.harness import Case, Peer
 from bench.torchvision_views import Drawn, as_torchvision
 from memkern import reference
-from memkern.lab.resnet9 import ResNet9
+from memkern.lab.encoders.resnet9 import ResNet9
 from memkern.transforms import PRESETS
 
 # [images, views, edge of an image, edge of a view] preset; * is in the quick subset

@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[str, Reduce]] = {  # name -> role, what a hook does
 def _model(name: str) -> nn.Module:
     torch.manual_seed(0)
     if name == "resnet9":
-        from memkern.lab.resnet9 import ResNet9
+        from memkern.lab.encoders.resnet9 import ResNet9
 
         return ResNet9().eval().to(memory_format=torch.channels_last)
     from torchvision.models import resnet18

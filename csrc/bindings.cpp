@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/run.h"
+#include "cpu/dispatch/parallel.h"
 
 using namespace memkern;
 

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "bindings.h"
-#include "cuda/surface.h"
+#include "cuda/c_api.h"
 #if defined(MEMKERN_LAUNCH_BY_NAME)
-#include "cuda/by_name.h"
+#include "cuda/nvrtc_launch.h"
 #endif
 
 namespace memkern {

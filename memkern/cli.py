@@ -67,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)")
     demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
     demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
-    from memkern.audit import arguments
-    from memkern.lab import command
+    from memkern.audit import cli as arguments
+    from memkern.lab import cli as command
 
     arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
     arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
@@ -102,26 +102,26 @@ def _seed(text: str) -> int:
 
 def _demo(args: argparse.Namespace) -> None:
     from memkern.lab.demo import run_demo
-    from memkern.lab.pairs import ASSETS
+    from memkern.lab.encoder_pairs import ASSETS
 
     run_demo(args.out, train=args.train, seed=args.seed, weights=args.weights or ASSETS)
 
 
 def _audit(args: argparse.Namespace) -> None:
-    from memkern.audit import arguments
+    from memkern.audit import cli as arguments
 
     arguments.audit(args)
 
 
 def _merge(args: argparse.Namespace) -> None:
-    from memkern.audit import arguments
+    from memkern.audit import cli as arguments
 
     arguments.merge(args)
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from memkern.audit.compare import compare
-    from memkern.audit.files import write_json
+    from memkern._util.files import write_json
+    from memkern.audit.compare.comparison import compare
 
     comparison = compare(args.run_a, args.run_b, alternative=args.alternative, top=args.top, seed=args.seed)
     if args.out is not None:
@@ -157,7 +157,7 @@ def _version(package: str) -> str:
 
 
 def _lab(args: argparse.Namespace) -> None:
-    from memkern.lab import command
+    from memkern.lab import cli as command
 
     command.run(args)
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from memkern import checks, native, nvrtc
+from memkern import native, nvrtc
+from memkern.checks import values as checks
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")

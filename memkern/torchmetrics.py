@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memkern import checks, dispatch, scores
+from memkern import dispatch, scores
+from memkern.checks import values as checks
 from memkern.metrics.options import ACTIVATIONS, check_activations
 from memkern.metrics.units import UnitMem as StreamingUnitMem
 from memkern.metrics.units import UnitStats

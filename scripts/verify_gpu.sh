@@ -73,8 +73,8 @@ PYTHON
 } >"$results/environment.txt" 2>&1
 
 # ---- right results and right memory accesses, side by side: nothing here is timed ------------------------------------
-beside gpu "${tests[@]}" "${workers[@]}" python_tests/test_gpu.py python_tests/test_interop.py
-beside agreement "${tests[@]}" "${workers[@]}" python_tests/test_agreement.py -k "[cuda- or [triton-"
+beside gpu "${tests[@]}" "${workers[@]}" python_tests/cuda/test_gpu.py python_tests/ops/test_interop.py
+beside agreement "${tests[@]}" "${workers[@]}" python_tests/agreement/test_agreement.py -k "[cuda- or [triton-"
 beside triton env DEV=cuda "${tests[@]}" "${workers[@]}" python_tests/gpu_triton/check_*.py
 if sanitizer=$(command -v compute-sanitizer); then
   # The smallest tests, since the tools slow kernels a hundredfold. Without the caching allocator every tensor has its
@@ -84,7 +84,7 @@ if sanitizer=$(command -v compute-sanitizer); then
     if [ $tool = memcheck ]; then padding="--padding 64"; fi
     # torch's own kernels (at::native) are not ours to judge
     beside $tool env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool $tool $padding --error-exitcode 9 \
-      --print-limit 20 --kernel-name-exclude kernel_substring=at:: "${tests[@]}" -p no:xdist -x python_tests/test_gpu.py \
+      --print-limit 20 --kernel-name-exclude kernel_substring=at:: "${tests[@]}" -p no:xdist -x python_tests/cuda/test_gpu.py \
       -k sanitized
   done
 else
@@ -101,7 +101,7 @@ metrics+=,l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,gpu__time_duration.
 if command -v ncu >/dev/null; then
   # at the clocks the card has: ncu would else lower them
   step ncu ncu --clock-control none --target-processes all --csv --metrics $metrics --log-file "$results/ncu.csv" \
-    "${tests[@]}" -p no:xdist python_tests/test_gpu.py -k profiled
+    "${tests[@]}" -p no:xdist python_tests/cuda/test_gpu.py -k profiled
 else
   missing ncu "NVIDIA Nsight Compute"
 fi

@@ -1,6 +1,6 @@
 // alignment: which kernels run, and how they split the work.
 #include "alignment.h"
-#include "surface.h"
+#include "c_api.h"
 
 namespace memkern {
 

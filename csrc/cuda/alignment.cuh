@@ -9,9 +9,9 @@
 // Every view is read from DRAM once: tile_sums reads a view once per tile, but the tiles of a point run side by side.
 #pragma once
 #include "elements.cuh"
+#include "launch_constants.h"
 #include "pairs.h"
 #include "reduce.cuh"
-#include "settings.h"
 
 namespace memkern {
 

@@ -1,7 +1,7 @@
 // alignment_backward: coefficients, then gradients.
 #include "alignment.h"
 #include "alignment_backward.cuh"
-#include "surface.h"
+#include "c_api.h"
 
 namespace memkern {
 namespace {

@@ -1,8 +1,8 @@
 // Several tasks in one launch: their descriptions travel as kernel parameters, by value, and each block finds its own.
 // A model's layers are so many small tensors that launching them one by one would take longer than reading them.
 #pragma once
-#include "port.cuh"
-#include "settings.h"
+#include "cuda_compat.cuh"
+#include "launch_constants.h"
 
 namespace memkern {
 

@@ -1,9 +1,9 @@
 // class_sums: how many ranges of points.
 #include <algorithm>
 
+#include "c_api.h"
 #include "class_sums.cuh"
 #include "launch.h"
-#include "surface.h"
 
 namespace memkern {
 namespace {

@@ -5,8 +5,8 @@
 // partial sums, which add_class_sums adds in order: the same bits on every run.
 #pragma once
 #include "elements.cuh"
+#include "launch_constants.h"
 #include "reduce.cuh"
-#include "settings.h"
 
 namespace memkern {
 

@@ -1,9 +1,9 @@
 // The device: whether there is one, and the launch settings in print.
 #include <string>
 
-#include "port.cuh"
-#include "settings.h"
-#include "surface.h"
+#include "c_api.h"
+#include "cuda_compat.cuh"
+#include "launch_constants.h"
 
 #if defined(__CUDACC__)
 

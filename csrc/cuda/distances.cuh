@@ -1,5 +1,5 @@
 // From the sums of a point to its distances: which sums can be trusted, and what is done about the others. The same
-// rules as csrc/cpu/distances.h; a block works on one point.
+// rules as csrc/cpu/alignment/distances.h; a block works on one point.
 #pragma once
 #include "alignment.cuh"
 #include "batch.cuh"

@@ -1,7 +1,7 @@
 // Elements: their storage and wide (accumulating) types, and how kernels load and store them, one pack at a time.
 #pragma once
 #include "../ops.h"
-#include "port.cuh"
+#include "cuda_compat.cuh"
 
 namespace memkern {
 

@@ -1,7 +1,7 @@
 // What launchers share: sizes, alignment of memory, one call per element type.
 #pragma once
 #include "elements.cuh"
-#include "settings.h"
+#include "launch_constants.h"
 
 namespace memkern {
 

@@ -3,9 +3,9 @@
 #include <numeric>
 
 #include "alignment.h"
+#include "c_api.h"
 #include "layer_stats.cuh"
 #include "scratch.h"
-#include "surface.h"
 #include "unit_means.h"
 
 namespace memkern {

@@ -1,10 +1,10 @@
 // median_of_others: 32 units a block, all of their rows or a chunk of them.
 #include <algorithm>
 
+#include "c_api.h"
 #include "launch.h"
 #include "median_of_others.cuh"
 #include "scratch.h"
-#include "surface.h"
 
 namespace memkern {
 namespace {

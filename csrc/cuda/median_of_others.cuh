@@ -7,8 +7,8 @@
 //                                 two launches a pass
 #pragma once
 #include "elements.cuh"
+#include "launch_constants.h"
 #include "reduce.cuh"
-#include "settings.h"
 
 namespace memkern {
 

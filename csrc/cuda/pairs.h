@@ -1,7 +1,7 @@
 // Pairs of views by number, for kernels and launchers alike.
 #pragma once
 #include "../ops.h"
-#include "port.cuh"
+#include "cuda_compat.cuh"
 
 namespace memkern {
 

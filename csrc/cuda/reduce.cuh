@@ -1,6 +1,6 @@
 // Sums over the threads of a warp and of a block, in a fixed order: the same bits on every run.
 #pragma once
-#include "port.cuh"
+#include "cuda_compat.cuh"
 
 namespace memkern {
 

@@ -1,9 +1,9 @@
 // selectivity: means where there is something to average, then the state of each unit.
 #include <algorithm>
 
+#include "c_api.h"
 #include "scratch.h"
 #include "selectivity.cuh"
-#include "surface.h"
 #include "unit_means.h"
 
 namespace memkern {

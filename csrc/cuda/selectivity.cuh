@@ -4,8 +4,8 @@
 // visit_points takes the points by chunks, a pack of units a thread; merge_states joins the chunks' states in order.
 #pragma once
 #include "elements.cuh"
+#include "launch_constants.h"
 #include "reduce.cuh"
-#include "settings.h"
 
 namespace memkern {
 

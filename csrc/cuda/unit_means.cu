@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "surface.h"
+#include "c_api.h"
 #include "unit_means.h"
 
 namespace memkern {

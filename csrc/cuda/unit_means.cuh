@@ -12,8 +12,8 @@
 #pragma once
 #include "batch.cuh"
 #include "elements.cuh"
+#include "launch_constants.h"
 #include "reduce.cuh"
-#include "settings.h"
 
 namespace memkern {
 

@@ -1,9 +1,9 @@
 // views: which kernel, with how much memory; images of one size are described once for all of them.
 #include <algorithm>
 
+#include "c_api.h"
 #include "launch.h"
 #include "scratch.h"
-#include "surface.h"
 #include "views.cuh"
 
 namespace memkern {

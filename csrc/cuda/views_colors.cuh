@@ -1,10 +1,10 @@
-// Steps that change the color of pixels, four at a time; csrc/cpu/color.h for four lanes. `full` is 255 for uint8
+// Steps that change the color of pixels, four at a time; csrc/cpu/views/color.h for four lanes. `full` is 255 for uint8
 // images, whose values are whole numbers and are cut to whole numbers after every step, and 1 for float32 images.
 // Products that meet a sum are rounded by themselves (product() of taps.h) or fused by name: the bits of the CPU
 // kernels.
 #pragma once
 #include "../ops.h"
-#include "../taps.h"
+#include "../resize_filter.h"
 #include "views_quad.cuh"
 
 namespace memkern {

@@ -1,8 +1,8 @@
 // What a view is made of, read from the images' descriptions and from its row of the table of parameters.
 #pragma once
 #include "../ops.h"
-#include "port.cuh"
-#include "settings.h"
+#include "cuda_compat.cuh"
+#include "launch_constants.h"
 #include "views_taps.cuh"
 
 namespace memkern {

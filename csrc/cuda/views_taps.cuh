@@ -1,9 +1,9 @@
 // The two filters of views as a block's threads share them: the windows and weights of a resize along each axis, and
 // the weights of a blur.
 #pragma once
-#include "../taps.h"
+#include "../resize_filter.h"
+#include "launch_constants.h"
 #include "reduce.cuh"
-#include "settings.h"
 #include "views_quad.cuh"
 
 namespace memkern {
@@ -156,8 +156,8 @@ __device__ __forceinline__ Precisions find_taps(int width, int height, bool anti
   return precision;
 }
 
-// Weights of a blur, as csrc/cpu/blur.h has them, between zeros: that of tap t at [t + `before`], of `length` in all.
-// All threads of the block call it; a barrier must follow.
+// Weights of a blur, as csrc/cpu/views/blur.h has them, between zeros: that of tap t at [t + `before`], of `length` in
+// all. All threads of the block call it; a barrier must follow.
 __device__ __forceinline__ void find_bell(int taps, float sigma, int before, int length, float* weight) {
   const auto bell = [&](int i) {
     const double away = (double(i) - (taps - 1) / 2) / double(sigma);

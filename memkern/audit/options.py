@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from memkern import checks, transforms
+from memkern import transforms
+from memkern.checks import values as checks
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -24,7 +25,7 @@ class Options:
         weights: File of f, the encoder that was trained with the candidates.
         reference: File of g, of the same architecture, trained without them; without it only UnitMem and ClassMem are
             measured.
-        data: Where the images are (`memkern.audit.data`).
+        data: Where the images are (`memkern.audit.data.source`).
         out: The RUN folder.
         candidates: File or range of the images that f saw and g did not.
         labels: "auto", "none", "folder", or a file with one label per image.
@@ -38,7 +39,7 @@ class Options:
         pairs: "all" pairs of views, or "anchor": the clean image against each view, as the released scripts do.
         normalize: Whether representations are brought to unit length before the distance.
         seed: Of the views.
-        batch_size: Images per forward pass; by default chosen from the views (`memkern.audit.prepare.images_per_pass`).
+        batch_size: Images per forward pass; by default chosen from the size of the views.
         shard_size: Images per shard; what is lost at most when a run is stopped.
         median: UnitMem against the median of the others, not their mean: keeps one number per image and unit.
         device: "auto", "cpu", "cuda", "cuda:1", …

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern.audit.extras import need
+from memkern._util.optional_imports import need
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memkern.audit.extras import need as _need
+from memkern._util.optional_imports import need as _need
 
 
 def need(module: str, package: str, extra: str = "lab") -> Any:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 import memkern
-from memkern.audit.files import replace_atomically, sha256, write_json
+from memkern._util.files import replace_atomically, sha256, write_json
 from memkern.lab import figures
 from memkern.lab._extras import need
-from memkern.lab.data import ImageSet, patches
+from memkern.lab.data.packaged import ImageSet, patches
+from memkern.lab.data.splits import GROUPS
+from memkern.lab.encoder_pairs import ASSETS, MANIFEST, RECIPE, Pair, load_pair, train_pair, versions
 from memkern.lab.measure import ALL_TAPS, Audit, audit_pair
-from memkern.lab.pairs import ASSETS, MANIFEST, RECIPE, Pair, load_pair, train_pair, versions
-from memkern.lab.splits import GROUPS
 
 QUICK_RECIPE = replace(RECIPE, epochs=250)
 """The shorter training of `memkern demo --train`."""
@@ -44,7 +44,7 @@ def run_demo(
         seed: Seed of the views and, with `train`, of the split and the training.
         weights: Folder of the pair to audit.
         n_views: Views per image.
-        data: The images; by default `memkern.lab.data.patches()`.
+        data: The images; by default `memkern.lab.data.packaged.patches()`.
         console: A `rich.console.Console` to print to.
 
     Returns:

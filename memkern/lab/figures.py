@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memkern.audit.files import replace_atomically
+from memkern._util.files import replace_atomically
 from memkern.lab._extras import need
-from memkern.lab.data import ImageSet
+from memkern.lab.data.packaged import ImageSet
+from memkern.lab.data.splits import GROUPS
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.measure import Audit
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.splits import GROUPS
 
 COLORS = {"shared": "#4477aa", "candidate": "#cc3311", "independent": "#228833", "extra": "#888888"}
 

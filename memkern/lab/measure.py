@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps import Tap, TapStats
-from memkern.lab import encoders
+from memkern.audit.taps.tap import Tap, TapStats
 from memkern.lab._extras import need
-from memkern.lab.data import ImageSet
-from memkern.lab.resnet9 import TAPS
-from memkern.lab.splits import Split
+from memkern.lab.data.packaged import ImageSet
+from memkern.lab.data.splits import Split
+from memkern.lab.encoders import build as encoders
+from memkern.lab.encoders.resnet9 import TAPS
 from memkern.scores import sslmem_score
 from memkern.transforms import ViewSpec
 

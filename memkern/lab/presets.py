@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memkern.lab.pairs import RECIPE, SIZES
-from memkern.lab.recipe import Recipe, published
-from memkern.lab.splits import Sizes
+from memkern.lab.data.splits import Sizes
+from memkern.lab.encoder_pairs import RECIPE, SIZES
+from memkern.lab.training.recipe import Recipe, published
 
 # The widths of heads that fit encoders of this size; the learning rate is the shipped recipe's.
 _SMALL: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import memkern
-from memkern.lab.data import ImageSet
+from memkern.lab.data.packaged import ImageSet
 from memkern.transforms import ViewSpec
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memkern import checks
+from memkern.checks import values as checks
 
 RESTS = ("mean", "median")
 ACTIVATIONS = ("raw", "relu", "abs")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memkern import checks, dispatch, scores
+from memkern import dispatch, scores
+from memkern.checks import values as checks
 from memkern.metrics.options import (
     ACTIVATIONS,
     RESTS,

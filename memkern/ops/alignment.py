@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memkern import checks, dispatch, native
+from memkern import dispatch, native
+from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.alignment import alignment_backward as reference_backward
 from memkern.reference.alignment import pair_distances

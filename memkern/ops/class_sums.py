@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import checks, dispatch, native
+from memkern import dispatch, native
+from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.class_sums import class_sums as reference
 

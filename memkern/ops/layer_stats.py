@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memkern import checks, dispatch, native
+from memkern import dispatch, native
+from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.layer_stats import layer_stats as reference
 

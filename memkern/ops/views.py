@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern import checks, checks_views, dispatch, native, transforms
+from memkern import dispatch, native, transforms
+from memkern.checks import values as checks
+from memkern.checks import views as checks_views
 from memkern.ops import LIBRARY
 from memkern.reference.views import views as reference
 

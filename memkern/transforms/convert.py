@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from memkern import checks_views as checks
+from memkern.checks import views as checks
 
 _CONVERSIONS = ("ToImage", "ToDtype", "ToTensor", "ToPureTensor", "PILToTensor", "ConvertImageDtype")
 _STAGES = {

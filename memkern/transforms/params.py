@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memkern import checks_views as checks
+from memkern.checks import views as checks
 from memkern.transforms import philox
 from memkern.transforms.presets import named
 from memkern.transforms.spec import ViewSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memkern import checks_views as checks
+from memkern.checks import views as checks
 
 Range = tuple[float, float]
 STAGES = ("jitter", "gray", "blur", "solarize", "invert")

@@ -186,7 +186,7 @@ def _clamped(norm):
     return tl.where(norm < 1e-12, 1e-12, norm)  # not tl.maximum: NaN stays
 
 
-# ---- which sums can be trusted: the rules of csrc/cpu/distances.h ---------------------------------------------------
+# ---- which sums can be trusted: the rules of csrc/cpu/alignment/distances.h -----------------------------------------
 
 
 @triton.jit

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/run.h"
+#include "cpu/dispatch/parallel.h"
 #include "layout.h"
 #include "test_pointwise.h"
 #include "test_views.h"

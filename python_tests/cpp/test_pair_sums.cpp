@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cpu/pair_sums.h"
+#include "cpu/alignment/pair_sums.h"
 
 using namespace memkern;
 using namespace memkern::MEMKERN_ISA;

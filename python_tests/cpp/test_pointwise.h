@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cpu/run.h"
+#include "cpu/dispatch/parallel.h"
 #include "layout.h"
 
 namespace {

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <memory>
 
-#include "cpu/run.h"
+#include "cpu/dispatch/parallel.h"
 
 namespace memkern {
 

@@ -86,7 +86,7 @@ def bindings(kernels: Path) -> Path:
 
 
 def launchers_by_name() -> Path:
-    """The same over launchers that are built without kernels, for NVRTC (csrc/cuda/by_name.h)."""
+    """The same over launchers that are built without kernels, for NVRTC (csrc/cuda/nvrtc_launch.h)."""
     name, by_name = "memkern_by_name", ["-DMEMKERN_LAUNCH_BY_NAME", "-O1", "-g1", "-c"]
     objects = compile_all([(unit, [*EMULATED, *by_name, "-x", "c++"]) for unit in op_sources()])
     objects += _binding_objects(name, by_name)

@@ -80,7 +80,7 @@ STEMS = (
 
 
 def load(path: Path) -> ctypes.CDLL:
-    """Loads a library with the surface of csrc/cuda/surface.h, or a part of it."""
+    """Loads a library with the surface of csrc/cuda/c_api.h, or a part of it."""
     library = ctypes.CDLL(str(path))
     for stem in STEMS:
         if not hasattr(library, f"memkern_cuda_{stem}"):

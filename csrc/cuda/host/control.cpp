@@ -1,6 +1,6 @@
 // Only in the emulated library: tests choose the schedule, and read what was counted.
 #include "../../layout.h"
-#include "../surface.h"
+#include "../c_api.h"
 #include "launch.h"
 
 using memkern::emulation::block;

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from memkern.audit.extras import need
-from memkern.audit.files import replace_atomically
-from memkern.audit.store import Run, read_run
+from memkern._util.files import replace_atomically
+from memkern._util.optional_imports import need
+from memkern.audit.run_folder.store import Run, read_run
 
 REPORT = "report.html"
 MAX_BYTES = 3_000_000

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from memkern.audit.readings import Floats, Readings, readings
 from memkern.audit.report import charts
 from memkern.audit.report.gallery import PAIRS, Item, Thumbs, ends, items
 from memkern.audit.report.svg import clean
 from memkern.audit.report.verdict import RULE, verdict
+from memkern.audit.run_folder.arrays import Floats, Readings, readings
+from memkern.audit.run_folder.store import Run
 from memkern.audit.statistics import kendall, overlap
-from memkern.audit.store import Run
 
 MAX_HISTOGRAMS, MAX_SCATTERS, MAX_MATRIX, MAX_DOTS, MAX_RANKED = 60, 6, 16, 500, 5000
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from memkern.audit.readings import Ints, Readings
+from memkern.audit.run_folder.arrays import Ints, Readings
 from memkern.audit.statistics import largest
 
 MOST, LEAST = 12, 6

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern.audit.readings import Readings
 from memkern.audit.report.svg import clean
+from memkern.audit.run_folder.arrays import Readings
 from memkern.audit.statistics import interval, resampled_means, welch
 
 CLEAR_P, CLEAR_D, WEAK_P = 0.01, 0.5, 0.05

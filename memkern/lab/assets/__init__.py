@@ -1,1 +1,1 @@
-"""The encoder pair that ships with memkern; `memkern.lab.pairs` makes and loads it."""
+"""The encoder pair that ships with memkern; `memkern.lab.encoder_pairs` makes and loads it."""

@@ -1,1 +1,1 @@
-"""The experiments of the two papers, one file each; `memkern.lab.catalogue` lists them all."""
+"""The experiments of the two papers, one file each; `memkern.lab.experiments._catalogue` lists them all."""

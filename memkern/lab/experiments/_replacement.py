@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 import torch
 
 import memkern
-from memkern.audit.surgery import replace_layers
-from memkern.lab.experiment import Row
+from memkern.audit.interventions.surgery import replace_layers
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, kendall, ratios, spread
-from memkern.lab.recipe import Recipe
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Row
+from memkern.lab.training.recipe import Recipe
 
 Layers = tuple[int, ...]
 """Layers by the paper's numbers, from 1."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memkern.lab.encoders import described
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.build import described
 from memkern.lab.experiments._common import center, lines, ratios, slope, spread
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 
 def encoder(lab: Lab, depth: int) -> str:

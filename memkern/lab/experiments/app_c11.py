@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from memkern.audit.surgery import replace_layers
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.audit.interventions.surgery import replace_layers
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments._common import center, kendall, ratios
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.measure import audit_pair
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
 
 
 def run(lab: Lab) -> Result:

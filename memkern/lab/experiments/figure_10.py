@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, ratios, spread
-from memkern.lab.recipe import Recipe
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.training.recipe import Recipe
 from memkern.transforms import PRESETS
 
 _PAPER = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 from memkern.lab._extras import need
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, order, overlap, ratios
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 
 def run(lab: Lab) -> Result:

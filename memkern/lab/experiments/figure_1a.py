@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import memkern
 from memkern.lab._extras import need
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, spread
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.measure import read
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
 
 
 def run(lab: Lab) -> Result:

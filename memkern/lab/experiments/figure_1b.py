@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from memkern.lab._extras import need
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import kendall
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 
 def run(lab: Lab) -> Result:

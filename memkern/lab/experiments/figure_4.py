@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import memkern
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoder_pairs import training_seed
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, lines, slope
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.measure import read
-from memkern.lab.pairs import training_seed
-from memkern.lab.recipe import Recipe
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.trainer import Training
-from memkern.lab.workbench import Lab
+from memkern.lab.training.recipe import Recipe
+from memkern.lab.training.trainer import Training
 
 TAP = CONV_TAPS[-1]
 

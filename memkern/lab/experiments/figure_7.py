@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import memkern
 from memkern.lab._extras import need
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, lines, order, spread
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = {
     "most": (0.507, 0.501, 0.503, 0.512, 0.509, 0.514, 0.515, 0.522),

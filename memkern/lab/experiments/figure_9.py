@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import memkern
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, lines, spread
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.measure import read
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
 from memkern.transforms import PRESETS
 
 VIEWS = ("training", "none", "normal", "weak", "strong", "independent", "masking")

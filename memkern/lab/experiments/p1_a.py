@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from memkern.lab import figures
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import order
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 
 def run(lab: Lab) -> Result:

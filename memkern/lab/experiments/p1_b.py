@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from memkern.lab._extras import need
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.data.splits import GROUPS
 from memkern.lab.experiments._common import center
-from memkern.lab.splits import GROUPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 
 def run(lab: Lab) -> Result:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.recipe import Recipe
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.training.recipe import Recipe
 
 
 def recipes(lab: Lab) -> dict[str, Recipe]:

@@ -6,10 +6,10 @@ import itertools
 
 import torch
 
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, kendall, order, overlap, spread
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.experiments.p1_c import recipes
-from memkern.lab.workbench import Lab
 
 
 def run(lab: Lab) -> Result:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoder_pairs import training_seed
 from memkern.lab.experiments._common import center, order, spread
-from memkern.lab.pairs import training_seed
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.scores import removal_score
 
 

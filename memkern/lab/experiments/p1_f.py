@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result
 from memkern.lab.experiments._common import center, lines, spread
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 WEIGHTS = (-0.5, -0.1, 0.0, 0.1, 0.5)
 """Below 0 views are pushed apart (alignment is penalized), above 0 they are pulled together."""

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from memkern.lab import checkpoint
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.recipe import Recipe
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.training import checkpoint
+from memkern.lab.training.recipe import Recipe
 
 
 def run(lab: Lab) -> Result:

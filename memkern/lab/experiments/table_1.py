@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 import memkern
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, lines, order, ratios, slope, spread
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = {
     "conv1": (0.091, 0.144, 0.003),

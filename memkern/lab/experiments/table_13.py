@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern.audit.surgery import finetune_layers
-from memkern.lab.encoders import described
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.audit.interventions.surgery import finetune_layers
+from memkern.lab.encoders.build import described
 from memkern.lab.experiments._common import center, spread
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.measure import read
-from memkern.lab.method import Batch, Method
-from memkern.lab.recipe import Recipe
-from memkern.lab.workbench import Lab
+from memkern.lab.training.method import Batch, Method
+from memkern.lab.training.recipe import Recipe
 
 TAP = "conv5-4"
 """layer4.1.conv2 of ResNet18, 512 units."""

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps import Tap
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.audit.taps.tap import Tap
+from memkern.lab.encoders.resnet9 import TAPS
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.resnet9 import TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.scores import sslmem_score
 
 _PAPER = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.encoders.resnet9 import TAPS
 from memkern.lab.experiments._common import center, ratios, spread
-from memkern.lab.resnet9 import TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
     "conv1": (0.092, 0.093, 0.089, 0.091),

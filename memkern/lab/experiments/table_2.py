@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memkern.lab.encoders import described
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.build import described
 from memkern.lab.experiments._common import center, lines, ratios
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _FC = (0.020, 0.039, 0.060, 0.083, 0.105, 0.129, 0.155, 0.182, 0.210, 0.240, 0.271, 0.303)
 _ATT = (0.006, 0.028, 0.046, 0.067, 0.092, 0.114, 0.140, 0.164, 0.191, 0.220, 0.249, 0.280)

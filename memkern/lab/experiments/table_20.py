@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from memkern.lab import probe
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = {
     "simclr": {"cifar100": 65.4, "cifar10": 57.6, "stl10": 48.7, "svhn": 59.2},

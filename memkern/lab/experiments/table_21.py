@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments._common import center
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _TRIPLES = {
     "stl10": {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from memkern.lab.experiment import Experiment, Result, Row
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments import _resnet_layers
 from memkern.lab.experiments._common import center
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _STAGES = (3, 4, 6, 3)
 """Blocks of each stage; a block has three convolutions."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import cat
 from torch.nn import functional
 
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = (0.797, 0.844, 0.823, 0.811, 0.779, 0.805, 0.847, 0.881)
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import memkern
-from memkern.lab.encoders import described
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.encoders.build import described
+from memkern.lab.encoders.resnet9 import TAPS
 from memkern.lab.experiments._common import center, kendall, lines, spread
-from memkern.lab.resnet9 import TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 from memkern.scores import sslmem_score
 
 DISTANCES = ("l1", "l2", "cosine", "angular")

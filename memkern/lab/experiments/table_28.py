@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, order, overlap, spread
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 from memkern.lab.measure import read
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
 from memkern.scores import sslmem_score
 
 _PAPER = (73, 69, 75, 89, 85, 88, 86, 90)

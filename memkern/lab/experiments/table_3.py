@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from memkern.lab.experiment import Experiment, Result
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, kendall, order, overlap, ratios, spread
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
     "1-2": (79, 0.607), "2-3": (70, 0.562), "3-4": (82, 0.665), "4-5": (68, 0.557), "5-6": (72, 0.559),

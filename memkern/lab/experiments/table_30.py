@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result
 from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
     "none": (69.37, 20.09), "1": (63.07, 18.79), "2": (65.19, 19.01), "3": (64.47, 18.99), "4": (60.29, 20.44),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiment import Experiment, Result
 from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
     "none": (69.37, 18.44), "2,3": (55.44, 19.31), "6,8": (44.13, 25.08), "7,8": (44.98, 24.91), "6,7": (44.76, 24.90),

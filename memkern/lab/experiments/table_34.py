@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 import memkern
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center
-from memkern.lab.resnet9 import CONV_TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = {"all classes": (0.366, 0.409), "3 classes": (0.357, 0.385), "1 class": (0.360, 0.397)}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from memkern.lab.encoders import described
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.lab.encoders.build import described
 from memkern.lab.experiments import _resnet_layers
 from memkern.lab.experiments._common import center, kendall, lines, ratios, slope, spread
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _RESNET = {
     "conv1": (0.038, 0.040), "conv2-9": (0.072, 0.073), "conv3-12": (0.134, 0.136), "conv4-18": (0.235, 0.240),

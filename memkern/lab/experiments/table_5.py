@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import memkern
-from memkern.audit.surgery import finetune_layers
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.audit.interventions.surgery import finetune_layers
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 _PAPER = {"none": 48.6, "6": 53.0, "8": 52.7, "6,8": 56.7, "7,8": 55.3, "4,6,8": 57.9, "6,7,8": 56.5}
 

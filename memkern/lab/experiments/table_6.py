@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from memkern.audit.surgery import prune_units
-from memkern.lab.experiment import Experiment, Result, Row
+from memkern.audit.interventions.surgery import prune_units
+from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, spread
-from memkern.lab.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.workbench import Lab
+from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._experiment import Experiment, Result, Row
 
 Chosen = dict[str, list[int]]
 _SCHEMES = {"per layer 10 %": (0.1, True), "per layer 20 %": (0.2, True), "total 10 %": (0.1, False)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.lab._extras import need
-from memkern.lab.method import Batch, Method, Output, follow, frozen_copy
+from memkern.lab.training.method import Batch, Method, Output, follow, frozen_copy
 
 
 class BYOL(Method):

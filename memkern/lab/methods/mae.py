@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from memkern.lab.method import Batch, Method, Output, Wanted
+from memkern.lab.training.method import Batch, Method, Output, Wanted
 from memkern.transforms import ViewSpec, view_masks
 
 
@@ -44,7 +44,7 @@ class MAE(Method):
         heads: int = 3,
         n_masks: int = 1,
     ) -> None:
-        from memkern.lab.vit import MAEDecoder, ViT
+        from memkern.lab.encoders.vit import MAEDecoder, ViT
 
         super().__init__(encoder)
         if not isinstance(encoder, ViT):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab.distributed import gather
-from memkern.lab.method import Batch, Method, Output
+from memkern.lab.training.distributed import gather
+from memkern.lab.training.method import Batch, Method, Output
 
 
 def projector(dim: int, hidden: int, out: int) -> nn.Sequential:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.lab._extras import need
-from memkern.lab.method import Batch, Method, Output
+from memkern.lab.training.method import Batch, Method, Output
 
 
 class SimSiam(Method):

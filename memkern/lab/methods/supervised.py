@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab.method import Batch, Method, Output, Wanted
+from memkern.lab.training.method import Batch, Method, Output, Wanted
 from memkern.transforms import ViewSpec
 
 

@@ -1,0 +1,188 @@
+#include "parallel.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+
+namespace memkern {
+namespace {
+
+// GNU OpenMP's thread pool does not survive fork: a parallel region in the child would wait for threads that are not
+// there. In a forked child (a DataLoader worker) everything runs on the calling thread.
+std::atomic<bool> forked{false};
+std::once_flag watch_fork;
+
+// Below this many input elements starting the pool (about 1 us, 5 when its threads sleep) costs more than it saves.
+constexpr int64_t kSerialElements = 32 * 1024;
+// A piece has at least this many: beginning one costs a kernel as much as some 2000.
+constexpr int64_t kPieceElements = 32 * 1024;
+// With this many points for each thread, points are pieces that are small enough to keep all threads at work.
+constexpr int64_t kPointsOfAThread = 4;
+
+// Calls body(first, last) on pieces that cover [0, count), in parallel. Pieces are handed out dynamically: on a shared
+// machine a core that was taken away would otherwise hold everybody up.
+template <class Body>
+void split(int64_t count, int64_t elements, int threads, Body body, int64_t piece_elements = kPieceElements) {
+  if (count <= 0) return;
+  std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+  if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
+  const int64_t each = std::clamp<int64_t>(elements / piece_elements / threads, 1, 8);
+  const int64_t pieces = std::min<int64_t>(count, each * threads);
+  std::exception_ptr error;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    try {
+      body(count * piece / pieces, count * (piece + 1) / pieces);
+    } catch (...) {
+#pragma omp critical(memkern_error)
+      error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
+
+// Fresh memory from the allocator costs more in page faults than the arithmetic that fills it (42 MB gradient: 4.6 ms
+// into warm memory, 20.5 ms into new pages). Asking for 2 MB pages before the first touch takes one fault for 512.
+void ask_for_huge_pages(void* data, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t kHuge = uintptr_t{1} << 21;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + uintptr_t(bytes)) / kHuge * kHuge;
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: may fail freely
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
+int64_t elements_per_point(const Activations& x) {
+  int64_t elements = x.units;
+  for (int32_t d = 0; d < x.mean_dims; ++d) elements *= x.mean_sizes[d];
+  return elements;
+}
+
+bool are_shared(int64_t points, int64_t slices, int threads) {
+  return threads > 1 && slices > 1 && points < kPointsOfAThread * threads;
+}
+
+// Points in pieces; but if there are few, and large ones, their slices, and then what is left to do for each point.
+template <class Op>
+void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, const Share&), int threads,
+                  int64_t piece_elements = kPieceElements) {
+  using What = Share::What;
+  const int64_t elements = z.points * z.views * z.dims, slices = slices_of(op);
+  const auto pieces = [&](What what, int64_t count, double* kept) {
+    const auto piece = [&](int64_t first, int64_t last) { kernel(op, {what, first, last, kept}); };
+    split(count, elements, threads, piece, piece_elements);
+  };
+  if (!are_shared(z.points, slices, threads)) return pieces(What::points, z.points, nullptr);
+  const std::unique_ptr<double[]> kept(new double[z.points * slices * sums_of_slice(op)]);
+  pieces(What::slices, z.points * slices, kept.get());
+  pieces(What::rest, z.points, kept.get());
+}
+
+// Owns the partial states of the chunks that run_selectivity hands out.
+struct PartialStates {
+  PartialStates(int64_t chunks, int64_t units, DType dtype)
+      : units(units),
+        wide_size(dtype == DType::float64 ? 8 : 4),
+        peak(new char[chunks * units * wide_size]),
+        low(new char[chunks * units * wide_size]),
+        index(new int64_t[chunks * units]),
+        rest(new double[chunks * units]) {}
+  SelectivityState operator[](int64_t chunk) const {
+    return {peak.get() + chunk * units * wide_size, index.get() + chunk * units, rest.get() + chunk * units,
+            low.get() + chunk * units * wide_size};
+  }
+  int64_t units, wide_size;
+  std::unique_ptr<char[]> peak, low;
+  std::unique_ptr<int64_t[]> index;
+  std::unique_ptr<double[]> rest;
+};
+
+}  // namespace
+
+void run_alignment(const Alignment& op, int threads) { split_points(op, op, kernels().alignment, threads); }
+
+void run_layer_stats(const LayerStats& op, int threads) {
+  split_points(op, op.alignment, kernels().layer_stats, threads);
+}
+
+bool points_are_shared(int64_t points, int64_t dims, int64_t units, int threads) {
+  return are_shared(points, slices_of(dims, units), threads);
+}
+
+void run_pointwise_stats(const PointwiseStats& op, int threads) {
+  // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
+  // units of four pixels and one).
+  split_points(op, op.input.alignment, kernels().pointwise_stats, threads, 2 * kPieceElements);
+}
+
+void run_alignment_backward(const AlignmentBackward& op, int threads) {
+  const Kernels& k = kernels();
+  const Alignment& f = op.forward;
+  if (f.points > 0) {
+    const int64_t span = (f.points - 1) * op.grad_point_stride + (f.views - 1) * op.grad_view_stride + f.dims;
+    ask_for_huge_pages(op.grad_z, span * size_of(f.dtype));
+  }
+  split(f.points, f.points * f.views * f.dims, threads,
+        [&](int64_t first, int64_t last) { k.alignment_backward(op, first, last); });
+}
+
+void run_unit_means(const UnitMeans& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.x.points, op.x.points * elements_per_point(op.x), threads,
+        [&](int64_t first, int64_t last) { k.unit_means(op, first, last); });
+}
+
+void run_selectivity(const Selectivity& op, int threads) {
+  const Kernels& k = kernels();
+  const int64_t points = op.x.points, units = op.x.units;
+  // At most 64 chunks, cut by the shape alone: the sums, and so the bits, do not depend on the threads. A chunk has at
+  // least 256 elements for each unit, because its partial state costs as much as some 20 of them, page faults included.
+  const int64_t averaged = std::max<int64_t>(1, elements_per_point(op.x) / std::max<int64_t>(1, units));
+  const int64_t chunk = std::max({int64_t{8}, (points + 63) / 64, 256 / averaged});
+  const int64_t chunks = (points + chunk - 1) / chunk;
+  const auto position_range = [&](int64_t c, const SelectivityState& state) {
+    k.selectivity(op, c * chunk, std::min(points, (c + 1) * chunk), state);
+  };
+  if (chunks <= 1) {
+    if (points > 0) position_range(0, op.state);
+    return;
+  }
+  const PartialStates partial(chunks, units, op.x.dtype);
+  split(chunks, points * elements_per_point(op.x), threads, [&](int64_t first, int64_t last) {
+    for (int64_t c = first; c < last; ++c) position_range(c, c == 0 ? op.state : partial[c]);
+  });
+  split(units, chunks * units, threads, [&](int64_t first, int64_t last) {
+    for (int64_t c = 1; c < chunks; ++c) k.merge_selectivity(op.x.dtype, op.state, partial[c], first, last);
+  });
+}
+
+void run_median_of_others(const MedianOfOthers& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.units, op.units * op.points, threads,
+        [&](int64_t first, int64_t last) { k.median_of_others(op, first, last); });
+}
+
+void run_class_sums(const ClassSums& op, int threads) {
+  const Kernels& k = kernels();
+  split(op.units, op.units * op.points, threads, [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
+}
+
+void run_views(const Views& op, int threads) {
+  const Kernels& k = kernels();
+  const int64_t views = op.images * op.views, elements = views * op.channels * op.height * op.width;
+  ask_for_huge_pages(op.out, elements * size_of(op.dtype));
+  split(views, elements, threads, [&](int64_t first, int64_t last) { k.views(op, first, last); });
+}
+
+}  // namespace memkern

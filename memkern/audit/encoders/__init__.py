@@ -1,0 +1,1 @@
+"""Encoders from the command line's words, and their weights."""

@@ -1,0 +1,1 @@
+"""What to do with what was found: prune, replace, fine-tune."""

@@ -1,0 +1,1 @@
+"""The measuring part of an audit: plan, shards, scores, tables."""

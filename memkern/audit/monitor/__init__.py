@@ -1,0 +1,1 @@
+"""Memorization during training."""

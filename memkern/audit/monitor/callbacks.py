@@ -1,0 +1,91 @@
+"""The monitor as a callback of Lightning and of the Trainer of transformers; neither is needed by anything else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from memkern._util.optional_imports import need
+from memkern.audit.monitor.monitor import Monitor
+
+NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+
+
+def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any:
+    """Makes a Lightning callback that measures at the end of training epochs.
+
+    The scalars are logged through the module, so a checkpoint callback can watch them
+    (`monitor="memkern/unitmem/layer4/mean"`). The order of callbacks does not matter.
+
+    Args:
+        monitor: The monitor; its `encoder` names the part of the Lightning module to run.
+        namespace: "lightning.pytorch" or "pytorch_lightning", whose Trainer is used; default: the one that is imported.
+
+    Returns:
+        The callback; its attribute `monitor` is the monitor.
+
+    Raises:
+        ValueError: If the namespace is unknown, or both are imported and none is named.
+        ImportError: If it is not installed.
+    """
+    if namespace is None:
+        imported = [name for name in NAMESPACES if name in sys.modules]
+        if len(imported) > 1:
+            raise ValueError(f"Expected `namespace` to be one of {NAMESPACES}: both are imported")
+        namespace = imported[0] if imported else NAMESPACES[1]
+    if namespace not in NAMESPACES:
+        raise ValueError(f"Expected `namespace` to be one of {NAMESPACES}, got {namespace!r}")
+    package = "pytorch-lightning" if namespace == NAMESPACES[1] else "lightning"
+    base = need(namespace, package, extra="").Callback
+
+    class MonitorCallback(base):  # type: ignore[misc, valid-type]
+        """Measures at the end of training epochs."""
+
+        def __init__(self) -> None:
+            self.monitor = monitor
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            """Measures if it is time, and logs."""
+            scalars = monitor.step(pl_module, trainer.current_epoch)
+            if scalars is not None:
+                # every process measured the same: nothing to reduce
+                pl_module.log_dict(scalars, sync_dist=False, rank_zero_only=False)
+
+    return MonitorCallback()
+
+
+def trainer_callback(monitor: Monitor) -> Any:
+    """Makes a callback for the Trainer of transformers that measures at the end of epochs.
+
+    The scalars go into `trainer.state.log_history`; set the callback's attribute `log` to `trainer.log` to send them to
+    the Trainer's loggers as well.
+
+    Args:
+        monitor: The monitor; its `encoder` names the part of the model to run.
+
+    Returns:
+        The callback; its attribute `monitor` is the monitor.
+
+    Raises:
+        ImportError: If transformers is not installed.
+    """
+    base = need("transformers", "transformers", extra="").TrainerCallback
+
+    class MonitorCallback(base):  # type: ignore[misc, valid-type]
+        """Measures at the end of epochs."""
+
+        def __init__(self) -> None:
+            self.monitor = monitor
+            self.log: Any = None
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+            """Measures if it is time, and logs."""
+            scalars = monitor.step(model, round(state.epoch) - 1)  # the Trainer counts from 1
+            if scalars is None:
+                return
+            if self.log is not None:
+                self.log(scalars)
+            else:
+                state.log_history.append({"epoch": state.epoch, "step": state.global_step, **scalars})
+
+    return MonitorCallback()

@@ -1,0 +1,174 @@
+"""What an audit shows in a terminal: how far it is, three tables, and where the results are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from memkern._util.optional_imports import need
+from memkern.audit.run_folder.store import Run
+
+TOP = 8
+"""Rows of the tables of units and images; the layers are shown all."""
+
+
+class Progress:
+    """Bars with rate and time left on a terminal, silence elsewhere.
+
+    Args:
+        console: A `rich.console.Console`; `None`: silence.
+    """
+
+    def __init__(self, console: Any) -> None:
+        self.console = console
+
+    @contextmanager
+    def task(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Shows one bar.
+
+        Args:
+            name: What is done.
+            total: How many images; `None` if that is not known yet.
+
+        Yields:
+            A function to call with a number of images.
+        """
+        if self.console is None or not self.console.is_terminal:
+            yield lambda count: None
+            return
+        rich = need("rich.progress", "rich")
+        columns = (
+            rich.TextColumn("{task.description:<8}"),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[rate]}"),
+            rich.TimeRemainingColumn(),
+        )
+        with rich.Progress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(name, total=total, rate="")
+
+            def step(count: int) -> None:
+                bars.update(task, advance=count)
+                speed = bars.tasks[0].speed
+                bars.update(task, rate="" if speed is None else f"{speed:.0f} images/s")
+
+            yield step
+
+
+def show_plan(plan: Mapping[str, Any], console: Any) -> None:
+    """Prints what `--dry-run` found: the layers, and estimates of time and memory."""
+    table = _table(f"{len(plan['layers'])} layers", "layer", "units", "shape of an image")
+    for layer in plan["layers"]:
+        name = f"{layer['name']} (output)" if layer["name"] == plan["output"] else layer["name"]
+        table.add_row(_cell(name), str(layer["units"]), "x".join(map(str, layer["shape"])))
+    console.print(table)
+    units = sum(layer["units"] for layer in plan["layers"])
+    console.print(
+        f"{plan['n_images']} images, {plan['views']} views of {plan['size'][0]}x{plan['size'][1]} pixels each, "
+        f"{plan['batch_size']} images per forward pass, {units} units"
+    )
+    estimate = plan["estimate"]
+    seconds = estimate["seconds"]
+    parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "write")
+    console.print(f"Time: about {duration(sum(seconds.values()))} ({parts})")
+    console.print(f"Memory: {_size(estimate['peak_bytes'])} at the peak, and {_size(estimate['row_bytes'])} of results")
+    if estimate["median_bytes"]:
+        widest = max(layer["units"] for layer in plan["layers"])
+        console.print(
+            f"--median keeps one number per image and unit: {_size(estimate['median_bytes'])} on disk while it runs, "
+            f"{_size(4 * plan['n_images'] * widest)} in memory at the end"
+        )
+
+
+def show_run(run: Run, console: Any) -> None:
+    """Prints the layers, the units that answer most to one image, and the most and least memorized images."""
+    manifest = run.manifest
+    scored = manifest["reference"] is not None
+    candidates = manifest["candidates"] is not None
+    column = "layermem_candidates" if candidates else "layermem"
+    delta = "delta_candidates" if candidates else "delta"
+    among = f"of {manifest['candidates']['n']} candidates" if candidates else "of all images"
+    heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
+    table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
+    for row in run.layers.to_pylist():
+        mem = [_signed(row[column]), _signed(row[delta])] if scored else []
+        units = (_plain(row["unitmem_mean"]), _plain(row["unitmem_max"]), _plain(row["classmem_mean"]))
+        table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, str(row["dead"]))
+    console.print(table)
+    compute = need("pyarrow.compute", "pyarrow")
+    units = run.units.filter(compute.is_finite(run.units["unitmem"]))
+    units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
+    table = _table(
+        "Units that answer most to one image (without signed ones, whose scores have no bounds)",
+        "layer",
+        "unit",
+        "UnitMem",
+        "image",
+    )
+    for row in units.slice(0, TOP).to_pylist():
+        table.add_row(_cell(row["layer"]), str(row["unit"]), _plain(row["unitmem"]), _cell(row["peak_id"]))
+    console.print(table)
+    if scored:
+        samples = run.samples
+        if candidates:
+            samples = samples.filter(samples["candidate"])
+        samples = samples.filter(compute.is_finite(samples["sslmem"])).sort_by([("sslmem", "descending")])
+        table = _table(f"SSLMem at {run.output}, {among}: most and least memorized", "image", "SSLMem")
+        count = len(samples)
+        least = samples.slice(max(TOP, count - TOP)).to_pylist()
+        for row in [*samples.slice(0, TOP).to_pylist(), *least]:
+            table.add_row(_cell(row["id"]), _signed(row["sslmem"]))
+        console.print(table)
+    copies = manifest["data"]["duplicates"]
+    if copies:
+        console.print(f"{len(copies)} images are copies of others, exact or near: copies look memorized.")
+    undefined = sum(run.layers["undefined"].to_pylist())
+    if undefined:
+        console.print(f"UnitMem of {undefined} units is undefined (NaN).")
+
+
+def show_done(run: Run, console: Any) -> None:
+    """Prints where the results are and what they took."""
+    images, seconds = run.manifest["data"]["n_images"], run.manifest["wall"]["total"]
+    console.print(f"{images} images in {duration(seconds)}; results are in {run.folder}", highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the words of a clock."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _cell(text: str) -> Any:
+    """A cell as it is: file names may hold what rich reads as markup, and terminals as commands."""
+    return need("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
+
+
+def _table(title: str, *columns: str) -> Any:
+    """An empty table, which folds its widest cells where it is too wide for the terminal, and cuts nothing off."""
+    table = need("rich.table", "rich").Table(
+        title=_cell(title), box=need("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
+        padding=(0, 1), collapse_padding=True, pad_edge=False,
+    )  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("layer", "image") else "right", overflow="fold")
+    return table

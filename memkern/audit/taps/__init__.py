@@ -1,0 +1,1 @@
+"""Reading the layers of a model while it runs."""

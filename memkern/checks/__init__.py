@@ -1,0 +1,1 @@
+"""Checks of arguments; the sentences about wrong ones are built here."""

@@ -1,0 +1,186 @@
+"""`memkern lab list | run | index | train`: the command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from memkern.lab.training.recipe import Recipe
+    from memkern.lab.training.trainer import Training
+
+PRESETS = ("tiny", "small", "paper")
+
+
+def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
+    """Adds the sub-commands of `memkern lab`; nothing heavy is imported for that."""
+    commands = parser.add_subparsers(dest="lab_command", required=True, metavar="COMMAND")
+    listed = commands.add_parser("list", parents=[common], help="show every table and figure of the papers")
+    listed.add_argument("--json", action="store_true", help="with inputs, columns and published numbers")
+    run = commands.add_parser("run", parents=[common], help="run experiments and write their pages")
+    run.add_argument("ids", nargs="+", metavar="ID", help="experiments, by the ids that `memkern lab list` shows")
+    run.add_argument("--preset", choices=PRESETS, default="small", help="size (%(default)s)")
+    run.add_argument("--out", type=Path, default=Path("memkern-lab"), help="folder of the pages (%(default)s)")
+    run.add_argument("--cache", type=Path, help="folder of trained encoders (OUT/cache)")
+    run.add_argument("--root", type=Path, help="folder of data sets that do not ship in packages")
+    run.add_argument("--reuse", type=Path, help="folder of pairs made by python -m memkern.lab.encoder_pairs")
+    _add_device(run)
+    index = commands.add_parser("index", parents=[common], help="write index.md of the pages in a folder")
+    index.add_argument("folder", type=Path, help="what `run` was given as --out")
+    train = commands.add_parser("train", parents=[common], help="train one encoder")
+    train.add_argument("--method", default="simclr", help="training method (%(default)s)")
+    train.add_argument("--encoder", help="encoder (resnet9; for mae the preset's transformer)")
+    train.add_argument("--data", help="data set; default: that of the preset")
+    train.add_argument("--root", type=Path, help="folder of a data set that does not ship in a package")
+    train.add_argument("--role", choices=("f", "g"), default="f", help="which half of a pair (%(default)s)")
+    train.add_argument("--preset", choices=PRESETS, default="small", help="recipe and split (%(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="seed of split and training (%(default)s)")
+    train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON")
+    train.add_argument("--monitor", type=int, metavar="N", help="print UnitMem of the candidates every N epochs")
+    train.add_argument("--every", type=int, default=10, help="epochs between two checkpoints (%(default)s)")
+    train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
+    _add_device(train)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="torch device to train on (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; weights depend on it (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs what was parsed.
+
+    Raises:
+        ValueError: If an experiment, method or field does not exist.
+    """
+    {"list": _list, "run": _run, "index": _index, "train": _train}[args.lab_command](args)
+
+
+def _list(args: argparse.Namespace) -> None:
+    from memkern.lab.experiments._catalogue import entries
+
+    if args.json:
+        listed: list[dict[str, Any]] = []
+        for entry in entries():
+            found = entry.experiment
+            more = {} if found is None else {
+                "id": found.id, "inputs": found.inputs, "columns": found.columns,
+                "findings": dict(found.findings), "published": list(found.published),
+            }  # fmt: skip
+            listed.append({"name": entry.name, "title": entry.title, "why_not": entry.why or None, **more})
+        print(json.dumps(listed, indent=2))
+        return
+    for entry in entries():
+        maker = entry.experiment.id if entry.experiment else "-"
+        print(f"{entry.name:<11} {maker:<12} {entry.title}" + (f" ({entry.why})" if entry.why else ""))
+
+
+def _run(args: argparse.Namespace) -> None:
+    import torch
+
+    from memkern.lab.experiments import _report_pages as pages
+    from memkern.lab.experiments._context import Lab
+    from memkern.lab.experiments._experiment import implemented, verdict
+    from memkern.lab.presets import PRESETS as presets
+
+    known = implemented()
+    wrong = [name for name in args.ids if name not in known]
+    if wrong:
+        raise ValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
+    torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does
+    cache = args.cache or args.out / "cache"
+    lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=args.device, say=print)
+    for name in args.ids:
+        lab.used.clear()
+        start = time.monotonic()
+        result = known[name].run(lab)
+        shown = f"memkern lab run {name} --preset {args.preset}" + (" --reuse PAIRS" if args.reuse else "")
+        shown += "" if args.device == "cpu" else f" --device {args.device}"
+        files = pages.write(known[name], result, lab, args.out, command=shown, seconds=time.monotonic() - start)
+        for finding, effects in result.effects.items():
+            print(f"{name}: {verdict(effects)}: {known[name].findings[finding]}")
+        print(f"{name}: {files[-1]}")
+
+
+def _index(args: argparse.Namespace) -> None:
+    from memkern.lab.experiments import _report_pages as pages
+
+    print(pages.write_index(args.folder))
+
+
+def _train(args: argparse.Namespace) -> None:
+    import torch
+
+    from memkern.lab.encoder_pairs import training_seed
+    from memkern.lab.experiments._context import Lab
+    from memkern.lab.presets import PRESETS as presets
+    from memkern.lab.training.distributed import processes
+    from memkern.lab.training.trainer import train
+
+    torch.set_num_threads(args.threads)
+    fields = dict(pair.split("=", 1) for pair in args.set)
+    preset = presets[args.preset]
+    recipe = preset.recipe(args.method, args.encoder, **{name: _value(text) for name, text in fields.items()})
+    lab = Lab(preset, cache=args.out.parent, root=args.root)
+    data, split = lab.data(args.data), lab.split(args.seed, args.data)
+    ids = split.f if args.role == "f" else split.g
+    with processes(args.device) as device:
+        first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
+
+        watch = None
+        if args.monitor is not None:
+            watch = _monitor(data.images[split.candidate], recipe, args.monitor, first)
+
+        def report(epoch: int, loss: float) -> None:
+            if first and (epoch % max(1, recipe.epochs // 20) == 0 or epoch == recipe.epochs):
+                print(f"epoch {epoch} of {recipe.epochs} loss {loss:.4f}", flush=True)
+
+        done = train(
+            data.floats(ids) if recipe.pixels == "float32" else data.images[ids],
+            recipe,
+            training_seed(args.seed, args.role),
+            labels=data.labels[ids],
+            device=device,
+            checkpoint=args.out,
+            every=args.every,
+            on_epoch=report,
+            metrics=watch,
+        )
+        if first:
+            print(done.timing())
+            if done.privacy is not None:
+                print(f"epsilon {done.privacy.epsilon():.3f} at delta {recipe.delta}")
+
+
+def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable[[Training], None]:
+    """Watches the units of an encoder on some images, through the views of its training."""
+    from memkern.audit.monitor.monitor import Monitor
+    from memkern.lab.encoders.build import described
+
+    monitors: list[Monitor] = []
+
+    def step(training: Training) -> None:
+        encoder = training.model.encoder
+        if not monitors:
+            layers = ",".join(described(encoder).unit_taps.values())
+            monitors.append(Monitor(images, layers=layers, transform=recipe.views, every=every, show=None))
+        scalars = monitors[0].step(encoder, training.epoch)
+        if scalars is not None and show:
+            means = [value for name, value in scalars.items() if "/unitmem/" in name and name.endswith("/mean")]
+            print(f"epoch {training.epoch} mean UnitMem by layer: {', '.join(f'{mean:.3f}' for mean in means)}")
+
+    return step
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

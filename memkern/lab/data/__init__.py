@@ -1,0 +1,1 @@
+"""Image sets of the lab and their splits."""

@@ -1,0 +1,1 @@
+"""Encoders of the papers at the size of the lab."""

@@ -1,0 +1,266 @@
+"""What experiments stand on: data, splits and trained encoders, each made once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memkern._util.files import replace_atomically, write_json
+from memkern.lab import probe
+from memkern.lab._extras import need
+from memkern.lab.data import datasets
+from memkern.lab.data.packaged import ImageSet
+from memkern.lab.data.splits import Split, make_split
+from memkern.lab.encoder_pairs import ASSETS, MANIFEST, PairError, half, load_pair, training_seed, versions
+from memkern.lab.encoders import build as encoders
+from memkern.lab.measure import Audit, audit_pair
+from memkern.lab.presets import Preset
+from memkern.lab.training import checkpoint
+from memkern.lab.training.method import Method
+from memkern.lab.training.recipe import Recipe
+from memkern.lab.training.trainer import Training, train
+from memkern.transforms import ViewSpec
+
+
+def _silent(text: str) -> None:
+    """Says nothing."""
+
+
+class Lab:
+    """The workbench of one run.
+
+    Trained encoders are kept in `cache` under a digest of all that decides their weights: recipe, seed, the pixels and
+    labels of the training images. A stopped training goes on from its checkpoint. Processes may share a cache: what one
+    of them trains, the others wait for.
+
+    Args:
+        preset: How large.
+        cache: Folder of the trained encoders.
+        root: Folder of data sets that are not packaged.
+        reuse: Folder with pairs made by `python -m memkern.lab.encoder_pairs` (`seed-N`); one that was trained just so
+            is taken. The pair that ships with memkern is always looked at.
+        device: Where to train.
+        say: Told what is being trained.
+
+    Attributes:
+        used: Where each encoder that was asked for came from: "trained", or the pair it was taken from. Empty it
+            before a run to learn what that run uses.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        *,
+        cache: Path,
+        root: Path | None = None,
+        reuse: Path | None = None,
+        device: str = "cpu",
+        say: Callable[[str], None] = _silent,
+    ) -> None:
+        self.preset, self.cache, self.root, self.reuse = preset, cache, root, reuse
+        self.device, self.say = device, say
+        self.used: dict[str, str] = {}
+        self._data: dict[str, ImageSet] = {}
+        self._encoders: dict[str, nn.Module] = {}
+        self._origins: dict[str, str] = {}
+        self._audits: dict[str, Audit] = {}
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The repetitions."""
+        return self.preset.seeds
+
+    def data(self, name: str | None = None) -> ImageSet:
+        """Returns a data set, by default that of the preset."""
+        name = name or self.preset.data
+        if name not in self._data:
+            root = None if self.root is None or name in datasets.PACKAGED else self.root
+            self._data[name] = datasets.load(name, root=root)
+        return self._data[name]
+
+    def split(self, seed: int, name: str | None = None) -> Split:
+        """Returns the four groups of a data set; at `paper` the same for every seed."""
+        name = name or self.preset.data
+        if self.preset.sizes is not None:
+            return make_split(self.data(name).labels, self.preset.sizes, seed)
+        return datasets.published_split(name) if name.startswith("cifar") else datasets.shares_split(self.data(name))
+
+    def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: Any) -> Recipe:
+        """Returns the recipe of a method at this size (`Preset.recipe`)."""
+        return self.preset.recipe(method, encoder, **changes)
+
+    def encoder(
+        self, seed: int, role: str = "f", recipe: Recipe | None = None, *, data: str | None = None, repeat: int = 0
+    ) -> nn.Module:
+        """Returns f or g of a seed's split.
+
+        Args:
+            seed: Seed of the split and of the training.
+            role: "f" or "g".
+            recipe: How to train; by default SimCLR on ResNet9.
+            data: On which data set.
+            repeat: Another number trains with the same images and other random numbers.
+
+        Returns:
+            The encoder, eval mode. It is shared: copy it before changing it.
+        """
+        split = self.split(seed, data)
+        ids = split.f if role == "f" else split.g
+        return self.trained(ids, training_seed(seed, role) + 1000 * repeat, recipe, data=data, pair=(seed, role))
+
+    def trained(
+        self,
+        ids: Tensor,
+        seed: int,
+        recipe: Recipe | None = None,
+        *,
+        data: str | None = None,
+        pair: tuple[int, str] | None = None,
+    ) -> nn.Module:
+        """Returns an encoder trained on any images.
+
+        Args:
+            ids: Which images, int64, in the order that numbers their views.
+            seed: Seed of the training.
+            recipe: How to train; by default SimCLR on ResNet9.
+            data: On which data set.
+            pair: Seed and role of the pair that it belongs to, to look it up in `reuse`.
+        """
+        recipe = recipe or self.recipe()
+        source = self.data(data)
+        key = self._key(source, ids, seed, recipe)
+        if key not in self._encoders:
+            path = self.cache / "encoders" / f"{key}.safetensors"
+            found = None if path.exists() else self._reused(source, ids, seed, recipe, pair)
+            if found is not None:
+                self._encoders[key], self._origins[key] = found[0].to(self.device), found[1]
+            else:
+                with checkpoint.alone(path.with_suffix(".lock")):
+                    if not path.exists():
+                        self._train(source, ids, seed, recipe, path)
+                model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
+                model.load_state_dict(need("safetensors.torch", "safetensors").load_file(path))
+                self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"
+        self.used[key] = self._origins[key]
+        return self._encoders[key]
+
+    def _key(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe) -> str:
+        text = json.dumps([asdict(recipe), seed, source.sha256, self.device], sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        digest.update(ids.numpy().tobytes())
+        return digest.hexdigest()[:20]
+
+    def _reused(
+        self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, pair: tuple[int, str] | None
+    ) -> tuple[nn.Module, str] | None:
+        if pair is None or seed != training_seed(*pair):
+            return None
+        folders = [ASSETS] if self.reuse is None else [ASSETS, self.reuse / f"seed-{pair[0]}"]
+        for folder in folders:
+            if not (folder / MANIFEST).exists():
+                continue
+            try:
+                stored = load_pair(folder)
+            except PairError:
+                continue
+            same_ids = torch.equal(stored.split.f if pair[1] == "f" else stored.split.g, ids)
+            if stored.recipe == recipe and stored.data_sha256 == source.sha256 and same_ids and stored.seed == pair[0]:
+                model = stored.f if pair[1] == "f" else stored.g
+                return model, "the shipped pair" if folder == ASSETS else f"the pair of seed {pair[0]}"
+        return None
+
+    def _train(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, path: Path) -> None:
+        what = f"{recipe.method} {recipe.encoder} on {len(ids)} images of {source.name}, seed {seed}"
+        self.say(f"train {what}: {recipe.epochs} epochs")
+        training = self.training(source, ids, seed, recipe, checkpoint=path.with_suffix(".checkpoint.safetensors"))
+        state = {name: half(value.cpu()) for name, value in training.encoder().state_dict().items()}
+        with replace_atomically(path) as part:
+            need("safetensors.torch", "safetensors").save_file(state, part)
+        note = {
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "data": source.name,
+            "images": len(ids),
+            "last_loss": training.losses[-1],
+            "cpu_seconds": round(training.cpu_seconds, 1),
+            "timing": training.timing(),
+            "epsilon": None if training.privacy is None else training.privacy.epsilon(),
+            "made_with": versions(),
+        }
+        write_json(path.with_suffix(".json"), note)
+        path.with_suffix(".checkpoint.safetensors").unlink(missing_ok=True)
+        self.say(f"trained {what}: loss {training.losses[-1]:.3f}, {training.timing()}")
+
+    def training(
+        self,
+        source: ImageSet,
+        ids: Tensor,
+        seed: int,
+        recipe: Recipe,
+        *,
+        checkpoint: Path | None = None,
+        metrics: Callable[[Training], None] | None = None,
+    ) -> Training:
+        """Trains without the cache, to watch a training from inside."""
+        images = source.floats(ids) if recipe.pixels == "float32" else source.images[ids]
+        return train(
+            images,
+            recipe,
+            seed,
+            labels=source.labels[ids],
+            device=self.device,
+            checkpoint=checkpoint,
+            metrics=metrics,
+        )
+
+    def method(self, seed: int, recipe: Recipe) -> Method:
+        """Returns f of a seed's split inside the method that trained it, with its heads; eval mode.
+
+        Kept as a checkpoint, apart from the encoders, which have no heads. Copy it before changing it.
+        """
+        source, ids, own_seed = self.data(), self.split(seed).f, training_seed(seed, "f")
+        key = self._key(source, ids, own_seed, recipe)
+        path = self.cache / "methods" / f"{key}.safetensors"
+        with checkpoint.alone(path.with_suffix(".lock")):
+            training = self.training(source, ids, own_seed, recipe, checkpoint=path)
+        self.used[key] = "trained"
+        return training.model.eval()
+
+    def audit(self, seed: int, recipe: Recipe | None = None, *, views: ViewSpec | None = None) -> Audit:
+        """Measures the pair of a seed on its four groups (`measure.audit_pair`), once.
+
+        Args:
+            seed: The repetition.
+            recipe: How the pair was trained; by default SimCLR on ResNet9.
+            views: The views to measure with; by default those of the training.
+        """
+        recipe = recipe or self.recipe()
+        key = json.dumps([asdict(recipe), seed, None if views is None else asdict(views)], sort_keys=True)
+        f, g = self.encoder(seed, "f", recipe), self.encoder(seed, "g", recipe)
+        if key not in self._audits:
+            spec = views or recipe.views
+            options = {"n_views": self.preset.n_views, "seed": 0}
+            self._audits[key] = audit_pair(f, g, self.data(), self.split(seed), spec, **options)  # type: ignore[arg-type]
+        return self._audits[key]
+
+    def halves(self, seed: int, name: str | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the images of a data set that a probe is trained and tested on."""
+        name = name or self.preset.data
+        split = self.split(seed) if name == self.preset.data else None
+        used = torch.empty(0, dtype=torch.int64) if split is None else torch.cat(list(split.groups().values()))
+        return probe.halves(self.data(name), used, seed, most=self.preset.probe)
+
+    def features(self, encoder: nn.Module, seed: int, name: str | None = None) -> probe.Features:
+        """Extracts the features of a probe, once, with the normalization of the lab's views."""
+        return probe.features(encoder, self.data(name), *self.halves(seed, name), self.recipe().views)
+
+    def accuracy(self, encoder: nn.Module, seed: int, name: str | None = None) -> float:
+        """Returns the linear probe's accuracy on a data set, in percent."""
+        return probe.linear_probe(self.features(encoder, seed, name))

@@ -1,0 +1,192 @@
+"""How an encoder is trained: one record, and the published settings of arXiv:2409.19069, Table 9."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from memkern.lab._extras import need
+from memkern.transforms import PRESETS, ViewSpec
+
+VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
+"""The random views of the lab: SimCLR's for small images, with half its color strength."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an encoder is trained.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch: Images per step, of all processes together; what is left of an epoch after the last full batch is
+            dropped.
+        lr: Largest learning rate.
+        warmup: Share of the steps over which the learning rate rises linearly; afterwards it falls as a half
+            cosine.
+        weight_decay: Weight decay: decoupled in AdamW, an L2 term in SGD and LARS.
+        temperature: Temperature of NT-Xent, and of DINO's student.
+        hidden: Width of the hidden layers of the heads; of MAE's decoder.
+        out: Width of the last layer of the heads.
+        views: The random views that are pulled together; the same are used to measure.
+        method: One of `memkern.lab.training.method.names()`.
+        encoder: One of `memkern.lab.encoders.build.NAMES`.
+        optimizer: `adamw`, `sgd` or `lars`.
+        momentum: Of SGD and LARS.
+        betas: Of AdamW.
+        precision: `bf16`: the networks run in bfloat16 where autocast allows it; `fp32`: nowhere.
+        pixels: What the views are made of: `float32`, or `uint8` as torchvision does, in a quarter of the memory.
+        alignment: Weight of the mean distance between the representations of an image's views in the loss: above 0
+            views are pulled together, below 0 they are pushed apart.
+        epsilon: Privacy budget of DP-SGD (arXiv:1607.00133); `None`: not private.
+        delta: Failure probability that goes with it.
+        clip: Largest norm of the gradient of one image under DP-SGD.
+        compile: Whether torch.compile builds the networks; the numbers differ in rounding.
+        options: Options of the method (`Method.defaults`).
+    """
+
+    epochs: int
+    batch: int
+    lr: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    temperature: float = 0.2
+    hidden: int = 256
+    out: int = 128
+    views: ViewSpec = VIEWS
+    method: str = "simclr"
+    encoder: str = "resnet9"
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    pixels: Literal["float32", "uint8"] = "float32"
+    alignment: float = 0.0
+    epsilon: float | None = None
+    delta: float = 1e-5
+    clip: float = 1.0
+    compile: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Returns the learning rate of step `step` (from 0) of `steps`."""
+        rise = max(1, round(steps * self.warmup))
+        return self.lr * min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def recipe_from(values: dict[str, Any]) -> Recipe:
+    """Builds a recipe from what `dataclasses.asdict` gave, JSON in between or not.
+
+    Raises:
+        TypeError: If there is an unknown field.
+    """
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    spec: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields["views"].items()
+    }
+    fields["views"] = ViewSpec(**spec)
+    return Recipe(**fields)
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Builds the optimizer of a recipe over the parameters of a model that are trained.
+
+    LARS neither decays nor rescales vectors and scalars (biases, norms), as in SimCLR.
+
+    Raises:
+        ValueError: If there is no such optimizer.
+        ImportError: If LARS is asked for and lightly is missing.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if recipe.optimizer == "adamw":
+        decay = recipe.weight_decay
+        return torch.optim.AdamW(trained, lr=recipe.lr, betas=recipe.betas, weight_decay=decay, fused=True)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "lars":
+        lars = need("lightly.utils.lars", "lightly", "ssl").LARS
+        groups = [
+            {"params": _of_rank(trained, matrices=True), "weight_decay": recipe.weight_decay},
+            {"params": _of_rank(trained, matrices=False), "weight_decay": 0.0},
+        ]
+        built: torch.optim.Optimizer = lars(groups, lr=recipe.lr, momentum=recipe.momentum)
+        return built
+    raise ValueError(f"Expected `optimizer` to be adamw, sgd or lars, got {recipe.optimizer!r}")
+
+
+def _of_rank(parameters: Iterable[nn.Parameter], *, matrices: bool) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if (parameter.ndim > 1) == matrices]
+
+
+def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
+    """The settings of arXiv:2409.19069, Table 9, and appendix B; what they leave open is the released scripts'.
+
+    Args:
+        method: `simclr`, `mae`, `dino`, `simsiam` or `supervised`; of `vicreg` the script of arXiv:2401.12233, and of
+            `byol`, which neither paper trains, its own paper's.
+        encoder: The encoder.
+        imagenet: The column of ImageNet instead of that of the other data sets.
+
+    Raises:
+        ValueError: If nothing is published for the method.
+    """
+    epochs, warmup = (300, 30) if imagenet else (600, 60)
+    base = Recipe(
+        epochs=epochs,
+        batch=4096,
+        warmup=warmup / epochs,
+        views=PRESETS["normal"],
+        method=method,
+        encoder=encoder,
+        pixels="uint8",
+    )
+    if method == "simclr":
+        return replace(base, optimizer="lars", lr=4.8, weight_decay=1e-6, temperature=0.5, hidden=512, out=128)
+    if method == "mae":
+        return replace(
+            base,
+            batch=2048,
+            lr=1.2e-3,
+            weight_decay=0.05,
+            betas=(0.9, 0.95),
+            views=PRESETS["script-scores"],
+            hidden=192,
+        )
+    if method == "dino":
+        options = {"n_local": 8, "local_size": 96} if imagenet else {}
+        return replace(
+            base, batch=1024, lr=2e-3, weight_decay=0.04, temperature=0.1, hidden=2048, out=65536, options=options
+        )
+    if method == "simsiam":
+        return replace(
+            base,
+            epochs=200,
+            warmup=24 / 200,
+            batch=128,
+            optimizer="sgd",
+            lr=2.5e-2,
+            weight_decay=1e-4,
+            hidden=2048,
+            out=2048,
+        )
+    if method == "vicreg":
+        return replace(
+            base,
+            epochs=1000,
+            warmup=10 / 1000,
+            batch=2048,
+            optimizer="lars",
+            lr=1.6,
+            weight_decay=1e-6,
+            hidden=8192,
+            out=8192,
+        )
+    if method == "byol":
+        return replace(base, optimizer="lars", lr=3.2, weight_decay=1.5e-6, hidden=4096, out=256)
+    if method == "supervised":
+        return replace(base, epochs=10, warmup=0.3, batch=32, lr=5e-3, weight_decay=1e-4, views=PRESETS["weak"])
+    raise ValueError(f"Expected `method` to have published settings, got {method!r}")

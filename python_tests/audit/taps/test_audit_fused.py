@@ -1,0 +1,384 @@
+"""Taps that run batch norms, ReLUs and GELUs themselves: what a model makes and what is found are as without."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from fused_models import MODELS, VIEWS, assert_same, batch, made, passed, tap_of
+from torch import Tensor, nn
+
+from memkern import testing
+from memkern.audit.taps.consumers import memory_of
+from memkern.audit.taps.hook_points import Site, find_layers
+from memkern.audit.taps.tap import Tap
+from memkern.ops.layer_stats import PointwiseStats
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """(layers, with the input) of each call of the kernel."""
+    seen: list[tuple[int, bool]] = []
+    call = PointwiseStats.__call__
+
+    def spy(self: PointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
+        seen.append((len(layers), with_input))
+        return call(self, x, y, layers, with_input)
+
+    monkeypatch.setattr(PointwiseStats, "__call__", spy)
+    return seen
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("which", MODELS)
+def test_as_without(which: str, memory: torch.memory_format, runs: list[Any]) -> None:
+    model = made(which)
+    for means in (True, False):
+        plain, fused = tap_of(model, fuse=False, means=means), tap_of(model, means=means)
+        for seed in range(3):  # the first pass, and those that are made ready
+            x = batch(seed, 3 + (seed == 2)).contiguous(memory_format=memory)
+            want, want_stats = passed(plain, x)
+            assert not runs
+            output, stats = passed(fused, x)
+            assert runs
+            runs.clear()
+            torch.testing.assert_close(output, want)
+            assert_same(stats, want_stats)
+    assert not [module for module in model.modules() if "forward" in module.__dict__]
+
+
+@pytest.mark.parametrize(("which", "calls"), [
+    ("block", [(2, True), (1, True), (1, False)]),
+    ("block in place", [(2, True), (1, True), (1, False)]),
+    ("before", [(1, False), (1, False)]),
+    ("changed", [(2, False)]),
+    ("returned", [(1, False), (1, False)]),
+    ("tokens", [(1, True)]),
+    ("vgg", [(1, False), (1, False)]),
+    ("gelu behind a norm", [(1, True), (1, False)]),
+    ("points", [(2, True)]),
+    ("one pixel", [(2, True)]),
+    ("first", [(1, False), (2, False)]),
+])  # fmt: skip
+def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: list[Any]) -> None:
+    tap = tap_of(made(which))
+    for _ in range(2):
+        passed(tap, batch())
+        assert runs == calls
+        runs.clear()
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("which", MODELS)
+def test_overwritten(which: str, memory: torch.memory_format) -> None:
+    """The same model output and statistics, to the bit."""
+    model = made(which)
+    usual, over = tap_of(model), tap_of(model, overwrite=True)
+    for seed in range(3):
+        x = batch(seed).contiguous(memory_format=memory)
+        want, want_stats = passed(usual, x)
+        output, stats = passed(over, x)
+        torch.testing.assert_close(output, want, rtol=0, atol=0)
+        for name, found in stats.items():
+            for one, other in zip(found, want_stats[name], strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+class Stash(nn.Module):
+    """A module that hands out memory of its own, which is no weight that anybody could know."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.kept = torch.randn(rows, 6, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kept[: len(x)]
+
+
+def test_what_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what one layer alone reads, and only what was made in this pass, by threads that share no points."""
+    over: list[bool] = []
+    call = PointwiseStats.__call__
+
+    def spy(self: PointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
+        over.append(x is y)
+        return call(self, x, y, layers, with_input)
+
+    monkeypatch.setattr(PointwiseStats, "__call__", spy)
+    for which, want in (("block", [True, True, False]), ("changed", [False]), ("returned", [False, False])):
+        for tap in (tap_of(made(which), overwrite=True), tap_of(made(which))):
+            passed(tap, batch())
+            assert over == (want if tap.overwrite else [False] * len(want))
+            over.clear()
+    with tap_of(made("block"), overwrite=True) as tap, torch.no_grad():
+        tap.model(batch())
+        tap.take()
+    assert not any(over)
+    over.clear()
+    model = nn.Sequential(Stash(12), nn.BatchNorm2d(6), nn.ReLU()).eval()
+    kept = model[0].kept.clone()
+    passed(tap_of(model, overwrite=True), batch())
+    assert over == [False]
+    torch.testing.assert_close(model[0].kept, kept, rtol=0, atol=0)
+    over.clear()
+    large = nn.Sequential(nn.Conv2d(6, 64, 1), nn.BatchNorm2d(64)).eval()
+    for threads, want in ((1, [True]), (4, [False])):
+        with testing.threads(threads):
+            tap = Tap(large, "*", n_views=2, example=torch.randn(2, 6, 32, 32), overwrite=True)
+            passed(tap, torch.randn(4, 6, 32, 32))
+        assert over == want
+        over.clear()
+
+
+def test_readers_are_those_that_read_alone() -> None:
+    def readers(which: str) -> dict[str, str]:
+        return {site.name: site.reader for site in find_layers(made(which), batch()[:2]).sites}
+
+    assert readers("block") == {"conv1": "bn1", "bn1": "relu", "relu": "conv2", "conv2": "bn2", "bn2": "", "relu_1": ""}
+    assert readers("before") == {"bn": "", "relu": "conv", "conv": "", "output": ""}
+    assert readers("changed") == {"conv": "", "bn": "relu", "relu": ""}
+    assert readers("vgg") == {"0": "1", "1": "2", "2": "3", "3": ""}
+
+
+def test_without_an_example_each_layer_is_run_alone(runs: list[Any]) -> None:
+    tap = Tap(made("block"), ["conv1", "bn1", "relu", "conv2", "bn2", "relu_1"], n_views=VIEWS)
+    _, want = passed(tap_of(made("block"), fuse=False), batch())
+    _, stats = passed(tap, batch())
+    assert runs == []  # nobody knows where the units of a ReLU are, or what a batch norm's are for
+    assert_same(stats, want)
+
+
+@pytest.mark.parametrize("pairs", ["all", "anchor"])
+def test_options_reach_the_kernel(pairs: str, runs: list[Any]) -> None:
+    model = made("block")
+    for normalize in (True, False):
+        options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
+        want = passed(tap_of(model, fuse=False, **options), batch())[1]
+        assert_same(passed(tap_of(model, **options), batch())[1], want)
+        assert runs
+        runs.clear()
+
+
+def test_what_is_left_to_torch(runs: list[Any]) -> None:
+    model = made("block")
+    tap = tap_of(model)
+    with tap:  # autograd
+        assert tap.model(batch()).requires_grad
+        tap.take()
+    passed(Tap(model, "*", n_views=None, example=batch()[:1]), batch())
+    passed(tap_of(model, clean_first=True), batch())
+    model.double()
+    passed(Tap(model, "*", n_views=VIEWS, example=batch()[:2].double()), batch().double())
+    model.float()
+    assert runs == []
+    with tap, torch.no_grad():
+        model.bn1.train()
+        model.bn2.train()
+        tap.model(batch())
+        tap.take()
+    assert runs == [(1, True), (1, False)]  # the ReLU, twice
+
+
+def test_what_is_left_to_torch_is_read_before_it_is_overwritten() -> None:
+    model = made("vgg")
+    found = []
+    for fuse in (False, True):
+        with tap_of(model, fuse=fuse) as tap:
+            tap.model(batch())  # with autograd, which the kernel leaves to torch
+            found.append(tap.take())
+    assert_same(found[1], found[0])
+
+
+def test_no_grad_counts_the_version_of_what_is_overwritten(runs: list[Any]) -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True)).eval()
+    x = batch()
+    with tap_of(model) as tap, torch.no_grad():
+        before = x._version
+        tap.model(x)
+        tap.take()
+    assert runs == [(1, False)]
+    assert x._version == before + 1
+    assert x.min() == 0
+
+
+def test_hooks_of_others_see_what_a_layer_makes() -> None:
+    """Before the tap, inside it, and of every module: the kernel steps back."""
+    model = made("block")
+    want = passed(tap_of(model, fuse=False), batch())[1]
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen.append(output.clone())
+
+    true = model.bn1(model.conv1(batch()))
+    tap = tap_of(model)
+    passed(tap, batch())
+    with model.bn1.register_forward_hook(keep):
+        assert_same(passed(tap, batch())[1], want)
+    with tap, torch.inference_mode(), model.bn1.register_forward_hook(keep):
+        tap.model(batch())
+        assert_same(tap.take(), want)
+    with model.relu.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone())):
+        assert_same(passed(tap, batch())[1], want)
+    assert len(seen) == 4
+    for tensor in seen[:3]:
+        torch.testing.assert_close(tensor, true)
+    with nn.modules.module.register_module_forward_hook(keep):
+        assert_same(passed(tap, batch())[1], want)
+
+
+def test_a_second_tap_inside() -> None:
+    model = made("block")
+    want = passed(tap_of(model, fuse=False), batch())[1]
+    outer, inner = tap_of(model), tap_of(model)
+    with outer:
+        assert_same(passed(inner, batch())[1], want)
+        outer.take()
+    assert_same(passed(outer, batch())[1], want)
+
+
+def test_inputs_that_are_tapped_are_those_of_the_layer(runs: list[Any]) -> None:
+    model = made("block")
+    sites = find_layers(model, batch()[:2]).sites
+    stats = passed(Tap(model, [*sites, Site("into", "relu", 0, True, 1)], n_views=VIEWS), batch())[1]
+    assert (2, True) not in runs  # the ReLU is shown what the batch norm made, so it is not done with it
+    assert (1, True) in runs
+    assert_same({"bn1": stats["into"]}, {"bn1": stats["bn1"]})
+
+
+def test_what_has_no_kernel_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("block").double()
+    tap = Tap(model, "*", n_views=VIEWS, example=batch()[:2].double())
+    asked = []
+    takes = PointwiseStats.takes
+    monkeypatch.setattr(PointwiseStats, "takes", lambda *given: asked.append(given) or takes(*given))
+    for _ in range(3):
+        passed(tap, batch().double())
+    assert len(asked) == 4  # two batch norms, a ReLU in two places
+
+
+def test_memory_of_what_has_none() -> None:
+    assert memory_of(torch.eye(3).to_sparse()) is None
+    assert memory_of(None) is None
+    x = torch.rand(4)
+    assert memory_of(x[1:]) == memory_of(x) != memory_of(x.clone())
+
+
+def test_weights_may_change_between_passes() -> None:
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    passed(fused, batch())
+    model.bn1.weight = nn.Parameter(torch.rand(6))
+    model.bn2.running_var = torch.rand(6) + 1
+    model.bn1.eps = 0.5
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+    model.load_state_dict(copy.deepcopy(made("block").state_dict()))
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+
+
+def test_weights_that_are_no_parameters(runs: list[Any]) -> None:
+    """As FSDP and some hooks leave them: attributes, at another place in every pass."""
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    del model.bn1._parameters["weight"]
+    for seed in range(3):
+        model.bn1.weight = torch.rand(6, generator=torch.Generator().manual_seed(seed))
+        assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+    assert (2, True) in runs
+
+
+def test_weights_the_kernel_cannot_read() -> None:
+    model = made("block")
+    fused, plain = tap_of(model), tap_of(model, fuse=False)
+    memory = torch.rand(12)
+    model.bn1.weight.data = memory[:6]
+    passed(fused, batch())
+    model.bn1.weight.data = memory[::2]  # the same parameter at the same address, now with gaps
+    assert_same(passed(fused, batch())[1], passed(plain, batch())[1])
+
+
+def test_layers_that_are_fused_have_no_hook() -> None:
+    model = made("block")
+    with tap_of(model):
+        assert [name for name, module in model.named_modules() if module._forward_hooks] == ["", "conv1", "conv2"]
+
+
+def test_a_layer_that_is_run_on_its_own_gives_its_own_output() -> None:
+    model = made("block")
+    tap = tap_of(model)
+    passed(tap, batch())
+    want = model.bn1(batch())
+    with Tap(model, ["bn1"], n_views=VIEWS) as alone, torch.inference_mode():
+        torch.testing.assert_close(alone.model.bn1(input=batch()), want)
+        alone.take()
+    with tap, torch.inference_mode():
+        torch.testing.assert_close(tap.model.bn1(batch()), want)
+
+
+class Fickle(nn.Module):
+    """Reads the batch norm's output past the ReLU from its second pass on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.relu, self.passes = nn.BatchNorm2d(6), nn.ReLU(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        y = self.bn(x)
+        return self.relu(y) if self.passes == 1 else self.relu(y + 1) if self.passes == 2 else y * self.relu(x)
+
+
+def test_a_model_that_reads_something_else_than_before() -> None:
+    model = Fickle().eval()
+    tap = tap_of(model)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="fuse=False"):
+            passed(tap, batch())
+    assert "forward" not in model.relu.__dict__
+    model.passes = 0
+    passed(tap, batch())  # and nothing is left behind
+
+
+def test_a_pass_that_breaks_off() -> None:
+    model = nn.Sequential(nn.Conv2d(6, 6, 3), nn.Identity(), nn.BatchNorm2d(6), nn.ReLU()).eval()
+    tap = tap_of(model)
+    want = passed(tap, batch())[1]
+
+    def fail(module: nn.Module, args: Any) -> None:
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError), model[2].register_forward_pre_hook(fail):
+        passed(tap, batch())
+    assert "forward" not in model[2].__dict__
+    assert_same(passed(tap, batch())[1], want)
+
+
+def test_a_module_with_a_forward_of_its_own() -> None:
+    model = nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU()).eval()
+    model[1].forward = lambda x: x - 1  # type: ignore[method-assign]
+    with tap_of(model) as tap, torch.inference_mode():
+        output = tap.model(batch())
+        tap.take()
+    assert "forward" in model[1].__dict__
+    torch.testing.assert_close(output, model[0](batch()) - 1)
+
+
+def test_real_networks() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    for model in (
+        torchvision.models.resnet18(num_classes=5),
+        torchvision.models.densenet121(num_classes=5),
+        torchvision.models.mobilenet_v2(num_classes=5),
+        timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=5),
+    ):
+        x = torch.randn(2 * VIEWS, 3, 32, 32)
+        plain, fused = (Tap(model, "*", n_views=VIEWS, example=x[:2], fuse=fuse) for fuse in (False, True))
+        want, want_stats = passed(plain, x)
+        for _ in range(2):
+            output, stats = passed(fused, x)
+            torch.testing.assert_close(output, want)
+            assert_same(stats, want_stats)

@@ -1,0 +1,329 @@
+"""The house rules: who imports whom, one name per op in every room, the lists of CONTRIBUTING.md, what is public."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import memkern
+
+PACKAGE = Path(memkern.__file__).resolve().parent
+ROOT = PACKAGE.parent
+if not (ROOT / "csrc").is_dir():
+    pytest.skip("an installed package has no source tree around it", allow_module_level=True)
+OPS = sorted(path.stem for path in (PACKAGE / "ops").glob("[!_]*.py"))
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def is_module(name):
+    return name in MODULES
+
+
+def imports(path, inside_functions=True):
+    """The memkern modules that a file imports, and whether inside a function."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = {
+        node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if is_module(name) else node.module for name in whole]
+        if inside_functions or node not in inner:
+            found |= set(names)
+    return found
+
+
+def own(path, **options):
+    return {name for name in imports(path, **options) if name.partition(".")[0] == "memkern"}
+
+
+def room(name):
+    """The room of a module: memkern.ops.alignment is in "ops", memkern.checks.values in "checks"."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "memkern"
+
+
+# Room -> the rooms that it may import. Data flows one way.
+ALLOWED = {
+    "checks": set(),
+    "checks_views": {"checks"},
+    "transforms": {"checks_views", "transforms"},
+    "scores": set(),
+    "reference": {"reference"},
+    "triton_kernels": {"triton_kernels"},
+    "nvrtc": set(),
+    "native": {"nvrtc"},
+    "dispatch": {"checks", "native", "nvrtc"},
+    "ops": {"checks", "checks_views", "dispatch", "native", "reference", "ops", "transforms", "triton_kernels"},
+    "metrics": {"checks", "dispatch", "scores", "ops", "metrics"},
+    "torchmetrics": {"checks", "dispatch", "scores", "ops", "metrics"},
+    "testing": {"native", "reference"},
+    "memkern": {"dispatch", "scores", "ops", "metrics", "transforms"},
+    "audit": {"memkern", "checks", "dispatch", "transforms", "metrics", "ops", "scores", "audit"},
+    "lab": {"memkern", "audit", "lab", "dispatch", "scores", "transforms"},
+    "cli": {"memkern", "audit", "lab", "dispatch"},
+    "__main__": {"cli"},
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_who_imports_whom(name):
+    assert room(name) in ALLOWED, f"{name}: say in ALLOWED what this room may import"
+    for imported in own(MODULES[name]):
+        if imported.startswith("memkern._"):
+            assert name == "memkern.native", f"{name} loads the compiled library itself"
+            continue
+        assert room(imported) in ALLOWED[room(name)], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_imports_its_own_files_and_no_other_op(op):
+    path = PACKAGE / "ops" / f"{op}.py"
+    # The backward of the alignment part of layer_stats is asked of torch by the op's registered name, not imported.
+    for imported in own(path):
+        if room(imported) == "ops":
+            assert imported == "memkern.ops", f"ops/{op}.py imports {imported}"
+        if room(imported) == "reference":
+            assert imported == f"memkern.reference.{op}"
+        if room(imported) == "triton_kernels":
+            assert imported in {f"memkern.triton_kernels.{op}", f"memkern.triton_kernels.{op}_backward"}
+            assert imported not in own(path, inside_functions=False), "Triton is imported inside a function"
+
+
+def test_the_references_stand_alone():
+    for path in (PACKAGE / "reference").glob("[!_]*.py"):
+        allowed = {"__future__", "collections.abc", "itertools", "math", "torch"}
+        # the one oracle that is somebody else's library; imported when called
+        outside = {"torchvision.transforms.v2"} if path.stem == "views" else set()
+        assert imports(path) <= allowed | outside, path.name
+        assert imports(path, inside_functions=False) <= allowed, path.name
+
+
+def test_nothing_imports_the_command_line_tests_or_bench():
+    for name, path in MODULES.items():
+        for imported in imports(path):
+            assert imported.partition(".")[0] not in {"python_tests", "bench", "conftest"}, name
+            assert imported != "memkern.cli" or name == "memkern.__main__", name
+            assert imported != "memkern.testing", f"{name} imports test helpers"
+
+
+def test_importing_memkern_reaches_the_core_only():
+    """Following top-level imports from memkern/__init__.py leads to torch, numpy and the standard library."""
+    import sys
+
+    seen, queue, outside = set(), ["memkern"], set()
+    while queue:
+        name = queue.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for imported in imports(MODULES[name], inside_functions=False):
+            if is_module(imported):
+                queue += [imported, *(parent for parent in [imported.rpartition(".")[0]] if is_module(parent))]
+            elif imported.partition(".")[0] != "memkern":
+                outside.add(imported.partition(".")[0])
+    assert outside <= {"torch", "numpy"} | sys.stdlib_module_names
+    assert {room(name) for name in seen} == {
+        "memkern",
+        "checks",
+        "checks_views",
+        "dispatch",
+        "native",
+        "nvrtc",
+        "scores",
+        "reference",
+        "ops",
+        "metrics",
+        "transforms",
+    }
+
+
+# ---- one name per op ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_keeps_its_name_in_every_room(op):
+    for place in (
+        "memkern/reference/{op}.py", "memkern/triton_kernels/{op}.py", "csrc/cpu/{op}.cpp", "csrc/cuda/{op}.cu",
+        "csrc/cuda/{op}.cuh", "python_tests/test_{op}.py", "python_tests/test_cuda_{op}.py", "bench/bench_{op}.py",
+    ):  # fmt: skip
+        assert (ROOT / place.format(op=op)).is_file(), place.format(op=op)
+    assert f"void {op}(" in (ROOT / "csrc/cpu/dispatch/kernel_table.cpp").read_text()
+    assert f'"{op}"' in (ROOT / "csrc/bindings.cpp").read_text()
+    assert f"csrc/cpu/{op}.cpp" in (ROOT / "CMakeLists.txt").read_text()
+    assert f"csrc/cuda/{op}.cu" in (ROOT / "cmake/cuda.cmake").read_text()
+    assert f'"{op}"' in (ROOT / "csrc/bindings_cuda.cpp").read_text()
+    record = "".join(part.capitalize() for part in op.split("_"))
+    assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
+
+
+def test_no_reference_without_an_op():
+    assert sorted(path.stem for path in (PACKAGE / "reference").glob("[!_]*.py")) == OPS
+    assert memkern.reference.__all__ == sorted([*OPS, "alignment_backward"])
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_parts_of_an_op_file_stand_in_one_order(op):
+    text = (PACKAGE / "ops" / f"{op}.py").read_text()
+    heads = [match[1].partition(":")[0] for match in re.finditer(r"^# ---- ([^-\n;]+)", text, re.MULTILINE)]
+    heads = [head.strip() for head in heads]
+    assert heads[:3] == ["schema and fake", "autograd", "backend table"]
+    assert len(heads) == 4
+    assert heads[3] in {"public function", "function"}
+    assert (heads[3] == "public function") == hasattr(memkern, op)
+
+
+# ---- kernels see the world through ops.h only -----------------------------------------------------------------------
+
+
+def test_kernels_know_neither_torch_nor_python():
+    for path in (ROOT / "csrc").rglob("*.*"):
+        included = set(re.findall(r'#include [<"]([^>"]+)[>"]', path.read_text()))
+        if not path.name.startswith("bindings"):
+            assert not [name for name in included if re.search("torch|ATen|c10|pybind|Python", name)], path
+        threads = {"omp.h", "thread", "pthread.h", "future"} & included
+        assert not threads or path.name == "run.cpp", f"{path}: the caller owns the threads, not {threads}"
+    assert re.findall(r"#include <([^>]+)>", (ROOT / "csrc/ops.h").read_text()) == ["cstdint"]
+
+
+def test_no_build_trades_nan_for_speed():
+    sources = [path.read_text() for path in (ROOT / "csrc").rglob("*.*")]
+    settings = [
+        line for text in sources for line in text.splitlines() if re.match(r"\s*(#\s*pragma|__attribute__)", line)
+    ]
+    flags = "\n".join([(ROOT / "CMakeLists.txt").read_text(), (ROOT / "setup.py").read_text(), *settings])
+    for flag in ("fast-math", "Ofast", "finite-math", "unsafe-math", "associative-math", "use_fast_math"):
+        assert flag not in flags
+
+
+# ---- the lists of CONTRIBUTING.md -----------------------------------------------------------------------------------
+
+FILL = {
+    "op": OPS,
+    "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")],
+    "experiment": [path.stem for path in (PACKAGE / "lab" / "experiments").glob("[!_]*.py")],
+}
+
+
+@pytest.mark.parametrize("title", ["New op", "New backend", "New instruction set", "New SSL method", "New experiment"])
+def test_touch_lists_name_files_that_exist(title):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section, f"CONTRIBUTING.md has no heading {title!r}"
+    fenced = re.search(r"^```\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
+    assert fenced, f"{title!r} has no fenced list"
+    for line in fenced[1].split():
+        holes = re.findall(r"\{(\w+)\}", line)
+        assert set(holes) <= set(FILL), f"{line}: nothing is known to fill {holes}"
+        for filling in FILL[holes[0]] if holes else [None]:
+            path = line.format(**{holes[0]: filling}) if holes else line
+            assert (ROOT / path).is_file(), f"{title}: {path} does not exist"
+
+
+# ---- what is public -------------------------------------------------------------------------------------------------
+
+
+def test_public_names_are_listed_and_nothing_else_is():
+    assert memkern.__all__ == sorted(memkern.__all__)
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    bound = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("memkern")
+        for alias in node.names
+    }
+    assert bound == set(memkern.__all__)
+
+
+@pytest.mark.parametrize("name", memkern.__all__)
+def test_public_names_are_documented(name):
+    value = getattr(memkern, name)
+    text = inspect.getdoc(value)
+    assert text, f"memkern.{name} has no docstring"
+    assert value.__module__.startswith("memkern.")
+    if name.endswith("Stats"):
+        assert "Attributes:" in text
+        assert all(re.search(rf"^    {field}: ", text, re.MULTILINE) for field in value._fields)
+        return
+    if name.endswith("Warning"):
+        return
+    assert "Example:" in text
+    if inspect.isclass(value):
+        assert "Args:" in text
+        assert "Raises:" in text
+        for method_name, method in inspect.getmembers(value, inspect.isfunction):
+            assert method_name.startswith("_") or inspect.getdoc(method), f"{name}.{method_name} has no docstring"
+    else:
+        parameters = inspect.signature(value).parameters
+        assert "Returns:" in text
+        assert not parameters or "Raises:" in text
+        for parameter in parameters.values():
+            assert re.search(rf"^    {parameter.name}: ", text, re.MULTILINE), f"{name}: {parameter.name}"
+            positional = {"z", "z_f", "z_g", "activations", "labels", "values", "images"}
+            first = {"transform"} if name == "view_params" else set()
+            assert (parameter.kind is parameter.KEYWORD_ONLY) == (parameter.name not in positional | first), (
+                parameter.name
+            )
+    signature = inspect.signature(value.__init__ if inspect.isclass(value) else value)
+    for parameter in signature.parameters.values():
+        assert parameter.name == "self" or parameter.annotation is not inspect.Parameter.empty, parameter.name
+
+
+# ---- size and side effects ------------------------------------------------------------------------------------------
+
+
+def test_files_stay_short_enough_to_be_read():
+    long = {}
+    for folder in ("memkern", "csrc", "bench", "python_tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in {".py", ".cpp", ".h", ".cu", ".cuh"}:
+                lines = len(path.read_text(encoding="utf-8").splitlines())
+                long |= {str(path.relative_to(ROOT)): lines} if lines > 420 else {}
+    assert not long
+
+
+def test_one_environment_variable():
+    read = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+                read.setdefault(name, []).append(ast.unparse(node))
+    assert read.pop("memkern.audit.process") == ["os.environ"]  # sets one of torch's, reads none
+    assert 'os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")' in (PACKAGE / "audit/memory.py").read_text()
+    assert set(read) <= {"memkern.native", "memkern.dispatch"}, read
+    text = (PACKAGE / "native.py").read_text() + (PACKAGE / "dispatch.py").read_text()
+    variables = {"ISA_VARIABLE", "native.ISA_VARIABLE", "INTERPRETER_VARIABLE"}
+    assert set(re.findall(r"environ(?:\.get)?[(\[]([^)\]]+)", text)) == variables
+    assert memkern.native.ISA_VARIABLE == "MEMKERN_ISA"
+    assert memkern.dispatch.INTERPRETER_VARIABLE == "TRITON_INTERPRET"  # Triton's own
+
+
+STATEMENTS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Try, ast.If)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) not in {"__main__"}])
+def test_an_import_only_defines(name):
+    """At module level stand definitions and docstrings; in op files also the registrations with torch."""
+    for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Expr) and room(name) == "ops":
+            assert re.match(r"LIBRARY\.(define|impl)\(|torch\.library\.register_", ast.unparse(node)), ast.unparse(node)
+            continue
+        if isinstance(node, ast.If):
+            assert ast.unparse(node.test) in {"TYPE_CHECKING", "__name__ == '__main__'"}, ast.unparse(node.test)
+        assert isinstance(node, STATEMENTS), f"{name}: {ast.unparse(node)}"
