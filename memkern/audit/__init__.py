@@ -1,10 +1,11 @@
 """Audits of encoders: taps, data, runs and reports."""
 
-from memkern.audit.compare.comparison import CompareError, Comparison, compare
+from memkern.audit.compare.comparison import Comparison, compare
 from memkern.audit.interventions.surgery import FineTuning, Surgery, finetune_layers, prune_units, replace_layers
 from memkern.audit.monitor.callbacks import lightning_callback, trainer_callback
 from memkern.audit.monitor.monitor import Measurement, Monitor
 from memkern.audit.taps.tap import Tap, TapStats
+from memkern.errors import CompareError
 
 __all__ = [
     "CompareError",

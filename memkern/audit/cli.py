@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit import pipeline as run
 from memkern.audit.options import PRECISIONS, Options
 from memkern.audit.process import set_up_process
@@ -103,7 +103,7 @@ def merge(args: argparse.Namespace) -> None:
 
 
 def _console() -> Any:
-    console = need("rich.console", "rich").Console(highlight=False, soft_wrap=True)
+    console = require("rich.console", "rich").Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200  # a file's lines are as long as it takes: rich folds what is wider than 80
     return console

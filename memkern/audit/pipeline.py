@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.data.source import Source
 from memkern.audit.measure import finalize as finish
 from memkern.audit.measure import shard_files as shards
@@ -134,12 +134,12 @@ def _packages(images: bool, mat: bool) -> None:
         ("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors"), ("jinja2", "jinja2"),
         ("scipy.stats", "scipy"),
     ):  # fmt: skip
-        need(module, package)
+        require(module, package)
     if images:
-        need("PIL.Image", "pillow")
+        require("PIL.Image", "pillow")
     if mat:
-        need("scipy.io", "scipy")
-        need("h5py", "h5py", extra="")
+        require("scipy.io", "scipy")
+        require("h5py", "h5py", extra="")
 
 
 def _begin(ready: Prepared) -> None:

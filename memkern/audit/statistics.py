@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,7 +86,7 @@ def welch(a: Floats, b: Floats, alternative: str) -> Welch:
     spread = (a.var(ddof=1) + b.var(ddof=1)) / 2
     if spread == 0:
         return undefined
-    result = need("scipy.stats", "scipy").ttest_ind(b, a, equal_var=False, alternative=alternative)
+    result = require("scipy.stats", "scipy").ttest_ind(b, a, equal_var=False, alternative=alternative)
     return Welch(float(result.statistic), float(result.pvalue), float((b.mean() - a.mean()) / np.sqrt(spread)))
 
 
@@ -121,7 +121,7 @@ def kendall(a: Floats, b: Floats) -> float:
     both = ~(np.isnan(a) | np.isnan(b))
     if both.sum() < 2:
         return float("nan")
-    return float(need("scipy.stats", "scipy").kendalltau(a[both], b[both], variant="b").statistic)
+    return float(require("scipy.stats", "scipy").kendalltau(a[both], b[both], variant="b").statistic)
 
 
 def largest(values: Floats, k: int) -> Ints:

@@ -13,8 +13,8 @@ import torch
 
 import memkern
 from memkern._util.files import replace_atomically, sha256, write_json
+from memkern._util.optional_imports import require
 from memkern.lab import figures
-from memkern.lab._extras import need
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import GROUPS
 from memkern.lab.encoder_pairs import ASSETS, MANIFEST, RECIPE, Pair, load_pair, train_pair, versions
@@ -51,14 +51,14 @@ def run_demo(
         What was measured.
 
     Raises:
-        PairError: If the stored pair is missing or damaged.
+        TrainingError: If the stored pair is missing or damaged.
         ImportError: If a package of `memkern[lab]` is missing; the message names the extra.
         OSError: If `out` cannot be written.
     """
     if console is None:
-        console = need("rich.console", "rich").Console()
+        console = require("rich.console", "rich", extra="lab").Console()
     for module, package in (("pyarrow.parquet", "pyarrow"), ("matplotlib", "matplotlib"), ("scipy", "scipy")):
-        need(module, package)  # fail before the work, not after it
+        require(module, package, extra="lab")  # fail before the work, not after it
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def run_demo(
 @contextmanager
 def _progress(console: Any, names: tuple[str, ...], total: int) -> Iterator[Callable[[str, int, str], None]]:
     """Shows one bar per name on a terminal, and nothing elsewhere."""
-    rich = need("rich.progress", "rich")
+    rich = require("rich.progress", "rich", extra="lab")
     columns = (
         rich.TextColumn("{task.description:<8}"),
         rich.BarColumn(),
@@ -139,7 +139,7 @@ def _write_tables(audit: Audit, data: ImageSet, out: Path) -> list[Path]:
         "classmem": torch.cat([audit.classmem[name] for name in names]).tolist(),
         "peak_id": torch.cat([audit.peak_ids[name] for name in names]).tolist(),
     }
-    pyarrow, parquet = need("pyarrow", "pyarrow"), need("pyarrow.parquet", "pyarrow")
+    pyarrow, parquet = require("pyarrow", "pyarrow", extra="lab"), require("pyarrow.parquet", "pyarrow", extra="lab")
     written = []
     for name, columns in (("images", images), ("layers", layers), ("units", units)):
         written.append(out / f"{name}.parquet")
@@ -158,7 +158,9 @@ def _write_arrays(audit: Audit, out: Path) -> Path:
     }
     path = out / "scores.safetensors"
     with replace_atomically(path) as part:
-        need("safetensors.torch", "safetensors").save_file(arrays, part, metadata={"taps": ",".join(ALL_TAPS)})
+        require("safetensors.torch", "safetensors", extra="lab").save_file(
+            arrays, part, metadata={"taps": ",".join(ALL_TAPS)}
+        )
     return path
 
 
@@ -227,8 +229,8 @@ def _show(audit: Audit, data: ImageSet, console: Any) -> None:
 
 
 def _table(title: str, first: str, *others: str) -> Any:
-    box = need("rich.box", "rich").SIMPLE_HEAD
-    table = need("rich.table", "rich").Table(title=title, box=box, padding=(0, 1), title_style="bold")
+    box = require("rich.box", "rich", extra="lab").SIMPLE_HEAD
+    table = require("rich.table", "rich", extra="lab").Table(title=title, box=box, padding=(0, 1), title_style="bold")
     table.add_column(first)
     for name in others:
         table.add_column(name, justify="right")

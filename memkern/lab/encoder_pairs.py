@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 import memkern
 from memkern._util.files import read_json, replace_atomically, sha256, write_json
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
+from memkern.errors import TrainingError
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import GROUPS, Sizes, Split, make_split
 from memkern.lab.encoders import build as encoders
@@ -40,10 +41,6 @@ SIZES = Sizes(shared=3, candidate=3, extra=10)
 
 RECIPE = Recipe(epochs=500, batch=20, views=replace(VIEWS, scale=(0.2, 1.0)))
 """The recipe of the shipped pair: few images, seen very often, so that single ones are learned by heart."""
-
-
-class PairError(RuntimeError):
-    """A stored pair is missing, damaged or does not fit its manifest."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ def save_pair(pair: Pair, folder: Path) -> None:
     Raises:
         ImportError: If safetensors is missing.
     """
-    torch_files = need("safetensors.torch", "safetensors")
+    torch_files = require("safetensors.torch", "safetensors", extra="lab")
     manifest = dict(pair.manifest, files={})
     for role, encoder in (("f", pair.f), ("g", pair.g)):
         path = folder / f"{role}.safetensors"
@@ -185,10 +182,10 @@ def load_pair(folder: Path = ASSETS) -> Pair:
         The pair, float32, eval mode.
 
     Raises:
-        PairError: If a file is missing, damaged, or not the one the manifest lists.
+        TrainingError: If a file is missing, damaged, or not the one the manifest lists.
         ImportError: If safetensors is missing.
     """
-    torch_files = need("safetensors.torch", "safetensors")
+    torch_files = require("safetensors.torch", "safetensors", extra="lab")
     try:
         manifest = read_json(folder / MANIFEST)
         recipe = recipe_from(manifest["recipe"])
@@ -197,7 +194,7 @@ def load_pair(folder: Path = ASSETS) -> Pair:
         for role in "fg":
             path = folder / f"{role}.safetensors"
             if sha256(path) != manifest["files"][path.name]:
-                raise PairError(f"{path} is damaged: its SHA-256 is not the one in {folder / MANIFEST}")
+                raise TrainingError(f"{path} is damaged: its SHA-256 is not the one in {folder / MANIFEST}")
             loaded[role] = encoders.build(recipe.encoder, image_size=manifest["data"].get("size", 32)).eval()
             loaded[role].load_state_dict(torch_files.load_file(path))
         return Pair(
@@ -210,9 +207,9 @@ def load_pair(folder: Path = ASSETS) -> Pair:
             manifest,
         )
     except FileNotFoundError as error:
-        raise PairError(f"Expected an encoder pair in {folder}: {error.filename} is missing") from error
+        raise TrainingError(f"Expected an encoder pair in {folder}: {error.filename} is missing") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise PairError(f"Expected {folder / MANIFEST} to describe an encoder pair: {error!r}") from error
+        raise TrainingError(f"Expected {folder / MANIFEST} to describe an encoder pair: {error!r}") from error
 
 
 def summary(pair: Pair, audit: Audit) -> dict[str, Any]:

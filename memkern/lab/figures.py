@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import replace_atomically
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import GROUPS
 from memkern.lab.encoders.resnet9 import CONV_TAPS
@@ -120,5 +120,7 @@ def ranked_candidates(audit: Audit) -> Tensor:
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(
+        figsize=(width, height), layout="constrained"
+    )
     return figure, figure.subplots(rows, columns, squeeze=rows * columns == 1 or rows == 1)

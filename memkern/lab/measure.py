@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import memkern
+from memkern._util.optional_imports import require
 from memkern.audit.taps.tap import Tap, TapStats
-from memkern.lab._extras import need
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split
 from memkern.lab.encoders import build as encoders
@@ -259,7 +259,7 @@ def audit_pair(
 
 
 def _compare(score: Tensor, places: dict[str, Tensor], group: str) -> Comparison:
-    stats = need("scipy.stats", "scipy")
+    stats = require("scipy.stats", "scipy", extra="lab")
     a, b = score[places["candidate"]].double(), score[places[group]].double()
     result = stats.mannwhitneyu(a.numpy(), b.numpy(), alternative="greater")
     variance = ((len(a) - 1) * a.var() + (len(b) - 1) * b.var()) / (len(a) + len(b) - 2)

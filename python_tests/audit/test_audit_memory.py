@@ -77,7 +77,7 @@ def test_small_blocks_do_not_drive_the_large_ones_apart() -> None:
 COMMAND = """
 import resource
 from memkern import cli
-from memkern.audit import run
+from memkern.audit import pipeline as run
 
 def faults(*args, **kwargs):
     import torch
@@ -100,7 +100,7 @@ def test_the_command_has_its_activations_on_huge_pages() -> None:
 
 
 RETURN = """
-from memkern.audit import prepare
+from memkern.audit.measure import prepare
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.spec import build_encoder
 from memkern.audit.process import keep_freed_memory, use_huge_pages
@@ -142,7 +142,7 @@ def test_the_passes_begin_without_what_the_preparation_left() -> None:
 ASIDE = """
 import ctypes
 import torch
-from memkern.audit import prepare
+from memkern.audit.measure import prepare
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.spec import build_encoder
 from memkern.audit.process import keep_freed_memory

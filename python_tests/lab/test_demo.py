@@ -15,6 +15,7 @@ import memkern
 import memkern.reference
 from memkern import cli
 from memkern._util.files import read_json, sha256
+from memkern.errors import TrainingError
 from memkern.lab import demo, figures, measure
 from memkern.lab import encoder_pairs as pairs
 from memkern.lab.data import packaged as data
@@ -167,21 +168,21 @@ def test_a_pair_comes_back_as_float16_left_it(small_pair: pairs.Pair, stored: Pa
 
 
 def test_damaged_and_missing_pairs(stored: Path, tmp_path: Path) -> None:
-    with pytest.raises(pairs.PairError, match=r"manifest\.json is missing"):
+    with pytest.raises(TrainingError, match=r"manifest\.json is missing"):
         pairs.load_pair(tmp_path / "nowhere")
     weights = stored / "g.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(pairs.PairError, match=r"g\.safetensors is damaged"):
+    with pytest.raises(TrainingError, match=r"g\.safetensors is damaged"):
         pairs.load_pair(stored)
     weights.unlink()
-    with pytest.raises(pairs.PairError, match=r"g\.safetensors is missing"):
+    with pytest.raises(TrainingError, match=r"g\.safetensors is missing"):
         pairs.load_pair(stored)
     (stored / "manifest.json").write_text("{}")
-    with pytest.raises(pairs.PairError, match="describe an encoder pair"):
+    with pytest.raises(TrainingError, match="describe an encoder pair"):
         pairs.load_pair(stored)
     (stored / "manifest.json").write_text("{")
-    with pytest.raises(pairs.PairError, match="describe an encoder pair"):
+    with pytest.raises(TrainingError, match="describe an encoder pair"):
         pairs.load_pair(stored)
 
 
@@ -276,7 +277,7 @@ def test_errors_are_one_line(stored: Path, tmp_path: Path, capsys: pytest.Captur
     assert error.startswith("memkern: error: ")
     assert "f.safetensors is damaged" in error
     assert error.count("\n") == 1
-    with pytest.raises(pairs.PairError):
+    with pytest.raises(TrainingError):
         run("demo", "--debug", "--weights", stored, "--out", tmp_path / "out")
     (tmp_path / "file").write_text("")
     assert run("demo", "--weights", stored, "--out", tmp_path / "file") == 1

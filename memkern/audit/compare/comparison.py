@@ -13,16 +13,13 @@ import numpy as np
 from memkern.audit.run_folder.arrays import Floats, Readings, readings
 from memkern.audit.run_folder.store import Run, read_run
 from memkern.audit.statistics import holm, interval, kendall, largest, overlap, resampled_means, welch
+from memkern.errors import CompareError
 
 SAME = (
     "data.n_images", "data.list_sha256", "candidates", "views.n_views", "views.spec", "views.seed",
     "views.size", "views.pairs", "views.normalize", "options.median",
 )  # fmt: skip
 """Fields of the manifest that must agree: otherwise a difference of scores is not one of encoders."""
-
-
-class CompareError(ValueError):
-    """Two audits cannot be compared; the message names the field."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +190,7 @@ def compare(
 
     Raises:
         CompareError: If images, candidates, views or seeds differ; the message names the field.
-        RunError: If a folder holds no finished audit.
+        RunFolderError: If a folder holds no finished audit.
         ValueError: If an option is out of bounds.
         ImportError: If a package of `memkern[audit]` is missing.
     """

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern._util.optional_imports import need
-from memkern.audit.data.source import DataError, Source
+from memkern._util.optional_imports import require
+from memkern.audit.data.source import Source
+from memkern.errors import DataError
 
 NEAR = 4
 """Images whose 64-bit perceptual hashes differ in this many bits or fewer are near copies."""
@@ -57,7 +58,7 @@ def look(source: Source, row: int, *, duplicates: bool) -> Look:
 
 
 def _perceptual(image: Tensor) -> int | None:
-    hashing, pictures = need("imagehash", "imagehash"), need("PIL.Image", "pillow")
+    hashing, pictures = require("imagehash", "imagehash"), require("PIL.Image", "pillow")
     whole = image if image.dtype == torch.uint8 else (image.float() * 255).round().to(torch.uint8)
     pixels = whole.permute(1, 2, 0).numpy()
     picture = pictures.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).convert("L")
@@ -87,7 +88,7 @@ def scan(
         One look per row.
     """
     if duplicates:
-        need("imagehash", "imagehash")
+        require("imagehash", "imagehash")
     out = []
     with ThreadPoolExecutor(workers) as pool:
         for found in pool.map(lambda row: look(source, row, duplicates=duplicates), rows):

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class DataError(ValueError):
-    """Images, labels or candidates are not what was expected."""
+from memkern.errors import DataError
 
 
 @dataclass(frozen=True)

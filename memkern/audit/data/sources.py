@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern._util.optional_imports import need
-from memkern.audit.data.source import DataError, Source, file_digest, from_arrays, list_digest, unrepeated, with_labels
+from memkern._util.optional_imports import require
+from memkern.audit.data.source import Source, file_digest, from_arrays, list_digest, unrepeated, with_labels
 from memkern.audit.encoders.spec import parse
+from memkern.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 IMAGE_KEYS = ("images", "image", "x", "data", "img", "arr_0")
@@ -67,7 +68,7 @@ def open_source(text: str) -> Source:
 
 def decoded(file: Any) -> Tensor:
     """Decodes an image file, or the bytes of one, to `[3, H, W]` uint8; fully, so that a truncated one is an error."""
-    image_module = need("PIL.Image", "pillow")
+    image_module = require("PIL.Image", "pillow")
     with image_module.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
         if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
             gray = torch.from_numpy((np.asarray(picture) >> 8).astype(np.uint8))
@@ -153,7 +154,7 @@ def _numpy(name: str, path: Path, arguments: dict[str, Any]) -> Source:
 
 
 def _hdf5(name: str, path: Path, arguments: dict[str, Any]) -> Source:
-    h5py = need("h5py", "h5py", extra="")
+    h5py = require("h5py", "h5py", extra="")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -169,7 +170,7 @@ def _hdf5(name: str, path: Path, arguments: dict[str, Any]) -> Source:
 
 
 def _parquet(name: str, path: Path, arguments: dict[str, Any]) -> Source:
-    parquet = need("pyarrow.parquet", "pyarrow")
+    parquet = require("pyarrow.parquet", "pyarrow")
     try:
         file = parquet.ParquetFile(path)
     except Exception as error:
@@ -199,7 +200,7 @@ def _parquet(name: str, path: Path, arguments: dict[str, Any]) -> Source:
 
 
 def _hugging_face(name: str, path: Path, arguments: dict[str, Any]) -> Source:
-    datasets = need("datasets", "datasets", extra="")
+    datasets = require("datasets", "datasets", extra="")
     data = datasets.load_from_disk(str(path))
     if not hasattr(data, "features"):
         raise DataError(
@@ -231,7 +232,7 @@ def _hugging_face(name: str, path: Path, arguments: dict[str, Any]) -> Source:
 
 
 def _torchvision(text: str, name: str, arguments: dict[str, Any]) -> Source:
-    module = need("torchvision.datasets", "torchvision", extra="")
+    module = require("torchvision.datasets", "torchvision", extra="")
     kind = getattr(module, name, None)
     if not inspect.isclass(kind):
         raise DataError(f"Expected a data set of torchvision.datasets, got {name!r}")

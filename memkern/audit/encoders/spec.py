@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 
 OWN = {"resnet9": ("memkern.lab.encoders.resnet9", "ResNet9")}
 """Encoders of memkern's lab by name; looked up as a plug-in, for the audit does not depend on the lab."""
@@ -89,7 +89,7 @@ def build_encoder(text: str) -> nn.Module:
 
 
 def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
-    timm = need("timm", "timm", extra="")
+    timm = require("timm", "timm", extra="")
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
     encoder: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": 0, **arguments})
@@ -97,7 +97,7 @@ def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _torchvision(name: str, arguments: dict[str, Any]) -> nn.Module:
-    models = need("torchvision.models", "torchvision", extra="")
+    models = require("torchvision.models", "torchvision", extra="")
     if name not in models.list_models():
         raise _unknown("torchvision", name, models.list_models())
     encoder: nn.Module = models.get_model(name, weights=None, **arguments)
@@ -112,7 +112,7 @@ def _hf(name: str, arguments: dict[str, Any]) -> nn.Module:
     folder = Path(name)
     if not (folder / "config.json").is_file():
         raise ValueError(f"Expected hf:CONFIG_DIR to be a folder with config.json, got {name!r}; nothing is downloaded")
-    transformers = need("transformers", "transformers", extra="")
+    transformers = require("transformers", "transformers", extra="")
     # This one is the model's, not the configuration's: checkpoints of DINO and MAE have no pooler.
     pooling = {key: arguments[key] for key in ("add_pooling_layer",) if key in arguments}
     rest = {key: value for key, value in arguments.items() if key not in pooling}

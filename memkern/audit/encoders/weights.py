@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.encoders.spec import parse
+from memkern.errors import WeightsError
 
 NESTS = ("state_dict", "model_state_dict", "model", "encoder", "module", "net", "teacher", "student")
 """Keys under which training scripts put the state dict, the first that is there is taken."""
@@ -20,10 +21,6 @@ NESTS = ("state_dict", "model_state_dict", "model", "encoder", "module", "net", 
 
 SAVED = ("model.safetensors", "pytorch_model.bin")
 """What `save_pretrained` of transformers writes."""
-
-
-class WeightsError(ValueError):
-    """A file does not hold the weights of this encoder."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ def read_state(file: Path) -> Mapping[str, Any]:
     """
     if file.suffix == ".safetensors":
         try:
-            state: Mapping[str, Any] = need("safetensors.torch", "safetensors").load_file(file)
+            state: Mapping[str, Any] = require("safetensors.torch", "safetensors").load_file(file)
         except ImportError:
             raise
         except Exception as error:  # safetensors raises its own kinds

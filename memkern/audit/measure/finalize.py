@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.measure import shard_files as shards
 from memkern.audit.measure.shard import PARTS
 from memkern.audit.measure.tables import Tables, put_together, tables
 from memkern.audit.run_folder import store
+from memkern.errors import PlanError
 
 IMAGES = "images.parquet"
 
 
 def write_images(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Writes the list of images of an audit that has begun: id, index, path, label, candidate."""
-    arrow, parquet = need("pyarrow", "pyarrow"), need("pyarrow.parquet", "pyarrow")
+    arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
     types = {name: getattr(arrow, store.SAMPLES[name])() for name in columns}
     arrays = {name: arrow.array(values, type=types[name]) for name, values in columns.items()}
     with shards.clear_disk_errors(folder), replace_atomically(folder / IMAGES) as part:
@@ -53,7 +54,7 @@ def finish(folders: Sequence[Path], out: Path) -> store.Run:
     missing = [number for number in range(total) if number not in where]
     if missing:
         listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        raise shards.PlanError(
+        raise PlanError(
             f"Expected all {total} shards in {', '.join(map(str, folders))}; missing: {listed}; "
             "run the part that has them, shard k is in part k % n + 1 of n"
         )
@@ -99,7 +100,7 @@ def tidy(folder: Path) -> None:
 
 def _columns(ordered: Sequence[Path], start: int, stop: int) -> Iterator[Tensor]:
     """The means `[n, stop - start]` of a layer's units, shard by shard; the rest of the files is not read."""
-    safe_open = need("safetensors", "safetensors").safe_open
+    safe_open = require("safetensors", "safetensors").safe_open
     for number, folder in enumerate(ordered):
         with safe_open(shards.path_of(folder, number), "pt") as file:
             yield file.get_slice("units/means")[:, start:stop]

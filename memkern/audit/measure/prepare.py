@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import memkern
 from memkern._util.files import sha256
 from memkern.audit.data import check as scan
-from memkern.audit.data.source import DataError, Source, apply_labels, candidate_rows, list_digest
+from memkern.audit.data.source import Source, apply_labels, candidate_rows, list_digest
 from memkern.audit.data.sources import open_source
 from memkern.audit.encoders.spec import build_encoder, parse
 from memkern.audit.encoders.weights import Loaded, load_weights
@@ -27,6 +27,7 @@ from memkern.audit.options import Options
 from memkern.audit.process import return_freed_memory, set_aside_small_blocks
 from memkern.audit.taps.hook_points import Layers, find_layers, named_layers
 from memkern.audit.taps.transformer_blocks import find_blocks
+from memkern.errors import DataError
 from memkern.ops.views import views
 
 Say = Callable[[str], None]

@@ -18,16 +18,13 @@ from memkern.audit.options import Options
 from memkern.audit.taps.hook_points import Layers
 from memkern.audit.taps.linears import faster_linears
 from memkern.audit.taps.tap import Tap, TapStats
+from memkern.errors import NanError
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
 from memkern.ops.views import views
 
 PARTS = ("load", "views", "forward", "metrics", "write")
 """What the work is timed by; "metrics" are the reductions in the hooks and the streaming states."""
-
-
-class NanError(RuntimeError):
-    """An encoder gave NaN."""
 
 
 @dataclass

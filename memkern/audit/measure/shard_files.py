@@ -24,15 +24,12 @@ from typing import Any
 from torch import Tensor
 
 from memkern._util.files import read_json, replace_atomically, write_json
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
+from memkern.errors import PlanError
 
 PLAN = "plan.json"
 MANIFEST = "manifest.json"
 FOLDER = "shards"
-
-
-class PlanError(ValueError):
-    """RUN holds another audit, or one that is not meant to be gone on with."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with clear_disk_errors(folder), replace_atomically(path_of(folder, number)) as part:
-        need("safetensors.torch", "safetensors").save_file(
+        require("safetensors.torch", "safetensors").save_file(
             whole, part, metadata={"rows": f"{shard.rows[0]}:{shard.rows[1]}"}
         )
 
@@ -87,7 +84,7 @@ def read_shard(folder: Path, number: int) -> Shard:
     Raises:
         PlanError: If it is damaged.
     """
-    safe_open = need("safetensors", "safetensors").safe_open
+    safe_open = require("safetensors", "safetensors").safe_open
     path = path_of(folder, number)
     try:
         with safe_open(path, "pt") as file:

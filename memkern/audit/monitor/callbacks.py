@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.monitor.monitor import Monitor
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
@@ -36,7 +36,7 @@ def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any
     if namespace not in NAMESPACES:
         raise ValueError(f"Expected `namespace` to be one of {NAMESPACES}, got {namespace!r}")
     package = "pytorch-lightning" if namespace == NAMESPACES[1] else "lightning"
-    base = need(namespace, package, extra="").Callback
+    base = require(namespace, package, extra="").Callback
 
     class MonitorCallback(base):  # type: ignore[misc, valid-type]
         """Measures at the end of training epochs."""
@@ -69,7 +69,7 @@ def trainer_callback(monitor: Monitor) -> Any:
     Raises:
         ImportError: If transformers is not installed.
     """
-    base = need("transformers", "transformers", extra="").TrainerCallback
+    base = require("transformers", "transformers", extra="").TrainerCallback
 
     class MonitorCallback(base):  # type: ignore[misc, valid-type]
         """Measures at the end of epochs."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.run_folder.store import Run, read_run
 
 REPORT = "report.html"
@@ -28,11 +28,11 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
         The HTML, under 3 MB.
 
     Raises:
-        RunError: If the folder holds no finished audit, or a table is damaged.
+        RunFolderError: If the folder holds no finished audit, or a table is damaged.
         ImportError: If a package of `memkern[audit]` is missing.
     """
     run = run if isinstance(run, Run) else read_run(run)
-    jinja = need("jinja2", "jinja2")
+    jinja = require("jinja2", "jinja2")
     from memkern.audit.report.content import content  # after jinja2: its absence is the first thing to say
 
     folder = files(__package__ or __name__)
@@ -58,7 +58,7 @@ def write_report(run: Run | Path | str, *, images: bool = True, out: Path | None
         The file.
 
     Raises:
-        RunError: As for `report`.
+        RunFolderError: As for `report`.
         ImportError: As for `report`.
         OSError: If the file cannot be written.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.run_folder.store import Run
 
 TOP = 8
@@ -37,7 +37,7 @@ class Progress:
         if self.console is None or not self.console.is_terminal:
             yield lambda count: None
             return
-        rich = need("rich.progress", "rich")
+        rich = require("rich.progress", "rich")
         columns = (
             rich.TextColumn("{task.description:<8}"),
             rich.BarColumn(),
@@ -96,7 +96,7 @@ def show_run(run: Run, console: Any) -> None:
         units = (_plain(row["unitmem_mean"]), _plain(row["unitmem_max"]), _plain(row["classmem_mean"]))
         table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, str(row["dead"]))
     console.print(table)
-    compute = need("pyarrow.compute", "pyarrow")
+    compute = require("pyarrow.compute", "pyarrow")
     units = run.units.filter(compute.is_finite(run.units["unitmem"]))
     units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
     table = _table(
@@ -160,13 +160,13 @@ def _signed(value: float | None) -> str:
 
 def _cell(text: str) -> Any:
     """A cell as it is: file names may hold what rich reads as markup, and terminals as commands."""
-    return need("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
+    return require("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
 
 
 def _table(title: str, *columns: str) -> Any:
     """An empty table, which folds its widest cells where it is too wide for the terminal, and cuts nothing off."""
-    table = need("rich.table", "rich").Table(
-        title=_cell(title), box=need("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
+    table = require("rich.table", "rich").Table(
+        title=_cell(title), box=require("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
         padding=(0, 1), collapse_padding=True, pad_edge=False,
     )  # fmt: skip
     for column in columns:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.measure.shard import Clock, Job, draw
 from memkern.audit.report.gallery import thumbnail_indices
 from memkern.audit.run_folder.arrays import readings
@@ -54,7 +54,7 @@ def write_thumbs(run: Run, job: Job) -> list[Path]:
 def _write(path: Path, pixels: Tensor) -> Path:
     """Writes `[C, H, W]`, 0 to 255, no larger than `EDGE`."""
     whole = pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = need("PIL.Image", "pillow").fromarray(whole.squeeze(2) if whole.shape[2] == 1 else whole)
+    picture = require("PIL.Image", "pillow").fromarray(whole.squeeze(2) if whole.shape[2] == 1 else whole)
     picture.thumbnail((EDGE, EDGE))
     with replace_atomically(path) as part:
         picture.save(part)

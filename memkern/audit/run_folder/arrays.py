@@ -94,7 +94,7 @@ def readings(run: Run) -> Readings:
         Its images, layers and units.
 
     Raises:
-        RunError: If a table is missing or damaged.
+        RunFolderError: If a table is missing or damaged.
     """
     samples = run.samples
     taps = [name.partition("/")[2] for name in samples.column_names if name.startswith("alignment_f/")]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
 from memkern.audit.run_folder.store import Run
 
 
@@ -63,13 +63,13 @@ def write_mat(run: Run) -> list[Path]:
 def _mat5(run: Run, name: str, values: dict[str, Any]) -> Path:
     path = run.folder / "mat" / f"{name}.mat"
     with replace_atomically(path) as part:
-        need("scipy.io", "scipy").savemat(part, values)
+        require("scipy.io", "scipy").savemat(part, values)
     return path
 
 
 def _mat73(run: Run, name: str, values: dict[str, Any]) -> Path:
     path = run.folder / "mat" / f"{name}.mat"
-    with replace_atomically(path) as part, need("h5py", "h5py", extra="").File(part, "w") as file:
+    with replace_atomically(path) as part, require("h5py", "h5py", extra="").File(part, "w") as file:
         for key, value in values.items():
             file[key] = np.asarray(value)
     return path

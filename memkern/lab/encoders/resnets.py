@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 
-_resnet: Any = need("torchvision.models.resnet", "torchvision", "ssl")
+_resnet: Any = require("torchvision.models.resnet", "torchvision", extra="ssl")
 
 
 class Basic(_resnet.BasicBlock):  # type: ignore[misc]  # torchvision has no types

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import Add
 
-_timm: Any = need("timm.models.vision_transformer", "timm", "ssl")
+_timm: Any = require("timm.models.vision_transformer", "timm", extra="ssl")
 
 SIZES = {"nano": (48, 3, 3), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
 """Name -> width, blocks, heads; `nano` is no published size: it trains in seconds."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.measure import Audit
 from memkern.scores import sslmem_score
 
@@ -43,7 +43,7 @@ def overlap(a: Tensor, b: Tensor) -> float:
 
 def kendall(a: Tensor, b: Tensor) -> tuple[float, float]:
     """Returns Kendall's tau-b of two lists of scores and its two-sided p-value; 0 and 1 if either is constant."""
-    found = need("scipy.stats", "scipy").kendalltau(a.double().numpy(), b.double().numpy())
+    found = require("scipy.stats", "scipy", extra="lab").kendalltau(a.double().numpy(), b.double().numpy())
     if found.statistic != found.statistic:
         return 0.0, 1.0
     return float(found.statistic), float(found.pvalue)
@@ -56,7 +56,7 @@ def slope(values: Sequence[float]) -> float:
 
 def lines(series: Mapping[str, Sequence[float]], x: Sequence[Any], *, xlabel: str, ylabel: str, title: str) -> Any:
     """Draws one line per series over common places."""
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(7, 4), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name, values in series.items():
         axes.plot([str(place) for place in x], values, "o-", label=name)

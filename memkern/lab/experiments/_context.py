@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.files import replace_atomically, write_json
+from memkern._util.optional_imports import require
+from memkern.errors import TrainingError
 from memkern.lab import probe
-from memkern.lab._extras import need
 from memkern.lab.data import datasets
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split, make_split
-from memkern.lab.encoder_pairs import ASSETS, MANIFEST, PairError, half, load_pair, training_seed, versions
+from memkern.lab.encoder_pairs import ASSETS, MANIFEST, half, load_pair, training_seed, versions
 from memkern.lab.encoders import build as encoders
 from memkern.lab.measure import Audit, audit_pair
 from memkern.lab.presets import Preset
@@ -146,7 +147,7 @@ class Lab:
                     if not path.exists():
                         self._train(source, ids, seed, recipe, path)
                 model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
-                model.load_state_dict(need("safetensors.torch", "safetensors").load_file(path))
+                model.load_state_dict(require("safetensors.torch", "safetensors", extra="lab").load_file(path))
                 self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"
         self.used[key] = self._origins[key]
         return self._encoders[key]
@@ -168,7 +169,7 @@ class Lab:
                 continue
             try:
                 stored = load_pair(folder)
-            except PairError:
+            except TrainingError:
                 continue
             same_ids = torch.equal(stored.split.f if pair[1] == "f" else stored.split.g, ids)
             if stored.recipe == recipe and stored.data_sha256 == source.sha256 and same_ids and stored.seed == pair[0]:
@@ -182,7 +183,7 @@ class Lab:
         training = self.training(source, ids, seed, recipe, checkpoint=path.with_suffix(".checkpoint.safetensors"))
         state = {name: half(value.cpu()) for name, value in training.encoder().state_dict().items()}
         with replace_atomically(path) as part:
-            need("safetensors.torch", "safetensors").save_file(state, part)
+            require("safetensors.torch", "safetensors", extra="lab").save_file(state, part)
         note = {
             "recipe": asdict(recipe),
             "seed": seed,

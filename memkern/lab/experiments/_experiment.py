@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from memkern._util.optional_imports import require
 from memkern.lab import experiments
-from memkern.lab._extras import need
 
 if TYPE_CHECKING:
     from memkern.lab.experiments._context import Lab
@@ -82,7 +82,7 @@ def p_value(effects: Sequence[float]) -> float:
         return math.nan
     if statistics.stdev(effects) == 0:
         return 0.5 if effects[0] == 0 else float(effects[0] < 0)
-    return float(need("scipy.stats", "scipy").ttest_1samp(effects, 0.0, alternative="greater").pvalue)
+    return float(require("scipy.stats", "scipy", extra="lab").ttest_1samp(effects, 0.0, alternative="greater").pvalue)
 
 
 def verdict(effects: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from memkern._util.files import read_json, replace_atomically, write_json
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoder_pairs import versions
 from memkern.lab.experiments._context import Lab
 from memkern.lab.experiments._experiment import RULE, Experiment, Result, Row, implemented, p_value, verdict
@@ -76,7 +76,7 @@ def hardware(device: str) -> str:
 
 
 def _parquet(experiment: Experiment, result: Result, path: Path) -> Path:
-    pyarrow, parquet = need("pyarrow", "pyarrow"), need("pyarrow.parquet", "pyarrow")
+    pyarrow, parquet = require("pyarrow", "pyarrow", extra="lab"), require("pyarrow.parquet", "pyarrow", extra="lab")
     columns = {name: [row.get(name) for row in result.rows] for name in experiment.columns}
     with replace_atomically(path) as part:
         parquet.write_table(pyarrow.table(columns), part)

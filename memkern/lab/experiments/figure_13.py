@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, order, overlap, ratios
 from memkern.lab.experiments._context import Lab
@@ -30,7 +30,7 @@ def run(lab: Lab) -> Result:
 
 
 def _draw(lab: Lab, rows: list[Row]) -> object:
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(9, 7), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(9, 7), layout="constrained")
     grid = figure.subplots(len(CONV_TAPS), 10)
     for axes in grid.flat:
         axes.axis("off")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import memkern
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, spread
 from memkern.lab.experiments._context import Lab
@@ -32,7 +32,7 @@ def run(lab: Lab) -> Result:
     ]
     simple = lab.preset.others[-1]
     effects = [center(values[lab.preset.data][i]) - center(values[simple][i]) for i in range(len(lab.seeds))]
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(6, 4), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name, seeds in values.items():
         axes.hist([unit for units in seeds for unit in units], bins=40, histtype="step", density=True, label=name)

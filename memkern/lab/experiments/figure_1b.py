@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import kendall
 from memkern.lab.experiments._context import Lab
@@ -21,7 +21,7 @@ def run(lab: Lab) -> Result:
             rows.append({"seed": seed, "unit": unit, "unitmem": mem, "peak_id": peak, "sslmem_of_peak": score[peak]})
         of_seed = [(row["unitmem"], row["sslmem_of_peak"]) for row in rows if row["seed"] == seed]
         effects.append(kendall(*torch.tensor(of_seed).T)[0])
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(5, 4), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     axes.scatter([row["sslmem_of_peak"] for row in rows], [row["unitmem"] for row in rows], s=6, alpha=0.4)
     axes.set_xlabel("SSLMem of the image with the unit's peak")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import memkern
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, slope, spread
 from memkern.lab.experiments._context import Lab
@@ -73,7 +73,7 @@ def run(lab: Lab) -> Result:
 
 
 def _draw(found: dict[str, list[dict[str, tuple[list[float], list[float]]]]]) -> object:
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(14, 4.2), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(14, 4.2), layout="constrained")
     grid = figure.subplots(2, len(CONV_TAPS), sharex=True, sharey=True)
     for row, (method, seeds) in zip(grid, found.items(), strict=True):
         for axes, tap in zip(row, CONV_TAPS, strict=True):

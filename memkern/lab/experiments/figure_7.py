@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import memkern
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
 from memkern.lab.experiments._common import center, lines, order, spread
 from memkern.lab.experiments._context import Lab
@@ -18,7 +18,7 @@ _PAPER = {
 
 def run(lab: Lab) -> Result:
     """UnitMem of f over two sets of candidates, and Student's one-sided t-test over the units."""
-    ttest = need("scipy.stats", "scipy").ttest_ind
+    ttest = require("scipy.stats", "scipy", extra="lab").ttest_ind
     found: dict[str, list[dict[str, float]]] = {tap: [] for tap in CONV_TAPS}
     for seed in lab.seeds:
         audit = lab.audit(seed)

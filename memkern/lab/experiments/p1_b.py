@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.data.splits import GROUPS
 from memkern.lab.experiments._common import center
 from memkern.lab.experiments._context import Lab
@@ -12,7 +12,7 @@ from memkern.lab.experiments._experiment import Experiment, Result
 def run(lab: Lab) -> Result:
     """Means of every group and, beside the candidates, Student's t-tests as in the released script."""
     rows, effects = [], {"candidate > shared": [], "candidate > extra": [], "shared > independent": []}  # type: ignore[var-annotated]
-    ttest = need("scipy.stats", "scipy").ttest_ind
+    ttest = require("scipy.stats", "scipy", extra="lab").ttest_ind
     for seed in lab.seeds:
         audit = lab.audit(seed)
         means = {name: float(audit.sslmem[audit.of(name)].mean()) for name in GROUPS}
@@ -39,7 +39,7 @@ def _means(rows: list[dict[str, object]]) -> str:
 
 
 def _draw(lab: Lab) -> object:
-    figure = need("matplotlib.figure", "matplotlib").Figure(figsize=(7, 4), layout="constrained")
+    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     scores = {name: [] for name in GROUPS}  # type: ignore[var-annotated]
     for seed in lab.seeds:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.training.method import Batch, Method, Output, follow, frozen_copy
 
 
@@ -29,12 +29,12 @@ class BYOL(Method):
         self, encoder: nn.Module, *, hidden: int, out: int, temperature: float, momentum: float = 0.996
     ) -> None:
         super().__init__(encoder)
-        heads = need("lightly.models.modules.heads", "lightly", "ssl")
+        heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.momentum = momentum
         self.projector = heads.BYOLProjectionHead(encoder.dim, hidden, out)
         self.predictor = heads.BYOLPredictionHead(out, hidden, out)
         self.target = frozen_copy(nn.Sequential(encoder, self.projector))
-        self.distance = need("lightly.loss", "lightly", "ssl").NegativeCosineSimilarity()
+        self.distance = require("lightly.loss", "lightly", extra="ssl").NegativeCosineSimilarity()
 
     def forward(self, batch: Batch) -> Output:
         """`parts` are the predictions p of both views, then the target's projections t, `[N, out]` each."""

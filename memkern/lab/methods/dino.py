@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.training.method import Batch, Method, Output, Wanted, follow, frozen_copy
 from memkern.transforms import ViewSpec
 
@@ -51,11 +51,11 @@ class DINO(Method):
         local_size: int = 0,
     ) -> None:
         super().__init__(encoder)
-        heads = need("lightly.models.modules.heads", "lightly", "ssl")
+        heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.momentum = momentum
         self.head = heads.DINOProjectionHead(encoder.dim, hidden, bottleneck, out)
         self.teacher = nn.ModuleDict({"encoder": frozen_copy(encoder), "head": _frozen_head(self.head, heads)})
-        self.cross_entropy = need("lightly.loss", "lightly", "ssl").DINOLoss(
+        self.cross_entropy = require("lightly.loss", "lightly", extra="ssl").DINOLoss(
             output_dim=out, student_temp=temperature, teacher_temp=teacher_temperature, warmup_teacher_temp_epochs=0
         )
 

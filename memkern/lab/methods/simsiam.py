@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.training.method import Batch, Method, Output
 
 
@@ -23,10 +23,10 @@ class SimSiam(Method):
 
     def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float) -> None:
         super().__init__(encoder)
-        heads = need("lightly.models.modules.heads", "lightly", "ssl")
+        heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.projector = heads.SimSiamProjectionHead(encoder.dim, hidden, out)
         self.predictor = heads.SimSiamPredictionHead(out, max(1, out // 4), out)
-        self.distance = need("lightly.loss", "lightly", "ssl").NegativeCosineSimilarity()
+        self.distance = require("lightly.loss", "lightly", extra="ssl").NegativeCosineSimilarity()
 
     def forward(self, batch: Batch) -> Output:
         """Projects each view and predicts from it; `parts` are z of both views, then p of both, `[N, out]` each."""

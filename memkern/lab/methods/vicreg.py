@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.training.method import Batch, Method, Output
 
 
@@ -38,9 +38,9 @@ class VICReg(Method):
         covariance: float = 1.0,
     ) -> None:
         super().__init__(encoder)
-        heads = need("lightly.models.modules.heads", "lightly", "ssl")
+        heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.expander = heads.VICRegProjectionHead(encoder.dim, hidden, out)
-        self.terms = need("lightly.loss", "lightly", "ssl").VICRegLoss(
+        self.terms = require("lightly.loss", "lightly", extra="ssl").VICRegLoss(
             invariance, variance, covariance, gather_distributed=torch.distributed.is_available()
         )
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import replace_atomically
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 
 
 def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
@@ -22,7 +22,7 @@ def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None
     Raises:
         ImportError: If safetensors is missing.
     """
-    torch_files = need("safetensors.torch", "safetensors")
+    torch_files = require("safetensors.torch", "safetensors", extra="lab")
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replace_atomically(path) as part:
         torch_files.save_file(own, part, metadata={"notes": json.dumps(notes)})
@@ -34,7 +34,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: If the file is no checkpoint.
     """
-    safetensors = need("safetensors", "safetensors")
+    safetensors = require("safetensors", "safetensors", extra="lab")
     try:
         with safetensors.safe_open(path, "pt") as file:
             notes = json.loads(file.metadata()["notes"])

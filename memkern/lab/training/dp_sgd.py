@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.lab.training.distributed import rank_and_world
 from memkern.lab.training.method import Method
 from memkern.lab.training.recipe import Recipe
@@ -61,16 +61,16 @@ class Privacy:
     def __init__(
         self, model: Method, optimizer: torch.optim.Optimizer, recipe: Recipe, n_images: int, generator: torch.Generator
     ) -> None:
-        opacus = need("opacus", "opacus", "dp")
-        problems = need("opacus.validators", "opacus", "dp").ModuleValidator.validate(model, strict=False)
+        opacus = require("opacus", "opacus", extra="dp")
+        problems = require("opacus.validators", "opacus", extra="dp").ModuleValidator.validate(model, strict=False)
         if problems:
             raise ValueError(f"Expected layers that treat images one by one for DP-SGD: {problems[0]}")
         assert recipe.epsilon is not None
         self.rate, self.n_images, self.generator = recipe.batch / n_images, n_images, generator
-        self.delta, self.accountant = recipe.delta, need("opacus.accountants", "opacus", "dp").RDPAccountant()
+        self.delta, self.accountant = recipe.delta, require("opacus.accountants", "opacus", extra="dp").RDPAccountant()
         self.noise = 0.0
         if recipe.epsilon != float("inf"):
-            search = need("opacus.accountants.utils", "opacus", "dp").get_noise_multiplier
+            search = require("opacus.accountants.utils", "opacus", extra="dp").get_noise_multiplier
             steps = recipe.epochs * (n_images // recipe.batch)
             self.noise = float(
                 search(

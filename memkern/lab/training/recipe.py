@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from memkern.lab._extras import need
+from memkern._util.optional_imports import require
 from memkern.transforms import PRESETS, ViewSpec
 
 VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
@@ -108,7 +108,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     if recipe.optimizer == "lars":
-        lars = need("lightly.utils.lars", "lightly", "ssl").LARS
+        lars = require("lightly.utils.lars", "lightly", extra="ssl").LARS
         groups = [
             {"params": _of_rank(trained, matrices=True), "weight_decay": recipe.weight_decay},
             {"params": _of_rank(trained, matrices=False), "weight_decay": 0.0},

@@ -6,14 +6,15 @@ import math
 import numpy as np
 import pytest
 
+from memkern.errors import CompareError
+
 pytest.importorskip("pyarrow", reason="memkern[audit] is not installed")
 pytest.importorskip("scipy", reason="memkern[audit] is not installed")
 
 import audit_runs
 
 from memkern import cli
-from memkern.audit import CompareError
-from memkern.audit.compare import comparison as compare_runs
+from memkern.audit import compare as compare_runs
 from memkern.audit.statistics import holm, interval, kendall, largest, overlap, resampled_means, welch
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from memkern.audit.data.check import copies, scan, unreadable
-from memkern.audit.data.source import DataError, Source, apply_labels, candidate_rows, from_arrays
+from memkern.audit.data.source import Source, apply_labels, candidate_rows, from_arrays
 from memkern.audit.data.sources import decoded, open_source
+from memkern.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from memkern.audit.encoders.spec import build_encoder, parse
-from memkern.audit.encoders.weights import WeightsError, load_weights
+from memkern.audit.encoders.weights import load_weights
+from memkern.errors import WeightsError
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:

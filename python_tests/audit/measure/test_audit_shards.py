@@ -19,6 +19,7 @@ from memkern.audit.measure import shard as runner
 from memkern.audit.measure import shard_files as shards
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
+from memkern.errors import PlanError
 
 # ---- resuming -------------------------------------------------------------------------------------------------------
 
@@ -213,11 +214,11 @@ def test_merge_names_what_is_missing_or_different(tmp_path: Path) -> None:
     assert run_audit(one, say=said.append) is None
     assert said[-1] == "Part 1 of 2 is done; `memkern merge RUN… --out RUN` puts the parts together."
     run_audit(other)
-    with pytest.raises(shards.PlanError, match=r"Expected all 3 shards in .*; missing: 1; run the part that has them"):
+    with pytest.raises(PlanError, match=r"Expected all 3 shards in .*; missing: 1; run the part that has them"):
         merge_runs([one.out], tmp_path / "merged")
-    with pytest.raises(shards.PlanError, match=r"Expected `seed` to be 5 like the audit in .*other, got 0"):
+    with pytest.raises(PlanError, match=r"Expected `seed` to be 5 like the audit in .*other, got 0"):
         merge_runs([one.out, other.out], tmp_path / "merged")
-    with pytest.raises(shards.PlanError, match=r"to hold an audit's plan\.json; there is none"):
+    with pytest.raises(PlanError, match=r"to hold an audit's plan\.json; there is none"):
         merge_runs([tmp_path / "none"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     assert cli.main(["merge", str(one.out), "--out", str(one.out)]) == 1

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from memkern.errors import RunFolderError
+
 pytest.importorskip("pyarrow", reason="memkern[audit] is not installed")
 pytest.importorskip("safetensors", reason="memkern[audit] is not installed")
 
@@ -60,7 +62,7 @@ def test_columns_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_folders_without_a_finished_audit(tmp_path: Path) -> None:
     def message(folder: Path) -> str:
-        with pytest.raises(store.RunError) as error:
+        with pytest.raises(RunFolderError) as error:
             store.read_run(folder).samples  # noqa: B018  (reads the table)
         return str(error.value).replace(str(tmp_path), "")
 

@@ -1,0 +1,63 @@
+"""Errors of memkern: what the caller can mend, under one base class.
+
+Every kind is also the builtin error that Python's users expect (`except ValueError` keeps working). The command line
+turns a `MemkernError` and an `OSError` into one line; any other exception is a bug of memkern's and shown as one.
+"""
+
+from __future__ import annotations
+
+
+class MemkernError(Exception):
+    """Something that the caller can mend; the message names it, what was expected, what came, and the fix."""
+
+
+class ArgumentValueError(MemkernError, ValueError):
+    """An argument of the right kind with a value or shape that does not fit."""
+
+
+class ArgumentTypeError(MemkernError, TypeError):
+    """An argument of the wrong kind or dtype."""
+
+
+class BackendError(MemkernError, RuntimeError):
+    """A backend that cannot run here, or tensors on different devices."""
+
+
+class MissingPackageError(MemkernError, ImportError):
+    """An optional package that is not installed; the message says which extra brings it."""
+
+
+class DataError(MemkernError, ValueError):
+    """Images, labels, ids or candidates that do not fit."""
+
+
+class EncoderError(MemkernError, ValueError):
+    """An encoder that cannot be built, or does not take what it is given."""
+
+
+class WeightsError(MemkernError, ValueError):
+    """Weights that do not fit the encoder."""
+
+
+class PlanError(MemkernError, ValueError):
+    """A RUN folder that holds another audit, or parts that do not belong together."""
+
+
+class NanError(MemkernError, RuntimeError):
+    """An encoder that gives NaN."""
+
+
+class ProcessError(MemkernError, RuntimeError):
+    """Another process of a distributed audit that failed or is missing."""
+
+
+class RunFolderError(MemkernError, RuntimeError):
+    """A RUN folder that is incomplete, damaged, or written by a newer memkern."""
+
+
+class CompareError(MemkernError, ValueError):
+    """Two audits that cannot be compared."""
+
+
+class TrainingError(MemkernError, RuntimeError):
+    """A training that cannot start, go on, or be read again."""
