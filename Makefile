@@ -7,9 +7,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 TEST_ARGS ?=
 # The longest tests first, so that no worker is left alone with one; ttsem's is the third, when its environment is there.
 GPU_LONGEST := python_tests/triton_kernels/test_triton_compile.py python_tests/triton_kernels/test_triton_ttsem.py
-GPU_TESTS ?= $(GPU_LONGEST) $(filter-out $(GPU_FAULTS) $(GPU_LONGEST), \
-  $(wildcard python_tests/triton_kernels/test_triton_*.py python_tests/cuda/test_cuda_*.py)) python_tests/agreement/test_agreement.py
-GPU_FAULTS ?= python_tests/cuda/test_cuda_planted.py python_tests/triton_kernels/test_triton_faults.py
+GPU_TESTS ?= $(GPU_LONGEST) python_tests
 BENCH_ARGS ?=
 
 .PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation wheel clean
@@ -70,22 +68,20 @@ docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are er
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 long-check: install  ## Run what takes minutes: every experiment of the lab at its smallest, audits that are killed
-	$(BIN)/python -m pytest -o addopts="-ra --import-mode=importlib --strict-markers" -n 2 --dist loadgroup \
-	  python_tests/lab/test_lab_experiments.py python_tests/audit/test_audit_killed.py
+	$(BIN)/python -m pytest -m long -n 2 --dist loadgroup $(TEST_ARGS)
 
 # One thread for each of the two workers: what waits for the other takes its processor. What is slow are the compilers:
 # they run once, in the first worker that asks, and their objects stay in build/gpu/. ttsem's environment, 5 GB, is made
 # beside the first tests; those that need it wait.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU
 	$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only & \
-	OMP_NUM_THREADS=1 PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --import-mode=importlib --strict-markers" -n 2 \
+	OMP_NUM_THREADS=1 PYTHONPATH=python_tests $(BIN)/python -m pytest -m gpu_ladder -n 2 \
 	  --dist loadgroup -p gpu.report $(GPU_TESTS) $(TEST_ARGS); status=$$?; wait; exit $$status
 
 # Of the ladder, not of the kernels: 8 minutes of a processor.
 gpu-faults: install  ## Plant faults in the GPU kernels; the rung that is named for each must find it
 	-$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only
-	PYTHONPATH=python_tests $(BIN)/python -m pytest -o addopts="-ra --import-mode=importlib --strict-markers" -n 2 --dist loadgroup -p gpu.report \
-	  $(GPU_FAULTS) $(TEST_ARGS)
+	PYTHONPATH=python_tests $(BIN)/python -m pytest -m gpu_faults -n 2 --dist loadgroup -p gpu.report $(TEST_ARGS)
 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation/mutation.py

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import hypothesis
 import pytest
@@ -27,8 +29,35 @@ def pytest_report_header() -> list[str]:
     return [f"memkern path {path}: {reason or 'runs'}" for path, reason in PATHS.items()]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what tests recorded as the property "ran": counts of the GPU ladder's rungs, the agreement table."""
+LEFT_OUT = {"long": "make long-check", "gpu_ladder": "make gpu-check", "gpu_faults": "make gpu-faults"}
+"""Markers of tests that a plain run leaves out -> the command that runs them."""
+
+left_out = pytest.StashKey[Counter[str]]()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Counts what is left out by marker."""
+    for item in items:
+        counts = item.config.stash.setdefault(left_out, Counter())
+        counts.update(name for name in LEFT_OUT if item.get_closest_marker(name))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Passes the counts of a worker of pytest-xdist on; every worker collects the same tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash.get(left_out, Counter()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[left_out] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints what was left out, and what tests recorded as the property "ran" (rungs of the ladder, agreement)."""
+    counts = config.stash.get(left_out, Counter())
+    for name, count in sorted(counts.items()):
+        terminalreporter.write_line(f"not selected: {count} {name} ({LEFT_OUT[name]})")
     reports = [report for found in terminalreporter.stats.values() for report in found]
     calls = [report for report in reports if getattr(report, "when", None) == "call"]
     lines = [text for report in calls for name, text in report.user_properties if name == "ran"]

@@ -50,7 +50,7 @@ missing() {
   note "$(printf '%-24s missing: %s' "$1" "$2")"
   if [ $code -eq 0 ]; then code=2; fi
 }
-tests=("$python" -m pytest -o addopts=-ra -o timeout=0 -p no:cacheprovider)
+tests=("$python" -m pytest -o "addopts=-ra --import-mode=importlib" -o timeout=0 -p no:cacheprovider)
 workers=(-n 4)
 "$python" -c 'import xdist' 2>/dev/null || workers=()
 : >"$results/summary.txt"

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gpu_triton"))
 
 import rungs
 
+pytestmark = pytest.mark.gpu_ladder
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 WIDE = ("float32", "float64")
 # A gradient is 0/0 next to a zero or an infinite vector, and one of nearly equal views is only as good as its distance.

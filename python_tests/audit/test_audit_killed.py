@@ -13,6 +13,8 @@ import pytest
 
 from memkern.audit.pipeline import run_audit
 
+pytestmark = pytest.mark.long
+
 FILES = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
 
 
@@ -39,7 +41,6 @@ def test_the_final_files_are_those_of_an_uninterrupted_run(worker: Path, name: s
     assert not left | {path.name for path in (worker / name).iterdir()} & {"shards", "images.parquet"}
 
 
-@pytest.mark.slow
 def test_torchrun(tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
     whole = run_audit(replace(given, out=tmp_path / "whole"))

@@ -14,7 +14,7 @@ from gpu import build
 from memkern import nvrtc
 
 CMAKE = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-pytestmark = pytest.mark.skipif(CMAKE is None, reason="CMake is not installed")
+pytestmark = [pytest.mark.gpu_ladder, pytest.mark.skipif(CMAKE is None, reason="CMake is not installed")]
 
 SCRIPT = """
 cmake_policy(VERSION 3.18)

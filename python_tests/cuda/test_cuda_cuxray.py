@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from gpu import build, planted, sass, tools
 
+pytestmark = pytest.mark.gpu_ladder
+
 ARCH = 90
 # By object: demangled kernel, threads of a block, what must hold.
 GATES = [

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from memkern import native, reference, testing
 
+pytestmark = pytest.mark.gpu_ladder
+
 
 def bits(*tensors: Tensor) -> bytes:
     return b"".join(tensor.contiguous().view(torch.uint8).numpy().tobytes() for tensor in tensors)

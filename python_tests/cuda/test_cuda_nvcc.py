@@ -16,7 +16,8 @@ import pytest
 import torch
 from gpu import build, emulated, path, roofline, sass, tools
 
-pytestmark = pytest.mark.xdist_group("machine code")  # one worker disassembles it: half a minute of a processor
+# one worker disassembles the machine code: half a minute of a processor
+pytestmark = [pytest.mark.gpu_ladder, pytest.mark.xdist_group("machine code")]
 FEWEST_WARPS = 8  # of an SM, for any kernel: two for each of its four schedulers
 
 

@@ -22,6 +22,8 @@ from memkern.ops.layer_stats import layer_stats_many
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
 
+pytestmark = pytest.mark.gpu_ladder
+
 CSRC = build.ROOT / "csrc"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from gpu import planted
 
+pytestmark = pytest.mark.gpu_faults
 
-@pytest.mark.slow
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", planted.FAULTS)
 def test_planted_fault_is_found(name, tmp_path):

@@ -7,6 +7,8 @@ import re
 import pytest
 from gpu import build, sanitizer, tiny
 
+pytestmark = pytest.mark.gpu_ladder
+
 SCHEDULES = {"plain": 4, "asan": 1, "tsan": 1}  # races are found whatever the schedule
 PARTS = {"plain": 1, "asan": 1, "tsan": 2}  # processes that workers share
 

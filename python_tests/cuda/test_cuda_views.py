@@ -11,6 +11,8 @@ from test_views import *  # noqa: F403
 from memkern import testing
 from memkern.transforms import PRESETS
 
+pytestmark = pytest.mark.gpu_ladder
+
 # They run on the CPU kernels whatever the path.
 del test_two_thousand_draws, test_same_bits_on_every_instruction_set, test_compiles_whole_with_a_table  # noqa: F821
 

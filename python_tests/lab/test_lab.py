@@ -12,8 +12,8 @@ from torch.nn import functional
 
 import memkern
 from memkern._util import files
+from memkern._util.optional_imports import require
 from memkern.audit.taps.tap import Tap
-from memkern.lab import _extras
 from memkern.lab.data import packaged as data
 from memkern.lab.data import splits
 from memkern.lab.encoders import resnet9
@@ -265,7 +265,7 @@ def test_replace_atomically(tmp_path: Path) -> None:
 
 def test_a_missing_package_names_the_extra() -> None:
     with pytest.raises(ImportError, match=r"memkern\[lab\]"):
-        _extras.need("no_such_module_of_memkern", "no-such-package")
+        require("no_such_module_of_memkern", "no-such-package", extra="lab")
 
 
 def test_import_memkern_imports_no_extra() -> None:

@@ -17,6 +17,8 @@ from memkern.lab.experiments._context import Lab
 from memkern.lab.presets import PRESETS
 from memkern.lab.training import checkpoint
 
+pytestmark = pytest.mark.long
+
 for package in ("lightly", "timm", "torchvision", "opacus", "skimage", "sklearn", "scipy", "pyarrow", "mlxtend"):
     pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[lab,ssl,dp]'")
 

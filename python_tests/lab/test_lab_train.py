@@ -43,7 +43,7 @@ KILLED = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
 VICTIM = """
 import sys, torch
 from pathlib import Path
-from memkern.lab import trainer
+from memkern.lab.training import trainer
 torch.set_num_threads(1)
 images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 recipe = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
@@ -85,7 +85,8 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 WORKER = """
 import sys, torch
 from pathlib import Path
-from memkern.lab import encoders, trainer
+from memkern.lab.encoders import build as encoders
+from memkern.lab.training import trainer
 from memkern.lab.training.distributed import processes
 
 class Linear(torch.nn.Sequential):  # no batch norm, which would see half a batch

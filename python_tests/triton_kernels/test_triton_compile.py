@@ -20,6 +20,7 @@ import lint  # noqa: E402
 import machine_code  # noqa: E402
 import rungs  # noqa: E402
 
+pytestmark = pytest.mark.gpu_ladder
 BUDGETS = json.loads((rungs.HERE / "budgets.json").read_text())
 
 

@@ -18,6 +18,8 @@ import mutated
 import run_ttsem
 import rungs
 
+pytestmark = pytest.mark.gpu_faults
+
 
 @pytest.fixture(scope="module")
 def ground():

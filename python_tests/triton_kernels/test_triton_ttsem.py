@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gpu_triton"))
 import run_ttsem
 import rungs
 
+pytestmark = pytest.mark.gpu_ladder
+
 
 @pytest.mark.timeout(2 * rungs.SECONDS)
 def test_under_ttsem(record_property):

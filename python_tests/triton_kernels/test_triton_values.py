@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gpu_triton"))
 import run_ttsem
 import rungs
 
+pytestmark = pytest.mark.gpu_ladder
+
 
 @pytest.mark.timeout(2 * rungs.SECONDS)
 def test_in_the_interpreter(record_property):
