@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch as _torch  # noqa: F401  (first: its OpenMP runtime is then the only one in the process)
 
 from memkern.dispatch import MemkernWarning, backends
+from memkern.errors import MemkernError
 from memkern.metrics import (
     ClassMem,
     ClassStats,
@@ -37,6 +38,7 @@ __all__ = [
     "LayerMem",
     "LayerMemStats",
     "LayerStats",
+    "MemkernError",
     "MemkernWarning",
     "UnitMem",
     "UnitStats",

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 
 class MemkernError(Exception):
-    """Something that the caller can mend; the message names it, what was expected, what came, and the fix."""
+    """Something that the caller can mend; the message names it, what was expected, what came, and the fix.
+
+    Example:
+        >>> import torch, memkern
+        >>> try:
+        ...     memkern.unitmem(torch.ones(1, 3))
+        ... except memkern.MemkernError as error:
+        ...     print(error)
+        Expected `activations` to hold at least 2 points, got 1: there is nothing to compare with
+    """
 
 
 class ArgumentValueError(MemkernError, ValueError):
@@ -23,7 +32,7 @@ class BackendError(MemkernError, RuntimeError):
     """A backend that cannot run here, or tensors on different devices."""
 
 
-class MissingPackageError(MemkernError, ImportError):
+class MissingPackageError(MemkernError, ModuleNotFoundError):
     """An optional package that is not installed; the message says which extra brings it."""
 
 

@@ -13,6 +13,7 @@ import torch  # first: its OpenMP runtime is then the only one in the process
 from torch import Tensor
 
 from memkern import nvrtc
+from memkern.errors import BackendError
 
 ISA_VARIABLE = "MEMKERN_ISA"
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -39,7 +40,7 @@ def load() -> tuple[ModuleType | None, str]:
     isa = os.environ.get(ISA_VARIABLE)
     if isa and not module.select_isa(isa):
         supported = ", ".join(module.supported_isas())
-        raise RuntimeError(f"Expected {ISA_VARIABLE} to be one of {supported} on this processor, got {isa!r}")
+        raise BackendError(f"Expected {ISA_VARIABLE} to be one of {supported} on this processor, got {isa!r}")
     return module, ""
 
 
@@ -47,7 +48,7 @@ def library() -> ModuleType:
     """The loaded module; for callers that have asked ``load`` before."""
     module, reason = load()
     if module is None:
-        raise RuntimeError(f"memkern: {reason}")
+        raise BackendError(f"memkern: {reason}")
     return module
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from memkern.errors import ArgumentTypeError
+
 
 def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
     r"""How much the largest mean stands out of the others: ``(peak - rest) / (peak + rest)``.
@@ -94,8 +96,58 @@ def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> li
     try:
         numbers = [float(value) for value in listed]
     except (TypeError, ValueError) as error:
-        raise TypeError(f"Expected `values` to hold one number per tap, got {listed!r}") from error
+        raise ArgumentTypeError(f"Expected `values` to hold one number per tap, got {listed!r}") from error
     return [math.nan if place == 0 else number - numbers[place - 1] for place, number in enumerate(numbers)]
+
+
+def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
+    """The mean over all the points (or classes) but the one that holds the peak: arXiv 2409.19069, Eqs. (7) and (15).
+
+    Args:
+        rest: ``[U]`` float64, the sum of the means of all the others.
+        count: How many points (or classes) there are, the one with the peak included; an int or a 0-d tensor.
+
+    Returns:
+        ``[U]`` float64.
+    """
+    return rest / (count - 1)
+
+
+def dead_units(peak: Tensor, low: Tensor) -> Tensor:
+    """Units whose mean activation is 0 for every point (or class).
+
+    Args:
+        peak: ``[U]``, the largest mean.
+        low: ``[U]``, the smallest mean.
+
+    Returns:
+        ``[U]`` bool.
+    """
+    return (peak == 0) & (low == 0)
+
+
+def signed_units(low: Tensor) -> Tensor:
+    """Units whose mean activation is negative for some point (or class): their score can leave [0, 1].
+
+    Args:
+        low: ``[U]``, the smallest mean.
+
+    Returns:
+        ``[U]`` bool.
+    """
+    return low < 0
+
+
+def undefined(score: Tensor) -> Tensor:
+    """Scores that are NaN: of a NaN activation, or of a zero denominator with signed activations.
+
+    Args:
+        score: ``[U]``; numpy arrays work alike.
+
+    Returns:
+        ``[U]`` bool, of the same kind.
+    """
+    return score != score
 
 
 def merge_peaks(peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,3 +172,24 @@ def merge_peaks(peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor
         torch.where(take_b, index_b, index_a),
         torch.where(take_b, peak_a, peak_b),
     )
+
+
+UnitNumbers = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Four rows of ``[U]`` that are known of units after some points: peak, index, rest (float64), low."""
+
+
+def merge_units(a: UnitNumbers, b: UnitNumbers) -> UnitNumbers:
+    """Merges what is known of the same units after two disjoint sets of points.
+
+    Peaks, indices and smallest means come out the same bits in any order of merging; the sums of the others agree to
+    the rounding of float64.
+
+    Args:
+        a: ``(peak, index, rest, low)``, each ``[U]``; ``rest`` is the float64 sum of all the means but the peak.
+        b: The same of the other points.
+
+    Returns:
+        ``(peak, index, rest, low)`` over the points of both.
+    """
+    peak, index, smaller = merge_peaks(a[0], a[1], b[0], b[1])
+    return peak, index, a[2] + b[2] + smaller.double(), torch.minimum(a[3], b[3])  # NaN wins

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -40,7 +42,7 @@ def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
     module = type(value).__module__.partition(".")[0]
     is_numpy = module == "numpy" and hasattr(value, "ndim")
     if not is_numpy and not hasattr(value, "__dlpack__"):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"Expected `{name}` to be a torch tensor, a numpy array or an object with __dlpack__, got {_kind(value)}; "
             "build a tensor with torch.as_tensor first"
         )
@@ -50,7 +52,7 @@ def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
         return torch.utils.dlpack.from_dlpack(value), is_numpy
     except (BufferError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         dtype = getattr(value, "dtype", "unknown dtype")
-        raise TypeError(
+        raise ArgumentTypeError(
             f"Expected `{name}` to be an array that torch can share (native byte order, no negative strides), "
             f"got {_kind(value)} of {dtype}: {error}; copy it first, e.g. with numpy.array(value, dtype='float32')"
         ) from error
@@ -65,7 +67,7 @@ def floating(x: Tensor, name: str) -> None:
     """Requires a dtype the kernels read: float32, float64, bfloat16 or float16."""
     if x.dtype not in FLOATS:
         got = str(x.dtype).removeprefix("torch.")
-        raise TypeError(
+        raise ArgumentTypeError(
             f"Expected `{name}` to be float32, float64, bfloat16 or float16, got {got}; call .float() first"
         )
 
@@ -73,7 +75,7 @@ def floating(x: Tensor, name: str) -> None:
 def strided(x: Tensor, name: str) -> None:
     """Requires ordinary strided memory."""
     if x.layout != torch.strided or x.is_quantized:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first"
         )
 
@@ -82,34 +84,34 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     """Requires one of the named options."""
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
-        raise ValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
+        raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
 
 
 def views_shape(z: Tensor, name: str) -> None:
     """Requires [N, V, ...] with at least two views and at least one element per view."""
     if z.dim() < 3 or z.shape[1] < 2:
-        raise ValueError(f"Expected `{name}` to have shape [N, V, ...] with V >= 2, got {list(z.shape)}")
+        raise ArgumentValueError(f"Expected `{name}` to have shape [N, V, ...] with V >= 2, got {list(z.shape)}")
     for dim in range(2, z.dim()):
         if z.shape[dim] == 0:
-            raise ValueError(f"Expected `{name}` to have at least one element per view, got {list(z.shape)}")
+            raise ArgumentValueError(f"Expected `{name}` to have at least one element per view, got {list(z.shape)}")
 
 
 def same_views(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires two stacks of views of the same points: equal [N, V], device and dtype."""
     if a.shape[:2] != b.shape[:2]:
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected `{name_a}` and `{name_b}` to hold the same points and views (equal [N, V]), "
             f"got {list(a.shape[:2])} and {list(b.shape[:2])}"
         )
     same_device(a, b, name_a, name_b)
     if a.dtype != b.dtype:
-        raise TypeError(f"Expected `{name_a}` and `{name_b}` to have one dtype, got {a.dtype} and {b.dtype}")
+        raise ArgumentTypeError(f"Expected `{name_a}` and `{name_b}` to have one dtype, got {a.dtype} and {b.dtype}")
 
 
 def same_device(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires one device; nothing is moved behind the caller's back."""
     if a.device != b.device:
-        raise RuntimeError(
+        raise BackendError(
             f"Expected `{name_a}` and `{name_b}` on one device, got {a.device} and {b.device}; move one with "
             ".to(device)"
         )
@@ -120,12 +122,16 @@ def dimension(value: int | None, name: str, x: Tensor) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Expected `{name}` to be an int or None, got {_kind(value)}")
+        raise ArgumentTypeError(f"Expected `{name}` to be an int or None, got {_kind(value)}")
     if not -x.dim() <= value < x.dim():
-        raise ValueError(f"Expected `{name}` to be a dimension of activations of shape {list(x.shape)}, got {value}")
+        raise ArgumentValueError(
+            f"Expected `{name}` to be a dimension of activations of shape {list(x.shape)}, got {value}"
+        )
     value %= x.dim()
     if value == 0:
-        raise ValueError(f"Expected `{name}` to be a dimension after the points, got dim 0, which holds the points")
+        raise ArgumentValueError(
+            f"Expected `{name}` to be a dimension after the points, got dim 0, which holds the points"
+        )
     return value
 
 
@@ -144,15 +150,17 @@ def unit_dimension(x: Tensor, view_dim: int | None, unit_dim: int | None, name: 
     least = 2 if view_dim is None else 3
     if x.dim() < least:
         wanted = "[N, U, ...]" if view_dim is None else "[N, V, U, ...]"
-        raise ValueError(f"Expected `{name}` to have shape {wanted}, got {list(x.shape)}")
+        raise ArgumentValueError(f"Expected `{name}` to have shape {wanted}, got {list(x.shape)}")
     if x.dim() > 9:
-        raise ValueError(f"Expected `{name}` to have at most 9 dimensions, got {x.dim()}; flatten the space first")
+        raise ArgumentValueError(
+            f"Expected `{name}` to have at most 9 dimensions, got {x.dim()}; flatten the space first"
+        )
     view = dimension(view_dim, "view_dim", x)
     unit = dimension(unit_dim, "unit_dim", x)
     if unit is None:
         return 2 if view == 1 else 1
     if unit == view:
-        raise ValueError(f"Expected `view_dim` and `unit_dim` to differ, got {view_dim} and {unit_dim}")
+        raise ArgumentValueError(f"Expected `view_dim` and `unit_dim` to differ, got {view_dim} and {unit_dim}")
     return unit
 
 
@@ -160,13 +168,17 @@ def averaged_elements(x: Tensor, unit_dim: int, name: str = "activations") -> No
     """Requires at least one element to average per point and unit."""
     for dim in range(1, x.dim()):
         if dim != unit_dim and x.shape[dim] == 0:
-            raise ValueError(f"Expected `{name}` to have at least one element per point and unit, got {list(x.shape)}")
+            raise ArgumentValueError(
+                f"Expected `{name}` to have at least one element per point and unit, got {list(x.shape)}"
+            )
 
 
 def at_least_two_points(points: int, name: str, what: str = "points") -> None:
     """Requires two points: the rest, that the largest is compared with, is otherwise an empty set."""
     if points < 2:
-        raise ValueError(f"Expected `{name}` to hold at least 2 {what}, got {points}: there is nothing to compare with")
+        raise ArgumentValueError(
+            f"Expected `{name}` to hold at least 2 {what}, got {points}: there is nothing to compare with"
+        )
 
 
 def readable(x: Tensor) -> bool:
@@ -180,9 +192,11 @@ def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
         got = str(tensor.dtype).removeprefix("torch.")
-        raise TypeError(f"Expected `{name}` to be int64, got {got}; call .long() first")
+        raise ArgumentTypeError(f"Expected `{name}` to be int64, got {got}; call .long() first")
     if tensor.shape != (points,):
-        raise ValueError(f"Expected `{name}` to have shape [{points}], one {what} per point, got {list(tensor.shape)}")
+        raise ArgumentValueError(
+            f"Expected `{name}` to have shape [{points}], one {what} per point, got {list(tensor.shape)}"
+        )
     return tensor
 
 
@@ -205,7 +219,7 @@ def labels(value: Any, points: int, device: torch.device, num_classes: int | Non
     """
     value = _one_per_point(value, "labels", "label", points)
     if num_classes is not None and num_classes < 1:
-        raise ValueError(f"Expected `num_classes` to be at least 1, got {num_classes}")
+        raise ArgumentValueError(f"Expected `num_classes` to be at least 1, got {num_classes}")
     if value.numel() > 0 and (num_classes is None or readable(value)):
         most = label_range(value, num_classes)
         num_classes = most + 1 if num_classes is None else num_classes
@@ -217,37 +231,37 @@ def label_range(value: Tensor, num_classes: int | None) -> int:
     least, most = (int(bound) for bound in torch.aminmax(value))
     if least < 0 or (num_classes is not None and most >= num_classes):
         wanted = "at least 0" if num_classes is None else f"in [0, {num_classes})"
-        raise ValueError(f"Expected `labels` to be {wanted}, got values from {least} to {most}")
+        raise ArgumentValueError(f"Expected `labels` to be {wanted}, got values from {least} to {most}")
     return most
 
 
-def no_backend(backend: str, reason: str) -> RuntimeError:
+def no_backend(backend: str, reason: str) -> BackendError:
     """A backend that was named but cannot run this call."""
-    return RuntimeError(f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can")
+    return BackendError(f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can")
 
 
-def no_extra(module: str, package: str, extra: str) -> ModuleNotFoundError:
+def no_extra(module: str, package: str, extra: str) -> MissingPackageError:
     """A module of memkern that needs a package of one of its extras."""
     fix = f"install it with `pip install 'memkern[{extra}]'`"
-    return ModuleNotFoundError(f"{module} needs {package}; {fix}", name=package)
+    return MissingPackageError(f"{module} needs {package}; {fix}", name=package)
 
 
 def exact_ids(value: Tensor) -> None:
     """Requires ids that float64 holds exactly; reads values on the CPU only."""
     if value.device.type == "cpu" and value.numel() > 0 and int(value.abs().max()) >= 2**53:
-        raise ValueError(f"Expected `ids` below 2**53 (they are kept in float64), got {int(value.abs().max())}")
+        raise ArgumentValueError(f"Expected `ids` below 2**53 (they are kept in float64), got {int(value.abs().max())}")
 
 
 def at_least_one_point(points: int, name: str) -> None:
     """Requires a point: the mean of none is undefined."""
     if points < 1:
-        raise ValueError(f"Expected `{name}` to hold at least 1 point, got 0")
+        raise ArgumentValueError(f"Expected `{name}` to hold at least 1 point, got 0")
 
 
 def same_points(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires two vectors of one number per point."""
     if a.dim() != 1 or a.shape != b.shape:
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected `{name_a}` and `{name_b}` to have one shape [N], got {list(a.shape)} and {list(b.shape)}"
         )
 
@@ -255,25 +269,27 @@ def same_points(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 def same_units(mine: Tensor, other: Tensor) -> None:
     """Requires states of the same units, of one result dtype and device."""
     if mine.shape != other.shape:
-        raise ValueError(f"Expected a batch or state of {len(mine)} units like those before, got {len(other)}")
+        raise ArgumentValueError(f"Expected a batch or state of {len(mine)} units like those before, got {len(other)}")
     if mine.dtype != other.dtype:
-        raise TypeError(f"Expected results of {mine.dtype} like those before, got {other.dtype}; cast the batch first")
+        raise ArgumentTypeError(
+            f"Expected results of {mine.dtype} like those before, got {other.dtype}; cast the batch first"
+        )
     same_device(mine, other, "the state", "the batch")
 
 
 def same_options(mine: object, other: object, names: Sequence[str]) -> None:
     """Requires two metrics of one class with equal options."""
     if type(mine) is not type(other):
-        raise TypeError(f"Expected `other` to be a {_kind(mine)}, got {_kind(other)}")
+        raise ArgumentTypeError(f"Expected `other` to be a {_kind(mine)}, got {_kind(other)}")
     for name in names:
         a, b = getattr(mine, name), getattr(other, name)
         if a != b:
-            raise ValueError(f"Expected `other` to have {name}={a!r} like this metric, got {b!r}")
+            raise ArgumentValueError(f"Expected `other` to have {name}={a!r} like this metric, got {b!r}")
 
 
 def state_entries(state: object, wanted: set[str]) -> None:
     """Requires the entries that ``state_dict`` writes, or none at all."""
     if not isinstance(state, dict):
-        raise TypeError(f"Expected `state` to be a dict from state_dict(), got {_kind(state)}")
+        raise ArgumentTypeError(f"Expected `state` to be a dict from state_dict(), got {_kind(state)}")
     if state and set(state) != wanted:
-        raise ValueError(f"Expected `state` to have the entries {sorted(wanted)}, got {sorted(state)}")
+        raise ArgumentValueError(f"Expected `state` to have the entries {sorted(wanted)}, got {sorted(state)}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern.checks.values import as_tensor, one_of, readable
+from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError
 
 __all__ = ["one_of"]
 
@@ -34,19 +35,19 @@ def _is_number(value: object) -> bool:
 def bounded(value: Any, name: str, low: float, high: float) -> float:
     """Requires a number in [low, high]."""
     if not _is_number(value):
-        raise TypeError(f"Expected `{name}` to be a number, got {_kind(value)}")
+        raise ArgumentTypeError(f"Expected `{name}` to be a number, got {_kind(value)}")
     if not low <= value <= high:
-        raise ValueError(f"Expected `{name}` to be in [{low:g}, {high:g}], got {value}")
+        raise ArgumentValueError(f"Expected `{name}` to be in [{low:g}, {high:g}], got {value}")
     return float(value)
 
 
 def number_range(value: Any, name: str, low: float, high: float, *, above: bool = False) -> tuple[float, float]:
     """Requires two numbers, smallest first, in [low, high]; ``above``: in (low, high]."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(_is_number(v) for v in value):
-        raise TypeError(f"Expected `{name}` to be two numbers (smallest, largest), got {value!r}")
+        raise ArgumentTypeError(f"Expected `{name}` to be two numbers (smallest, largest), got {value!r}")
     if len(value) != 2 or not low <= value[0] <= value[1] <= high or (above and value[0] == low):
         bounds = f"{'(' if above else '['}{low:g}, {high:g}]"
-        raise ValueError(f"Expected `{name}` to be two numbers (smallest, largest) in {bounds}, got {value!r}")
+        raise ArgumentValueError(f"Expected `{name}` to be two numbers (smallest, largest) in {bounds}, got {value!r}")
     return float(value[0]), float(value[1])
 
 
@@ -56,7 +57,7 @@ def factor_range(value: Any, name: str, center: float, low: float, high: float) 
         return None
     if _is_number(value):
         if value < 0 or center + value > high:
-            raise ValueError(f"Expected `{name}` to be a change in [0, {high - center:g}], got {value}")
+            raise ArgumentValueError(f"Expected `{name}` to be a change in [0, {high - center:g}], got {value}")
         value = (max(center - value, low), center + value)
     bounds = number_range(value, name, low, high)
     return None if bounds == (center, center) else bounds
@@ -66,7 +67,7 @@ def odd(value: Any, name: str) -> None:
     """Requires an odd whole number, at least 1."""
     positive(value, name)
     if value % 2 == 0:
-        raise ValueError(f"Expected `{name}` to be odd, got {value}")
+        raise ArgumentValueError(f"Expected `{name}` to be odd, got {value}")
 
 
 def positive(value: Any, name: str) -> None:
@@ -77,11 +78,11 @@ def positive(value: Any, name: str) -> None:
 def stages(value: Any, name: str, known: Sequence[str]) -> tuple[str, ...]:
     """Requires names of stages, each at most once."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"Expected `{name}` to be a sequence of stage names, got {_kind(value)}")
+        raise ArgumentTypeError(f"Expected `{name}` to be a sequence of stage names, got {_kind(value)}")
     for stage in value:
         one_of(stage, name, known)
     if len(set(value)) != len(value):
-        raise ValueError(f"Expected `{name}` to hold each stage at most once, got {value!r}")
+        raise ArgumentValueError(f"Expected `{name}` to hold each stage at most once, got {value!r}")
     return tuple(value)
 
 
@@ -89,10 +90,10 @@ def per_channel(value: Any, name: str, *, positive: bool = False) -> tuple[float
     """Takes one number for every channel, or three."""
     numbers = [value] if _is_number(value) else value
     if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not all(_is_number(v) for v in numbers):
-        raise TypeError(f"Expected `{name}` to be one number or three, got {value!r}")
+        raise ArgumentTypeError(f"Expected `{name}` to be one number or three, got {value!r}")
     if len(numbers) not in (1, 3) or not all(math.isfinite(v) and (v > 0 or not positive) for v in numbers):
         wanted = "positive numbers" if positive else "finite numbers"
-        raise ValueError(f"Expected `{name}` to be one or three {wanted}, got {value!r}")
+        raise ArgumentValueError(f"Expected `{name}` to be one or three {wanted}, got {value!r}")
     red, green, blue = (float(v) for v in (numbers if len(numbers) == 3 else [numbers[0]] * 3))
     return red, green, blue
 
@@ -101,31 +102,31 @@ def height_width(value: Any, name: str) -> tuple[int, int]:
     """Takes a height and a width, or one number for both."""
     pair = (value, value) if _is_int(value) else value
     if not isinstance(pair, Sequence) or isinstance(pair, str) or not all(_is_int(v) for v in pair):
-        raise TypeError(f"Expected `{name}` to be a whole number or (height, width), got {value!r}")
+        raise ArgumentTypeError(f"Expected `{name}` to be a whole number or (height, width), got {value!r}")
     if len(pair) != 2 or not all(1 <= v < 2**20 for v in pair):
-        raise ValueError(f"Expected `{name}` to be a height and a width in [1, 2**20), got {value!r}")
+        raise ArgumentValueError(f"Expected `{name}` to be a height and a width in [1, 2**20), got {value!r}")
     return int(pair[0]), int(pair[1])
 
 
 # ---- transforms of others -------------------------------------------------------------------------------------------
 
 
-def no_transform(value: object) -> TypeError:
+def no_transform(value: object) -> ArgumentTypeError:
     """Neither a spec nor a name."""
-    return TypeError(
+    return ArgumentTypeError(
         f"Expected `transform` to be a preset's name or a ViewSpec, got {_kind(value)}; a torchvision Compose becomes "
         "one with ViewSpec.from_torchvision"
     )
 
 
-def unsupported_transform(transform: object, why: str) -> TypeError:
+def unsupported_transform(transform: object, why: str) -> ArgumentTypeError:
     """A transform that a ``ViewSpec`` cannot hold."""
-    return TypeError(f"Expected transforms that a ViewSpec can hold, got {_kind(transform)}: {why}")
+    return ArgumentTypeError(f"Expected transforms that a ViewSpec can hold, got {_kind(transform)}: {why}")
 
 
-def misplaced_transform(name: str, why: str) -> ValueError:
+def misplaced_transform(name: str, why: str) -> ArgumentValueError:
     """A transform in a place that a ``ViewSpec`` cannot hold."""
-    return ValueError(f"Expected crop or resize, then color transforms, then Normalize, got {name}: {why}")
+    return ArgumentValueError(f"Expected crop or resize, then color transforms, then Normalize, got {name}: {why}")
 
 
 # ---- what is drawn --------------------------------------------------------------------------------------------------
@@ -134,18 +135,18 @@ def misplaced_transform(name: str, why: str) -> ValueError:
 def count(value: Any, name: str, least: int = 1) -> int:
     """Requires a whole number."""
     if not _is_int(value):
-        raise TypeError(f"Expected `{name}` to be a whole number, got {_kind(value)}")
+        raise ArgumentTypeError(f"Expected `{name}` to be a whole number, got {_kind(value)}")
     if not least <= value < 2**31:
-        raise ValueError(f"Expected `{name}` to be a whole number in [{least}, 2**31), got {value}")
+        raise ArgumentValueError(f"Expected `{name}` to be a whole number in [{least}, 2**31), got {value}")
     return int(value)
 
 
 def seed(value: Any) -> int:
     """Requires a seed: a whole number of 64 bits."""
     if not _is_int(value):
-        raise TypeError(f"Expected `seed` to be a whole number, got {_kind(value)}")
+        raise ArgumentTypeError(f"Expected `seed` to be a whole number, got {_kind(value)}")
     if not 0 <= value < 2**64:
-        raise ValueError(f"Expected `seed` to be in [0, 2**64), got {value}")
+        raise ArgumentValueError(f"Expected `seed` to be in [0, 2**64), got {value}")
     return int(value)
 
 
@@ -153,12 +154,12 @@ def indices(value: Any, images: int | None = None) -> NDArray[np.uint64]:
     """Takes dataset indices: whole numbers, one per image; on a GPU this waits for it."""
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"Expected `index` to hold whole numbers, got {array.dtype}")
+        raise ArgumentTypeError(f"Expected `index` to hold whole numbers, got {array.dtype}")
     if array.ndim != 1 or (images is not None and len(array) != images):
         wanted = "[N]" if images is None else f"[{images}]"
-        raise ValueError(f"Expected `index` to have shape {wanted}, one per image, got {list(array.shape)}")
+        raise ArgumentValueError(f"Expected `index` to have shape {wanted}, one per image, got {list(array.shape)}")
     if array.size and int(array.min()) < 0:
-        raise ValueError(f"Expected `index` to be at least 0, got {int(array.min())}")
+        raise ArgumentValueError(f"Expected `index` to be at least 0, got {int(array.min())}")
     return array.astype(np.uint64)
 
 
@@ -166,16 +167,20 @@ def image_sizes(value: Any, images: int) -> NDArray[np.int64]:
     """Takes the height and width of images: one pair for all, or one for each."""
     array = np.asarray(value)
     if array.shape not in ((2,), (images, 2)) or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"Expected `image_size` to be (height, width) or whole numbers [{images}, 2], got {value!r}")
+        raise ArgumentValueError(
+            f"Expected `image_size` to be (height, width) or whole numbers [{images}, 2], got {value!r}"
+        )
     if array.size and not (int(array.min()) >= 1 and int(array.max()) < 2**20):
-        raise ValueError(f"Expected `image_size` to be in [1, 2**20), got values from {array.min()} to {array.max()}")
+        raise ArgumentValueError(
+            f"Expected `image_size` to be in [1, 2**20), got values from {array.min()} to {array.max()}"
+        )
     return np.broadcast_to(array.astype(np.int64), (images, 2))
 
 
 def whole_patches(size: tuple[int, int], patch: int) -> None:
     """Requires views that patches tile."""
     if size[0] % patch or size[1] % patch:
-        raise ValueError(f"Expected `size` to be a multiple of the spec's patch of {patch}, got {list(size)}")
+        raise ArgumentValueError(f"Expected `size` to be a multiple of the spec's patch of {patch}, got {list(size)}")
 
 
 # ---- images and tables ----------------------------------------------------------------------------------------------
@@ -190,29 +195,31 @@ def images(value: Any, name: str = "images") -> tuple[list[Tensor], bool]:
     if isinstance(value, (list, tuple)):
         tensors = [as_tensor(each, f"{name}[{i}]") for i, each in enumerate(value)]
         if not tensors:
-            raise ValueError(f"Expected `{name}` to hold at least one image when it is a sequence, got none")
+            raise ArgumentValueError(f"Expected `{name}` to hold at least one image when it is a sequence, got none")
         for i, (each, _) in enumerate(tensors):
             if each.dim() != 3:
-                raise ValueError(f"Expected `{name}[{i}]` to have shape [C, H, W], got {list(each.shape)}")
+                raise ArgumentValueError(f"Expected `{name}[{i}]` to have shape [C, H, W], got {list(each.shape)}")
         batches, was_numpy = [each.unsqueeze(0) for each, _ in tensors], tensors[0][1]
     else:
         batch, was_numpy = as_tensor(value, name)
         if batch.dim() != 4:
-            raise ValueError(f"Expected `{name}` to have shape [N, C, H, W], got {list(batch.shape)}")
+            raise ArgumentValueError(f"Expected `{name}` to have shape [N, C, H, W], got {list(batch.shape)}")
         batches = [batch]
     first = batches[0]
     for each in batches:
         if each.dtype != torch.uint8 and not each.is_floating_point():
             got = str(each.dtype).removeprefix("torch.")
-            raise TypeError(f"Expected `{name}` to be uint8 (0 to 255) or floating (0 to 1), got {got}")
+            raise ArgumentTypeError(f"Expected `{name}` to be uint8 (0 to 255) or floating (0 to 1), got {got}")
         if each.dtype != first.dtype:
-            raise TypeError(f"Expected `{name}` to have one dtype, got {first.dtype} and {each.dtype}")
+            raise ArgumentTypeError(f"Expected `{name}` to have one dtype, got {first.dtype} and {each.dtype}")
         if each.device != first.device:
-            raise RuntimeError(f"Expected `{name}` on one device, got {first.device} and {each.device}")
+            raise BackendError(f"Expected `{name}` on one device, got {first.device} and {each.device}")
         if each.shape[1] not in (1, 3) or each.shape[1] != first.shape[1]:
-            raise ValueError(f"Expected `{name}` to have 1 or 3 channels, all the same, got {list(each.shape)}")
+            raise ArgumentValueError(f"Expected `{name}` to have 1 or 3 channels, all the same, got {list(each.shape)}")
         if each.shape[2] < 1 or each.shape[3] < 1 or max(each.shape[2:]) >= 2**20:
-            raise ValueError(f"Expected `{name}` to have a height and width in [1, 2**20), got {list(each.shape)}")
+            raise ArgumentValueError(
+                f"Expected `{name}` to have a height and width in [1, 2**20), got {list(each.shape)}"
+            )
     return [each if each.dtype == torch.uint8 else each.float() for each in batches], was_numpy
 
 
@@ -220,7 +227,7 @@ def one_size(batches: Sequence[Tensor]) -> tuple[int, int]:
     """Requires images of one size, for views of the images' own size."""
     sizes = {tuple(batch.shape[2:]) for batch in batches}
     if len(sizes) > 1:
-        raise ValueError(f"Expected `size` for images of different sizes, got None and {sorted(sizes)}")
+        raise ArgumentValueError(f"Expected `size` for images of different sizes, got None and {sorted(sizes)}")
     height, width = sizes.pop()
     return height, width
 
@@ -228,7 +235,7 @@ def one_size(batches: Sequence[Tensor]) -> tuple[int, int]:
 def blur_fits(size: tuple[int, int], taps: int) -> None:
     """Requires a view that a blur can mirror at its edges."""
     if taps // 2 >= min(size):
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected a view larger than half the blur's {taps} taps, got {list(size)}; lower the spec's blur_size"
         )
 
@@ -236,7 +243,7 @@ def blur_fits(size: tuple[int, int], taps: int) -> None:
 def output_dtype(value: Any) -> None:
     """Requires a dtype that views can be written in."""
     if value not in (torch.float32, torch.bfloat16, torch.float16):
-        raise TypeError(f"Expected `dtype` to be torch.float32, torch.bfloat16 or torch.float16, got {value}")
+        raise ArgumentTypeError(f"Expected `dtype` to be torch.float32, torch.bfloat16 or torch.float16, got {value}")
 
 
 def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
@@ -244,9 +251,9 @@ def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence
     table, _ = as_tensor(value, "params")
     images = sum(len(batch) for batch in batches)
     if table.dim() != 3 or table.shape[0] != images or table.shape[2] != columns:
-        raise ValueError(f"Expected `params` to have shape [{images}, V, {columns}], got {list(table.shape)}")
+        raise ArgumentValueError(f"Expected `params` to have shape [{images}, V, {columns}], got {list(table.shape)}")
     if table.dtype != torch.float32:
-        raise TypeError(f"Expected `params` to be float32, got {table.dtype}")
+        raise ArgumentTypeError(f"Expected `params` to be float32, got {table.dtype}")
     if table.numel() == 0 or not readable(table):
         return table
     sizes = torch.cat([torch.tensor(batch.shape[2:]).expand(len(batch), 2) for batch in batches])[:, None]
@@ -255,20 +262,22 @@ def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence
     inside &= extent == extent.trunc()
     if not bool(inside.all()):
         image, view = (int(i) for i in (~inside).nonzero()[0, :2])
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected the box of `params` [{image}, {view}] (top, left, height, width) to be whole pixels inside its "
             f"image of {sizes[image, 0].tolist()}, got {table[image, view, :4].tolist()}"
         )
     steps, values = table[..., 6::2], table[..., 7::2]
     if not bool(((steps >= 0) & (steps < len(bounds)) & (steps == steps.trunc())).all()):
         codes = f"codes in [0, {len(bounds)})"
-        raise ValueError(f"Expected the steps of `params` to be {codes}, got {steps.unique().tolist()}")
+        raise ArgumentValueError(f"Expected the steps of `params` to be {codes}, got {steps.unique().tolist()}")
     least, most = torch.tensor(bounds)[steps.long()].unbind(-1)
     wrong = (~((values >= least) & (values <= most))).nonzero()
     if len(wrong):
         at = tuple(wrong[0].tolist())
         wanted = f"step {int(steps[at])} in [{float(least[at]):g}, {float(most[at]):g}]"
-        raise ValueError(f"Expected the values of `params` to be finite, of {wanted}, got {float(values[at]):g}")
+        raise ArgumentValueError(
+            f"Expected the values of `params` to be finite, of {wanted}, got {float(values[at]):g}"
+        )
     return table
 
 
@@ -276,15 +285,15 @@ def masks(value: Any, table: Tensor, size: tuple[int, int], patch: int, mask: fl
     """Takes the patches to hide, beside a table of parameters; a spec that masks must be given them."""
     if value is None:
         if mask > 0.0:
-            raise TypeError("Expected `masks` beside `params` for a spec that masks, got None; see view_masks")
+            raise ArgumentTypeError("Expected `masks` beside `params` for a spec that masks, got None; see view_masks")
         return None
     hidden, _ = as_tensor(value, "masks")
     whole_patches(size, patch)
     wanted = [*table.shape[:2], size[0] // patch, size[1] // patch]
     if list(hidden.shape) != wanted:
-        raise ValueError(f"Expected `masks` to have shape {wanted}, got {list(hidden.shape)}")
+        raise ArgumentValueError(f"Expected `masks` to have shape {wanted}, got {list(hidden.shape)}")
     if hidden.dtype != torch.bool:
-        raise TypeError(f"Expected `masks` to be bool, got {hidden.dtype}")
+        raise ArgumentTypeError(f"Expected `masks` to be bool, got {hidden.dtype}")
     return hidden
 
 
@@ -293,7 +302,7 @@ def drawn_or_given(given: dict[str, Any], params: object) -> None:
     missing = [name for name, value in given.items() if value is None]
     if params is None and missing:
         names = ", ".join(f"`{name}`" for name in missing)
-        raise TypeError(f"Expected {names} to draw views (or `params`, a table drawn before), got None")
+        raise ArgumentTypeError(f"Expected {names} to draw views (or `params`, a table drawn before), got None")
     if params is not None and len(missing) < len(given):
         names = ", ".join(f"`{name}`" for name in given if name not in missing)
-        raise TypeError(f"Expected {names} to be left out when `params` are given: the table says it already")
+        raise ArgumentTypeError(f"Expected {names} to be left out when `params` are given: the table says it already")
