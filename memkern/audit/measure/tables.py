@@ -1,24 +1,29 @@
-"""From the shards of an audit to its tables: formulas of `memkern.scores`, applied per layer."""
+"""The tables of a RUN folder: the scores of a run laid out as columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from memkern.audit.measure.scores import LayerState, RunScores, run_scores
 from memkern.audit.measure.shard_files import Shard
-from memkern.audit.taps.transformer_blocks import Block, sublayer_deltas
+from memkern.audit.taps.transformer_blocks import Block
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
-from memkern.ops.median_of_others import median_of_others
-from memkern.scores import delta_layermem, selectivity_score, sslmem_score
 
-TOP = 50
-"""Images in the columns of the most and the least memorized ones, as in the paper's tables."""
+GROUPS = {
+    "layermem": "all",
+    "layermem_top50": "most",
+    "layermem_least50": "least",
+    "layermem_candidates": "candidates",
+    "layermem_others": "others",
+}
+"""Column of the table of layers -> the group of images whose LayerMem it holds."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,31 @@ class Measured:
     classes: Mapping[str, Tensor]
     seconds: Tensor
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether there is a reference encoder."""
-        return len(self.alignment_g) > 0
+    def layers(
+        self, names: Sequence[str], counts: Sequence[int], means_of: Callable[[int, int], Tensor] | None = None
+    ) -> Iterator[LayerState]:
+        """The states layer by layer.
+
+        Args:
+            names: The layers in forward order.
+            counts: Units of each.
+            means_of: For the median: first unit, one after the last -> means of all images `[N, units]`.
+
+        Yields:
+            The state of each layer.
+        """
+        start = 0
+        for row, (name, count) in enumerate(zip(names, counts, strict=True)):
+            yield self._layer(row, name, slice(start, start + count), means_of)
+            start += count
+
+    def _layer(self, row: int, name: str, own: slice, means_of: Callable[[int, int], Tensor] | None) -> LayerState:
+        units = {key: value[own] if value.ndim else value for key, value in self.units.items()}
+        if means_of is not None:
+            units["means"] = means_of(own.start, own.stop)
+        classes = {**self.classes, "sums": self.classes["sums"][:, own]} if self.classes else {}
+        alignment_g = self.alignment_g[row] if len(self.alignment_g) else None
+        return LayerState(name, self.alignment_f[row], alignment_g, units, classes)
 
 
 def put_together(shards: Iterable[Shard]) -> Measured:
@@ -87,7 +113,7 @@ def tables(
     measured: Measured,
     means_of: Callable[[int, int], Tensor] | None,
 ) -> Tables:
-    """Computes every score.
+    """Computes every score and lays them out.
 
     Args:
         plan: The plan of the audit.
@@ -100,130 +126,106 @@ def tables(
     """
     names = [layer["name"] for layer in plan["layers"]]
     counts = [layer["units"] for layer in plan["layers"]]
-    output = names.index(plan["output"])
-    sslmem = None
-    if measured.has_reference:
-        sslmem = sslmem_score(measured.alignment_f[output], measured.alignment_g[output])
-    samples = {**images, "sslmem": sslmem}
-    for row, name in enumerate(names):
-        samples[f"alignment_f/{name}"] = measured.alignment_f[row]
-        if measured.has_reference:
-            samples[f"alignment_g/{name}"] = measured.alignment_g[row]
-    units, per_layer, state = _units(names, counts, images, measured, means_of)
-    layers = {
-        "layer": names,
-        "order": list(range(len(names))),
-        "units": counts,
-        "alignment_f": [_mean(row) for row in measured.alignment_f],
-        **per_layer,
-    }
     blocks = [Block(*block) for block in plan["blocks"]]
-    kinds = sublayer_deltas(dict.fromkeys(names, 0.0), blocks)
-    layers["kind"] = [kinds[name].kind if name in kinds else None for name in names]
-    layers["block"] = [kinds[name].block if name in kinds else None for name in names]
-    if sslmem is not None:
-        candidates = torch.tensor(list(images["candidate"]), dtype=torch.bool)
-        layers |= _layermem(names, measured, sslmem, candidates, blocks)
-    return Tables({name: column for name, column in samples.items() if column is not None}, units, layers, state)
-
-
-def _mean(values: Tensor) -> float | None:
-    return float(values.double().mean()) if values.numel() else None
-
-
-def _units(
-    names: Sequence[str],
-    counts: Sequence[int],
-    images: Mapping[str, Sequence[Any]],
-    measured: Measured,
-    means_of: Callable[[int, int], Tensor] | None,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
-    """The table of units, the columns of the table of layers that come from units, and the states by layer."""
-    id_of = dict(zip(images["index"], images["id"], strict=True))
-    score, rest, classmem, peak_class = [], [], [], []
-    state: dict[str, Tensor] = {}
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("unitmem_mean", "unitmem_max", "classmem_mean", "dead", "signed", "undefined")
+    groups = candidate_groups(torch.tensor(list(images["candidate"]), dtype=torch.bool))
+    scores = run_scores(
+        measured.layers(names, counts, means_of),
+        output=plan["output"],
+        rest="mean" if means_of is None else "median",
+        groups=groups,
+        ranked=groups.get("candidates"),
+        blocks=blocks,
+    )
+    state = {
+        f"{layer.name}/{kind}/{key}": value
+        for layer in measured.layers(names, counts)
+        for kind, values in (("unitmem", layer.units), ("classmem", layer.classes))
+        for key, value in values.items()
     }
-    start = 0
-    for name, count in zip(names, counts, strict=True):
-        part = slice(start, start + count)
-        own = {key: value[part] if value.ndim else value for key, value in measured.units.items()}
-        others = own["rest"] / (own["count"] - 1)
-        if means_of is not None:
-            others = median_of_others(means_of(start, start + count)).double()
-        score.append(selectivity_score(own["peak"], others).to(own["peak"].dtype))
-        rest.append(others.to(own["peak"].dtype))
-        state |= {f"{name}/unitmem/{key}": value for key, value in own.items()}
-        numbers = score[-1][~score[-1].isnan()]
-        columns["unitmem_mean"].append(_mean(numbers))
-        columns["unitmem_max"].append(float(numbers.max()) if len(numbers) else None)
-        columns["dead"].append(int(((own["peak"] == 0) & (own["low"] == 0)).sum()))
-        columns["signed"].append(int((own["low"] < 0).sum()))
-        columns["undefined"].append(int(score[-1].isnan().sum()))
-        if measured.classes:
-            classes = ClassMem()
-            of_layer = {**measured.classes, "sums": measured.classes["sums"][:, part]}
-            classes.load_state_dict(of_layer)
-            stats = classes.stats()
-            classmem.append(stats.score)
-            peak_class.append(stats.index)
-            columns["classmem_mean"].append(_mean(stats.score[~stats.score.isnan()]))
-            state |= {f"{name}/classmem/{key}": value for key, value in of_layer.items()}
-        start += count
-    index = measured.units["index"]
-    units: dict[str, Any] = {
-        "layer": [name for name, count in zip(names, counts, strict=True) for _ in range(count)],
-        "unit": [unit for count in counts for unit in range(count)],
-        "unitmem": torch.cat(score),
-        "peak": measured.units["peak"],
-        "rest": torch.cat(rest),
-        "peak_id": [id_of[position] for position in index.tolist()],
-        "peak_index": index,
-        "signed": measured.units["low"] < 0,
-    }
-    if measured.classes:
-        units |= {"classmem": torch.cat(classmem), "peak_class": torch.cat(peak_class)}
-    return units, {name: column for name, column in columns.items() if column}, state
+    return Tables(**columns(scores, images), state=state)
 
 
-def _layermem(
-    names: Sequence[str], measured: Measured, sslmem: Tensor, candidates: Tensor, blocks: Sequence[Block]
-) -> dict[str, list[float | None]]:
-    """LayerMem of several groups of images, and its differences between layers.
+def columns(scores: RunScores, images: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """The columns of the tables "samples", "units" and "layers".
 
-    The most and least memorized images are taken among the candidates, or among all without candidates.
+    Args:
+        scores: The scores of the run.
+        images: Columns id and index, and those that the table of images takes over.
     """
-    among = candidates.nonzero()[:, 0] if candidates.any() else torch.arange(len(sslmem))
-    order = among[sslmem[among].argsort(descending=True, stable=True)]
-    groups = {
-        "layermem": torch.arange(len(sslmem)),
-        "layermem_top50": order[:TOP],
-        "layermem_least50": order.flip(0)[:TOP],
-    }
-    if candidates.any():
-        groups |= {"layermem_candidates": candidates.nonzero()[:, 0], "layermem_others": (~candidates).nonzero()[:, 0]}
-    pairs = list(zip(measured.alignment_f, measured.alignment_g, strict=True))
-    ratios = [sslmem_score(a_f, a_g, "ratio") for a_f, a_g in pairs]
-    columns: dict[str, list[float | None]] = {
-        name: [_mean(ratio[rows]) for ratio in ratios] for name, rows in groups.items()
-    }
-    columns["alignment_g"] = [_mean(a_g) for _, a_g in pairs]
-    columns["layermem_range"] = [_mean(sslmem_score(a_f, a_g, "range")) for a_f, a_g in pairs]
-    columns["delta"] = _nulls(delta_layermem(_floats(columns["layermem"])))
-    if candidates.any():
-        columns["delta_candidates"] = _nulls(delta_layermem(_floats(columns["layermem_candidates"])))
-    values = dict(zip(names, _floats(columns["layermem"]), strict=True))
-    deltas = sublayer_deltas(values, blocks)
-    columns["delta_sublayer"] = _nulls([deltas[name].sublayer if name in deltas else math.nan for name in names])
-    columns["delta_block"] = _nulls([deltas[name].block_delta if name in deltas else math.nan for name in names])
+    id_of = dict(zip(images["index"], images["id"], strict=True))
+    return {"samples": _samples(images, scores), "units": _units(scores, id_of), "layers": _layers(scores)}
+
+
+def candidate_groups(candidate: Tensor) -> dict[str, Tensor]:
+    """The rows of the candidates and of the others, from one flag per image `[N]`; no groups without candidates."""
+    if not candidate.any():
+        return {}
+    return {"candidates": candidate.nonzero()[:, 0], "others": (~candidate).nonzero()[:, 0]}
+
+
+def _samples(images: Mapping[str, Sequence[Any]], scores: RunScores) -> dict[str, Any]:
+    columns: dict[str, Any] = dict(images)
+    if scores.sslmem is not None:
+        columns["sslmem"] = scores.sslmem
+    for layer in scores.layers:
+        columns[f"alignment_f/{layer.name}"] = layer.alignment_f
+        if layer.alignment_g is not None:
+            columns[f"alignment_g/{layer.name}"] = layer.alignment_g
     return columns
 
 
-def _floats(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
+def _units(scores: RunScores, id_of: Mapping[int, str]) -> dict[str, Any]:
+    layers = scores.layers
+    index = torch.cat([layer.units.index for layer in layers])
+    columns: dict[str, Any] = {
+        "layer": [layer.name for layer in layers for _ in layer.unitmem],
+        "unit": [unit for layer in layers for unit in range(len(layer.unitmem))],
+        "unitmem": torch.cat([layer.unitmem for layer in layers]),
+        "peak": torch.cat([layer.units.peak for layer in layers]),
+        "rest": torch.cat([layer.units.rest for layer in layers]),
+        "peak_id": [id_of[position] for position in index.tolist()],
+        "peak_index": index,
+        "signed": torch.cat([layer.signed for layer in layers]),
+    }
+    classes = [layer.classes for layer in layers if layer.classes is not None]
+    if classes:
+        columns["classmem"] = torch.cat([each.score for each in classes])
+        columns["peak_class"] = torch.cat([each.index for each in classes])
+    return columns
 
 
-def _nulls(values: Sequence[float]) -> list[float | None]:
-    """Differences that do not exist are null."""
-    return [None if math.isnan(value) else value for value in values]
+def _layers(scores: RunScores) -> dict[str, Any]:
+    """The table of layers: NaN is a score that is undefined, null one that was not measured or does not exist."""
+    layers = scores.layers
+    columns: dict[str, Any] = {
+        "layer": [layer.name for layer in layers],
+        "order": list(range(len(layers))),
+        "units": [len(layer.unitmem) for layer in layers],
+        "kind": [None if layer.sublayer is None else layer.sublayer.kind for layer in layers],
+        "block": [None if layer.sublayer is None else layer.sublayer.block for layer in layers],
+        "alignment_f": [layer.mean_alignment_f for layer in layers],
+        "unitmem_mean": [layer.mean_unitmem for layer in layers],
+        "unitmem_max": [layer.max_unitmem for layer in layers],
+        "dead": [layer.n_dead for layer in layers],
+        "signed": [layer.n_signed for layer in layers],
+        "undefined": [layer.n_undefined for layer in layers],
+    }
+    if layers[0].classmem is not None:
+        columns["classmem_mean"] = [layer.mean_classmem for layer in layers]
+    if scores.sslmem is None:
+        return columns
+    groups = {column: group for column, group in GROUPS.items() if group in scores.groups}
+    columns |= {column: [layer.layermem[group] for layer in layers] for column, group in groups.items()}
+    columns["layermem_range"] = [layer.layermem_range for layer in layers]
+    columns["alignment_g"] = [layer.mean_alignment_g for layer in layers]
+    for column, group in (("delta", "all"), ("delta_candidates", "candidates")):
+        if group in scores.groups:
+            columns[column] = [_null(layer.delta[group]) for layer in layers]
+    columns["delta_sublayer"] = [layer.sublayer and _null(layer.sublayer.sublayer) for layer in layers]
+    columns["delta_block"] = [layer.sublayer and _null(layer.sublayer.block_delta) for layer in layers]
+    return columns
+
+
+def _null(value: float) -> float | None:
+    """A difference that does not exist is null."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,64 @@
+"""The scores of a finished audit, computed once more from the states in its RUN folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from memkern.audit.measure.scores import LayerState, RunScores, run_scores
+from memkern.audit.measure.tables import candidate_groups
+from memkern.audit.run_folder.store import Run
+from memkern.audit.taps.transformer_blocks import Block
+from memkern.errors import RunFolderError
+
+
+def rescore(run: Run) -> RunScores:
+    """Computes the scores of a finished audit from what its folder keeps.
+
+    Args:
+        run: The audit.
+
+    Returns:
+        The scores, the same bits as its tables.
+
+    Raises:
+        RunFolderError: If the audit was measured with `--median`, whose means of every image are not kept, or a file is
+            damaged.
+    """
+    if run.manifest["plan"]["median"]:
+        raise RunFolderError(
+            f"Expected an audit whose UnitMem is against the mean, got {run.folder}, measured with --median: the means "
+            "of every image are not kept; its tables hold the scores"
+        )
+    candidate = torch.tensor(run.samples["candidate"].to_pylist(), dtype=torch.bool)
+    groups = candidate_groups(candidate)
+    blocks = [Block(*block) for block in run.manifest["plan"]["blocks"]]
+    return run_scores(
+        layer_states(run), output=run.output, groups=groups, ranked=groups.get("candidates"), blocks=blocks
+    )
+
+
+def layer_states(run: Run) -> Iterator[LayerState]:
+    """The states of the layers of a finished audit, in forward order.
+
+    Yields:
+        The state of each layer.
+    """
+    for name in run.layer_names:
+        kept = {kind: _under(run.state, f"{name}/{kind}/") for kind in ("unitmem", "classmem")}
+        alignment_f = _column(run, f"alignment_f/{name}")
+        if alignment_f is None:
+            raise RunFolderError(f"Expected samples.parquet of {run.folder} to hold alignment_f/{name}; it does not")
+        yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), kept["unitmem"], kept["classmem"])
+
+
+def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _column(run: Run, name: str) -> Tensor | None:
+    if name not in run.samples.column_names or run.samples[name].null_count == len(run.samples):
+        return None
+    return torch.from_numpy(run.samples[name].to_numpy().copy())
