@@ -19,7 +19,8 @@ from memkern._util.files import sha256
 from memkern.audit.data import check as scan
 from memkern.audit.data.source import Source, apply_labels, candidate_rows, list_digest
 from memkern.audit.data.sources import open_source
-from memkern.audit.encoders.spec import build_encoder, parse
+from memkern.audit.encoders.build import build_encoder
+from memkern.audit.encoders.spec import parse
 from memkern.audit.encoders.weights import Loaded, load_weights
 from memkern.audit.measure.process_group import Team
 from memkern.audit.measure.shard import Job, on_device, rows_per_image

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from memkern.audit.encoders.spec import build_encoder, parse
+from memkern.audit.encoders.build import build_encoder
+from memkern.audit.encoders.spec import parse
 from memkern.audit.encoders.weights import load_weights
 from memkern.errors import WeightsError
 
