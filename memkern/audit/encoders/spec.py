@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from memkern.errors import ArgumentValueError
 
@@ -24,6 +25,11 @@ class Spec:
     prefix: str
     name: str
     arguments: Mapping[str, object]
+
+    @property
+    def path(self) -> Path:
+        """The name as a path."""
+        return Path(self.name)
 
 
 def parse(text: str, prefixes: tuple[str, ...] = ()) -> Spec:
