@@ -42,7 +42,7 @@ import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
-from memkern.audit.encoders.spec import build_encoder
+from memkern.audit.encoders.build import build_encoder
 from memkern.audit.measure import shard as runner
 from memkern.audit.measure.prepare import prepare
 from memkern.audit.measure.shard import PARTS, Job, do_shard

@@ -36,6 +36,10 @@ class MissingPackageError(MemkernError, ModuleNotFoundError):
     """An optional package that is not installed; the message says which extra brings it."""
 
 
+class MissingFileError(MemkernError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
 class DataError(MemkernError, ValueError):
     """Images, labels, ids or candidates that do not fit."""
 

@@ -102,7 +102,7 @@ def test_the_command_has_its_activations_on_huge_pages() -> None:
 RETURN = """
 from memkern.audit.measure import prepare
 from memkern.audit.data.source import from_arrays
-from memkern.audit.encoders.spec import build_encoder
+from memkern.audit.encoders.build import build_encoder
 from memkern.audit.process import keep_freed_memory, use_huge_pages
 from memkern.audit.options import Options
 
@@ -144,7 +144,7 @@ import ctypes
 import torch
 from memkern.audit.measure import prepare
 from memkern.audit.data.source import from_arrays
-from memkern.audit.encoders.spec import build_encoder
+from memkern.audit.encoders.build import build_encoder
 from memkern.audit.process import keep_freed_memory
 from memkern.audit.options import Options
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.encoders.spec import build_encoder
+from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import load_weights
 from memkern.audit.options import Options
 from memkern.audit.pipeline import run_audit

@@ -24,8 +24,8 @@ FLAT = 4.0
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is known of one image.
+class ImageCheck:
+    """What a look at one image found.
 
     Attributes:
         error: Why it cannot be read; "" if it can.
@@ -40,21 +40,21 @@ class Look:
     near: int | None = None
 
 
-def look(source: Source, row: int, *, duplicates: bool) -> Look:
+def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
     """Reads one image and hashes it."""
     try:
         image = source.image(row)
     except DataError as error:
-        return Look(str(error).removeprefix(f"{source.ids[row]}: "))
+        return ImageCheck(str(error).removeprefix(f"{source.ids[row]}: "))
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        return Look(f"shape {list(image.shape)}, not [C, H, W] with C = 1 or 3")
+        return ImageCheck(f"shape {list(image.shape)}, not [C, H, W] with C = 1 or 3")
     if image.is_floating_point() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
-        return Look(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
+        return ImageCheck(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
     size = (int(image.shape[1]), int(image.shape[2]))
     if not duplicates:
-        return Look("", size)
+        return ImageCheck("", size)
     exact = hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).hexdigest()
-    return Look("", size, exact, _perceptual(image))
+    return ImageCheck("", size, exact, _perceptual(image))
 
 
 def _perceptual(image: Tensor) -> int | None:
@@ -67,14 +67,14 @@ def _perceptual(image: Tensor) -> int | None:
     return int(str(hashing.phash(picture)), 16)
 
 
-def scan(
+def check_images(
     source: Source,
     rows: Sequence[int],
     *,
     duplicates: bool,
     workers: int = 2,
     on_image: Callable[[int], None] | None = None,
-) -> list[Look]:
+) -> list[ImageCheck]:
     """Looks at some images, with several threads.
 
     Args:
@@ -85,25 +85,25 @@ def scan(
         on_image: Called with 1 after each image.
 
     Returns:
-        One look per row.
+        One check per row.
     """
     if duplicates:
         require("imagehash", "imagehash")
     out = []
     with ThreadPoolExecutor(workers) as pool:
-        for found in pool.map(lambda row: look(source, row, duplicates=duplicates), rows):
+        for found in pool.map(lambda row: check_image(source, row, duplicates=duplicates), rows):
             out.append(found)
             if on_image is not None:
                 on_image(1)
     return out
 
 
-def unreadable(source: Source, looks: Sequence[Look]) -> list[tuple[str, str]]:
+def unreadable(source: Source, checks: Sequence[ImageCheck]) -> list[tuple[str, str]]:
     """Id and reason of every image that cannot be read."""
-    return [(source.ids[row], found.error) for row, found in enumerate(looks) if found.error]
+    return [(source.ids[row], found.error) for row, found in enumerate(checks) if found.error]
 
 
-def copies(ids: Sequence[str], looks: Sequence[Look]) -> list[tuple[str, str, str]]:
+def copies(ids: Sequence[str], checks: Sequence[ImageCheck]) -> list[tuple[str, str, str]]:
     """Pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
 
     Near copies are found by the pigeonhole principle: of `NEAR + 1` parts of two hashes that differ in at most `NEAR`
@@ -112,18 +112,18 @@ def copies(ids: Sequence[str], looks: Sequence[Look]) -> list[tuple[str, str, st
     pairs: list[tuple[str, str, str]] = []
     first: dict[str, int] = {}
     taken: set[int] = set()
-    for row, found in enumerate(looks):
+    for row, found in enumerate(checks):
         if found.exact and first.setdefault(found.exact, row) != row:
             pairs.append((ids[first[found.exact]], ids[row], "exact"))
             taken.add(row)
     parts = NEAR + 1
     edges = [64 * part // parts for part in range(parts + 1)]
     buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row, found in enumerate(looks):
+    for row, found in enumerate(checks):
         if found.near is None or row in taken:
             continue
         keys = [(p, found.near >> edges[p] & (1 << edges[p + 1] - edges[p]) - 1) for p in range(parts)]
-        near = [other for key in keys for other in buckets[key] if _distance(looks[other].near, found.near) <= NEAR]
+        near = [other for key in keys for other in buckets[key] if _distance(checks[other].near, found.near) <= NEAR]
         if near:
             pairs.append((ids[min(near)], ids[row], "near"))
             continue  # a copy stands for nobody: groups of copies stay cheap

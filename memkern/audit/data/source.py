@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from memkern.errors import DataError
@@ -106,8 +106,24 @@ def unrepeated(ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
     return keep, tuple(again)
 
 
+class ImageArray(Protocol):
+    """What holds images and is indexed like an array: a tensor, an array, an open HDF5 data set."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its lengths."""
+
+    @property
+    def dtype(self) -> object:
+        """Kind of its elements."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int | slice, /) -> ArrayLike | Tensor: ...
+
+
 def from_arrays(
-    images: Any,
+    images: ImageArray | ArrayLike,
     labels: Sequence[int] | Tensor | None = None,
     ids: Sequence[str] | None = None,
     *,
@@ -128,8 +144,8 @@ def from_arrays(
     Raises:
         DataError: If a shape does not fit.
     """
-    array = images if hasattr(images, "ndim") else np.asarray(images)
-    if array.ndim != 4 or not {array.shape[1], array.shape[3]} & {1, 3}:
+    array = cast(ImageArray, images if hasattr(images, "ndim") else np.asarray(images))
+    if len(array.shape) != 4 or not {array.shape[1], array.shape[3]} & {1, 3}:
         raise DataError(
             f"Expected images of {name} to have shape [N, C, H, W] or [N, H, W, C] with C = 1 or 3, "
             f"got {list(array.shape)}"
@@ -177,91 +193,3 @@ def with_labels(source: Source, values: Sequence[int | str], classes: Sequence[s
             f"Expected labels of {source.name} below {len(names)}, the number of classes; got {max(numbers)}"
         )
     return replace(source, labels=tuple(numbers), classes=tuple(names))
-
-
-def apply_labels(source: Source, option: str) -> Source:
-    """Puts in the labels that `--labels` asks for.
-
-    Args:
-        source: The source with the labels it brought, if any.
-        option: "auto": those it brought. "none". "folder": the name of the folder of each image. A file: `.csv` with
-            the columns id and label, `.npy` or `.txt` with one label per image in data order.
-
-    Raises:
-        DataError: If labels are asked for that are not there.
-    """
-    if option == "auto":
-        return source
-    if option == "none":
-        return replace(source, labels=None, classes=None)
-    if option == "folder":
-        folders = [name.rpartition("/")[0].rpartition("/")[2] for name in source.ids]
-        if source.paths is None or len(set(folders)) < 2:
-            raise DataError(f"Expected --labels folder with images in two or more folders, got {source.name}")
-        return with_labels(source, folders, None)
-    path = Path(option)
-    if not path.is_file():
-        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; there is no such file")
-    if path.suffix == ".npy":
-        return with_labels(source, [int(label) for label in np.load(path, allow_pickle=False)], None)
-    if path.suffix != ".csv":
-        return with_labels(source, _numbers(path.read_text(encoding="utf-8").split()), None)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    rows = rows[1:] if rows and [cell.strip().lower() for cell in rows[0][:2]] == ["id", "label"] else rows
-    if any(len(row) < 2 for row in rows):
-        raise DataError(f"Expected {path} to have the columns id and label, got the row {min(rows, key=len)}")
-    given = {row[0].strip(): row[1].strip() for row in rows}
-    missing = [name for name in source.ids if name not in given]
-    if missing:
-        raise DataError(f"Expected a label for every image in {path}; {len(missing)} lack one, first {missing[0]!r}")
-    return with_labels(source, _numbers([given[name] for name in source.ids]), None)
-
-
-def _numbers(values: list[str]) -> list[int | str]:
-    """The values as numbers, if they all are."""
-    return [int(value) for value in values] if all(value.isdigit() for value in values) else list(values)
-
-
-def candidate_rows(source: Source, option: str) -> list[bool]:
-    """Which images are candidates: f was trained with them, g was not.
-
-    Args:
-        source: The images.
-        option: "START:STOP", a range of positions; or a `.npy` file of positions; or a text file with one id or
-            position a line.
-
-    Returns:
-        One flag per image.
-
-    Raises:
-        DataError: If an id is unknown, or none or all are candidates of nothing.
-    """
-    start, colon, stop = option.partition(":")
-    path = Path(option)
-    if colon and start.isdigit() and stop.isdigit():
-        wanted: list[str] = [str(number) for number in range(int(start), int(stop))]
-    elif not path.is_file():
-        raise DataError(f"Expected --candidates to be a file or START:STOP, got {option!r}; there is no such file")
-    elif path.suffix == ".npy":
-        wanted = [str(int(number)) for number in np.load(path, allow_pickle=False).ravel()]
-    else:
-        wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    row_of_id = {name: row for row, name in enumerate(source.ids)}
-    row_of_index = {str(position): row for row, position in enumerate(source.index)}
-    flags = [False] * len(source)
-    unknown = []
-    for name in wanted:
-        row = row_of_id.get(name, row_of_index.get(name))
-        if row is None:
-            unknown.append(name)
-        else:
-            flags[row] = True
-    if unknown:
-        raise DataError(
-            f"Expected --candidates to name images of {source.name}; {len(unknown)} of {len(wanted)} are none, the "
-            f"first: {unknown[0]!r}; ids look like {source.ids[0]!r}"
-        )
-    if not wanted:
-        raise DataError(f"Expected --candidates to name at least one image, got none in {option}")
-    return flags

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
+from memkern._util.text import first_of
 from memkern.audit.encoders.spec import parse
-from memkern.errors import WeightsError
+from memkern.errors import MissingFileError, WeightsError
 
 NESTS = ("state_dict", "model_state_dict", "model", "encoder", "module", "net", "teacher", "student")
 """Keys under which training scripts put the state dict, the first that is there is taken."""
 
+Pretrained = Callable[..., tuple[nn.Module, Mapping[str, Iterable[object]]]]
+"""`from_pretrained` of a model of transformers: from a folder to the model and the report of what did not fit."""
 
 SAVED = ("model.safetensors", "pytorch_model.bin")
 """What `save_pretrained` of transformers writes."""
@@ -52,20 +54,22 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
 
     Raises:
         WeightsError: If the file is no such file, or misses names, or has others or other shapes.
-        FileNotFoundError: If there is no file.
+        MissingFileError: If there is no file.
     """
     spec = parse(text)
     unknown = set(spec.arguments) - {"key", "prefix", "strict"}
     if unknown:
         raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {sorted(unknown)}")
     file = _file(Path(spec.name))
-    if hasattr(encoder, "from_pretrained") and (file.parent / "config.json").is_file() and file.name in SAVED:
-        _pretrained(encoder, file)
+    load = getattr(type(encoder), "from_pretrained", None)
+    if load is not None and (file.parent / "config.json").is_file() and file.name in SAVED:
+        _pretrained(encoder, load, file)
         return Loaded(file, "", ())
-    state = _nested(read_state(file), spec.arguments.get("key"), file)
+    key, given_prefix = (None if each is None else str(each) for each in map(spec.arguments.get, ("key", "prefix")))
+    state = _nested(read_state(file), key, file)
     wanted = encoder.state_dict()
-    prefix, found = _matched(wanted, state, spec.arguments.get("prefix"), file)
-    _all_there(wanted, found, state, prefix, file)
+    prefix, found = _matched(wanted, state, given_prefix, file)
+    _all_there(wanted, found, state, file)
     used = {prefix[1] + key.removeprefix(prefix[0]) for key in found}
     rest = tuple(name for name in state if name not in used)
     if spec.arguments.get("strict", True):
@@ -74,15 +78,20 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     return Loaded(file, prefix[1], rest)
 
 
-def _pretrained(encoder: Any, file: Path) -> None:
+def _pretrained(encoder: nn.Module, load: Pretrained, file: Path) -> None:
     """Loads what transformers saved, by transformers: its files name tensors otherwise than its modules do."""
-    loaded, report = type(encoder).from_pretrained(
-        file.parent, config=encoder.config, local_files_only=True, weights_only=True, output_loading_info=True
-    )
+    try:
+        loaded, report = load(
+            file.parent, config=encoder.config, local_files_only=True, weights_only=True, output_loading_info=True
+        )
+    except OSError:
+        raise
+    except Exception as error:  # transformers and the readers below it raise their own kinds
+        raise WeightsError(f"Expected {file} to be what transformers saved, got: {_short(error)}") from error
     missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report["mismatched_keys"]))
     if missing:
         raise WeightsError(
-            f"Expected {file} to hold all tensors of the encoder; missing or of other shapes: {_some(missing)}"
+            f"Expected {file} to hold all tensors of the encoder; missing or of other shapes: {first_of(missing)}"
         )
     encoder.load_state_dict(loaded.state_dict())
 
@@ -92,13 +101,13 @@ def _file(path: Path) -> Path:
         for name in SAVED:
             if (path / name).is_file():
                 return path / name
-        raise FileNotFoundError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
+        raise MissingFileError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
     if not path.is_file():
-        raise FileNotFoundError(f"Expected a file of weights, got {str(path)!r}; there is no such file")
+        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file")
     return path
 
 
-def read_state(file: Path) -> Mapping[str, Any]:
+def read_state(file: Path) -> Mapping[str, object]:
     """Reads a file of tensors without running code from it.
 
     Raises:
@@ -106,7 +115,7 @@ def read_state(file: Path) -> Mapping[str, Any]:
     """
     if file.suffix == ".safetensors":
         try:
-            state: Mapping[str, Any] = require("safetensors.torch", "safetensors").load_file(file)
+            state: Mapping[str, object] = require("safetensors.torch", "safetensors").load_file(file)
         except ImportError:
             raise
         except Exception as error:  # safetensors raises its own kinds
@@ -119,7 +128,9 @@ def read_state(file: Path) -> Mapping[str, Any]:
             f"Expected {file} to hold tensors only; reading it would run code from it. Save it anew from the training "
             "code with torch.save(model.state_dict(), FILE)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a file that is none can break the reader anywhere
         raise WeightsError(f"Expected {file} to be a file written by torch.save, got: {_short(error)}") from error
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"Expected {file} to hold a state dict, got {type(loaded).__name__}")
@@ -130,21 +141,23 @@ def _short(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _nested(state: Mapping[str, Any], key: str | None, file: Path) -> dict[str, Tensor]:
+def _nested(state: Mapping[str, object], key: str | None, file: Path) -> dict[str, Tensor]:
     """The tensors of the state dict inside a checkpoint."""
     if key is not None:
-        if not isinstance(state.get(key), Mapping):
+        chosen = state.get(key)
+        if not isinstance(chosen, Mapping):
             inner = [name for name, value in state.items() if isinstance(value, Mapping)]
             raise WeightsError(
                 f"Expected {file} to hold a state dict under {key!r}; it does under {inner or 'no name'}"
             )
-        return {name: value for name, value in state[key].items() if isinstance(value, Tensor)}
+        return {name: value for name, value in chosen.items() if isinstance(value, Tensor)}
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if tensors:
         return tensors
     for name in NESTS:
-        if isinstance(state.get(name), Mapping):
-            return _nested(state[name], None, file)
+        nested = state.get(name)
+        if isinstance(nested, Mapping):
+            return _nested(nested, None, file)
     raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {sorted(map(str, state))[:8]}")
 
 
@@ -180,14 +193,14 @@ def _matched(
 
 
 def _all_there(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], state: Mapping[str, Tensor], prefix: Any, file: Path
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path
 ) -> None:
     # Batch norm's counter is of no use in eval mode, and old checkpoints lack it.
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(
             f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {len(found)}; missing: "
-            f"{_some(missing)}; the file has: {_some(list(state))}"
+            f"{first_of(missing)}; the file has: {first_of(state)}"
         )
     other = [name for name in found if wanted[name].shape != found[name].shape]
     if other:
@@ -206,10 +219,6 @@ def _nothing_inside_is_left(encoder: nn.Module, rest: tuple[str, ...], prefix: t
     ]
     if inside:
         raise WeightsError(
-            f"Expected {file} to hold this encoder, got a larger one with {_some(inside)}; allow it with "
+            f"Expected {file} to hold this encoder, got a larger one with {first_of(inside)}; allow it with "
             f"{file}?strict=False"
         )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 import memkern
 from memkern._util.files import sha256
-from memkern.audit.data import check as scan
-from memkern.audit.data.source import Source, apply_labels, candidate_rows, list_digest
-from memkern.audit.data.sources import open_source
-from memkern.audit.encoders.spec import build_encoder, parse
+from memkern.audit.data import check
+from memkern.audit.data.groups import candidate_rows
+from memkern.audit.data.labels import apply_labels
+from memkern.audit.data.open import open_source
+from memkern.audit.data.source import Source, list_digest
+from memkern.audit.encoders.build import build_encoder
+from memkern.audit.encoders.spec import parse
 from memkern.audit.encoders.weights import Loaded, load_weights
 from memkern.audit.measure.process_group import Team
 from memkern.audit.measure.shard import Job, on_device, rows_per_image
@@ -168,7 +171,7 @@ def prepare(
             "No --reference encoder: SSLMem and LayerMem compare two encoders and are left out; UnitMem and ClassMem "
             "need one."
         )
-    found = scan.copies(source.ids, looks) if options.duplicates else []
+    found = check.copies(source.ids, looks) if options.duplicates else []
     plan = _plan(job, about_weights, candidates, size)
     about = {
         "versions": {
@@ -213,14 +216,14 @@ def prepare(
 
 def _looked_at(
     options: Options, source: Source, team: Team, on_image: Callable[[int], None] | None
-) -> tuple[list[scan.Look], Source, list[tuple[str, str]]]:
+) -> tuple[list[check.ImageCheck], Source, list[tuple[str, str]]]:
     """Looks at every image; leaves out those that cannot be read, if the options say so."""
     mine = range(team.rank, len(source), team.size)
-    found = scan.scan(source, mine, duplicates=options.duplicates, workers=options.workers, on_image=on_image)
-    looks: list[scan.Look] = [scan.Look("")] * len(source)
+    found = check.check_images(source, mine, duplicates=options.duplicates, workers=options.workers, on_image=on_image)
+    looks: list[check.ImageCheck] = [check.ImageCheck("")] * len(source)
     for rank, part in enumerate(team.gather(found)):
         looks[rank :: team.size] = part
-    broken = scan.unreadable(source, looks)
+    broken = check.unreadable(source, looks)
     if not broken:
         return looks, source, []
     if not options.skip_corrupt:

@@ -13,9 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from memkern.audit.data.check import copies, scan, unreadable
-from memkern.audit.data.source import Source, apply_labels, candidate_rows, from_arrays
-from memkern.audit.data.sources import decoded, open_source
+from memkern._util.registry import records
+from memkern.audit.data import readers
+from memkern.audit.data.check import ImageCheck, check_images, copies, unreadable
+from memkern.audit.data.groups import candidate_rows
+from memkern.audit.data.labels import apply_labels
+from memkern.audit.data.open import image_readers, open_source, reader_table
+from memkern.audit.data.reader import decoded
+from memkern.audit.data.source import Source, from_arrays
 from memkern.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
@@ -158,16 +163,79 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.doc").write_text("")
     (tmp_path / "x.parquet").write_text("no")
-    assert message(open_source, str(tmp_path / "no")).startswith(
-        "Expected --data to be a folder, a file or torchvision:NAME"
+    (tmp_path / "x.txt").mkdir()
+    kinds = (
+        "FILE.h5 (HDF5), DIR (folder), FILE.txt (list), FILE.npz (numpy), FILE.parquet (parquet), DIR (saved data "
+        "set), torchvision:NAME?root=DIR (torchvision)"
     )
+    text = message(open_source, str(tmp_path / "no"))
+    assert text == f"Expected --data to be one of {kinds}, got '{tmp_path / 'no'}'; no such file or folder"
     assert message(open_source, str(tmp_path / "empty")).startswith("Expected images under ")
-    assert "Expected --data to end in .h5, .hdf5, .parquet" in message(open_source, str(tmp_path / "x.doc"))
+    text = message(open_source, str(tmp_path / "x.doc"))
+    assert text == f"Expected --data to be one of {kinds}, got '{tmp_path / 'x.doc'}', which is of no such kind"
+    assert message(open_source, str(tmp_path / "x.txt")).startswith("Expected images under "), "a folder by any name"
     assert "to be a parquet file, got: " in message(open_source, str(tmp_path / "x.parquet"))
     np.savez(tmp_path / "x.npz", a=IMAGES, b=LABELS)
     text = message(open_source, str(tmp_path / "x.npz"))
     assert text.endswith(f"got a, b; name it: {tmp_path / 'x.npz'}?images=KEY")
     assert message(open_source, f"{tmp_path / 'x.npz'}?images=c").endswith("to have images under 'c'; it has a, b")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.npy", "an .npy file without Python objects"),
+        ("x.npz", "an .npz file without Python objects"),
+        ("x.h5", "an HDF5 file"),
+        ("x.parquet", "a parquet file"),
+        ("x.txt", "a text file in UTF-8"),
+    ],
+)
+def test_files_that_are_not_what_their_name_says(tmp_path: Path, name: str, kind: str) -> None:
+    if name == "x.h5":
+        pytest.importorskip("h5py", reason="h5py is not installed")
+    for content in (b"", b"\xff\xfe garbage", b"PK\x03\x04 garbage", b"\x93NUMPY garbage"):
+        (tmp_path / name).write_bytes(content)
+        if name != "x.txt" or content:
+            whole = f"Expected {tmp_path / name} to be {kind}, got: "
+            text = message(open_source, str(tmp_path / name))
+            assert text.startswith(whole) or (name == "x.txt" and text.startswith("Expected the files of"))
+
+
+def test_one_reader_takes_a_path(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").write_text("{}")
+    paths = {folder: "folder", tmp_path / "saved": "saved data set"}
+    for suffix, kind in {
+        "h5": "HDF5", "hdf5": "HDF5", "txt": "list", "lst": "list", "csv": "list", "npy": "numpy", "npz": "numpy",
+        "parquet": "parquet",
+    }.items():  # fmt: skip
+        (tmp_path / f"x.{suffix}").write_bytes(b"")
+        (tmp_path / f"folder.{suffix}").mkdir()
+        paths |= {tmp_path / f"x.{suffix}": kind, tmp_path / f"folder.{suffix}": "folder"}
+    for path, kind in paths.items():
+        assert [reader.name for reader in image_readers() if reader.takes(path)] == [kind]
+    assert {*paths.values(), "torchvision"} == {reader.name for reader in image_readers()}
+
+
+def test_a_new_reader_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "noise.py").write_text(
+        "from memkern.audit.data.reader import Reader\n"
+        "from memkern.audit.data.source import from_arrays\n"
+        "import numpy as np\n"
+        "def _open(spec):\n"
+        "    shape = (int(spec.name), 4, 4, 3)\n"
+        "    return from_arrays(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), name=spec.text)\n"
+        "READER = Reader('noise', 'random pixels', 'noise:N', '', _open, prefix='noise')\n"
+    )
+    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(tmp_path)])
+    records.cache_clear()
+    try:
+        assert len(open_source("noise:5")) == 5
+        assert "noise:N (noise)" in message(open_source, str(tmp_path / "no"))
+        assert "| `noise:N` | noise | random pixels |  |\n" in reader_table()
+    finally:
+        records.cache_clear()
 
 
 # ---- labels and candidates ------------------------------------------------------------------------------------------
@@ -189,6 +257,11 @@ def test_labels_from_files(folder: Path, tmp_path: Path) -> None:
     assert message(apply_labels, source, str(table)).endswith("5 lack one, first 'a/deep/3.png'")
     table.write_text("a/deep/0.png\n")
     assert message(apply_labels, source, str(table)).endswith("the columns id and label, got the row ['a/deep/0.png']")
+    np.save(tmp_path / "labels.npy", np.array(["cat"] * 6))
+    text = message(apply_labels, source, str(tmp_path / "labels.npy"))
+    assert text.startswith(f"Expected whole numbers in {tmp_path / 'labels.npy'}, got: ")
+    (tmp_path / "labels.txt").write_bytes(b"\xff\xfe")
+    assert "to be a text file in UTF-8, got: " in message(apply_labels, source, str(tmp_path / "labels.txt"))
     assert message(apply_labels, source, "nowhere").startswith("Expected --labels to be auto, none, folder or a file")
 
 
@@ -217,14 +290,14 @@ def test_images_that_cannot_be_read(folder: Path) -> None:
     (folder / "a" / "deep" / "0.png").write_bytes(whole[: len(whole) // 2])
     (folder / "b" / "deep" / "1.png").write_text("not an image")
     source = open_source(str(folder))
-    broken = unreadable(source, scan(source, range(6), duplicates=True))
+    broken = unreadable(source, check_images(source, range(6), duplicates=True))
     assert [name for name, _ in broken] == ["a/deep/0.png", "b/deep/1.png"]
     assert "truncated" in broken[0][1] or "broken" in broken[0][1]
     left = source.without({0, 2})
     assert left.index == (1, 3, 4, 5)
     assert torch.equal(left.image(0), torch.from_numpy(IMAGES[3]).permute(2, 0, 1))
     floats = from_arrays(np.full((2, 3, 4, 4), 255.0, np.float32))
-    assert scan(floats, [0], duplicates=False)[0].error == "float values from 255 to 255, not in [0, 1]"
+    assert check_images(floats, [0], duplicates=False)[0].error == "float values from 255 to 255, not in [0, 1]"
 
 
 def textured(seed: int) -> Tensor:
@@ -238,14 +311,14 @@ def test_copies() -> None:
     flat = torch.full((48, 48, 3), 9, dtype=torch.uint8)
     images += [images[0].clone(), brighter, flat, flat + 1, images[0].clone()]
     source = from_arrays(torch.stack(images))
-    looks = scan(source, range(len(source)), duplicates=True)
+    looks = check_images(source, range(len(source)), duplicates=True)
     wanted = [("0", "12", "exact"), ("0", "16", "exact"), ("3", "13", "near")]
     assert copies(source.ids, looks) == wanted, "flat images have no perceptual hash"
-    assert copies(source.ids, scan(source, range(len(source)), duplicates=False)) == []
+    assert copies(source.ids, check_images(source, range(len(source)), duplicates=False)) == []
 
 
 def test_near_copies_equal_a_search_over_all_pairs() -> None:
-    from memkern.audit.data.check import NEAR, Look
+    from memkern.audit.data.check import NEAR
 
     random = np.random.default_rng(0)
     hashes = [int(value) for value in random.integers(0, 2**63, 40, dtype=np.int64)]
@@ -254,7 +327,7 @@ def test_near_copies_equal_a_search_over_all_pairs() -> None:
         for bit in random.choice(63, row % 7, replace=False):
             changed ^= 1 << int(bit)
         hashes.append(changed)
-    found = copies([str(row) for row in range(60)], [Look("", near=value) for value in hashes])
+    found = copies([str(row) for row in range(60)], [ImageCheck("", near=value) for value in hashes])
     slow = [
         (str(first), str(row), "near")
         for row in range(60)

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from memkern.audit.encoders.spec import build_encoder, parse
+from memkern._util.registry import records
+from memkern.audit.encoders import kinds
+from memkern.audit.encoders.build import build_encoder, encoder_kinds, encoder_table
+from memkern.audit.encoders.spec import parse
 from memkern.audit.encoders.weights import load_weights
-from memkern.errors import WeightsError
+from memkern.errors import EncoderError, WeightsError
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -71,8 +74,8 @@ def test_transformers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resnet18", "Expected ENCODER to be one of timm:NAME, torchvision:NAME, lightly:NAME, hf:NAME, memkern:NAME, "
-         "py:NAME, got 'resnet18'"),
+        ("resnet18", "Expected ENCODER to be one of hf:CONFIG_DIR, lightly:NAME, memkern:NAME, py:FILE.py:FUNCTION, "
+         "timm:NAME, torchvision:NAME, got 'resnet18'"),
         ("memkern:resnet99", "Expected the name of a memkern model, got 'resnet99'; near: resnet9"),
         ("torchvision:resnet19", "Expected the name of a torchvision model, got 'resnet19'; near: resnet18"),
         ("timm:vit_tiny_patch16_2244", "Expected the name of a timm model, got 'vit_tiny_patch16_2244'; near: "
@@ -98,6 +101,40 @@ def test_wrong_functions(tmp_path: Path) -> None:
         build_encoder(f"py:{file}:build")
     with pytest.raises(ValueError, match="to define 'make'; it defines build"):
         build_encoder(f"py:{file}:make")
+
+
+def test_constructors_and_files_that_fail(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\ndef build(size=3):\n    return torch.nn.Linear(size, 2, device='nowhere')\n")
+    with pytest.raises(EncoderError, match=r"mine\.py:build' to build an encoder, got RuntimeError: Expected one of"):
+        build_encoder(f"py:{file}:build")
+    file.write_text("1 / 0")
+    with pytest.raises(EncoderError, match=r"mine\.py:build' to build an encoder, got ZeroDivisionError: division"):
+        build_encoder(f"py:{file}:build")
+
+
+def test_a_new_kind_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "line.py").write_text(
+        "from torch import nn\n"
+        "from memkern.audit.encoders.kind import EncoderKind\n"
+        "def _build(name, arguments):\n"
+        "    return nn.Linear(int(name), **arguments)\n"
+        "KIND = EncoderKind('line', 'one linear layer', 'line:IN', '', _build)\n"
+    )
+    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
+    records.cache_clear()
+    try:
+        assert build_encoder("line:3?out_features=2")(torch.ones(1, 3)).shape == (1, 2)
+        assert "| `line:IN` | one linear layer |  |\n" in encoder_table()
+        with pytest.raises(EncoderError, match="hf:CONFIG_DIR, lightly:NAME, line:IN, memkern:NAME"):
+            build_encoder("resnet18")
+    finally:
+        records.cache_clear()
+
+
+def test_the_lab_adds_its_encoders_through_its_entry_point() -> None:
+    assert [kind.name for kind in encoder_kinds()] == ["hf", "lightly", "memkern", "py", "timm", "torchvision"]
+    assert not [path.name for path in Path(kinds.__path__[0]).glob("*.py") if "memkern.lab" in path.read_text()]
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+"""Files of data: a file that is not what it should be is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memkern.errors import DataError, MemkernError
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns what the reader of a file raises, of whatever kind, into an error that names the file.
+
+    Args:
+        path: The file.
+        what: What it is read as, "a parquet file" say.
+
+    Raises:
+        DataError: If the block raises; errors of memkern's own pass.
+    """
+    try:
+        yield
+    except MemkernError:
+        raise
+    except Exception as error:
+        raise DataError(f"Expected {path} to be {what}, got: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file.
+
+    Raises:
+        DataError: If the file cannot be read, or is not text.
+    """
+    with reading(path, "a text file in UTF-8"):
+        return path.read_text(encoding="utf-8")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Reads the lines of a text file that hold more than spaces, without the spaces around.
+
+    Raises:
+        DataError: If the file cannot be read, or is not text.
+    """
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:
+    """Reads an `.npy` file without running code from it.
+
+    Args:
+        path: The file.
+        mapped: Whether the array stays on disk until an element is asked for.
+
+    Returns:
+        The array.
+
+    Raises:
+        DataError: If the file cannot be read, or is none.
+    """
+    with reading(path, "an .npy file without Python objects"):
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return array
+
+
+def open_arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
+    """Opens an `.npz` file without running code from it; an array is read when it is asked for.
+
+    Raises:
+        DataError: If the file cannot be read, or is none.
+    """
+    with reading(path, "an .npz file without Python objects"):
+        arrays: Mapping[str, NDArray[np.generic]] = np.load(path, allow_pickle=False)
+        return arrays
+
+
+def whole_numbers(values: object, name: str) -> list[int]:
+    """Reads labels or positions as whole numbers.
+
+    Args:
+        values: Labels or positions in any nesting.
+        name: Where they come from, for the message.
+
+    Returns:
+        The numbers, in order.
+
+    Raises:
+        DataError: If they are none.
+    """
+    try:
+        return [int(value) for value in np.ravel(np.asarray(values))]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Expected whole numbers in {name}, got: {error}") from error
+
+
+def numbers_or_names(values: list[str]) -> list[int] | list[str]:
+    """Reads labels as whole numbers if they all are, and as names otherwise."""
+    return [int(value) for value in values] if all(value.isdecimal() for value in values) else values
