@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-from memkern.audit.process import keep_freed_memory, return_freed_memory
+from memkern.audit.process import keep_freed_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
@@ -28,7 +28,7 @@ def warm_pages() -> None:
 def fresh_pages() -> None:
     """Takes every block of 128 KiB or more from the system and gives it back when it is freed (glibc's first state)."""
     _mallopt((M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024))
-    return_freed_memory()
+    ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))  # what lies free in the heap now
 
 
 def _mallopt(*settings: tuple[int, int]) -> None:

@@ -14,11 +14,10 @@ All three read every layer of the list. (a) is timed on a few images and layers 
 is a sum over images and layers. All keep the memory that layers free and lie on huge pages, as `memkern audit` does: a
 forward pass takes up to twice the time without, and so do (b)'s temporaries (--usual-memory). Peak memory is that of a
 process without, for the bare forward passes, and of one with, for the audit. What the metrics add to the forward passes
-is timed in processes of its own, as an audit is one, with linear layers run as an audit runs them in all that is set
-side by side. Both are medians of three processes, and all three are stored: a heap is cut up differently each time,
-which moves a peak by a tenth. (b) is timed once more in a process of its own as Python starts it, which is where such a
-program usually runs. On a GPU, (b) draws its views on the CPU and copies them, (c) draws on the GPU. Before the timing,
-(b) is given memkern's views and must give its scores.
+is timed in processes of its own, as an audit is one. Both are medians of three processes, and all three are stored: a
+heap is cut up differently each time, which moves a peak by a tenth. (b) is timed once more in a process of its own as
+Python starts it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU and copies them,
+(c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ from memkern.audit.measure.shard import PARTS, Job, do_shard
 from memkern.audit.options import Options
 from memkern.audit.pipeline import peak_memory
 from memkern.audit.process import set_up_process
-from memkern.audit.taps.linears import faster_linears
 
 # encoder, edge of an image, images; in batches that `memkern audit` takes if it is not told
 CASES: dict[str, tuple[str, int, int]] = {
@@ -255,8 +253,7 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
             # changes its speed
             pictures = pictures[: job.batch_size]
             ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
-            with faster_linears(nn.ModuleList([job.f, job.g])):
-                times = rounds_of(ways, 20 * seconds, 9)
+            times = rounds_of(ways, 20 * seconds, 9)
             print(json.dumps({way: [each / len(pictures) for each in some] for way, some in times.items()}))
             return
         if way == "bare":

@@ -57,7 +57,6 @@ PYBIND11_MODULE(_native, m) {
   bind(m, "class_sums", take_class_sums, run_class_sums);
   bind(m, "layer_stats", take_layer_stats, run_layer_stats);
   bind(m, "median_of_others", take_median_of_others, run_median_of_others);
-  m.def("points_are_shared", points_are_shared);
   bind(m, "pointwise_stats", take_pointwise_stats, run_pointwise_stats);
   bind(m, "selectivity", take_selectivity, run_selectivity);
   bind(m, "unit_means", take_unit_means, run_unit_means);

@@ -113,7 +113,7 @@ struct Pointwise {
 
 // pointwise_stats: one or two such layers, one after the other, run while what they read and make is reduced.
 // All records describe the same shape and strides; dtype float32, dims of a view [units, space] or [space, units].
-// Null means.means: no unit means. The output may be written over the input, unless that of two layers is not reduced.
+// Null means.means: no unit means. The output of one layer may be written over an input that is not reduced.
 constexpr int32_t kMaxLayers = 2;
 struct PointwiseStats {
   LayerStats input;  // alignment.alignment null: not reduced
@@ -121,11 +121,6 @@ struct PointwiseStats {
   Pointwise layer[kMaxLayers];
   LayerStats output[kMaxLayers];  // the first of two is kept nowhere: its z is null
 };
-
-// Whether elements of the input are overwritten that may have to be looked at once more.
-static inline bool overwrites_input(const PointwiseStats& op) {
-  return op.input.alignment.alignment && op.output[op.layers - 1].alignment.z == op.input.alignment.z;
-}
 
 // views: images -> augmented, normalized views, [images, views, channels, height, width].
 // A view is a crop box, two flips and a short program of steps; a table of parameters says which, drawn beforehand.

@@ -191,8 +191,6 @@ class PointwiseStats:
         self._arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)[1]
         self._points, self._units = x.shape[0], x.shape[unit_dim] if means else 0
         self._tensors = layers + 1
-        dims, units = x.shape[2:].numel(), x.shape[unit_dim]
-        self._shared = native.library().points_are_shared(x.shape[0], dims, units, torch.get_num_threads())
         self._ready: tuple[list[LayerStats], list[int]] | None = None
 
     @staticmethod
@@ -203,11 +201,6 @@ class PointwiseStats:
         planes = x.shape[2:].numel() // x.shape[unit_dim]
         in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
         return in_order and native.is_dense(tuple(x.shape), x.stride())
-
-    @property
-    def may_overwrite(self) -> bool:
-        """Whether ``y`` may be ``x`` at no cost: threads cannot share points then, as they do a few large ones."""
-        return not self._shared
 
     def make_ready(self) -> None:
         """Makes the results of the next call, those of one kind in one block: making a tensor takes a microsecond."""
@@ -221,8 +214,8 @@ class PointwiseStats:
     def __call__(self, x: Tensor, y: Tensor, layers: Sequence[tuple[Any, ...]], with_input: bool) -> list[LayerStats]:
         """Writes the output of the last layer to ``y``.
 
-        ``y`` may be ``x``, unless there are two layers and the statistics of ``x`` are not wanted: elements that sums
-        cannot tell apart are read once more at the end of a point, and those between two layers made again.
+        ``y`` may be ``x`` of one layer if the statistics of ``x`` are not wanted: elements that sums cannot tell apart
+        are read once more at the end of a point, and those between two layers made again.
 
         Args:
             x: The input, in memory like the one that the call was made for.

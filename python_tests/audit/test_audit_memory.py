@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memkern.audit.process import keep_freed_memory, return_freed_memory, set_aside_small_blocks
+from memkern.audit.process import keep_freed_memory
 
 COUNT = """
 import resource
@@ -99,81 +99,6 @@ def test_the_command_has_its_activations_on_huge_pages() -> None:
     assert int(done.stdout) < 4000, done.stderr
 
 
-RETURN = """
-from memkern.audit.measure import prepare
-from memkern.audit.data.source import from_arrays
-from memkern.audit.encoders.build import build_encoder
-from memkern.audit.process import keep_freed_memory, use_huge_pages
-from memkern.audit.options import Options
-
-use_huge_pages()
-assert keep_freed_memory()
-import torch
-
-def held():
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
-
-def plan(*args):
-    left = torch.ones(64 << 20)  # 256 MB
-    left.sum()
-    after = torch.ones(1000)  # without it, the end of the heap would be free
-    kept.append(after)
-    return usual(*args)
-
-kept, usual, prepare._plan = [], prepare._plan, plan
-options = Options(
-    encoder="memkern:resnet9", weights="", data="", out="run", duplicates=False, labels="none", images=False
-)
-encoder, images = build_encoder(options.encoder), from_arrays(torch.rand(2, 3, 32, 32))
-before = held()
-prepare.prepare(options, encoders=(encoder, None), source=images)
-print(held() - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_the_passes_begin_without_what_the_preparation_left() -> None:
-    done = subprocess.run([sys.executable, "-c", RETURN], capture_output=True, text=True, env=USUAL)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 200 * 2**20
-
-
-ASIDE = """
-import ctypes
-import torch
-from memkern.audit.measure import prepare
-from memkern.audit.data.source import from_arrays
-from memkern.audit.encoders.build import build_encoder
-from memkern.audit.process import keep_freed_memory
-from memkern.audit.options import Options
-
-assert keep_freed_memory()
-options = Options(
-    encoder="memkern:resnet9", weights="", data="", out="run", duplicates=False, labels="none", images=False
-)
-encoder, images = build_encoder(options.encoder), from_arrays(torch.rand(2, 3, 32, 32))
-prepare.prepare(options, encoders=(encoder, None), source=images)
-library = ctypes.CDLL(None)
-library.malloc.restype = library.memalign.restype = ctypes.c_void_p
-library.free.argtypes = [ctypes.c_void_p]
-hole = library.memalign(4096, 64 << 20)
-after = library.malloc(2000)  # the hole is not the end of the heap
-library.free(hole)
-activation = library.memalign(4096, 30 << 20)
-assert hole - 4096 <= activation < hole + (64 << 20)
-small = [library.malloc(size) for size in range(24, 1025, 16) for _ in range(500)]
-print(sum(hole <= block < hole + (64 << 20) for block in small))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_small_blocks_do_not_lie_beside_activations() -> None:
-    done = subprocess.run([sys.executable, "-c", ASIDE], capture_output=True, text=True, env=USUAL)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == 0
-
-
 PARENT = """
 import subprocess
 import sys
@@ -195,7 +120,3 @@ def test_the_peak_is_that_of_the_process_and_not_of_its_parent() -> None:
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
-    assert not return_freed_memory()
-    set_aside_small_blocks.cache_clear()
-    assert not set_aside_small_blocks()
-    set_aside_small_blocks.cache_clear()

@@ -86,9 +86,6 @@ def check(x: Tensor, which: str, unit_dim: int = 2, pairs: str = "all", normaliz
     again, others = fused(x, modules, unit_dim, pairs, normalize, with_input=False)
     testing.assert_same_bits(again, y)
     assert_stats(others[1:], tensors[1:], unit_dim=unit_dim, pairs=pairs, normalize=normalize)
-    over, others = fused(x.clone(), modules, unit_dim, pairs, normalize, in_place=True)
-    testing.assert_same_bits(over, y)
-    assert_same_stats(others, found)
 
 
 @pytest.mark.parametrize("which", LAYERS)

@@ -138,12 +138,6 @@ struct Readers {
     each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });
   }
 
-  void point(int64_t p, int64_t next) const {
-    if (slices() > 1) return point_in_slices(p, next);
-    add<false>(p, 1, 0, dims, next);
-    each<false>([&](Reader<T>& reader) { reader.finish(p, 1); });
-  }
-
   void keep_slices(int64_t first, int64_t last, double* kept) const {
     for (int64_t i = first; i < last; ++i) {
       const int64_t p = i / slices();
@@ -184,34 +178,28 @@ struct Readers {
 };
 
 template <class T>
-void align(const Reading* readings, int count, int64_t slice, const Share& share, Turns turns) {
+void align(const Reading* readings, int count, int64_t slice, const Share& share) {
   static_assert(kSliceStep % kRange<Wide<T>> == 0);
   const int64_t dims = readings[0].op->dims;
   std::optional<Reader<T>> kept[kMaxReadings];
   Readers<T> readers{{}, count, dims, slice};
   for (int r = 0; r < count; ++r) readers.reader[r] = &kept[r].emplace(readings[r], slice < dims);
-  if (turns == Turns::ranges) return readers.take(share);
-  const Readers<T> input{{readers.reader[0]}, 1, dims, slice};
-  const Readers<T> layers{{readers.reader[1], readers.reader[2]}, count - 1, dims, slice};
-  each_point(share, [&](int64_t p, int64_t next) {
-    input.point(p, p);
-    layers.point(p, next);
-  });
+  readers.take(share);
 }
 
 }  // namespace
 
-void align_points(const Reading* readings, int count, int64_t slice, const Share& share, Turns turns) {
+void align_points(const Reading* readings, int count, int64_t slice, const Share& share) {
   if (share.first == share.last) return;
   switch (readings[0].op->dtype) {
     case DType::float32:
-      return align<float>(readings, count, slice, share, turns);
+      return align<float>(readings, count, slice, share);
     case DType::float64:
-      return align<double>(readings, count, slice, share, turns);
+      return align<double>(readings, count, slice, share);
     case DType::bfloat16:
-      return align<bf16>(readings, count, slice, share, turns);
+      return align<bf16>(readings, count, slice, share);
     case DType::float16:
-      return align<f16>(readings, count, slice, share, turns);
+      return align<f16>(readings, count, slice, share);
   }
 }
 

@@ -67,14 +67,9 @@ struct Reading {
 };
 constexpr int kMaxReadings = 3;
 
-// Readings take turns, a range of dims each, so that the maker of one finds in L2 what the one before it has read. Or
-// the first one is done with a point, whose elements it may have to look at once more, before the others begin with it:
-// they may overwrite it then.
-enum class Turns { ranges, first_whole_point };
-
-// A share of the alignment of some readings of one shape, whose slices have `slice` dims. `first_whole_point` is for
-// shares of points.
-void align_points(const Reading* readings, int count, int64_t slice, const Share& share, Turns turns = Turns::ranges);
+// A share of the alignment of some readings of one shape, whose slices have `slice` dims. Readings take turns, a range
+// of dims each, so that the maker of one finds in L2 what the one before it has read.
+void align_points(const Reading* readings, int count, int64_t slice, const Share& share);
 
 inline void align_points(const Alignment& op, int64_t slice, const Share& share, const Observer* observer) {
   const Reading reading{&op, observer, nullptr, nullptr};

@@ -69,10 +69,6 @@ int64_t elements_per_point(const Activations& x) {
   return elements;
 }
 
-bool are_shared(int64_t points, int64_t slices, int threads) {
-  return threads > 1 && slices > 1 && points < kPointsOfAThread * threads;
-}
-
 // Points in pieces; but if there are few, and large ones, their slices, and then what is left to do for each point.
 template <class Op>
 void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, const Share&), int threads,
@@ -83,7 +79,8 @@ void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, co
     const auto piece = [&](int64_t first, int64_t last) { kernel(op, {what, first, last, kept}); };
     split(count, elements, threads, piece, piece_elements);
   };
-  if (!are_shared(z.points, slices, threads)) return pieces(What::points, z.points, nullptr);
+  const bool are_shared = threads > 1 && slices > 1 && z.points < kPointsOfAThread * threads;
+  if (!are_shared) return pieces(What::points, z.points, nullptr);
   const std::unique_ptr<double[]> kept(new double[z.points * slices * sums_of_slice(op)]);
   pieces(What::slices, z.points * slices, kept.get());
   pieces(What::rest, z.points, kept.get());
@@ -114,10 +111,6 @@ void run_alignment(const Alignment& op, int threads) { split_points(op, op, kern
 
 void run_layer_stats(const LayerStats& op, int threads) {
   split_points(op, op.alignment, kernels().layer_stats, threads);
-}
-
-bool points_are_shared(int64_t points, int64_t dims, int64_t units, int threads) {
-  return are_shared(points, slices_of(dims, units), threads);
 }
 
 void run_pointwise_stats(const PointwiseStats& op, int threads) {

@@ -22,8 +22,6 @@ void run_alignment_backward(const AlignmentBackward& op, int threads);
 void run_unit_means(const UnitMeans& op, int threads);
 void run_layer_stats(const LayerStats& op, int threads);
 void run_pointwise_stats(const PointwiseStats& op, int threads);
-// Whether threads share such points with so many units: there are few, and they are large.
-bool points_are_shared(int64_t points, int64_t dims, int64_t units, int threads);
 void run_selectivity(const Selectivity& op, int threads);
 void run_median_of_others(const MedianOfOthers& op, int threads);
 void run_class_sums(const ClassSums& op, int threads);

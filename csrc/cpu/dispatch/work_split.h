@@ -46,8 +46,7 @@ static inline int64_t slices_of(const Alignment& op) { return slices_of(op.dims,
 static inline int64_t slices_of(const LayerStats& op) {
   return layout_of(op) == ViewLayout::other ? 1 : slices_of(op.alignment.dims, op.means.x.units);
 }
-// One thread alone can overwrite what is read.
-static inline int64_t slices_of(const PointwiseStats& op) { return overwrites_input(op) ? 1 : slices_of(op.input); }
+static inline int64_t slices_of(const PointwiseStats& op) { return slices_of(op.input); }
 
 // Doubles that a slice leaves: of each pair, each norm, each unit.
 static inline int64_t sums_of_slice(const Alignment& op) {

@@ -142,11 +142,9 @@ void pointwise_stats(const PointwiseStats& op, const Share& share) {
   const auto place_of = [&](const Alignment& of) {
     return Place{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
   };
-  // What lies between two layers: a range of dims, which is made again where its elements are asked for; but of an
-  // input that is overwritten, a point. Views are a little apart from a multiple of 4 KiB, whose rows would share sets
-  // of L1.
-  const bool overwrites = overwrites_input(op);
-  const int64_t row = 16 + (overwrites ? x.dims : kRange<float>);
+  // What lies between two layers: a range of dims, which is made again where its elements are asked for. Views are a
+  // little apart from a multiple of 4 KiB, whose rows would share sets of L1.
+  constexpr int64_t row = 16 + kRange<float>;
   const Scratch<float> between(op.layers > 1 ? x.views * row : 0);
 
   std::optional<Part> parts[kMaxReadings];
@@ -157,13 +155,11 @@ void pointwise_stats(const PointwiseStats& op, const Share& share) {
   for (int32_t i = 0; i < op.layers; ++i) {
     const LayerStats& output = op.output[i];
     const bool is_between = i + 1 < op.layers;
-    const Place to =
-        is_between ? Place{between.get(), 0, row, overwrites ? -1 : kRange<float> - 1} : place_of(output.alignment);
+    const Place to = is_between ? Place{between.get(), 0, row, kRange<float> - 1} : place_of(output.alignment);
     readings[count] = parts[count].emplace(output, op.layer[i], from, to).reading(), ++count;
     from = to;
   }
-  align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), share,
-               overwrites ? Turns::first_whole_point : Turns::ranges);
+  align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), share);
 }
 
 }  // namespace MEMKERN_ISA

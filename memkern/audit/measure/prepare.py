@@ -27,7 +27,6 @@ from memkern.audit.encoders.weights import Loaded, load_weights
 from memkern.audit.measure.process_group import Team
 from memkern.audit.measure.shard import Job, on_device, rows_per_image
 from memkern.audit.options import Options
-from memkern.audit.process import return_freed_memory, set_aside_small_blocks
 from memkern.audit.taps.hook_points import Layers, find_layers, named_layers
 from memkern.audit.taps.transformer_blocks import find_blocks
 from memkern.errors import DataError
@@ -209,8 +208,6 @@ def prepare(
         "precision": options.precision,
         "backends": [asdict(info) for info in memkern.backends()],
     }
-    return_freed_memory()
-    set_aside_small_blocks()
     return Prepared(job, candidates, plan, about)
 
 

@@ -16,7 +16,6 @@ from memkern.audit.data.source import Source
 from memkern.audit.measure.shard_files import Shard
 from memkern.audit.options import Options
 from memkern.audit.taps.hook_points import Layers
-from memkern.audit.taps.linears import faster_linears
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import NanError
 from memkern.metrics.classes import ClassMem
@@ -104,8 +103,6 @@ def do_shard(job: Job, number: int, on_images: Callable[[int], None] | None = No
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(options.workers))
-        for encoder in (job.f,) if job.g is None else (job.f, job.g):
-            stack.enter_context(faster_linears(encoder))
         taps = {"f": stack.enter_context(tap(job, job.f, means=True))}
         if job.g is not None:
             taps["g"] = stack.enter_context(tap(job, job.g, means=False))
@@ -167,7 +164,6 @@ def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
         normalize=options.normalize,
         clean_first=options.clean,
         means=means,
-        overwrite=True,
     )
 
 

@@ -97,7 +97,6 @@ class Plan(NamedTuple):
         layers: The layer, and the ReLU that is done with it.
         second: Where that ReLU is read.
         in_place: Whether it writes over its input.
-        overwrites: Whether it may write over an input that nothing else reads.
     """
 
     looks: Any
@@ -105,7 +104,6 @@ class Plan(NamedTuple):
     layers: tuple[Layer, ...]
     second: Place | None
     in_place: bool
-    overwrites: bool
 
     def arguments(self) -> list[tuple[Any, ...]] | None:
         """Of each layer, as it is now; `None` if one of them is left to torch."""
@@ -250,8 +248,7 @@ class Fused:
             with_input = held.output is x and held.place.unit_dim == place.unit_dim and not plan.in_place
             if not with_input:
                 self.flush()
-        # Only what was made in inference mode was made in this pass: weights, say, were not.
-        y = x if plan.in_place or (plan.overwrites and with_input and x.is_inference()) else torch.empty_like(x)
+        y = x if plan.in_place else torch.empty_like(x)
         found = stats(x, y, layers, with_input)
         if plan.in_place and not x.is_inference():
             torch.autograd.graph.increment_version(x)
@@ -277,8 +274,7 @@ class Fused:
                 layers, second = (*layers, Layer(reader)), there
         stats = self._tap.pointwise_stats(place, x, len(layers))
         in_place = second is None and bool(getattr(module, "inplace", False))
-        overwrites = self._tap.overwrite and stats is not None and stats.may_overwrite
-        return Plan(looks, stats, layers, second, in_place, overwrites)
+        return Plan(looks, stats, layers, second, in_place)
 
     def _is_usable(self, plan: Plan) -> bool:
         """Whether nobody has set a hook since."""

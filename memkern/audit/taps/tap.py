@@ -22,7 +22,6 @@ from memkern.audit.taps.hook_points import (
     unwrapped,
 )
 from memkern.audit.taps.rng import kept_rng
-from memkern.audit.taps.room import Room
 from memkern.ops.alignment import alignment, repeat_alignment
 from memkern.ops.layer_stats import PointwiseStats, layer_stats, repeat_layer_stats
 from memkern.ops.unit_means import unit_means
@@ -82,9 +81,6 @@ class Tap:
         fuse: Whether batch norms, ReLUs and GELUs of plain classes may be run by the kernel that reduces them: on the
             CPU, in float32, without autograd. Their outputs are torch's up to rounding. Where globs, or `find_layers`,
             have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it the rectified values.
-        overwrite: Whether a layer that is run so may write its output over its input, in inference mode, where globs or
-            `find_layers` have shown that nothing else reads that: less memory, and faster. Not for a model that hands
-            out tensors by other ways than as its result.
         example: A small batch that globs are looked up with.
 
     Raises:
@@ -111,7 +107,6 @@ class Tap:
         clean_first: bool = False,
         means: bool = True,
         fuse: bool = True,
-        overwrite: bool = False,
         example: Any = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
@@ -119,7 +114,7 @@ class Tap:
         if n_views is not None and n_views < least:
             raise ValueError(f"Expected `n_views` to be None or {least} or more, got {n_views}")
         self.n_views, self.pairs, self.normalize = n_views, pairs, normalize
-        self.clean_first, self.means, self.overwrite = clean_first, means, overwrite
+        self.clean_first, self.means = clean_first, means
         self._modules = named_layers(self.model)
         if isinstance(layers, str):
             if example is None:
@@ -130,9 +125,7 @@ class Tap:
         self._fused = Fused(self) if fuse else None
         for site in self.sites:
             self._at.setdefault((site.module, site.call, site.input), Place()).add(site)
-        self._seen: dict[str, Any] = {}  # `TapStats`, or of a first pass what its room has taken in
-        self._room: Room | None = None
-        self._given: tuple[Any, ...] = ()  # n_views and shape of the input of the last pass
+        self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self.running = False
         self.seconds = 0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
@@ -203,30 +196,17 @@ class Tap:
         if silent:
             raise RuntimeError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
         seen, self._seen, self._calls = self._seen, {}, {}
-        if self._room is not None:
-            seen = {name: TapStats(*self._room.give_out(kept)) for name, kept in seen.items()}
-            self._room = None
         return {site.name: seen[site.name] for site in self.sites}
 
     def _begin(self, module: nn.Module, args: Any) -> None:
         if self._seen:
             raise RuntimeError("Expected `take` to be called after every forward pass; the model ran twice")
         self._calls, self.running = {}, True
-        x = first_tensor(args)
-        given = self.n_views, () if x is None else x.shape
-        # Otherwise results are made ready before the pass.
-        self._room = None if given == self._given else self._room_for(x)
-        self._given = given
         for place in self.places():  # here rather than in the hooks: Python is in cache here
             if place.again is not None:
                 place.again.make_ready()
         if self._fused is not None:
             self._fused.begin()
-
-    def _room_for(self, x: Tensor | None) -> Room:
-        """For all results of a pass, as far as they are known."""
-        points = 0 if x is None or not x.is_cpu or x.ndim == 0 else len(x) // (self.n_views or 1)
-        return Room(points * sum(1 + 2 * site.units for site in self.sites))
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         self.running = False
@@ -285,12 +265,9 @@ class Tap:
 
     def note(self, place: Place, stats: Any) -> None:
         """Keeps what was found at a place."""
-        kept = self._kept(stats)
+        kept = TapStats(*stats)
         for site in place.sites:
             self._seen[site.name] = kept
-
-    def _kept(self, stats: Any) -> Any:
-        return TapStats(*stats) if self._room is None else self._room.take_in(stats)
 
     def pointwise_stats(self, place: Place, x: Tensor, layers: int) -> PointwiseStats | None:
         """How fused layers are run on tensors like this; `None` where they are not."""
@@ -324,7 +301,7 @@ class Tap:
         for site in place.sites:
             unit_dim = unit_dimension(module, output.shape) if site.unit_dim is None else site.unit_dim
             if unit_dim not in reduced:
-                reduced[unit_dim] = self._kept(self._reduce(site.name, output.detach(), unit_dim))
+                reduced[unit_dim] = self._reduce(site.name, output.detach(), unit_dim)
             self._seen[site.name] = reduced[unit_dim]
         looks = self.looks(output)
         if looks != place.looks:

@@ -10,7 +10,6 @@ import torch
 from fused_models import MODELS, VIEWS, assert_same, batch, made, passed, tap_of
 from torch import Tensor, nn
 
-from memkern import testing
 from memkern.audit.taps.consumers import memory_of
 from memkern.audit.taps.hook_points import Site, find_layers
 from memkern.audit.taps.tap import Tap
@@ -68,68 +67,6 @@ def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: 
         passed(tap, batch())
         assert runs == calls
         runs.clear()
-
-
-@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("which", MODELS)
-def test_overwritten(which: str, memory: torch.memory_format) -> None:
-    """The same model output and statistics, to the bit."""
-    model = made(which)
-    usual, over = tap_of(model), tap_of(model, overwrite=True)
-    for seed in range(3):
-        x = batch(seed).contiguous(memory_format=memory)
-        want, want_stats = passed(usual, x)
-        output, stats = passed(over, x)
-        torch.testing.assert_close(output, want, rtol=0, atol=0)
-        for name, found in stats.items():
-            for one, other in zip(found, want_stats[name], strict=True):
-                torch.testing.assert_close(one, other, rtol=0, atol=0)
-
-
-class Stash(nn.Module):
-    """A module that hands out memory of its own, which is no weight that anybody could know."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        self.kept = torch.randn(rows, 6, 8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.kept[: len(x)]
-
-
-def test_what_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what one layer alone reads, and only what was made in this pass, by threads that share no points."""
-    over: list[bool] = []
-    call = PointwiseStats.__call__
-
-    def spy(self: PointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
-        over.append(x is y)
-        return call(self, x, y, layers, with_input)
-
-    monkeypatch.setattr(PointwiseStats, "__call__", spy)
-    for which, want in (("block", [True, True, False]), ("changed", [False]), ("returned", [False, False])):
-        for tap in (tap_of(made(which), overwrite=True), tap_of(made(which))):
-            passed(tap, batch())
-            assert over == (want if tap.overwrite else [False] * len(want))
-            over.clear()
-    with tap_of(made("block"), overwrite=True) as tap, torch.no_grad():
-        tap.model(batch())
-        tap.take()
-    assert not any(over)
-    over.clear()
-    model = nn.Sequential(Stash(12), nn.BatchNorm2d(6), nn.ReLU()).eval()
-    kept = model[0].kept.clone()
-    passed(tap_of(model, overwrite=True), batch())
-    assert over == [False]
-    torch.testing.assert_close(model[0].kept, kept, rtol=0, atol=0)
-    over.clear()
-    large = nn.Sequential(nn.Conv2d(6, 64, 1), nn.BatchNorm2d(64)).eval()
-    for threads, want in ((1, [True]), (4, [False])):
-        with testing.threads(threads):
-            tap = Tap(large, "*", n_views=2, example=torch.randn(2, 6, 32, 32), overwrite=True)
-            passed(tap, torch.randn(4, 6, 32, 32))
-        assert over == want
-        over.clear()
 
 
 def test_readers_are_those_that_read_alone() -> None:
