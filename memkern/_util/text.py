@@ -1,4 +1,4 @@
-"""Lists as parts of sentences."""
+"""Lists as parts of sentences and as tables."""
 
 from __future__ import annotations
 
@@ -19,3 +19,19 @@ def first_of(items: Iterable[object], most: int = 5, separator: str = ", ") -> s
     words = [str(item) for item in items]
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return separator.join(words[:most]) + more
+
+
+def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Writes a markdown table for the docs.
+
+    Args:
+        heads: Heads of the columns.
+        rows: Cells of each row; "|" within one is escaped.
+
+    Returns:
+        The lines of the table, each ended by a line break.
+    """
+    lines = [list(heads)]
+    lines.append(["---"] * len(lines[0]))
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
