@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 
@@ -26,12 +27,14 @@ R = TypeVar("R", bound=Named)
 
 
 @cache
-def records(package: str, binding: str, kind: type[R], *, order: str = "name", plugins: str = "") -> tuple[R, ...]:
+def records(
+    package: ModuleType, binding: str, kind: type[R], *, order: str = "name", plugins: str = ""
+) -> tuple[R, ...]:
     """Collects the records of a package, once per process.
 
     Args:
-        package: Dotted name of the package; each of its modules and sub-packages is a file of the registry, those whose
-            name starts with "_" left out.
+        package: The package; each of its modules and sub-packages is a file of the registry, those whose name starts
+            with "_" left out.
         binding: The name that each file binds to its record.
         kind: The frozen dataclass of the records, with a field `name`.
         order: The field by which the records are sorted; records with equal ones are sorted by name.
@@ -43,8 +46,8 @@ def records(package: str, binding: str, kind: type[R], *, order: str = "name", p
     Raises:
         RuntimeError: If a file binds no such record, or two records have one name.
     """
-    path = importlib.import_module(package).__path__
-    files = sorted(f"{package}.{each.name}" for each in pkgutil.iter_modules(path) if not each.name.startswith("_"))
+    names = sorted(each.name for each in pkgutil.iter_modules(package.__path__) if not each.name.startswith("_"))
+    files = [f"{package.__name__}.{name}" for name in names]
     found = [(file, getattr(importlib.import_module(file), binding, None)) for file in files]
     if plugins:
         found += [(each.value, each.load()) for each in sorted(entry_points(group=plugins), key=lambda each: each.name)]
