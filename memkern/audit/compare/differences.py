@@ -59,7 +59,7 @@ class Differences:
             scores: Name -> the score of every unit in A, `[U]`, and in B, `[W]`; NaN is left out.
 
         Returns:
-            Name -> what the difference of the means is worth. Unit 3 of A need not be unit 3 of B: units are not paired.
+            Name -> what the difference of the means is worth. Units are not paired: unit 3 of B may be any other.
         """
         defined = {name: (in_a[~np.isnan(in_a)], in_b[~np.isnan(in_b)]) for name, (in_a, in_b) in scores.items()}
         ends = np.full((len(defined), 2), np.nan)
