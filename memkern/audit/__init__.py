@@ -1,7 +1,10 @@
 """Audits of encoders: taps, data, runs and reports."""
 
 from memkern.audit.compare.comparison import Comparison, compare
-from memkern.audit.interventions.surgery import FineTuning, Surgery, finetune_layers, prune_units, replace_layers
+from memkern.audit.interventions.finetune import finetune_layers
+from memkern.audit.interventions.handles import FineTuning, Surgery
+from memkern.audit.interventions.prune import prune_units
+from memkern.audit.interventions.replace import replace_layers
 from memkern.audit.monitor.callbacks import lightning_callback, trainer_callback
 from memkern.audit.monitor.monitor import Measurement, Monitor
 from memkern.audit.taps.tap import Tap, TapStats

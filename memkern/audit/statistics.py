@@ -83,11 +83,11 @@ def welch(a: Floats, b: Floats, alternative: str) -> Welch:
     undefined = Welch(float("nan"), float("nan"), float("nan"))
     if min(len(a), len(b)) < 2 or np.isnan(a).any() or np.isnan(b).any():
         return undefined
-    spread = (a.var(ddof=1) + b.var(ddof=1)) / 2
-    if spread == 0:
+    variance = (a.var(ddof=1) + b.var(ddof=1)) / 2
+    if variance == 0:
         return undefined
     result = require("scipy.stats", "scipy").ttest_ind(b, a, equal_var=False, alternative=alternative)
-    return Welch(float(result.statistic), float(result.pvalue), float((b.mean() - a.mean()) / np.sqrt(spread)))
+    return Welch(float(result.statistic), float(result.pvalue), float((b.mean() - a.mean()) / np.sqrt(variance)))
 
 
 def holm(p: Floats) -> Floats:

@@ -1,69 +1,77 @@
-"""A comparison as text for a terminal."""
+"""The parts of a comparison as lines of text for a terminal: columns aligned, at most about 110 characters wide.
+
+Each function gives the lines of one part, the first of them empty, or none where there is nothing to say.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-if TYPE_CHECKING:
-    from memkern.audit.compare.comparison import Comparison, Difference
+from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
+
+HEAD = ("layer", "A", "B", "B - A", "interval", "p (Holm)", "d")
 
 
-def text(comparison: Comparison) -> str:
-    """The comparison as lines of text, columns aligned, at most about 110 characters wide.
+def about(run: Mapping[str, str | None]) -> str:
+    """Names an audit: its folder, encoder and reference."""
+    parts = [_printable(run["folder"] or "?"), _printable(run["encoder"] or "?")]
+    return "  ".join([*parts, f"reference {_printable(run['reference'])}" if run["reference"] else "no reference"])
 
-    Args:
-        comparison: The comparison.
 
-    Returns:
-        The text, without a newline at its end.
-    """
-    lines = [
-        f"A  {_about(comparison.run_a)}",
-        f"B  {_about(comparison.run_b)}",
-        f"{comparison.n_images} images scored; tests: B {comparison.alternative} than A; "
-        f"intervals: {comparison.level:.0%} bootstrap, {comparison.resamples} resamples, seed {comparison.seed}",
+def sslmem(difference: Difference | None, images: Agreement | None) -> list[str]:
+    """Tells how SSLMem and the ranking of the images differ."""
+    if difference is None or images is None:
+        return []
+    shared = f"{_percent(images.overlap)} of the top {images.k} in both (chance {_percent(images.chance)})"
+    ranking = f"  ranking of the images: tau {_number(images.tau, '+.2f')}; {shared}"
+    return ["", "SSLMem", *_table(HEAD, [["output", *_cells(difference)]]), ranking]
+
+
+def layermem(layers: Sequence[LayerDifference]) -> list[str]:
+    """Tells how LayerMem and the ranking of the images differ at each layer."""
+    rows, k = [], None
+    for layer in layers:
+        if layer.layermem is None or layer.images is None:
+            continue
+        k = layer.images.k
+        tail = [_number(layer.images.tau, "+.2f"), _percent(layer.images.overlap)]
+        rows.append([layer.name, *_cells(layer.layermem), *tail])
+    return ["", "LayerMem", *_table([*HEAD, "tau", f"top {k}"], rows)] if rows else []
+
+
+def unitmem(layers: Sequence[LayerDifference]) -> list[str]:
+    """Tells how the mean UnitMem and the ranking of the units differ at each layer."""
+    if not layers:
+        return []
+    rows = [
+        [layer.name, *_cells(layer.unitmem), _number(layer.units.tau if layer.units else math.nan, "+.2f")]
+        for layer in layers
     ]
-    if comparison.sslmem is not None and comparison.images is not None:
-        agree = comparison.images
-        lines += ["", "SSLMem", *_table(HEAD, [["output", *_cells(comparison.sslmem)]])]
-        shared = f"{_percent(agree.overlap)} of the top {agree.k} in both (chance {_percent(agree.chance)})"
-        lines.append(f"  ranking of the images: tau {_number(agree.tau, '+.2f')}; {shared}")
-    layered = [layer for layer in comparison.layers if layer.layermem is not None]
-    if layered:
-        rows = []
-        for layer in layered:
-            assert layer.layermem is not None
-            assert layer.images is not None
-            tail = [_number(layer.images.tau, "+.2f"), _percent(layer.images.overlap)]
-            rows.append([layer.name, *_cells(layer.layermem), *tail])
-        lines += [
-            "",
-            "LayerMem",
-            *_table([*HEAD, "tau", f"top {layered[0].images.k if layered[0].images else ''}"], rows),
-        ]
-    if comparison.layers:
-        rows = [
-            [layer.name, *_cells(layer.unitmem), _number(layer.units.tau if layer.units else math.nan, "+.2f")]
-            for layer in comparison.layers
-        ]
-        lines += ["", "mean UnitMem", *_table([*HEAD, "tau"], rows)]
-    if comparison.changed:
-        rows = [
-            [change.layer, str(change.unit), f"{change.a:.3f}", f"{change.b:.3f}", f"{change.b - change.a:+.3f}",
-             _short(change.peak_a), _short(change.peak_b)]
-            for change in comparison.changed
-        ]  # fmt: skip
-        head = ["layer", "unit", "A", "B", "B - A", "peak in A", "peak in B"]
-        lines += ["", "units that changed most", *_table(head, rows, left=(0, 5, 6))]
-    for title, names in (("only in A", comparison.only_a), ("only in B", comparison.only_b)):
-        if names:
-            lines += ["", f"{title}: {', '.join(_printable(name) for name in names)}"]
-    return "\n".join([*lines, *(["", *(f"note: {note}" for note in comparison.notes)] if comparison.notes else [])])
+    return ["", "mean UnitMem", *_table([*HEAD, "tau"], rows)]
 
 
-HEAD = ["layer", "A", "B", "B - A", "interval", "p (Holm)", "d"]
+def changed_units(changes: Sequence[UnitChange]) -> list[str]:
+    """Tells which units changed most."""
+    if not changes:
+        return []
+    rows = [
+        [change.layer, str(change.unit), f"{change.a:.3f}", f"{change.b:.3f}", f"{change.b - change.a:+.3f}",
+         _short(change.peak_a), _short(change.peak_b)]
+        for change in changes
+    ]  # fmt: skip
+    head = ["layer", "unit", "A", "B", "B - A", "peak in A", "peak in B"]
+    return ["", "units that changed most", *_table(head, rows, left=(0, 5, 6))]
+
+
+def names(title: str, layers: Sequence[str]) -> list[str]:
+    """Lists names of layers."""
+    return ["", f"{title}: {', '.join(_printable(name) for name in layers)}"] if layers else []
+
+
+def notes(sentences: Sequence[str]) -> list[str]:
+    """Lists what to keep in mind."""
+    return ["", *(f"note: {sentence}" for sentence in sentences)] if sentences else []
 
 
 def _cells(row: Difference) -> list[str]:
@@ -85,13 +93,8 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.0%}"
 
 
-def _about(run: dict[str, str | None]) -> str:
-    parts = [_printable(run["folder"] or "?"), _printable(run["encoder"] or "?")]
-    return "  ".join([*parts, f"reference {_printable(run['reference'])}" if run["reference"] else "no reference"])
-
-
 def _printable(value: str) -> str:
-    """Without control and direction characters, with which a file name could repaint the terminal."""
+    """Replaces control and direction characters, with which a file name could repaint the terminal."""
     return "".join(char if char.isprintable() else "?" for char in value)
 
 

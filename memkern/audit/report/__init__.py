@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
+from memkern._util.registry import records
+from memkern.audit.report import sections
+from memkern.audit.report.gallery import Thumbs
+from memkern.audit.report.section import ReportContext, Section
+from memkern.audit.report.text import clean, score, signed
+from memkern.audit.report.verdict import verdict
+from memkern.audit.run_folder.arrays import readings
 from memkern.audit.run_folder.store import Run, read_run
 
 REPORT = "report.html"
 MAX_BYTES = 3_000_000
+HERE = Path(__file__).parent
+
+
+class Written(NamedTuple):
+    """A section as HTML.
+
+    Attributes:
+        name: Its anchor.
+        title: Its heading.
+        html: What stands below the heading.
+    """
+
+    name: str
+    title: str
+    html: str
 
 
 def report(run: Run | Path | str, *, images: bool = True) -> str:
@@ -33,16 +54,24 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
     """
     run = run if isinstance(run, Run) else read_run(run)
     jinja = require("jinja2", "jinja2")
-    from memkern.audit.report.content import content  # after jinja2: its absence is the first thing to say
-
-    folder = files(__package__ or __name__)
     environment = jinja.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja.StrictUndefined
+        loader=jinja.FileSystemLoader([HERE, *sections.__path__]),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja.StrictUndefined,
+    )  # fmt: skip
+    environment.filters.update(clean=clean, signed=signed, score=score)
+    context = ReportContext(run, readings(run), Thumbs(run.folder if images else None))
+    shown = [section for section in records(sections, "SECTION", Section, order="order") if section.shown(context)]
+    data = [section.data(context) for section in shown]  # of all, before any is written: they share the pictures
+    html: str = environment.get_template("page.html.j2").render(
+        title=clean(run.manifest.get("encoder") or "encoder", 80),
+        version=run.manifest.get("versions", {}).get("memkern", ""),
+        style=(HERE / "style.css").read_text(encoding="utf-8"),
+        verdict=verdict(context.data),
+        sections=[
+            Written(section.name, section.title, environment.get_template(f"{section.name}.html.j2").render(values))
+            for section, values in zip(shown, data, strict=True)
+        ],
     )
-    environment.filters.update(_filters())
-    template = environment.from_string((folder / "template.html.j2").read_text(encoding="utf-8"))
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    html: str = template.render(**content(run, images=images), style=style)
     return html
 
 
@@ -51,15 +80,15 @@ def write_report(run: Run | Path | str, *, images: bool = True, out: Path | None
 
     Args:
         run: The audit, or its folder.
-        images: As for `report`.
+        images: Whether to show the pictures in `RUN/thumbs`; without, the file holds no pixel of the data.
         out: The file; default: `report.html` in the audit's folder.
 
     Returns:
         The file.
 
     Raises:
-        RunFolderError: As for `report`.
-        ImportError: As for `report`.
+        RunFolderError: If the folder holds no finished audit, or a table is damaged.
+        ImportError: If a package of `memkern[audit]` is missing.
         OSError: If the file cannot be written.
     """
     run = run if isinstance(run, Run) else read_run(run)
@@ -68,16 +97,3 @@ def write_report(run: Run | Path | str, *, images: bool = True, out: Path | None
     with replace_atomically(path) as part:
         part.write_text(html, encoding="utf-8")
     return path
-
-
-def _filters() -> dict[str, Any]:
-    from markupsafe import Markup
-
-    from memkern.audit.report.gallery import class_name
-    from memkern.audit.report.svg import clean
-    from memkern.audit.report.verdict import signed
-
-    def score(value: float, digits: int = 3) -> str:
-        return signed(value, digits).removeprefix("+")
-
-    return {"clean": clean, "signed": signed, "score": score, "svg": Markup, "class_name": class_name}

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern.audit.report.svg import Board, Scale, clean, number, tick_text, ticks
+from memkern.audit.report.svg import Board, Scale, number, tick_text, ticks
+from memkern.audit.report.text import clean
 
 Floats = NDArray[np.float64]
 
 WIDE, NARROW = 820, 360
 """A desktop column and a phone, CSS pixels: text keeps its size on both, so charts are drawn once for each."""
+
+
+def both_widths(draw: Callable[[int], str]) -> str:
+    """Draws a chart `WIDE` and `NARROW`, one after the other; the style sheet shows one of them."""
+    return f"{draw(WIDE)}{draw(NARROW)}"
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Chooses at most `most` of `count` positions, evenly spaced, the last one among them.
+
+    Example:
+        >>> evenly_spaced(10, 4), evenly_spaced(3, 4)
+        ([0, 3, 6, 9], [0, 1, 2])
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _finite(values: Sequence[float]) -> list[float]:

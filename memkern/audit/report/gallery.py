@@ -16,6 +16,9 @@ from memkern.audit.statistics import largest
 MOST, LEAST = 12, 6
 """Images of either end of the ranking."""
 
+MAX_DUPLICATES = 12
+"""Pairs of duplicates that are shown."""
+
 MAX_VIEWS = 6
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -80,6 +83,11 @@ def ends(data: Readings) -> tuple[Ints, Ints]:
     return most, least
 
 
+def duplicates(manifest: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Lists the pairs of duplicates that an audit found: two ids and the kind, "exact" or "near"."""
+    return manifest.get("data", {}).get("duplicates") or ()
+
+
 def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) -> list[int]:
     """Indices of the images whose thumbnails a report can show, in the order of their rows.
 
@@ -91,12 +99,8 @@ def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) 
         Values of the column `index`.
     """
     place = {name: row for row, name in enumerate(data.ids)}
-    copies = [place[name] for pair in list(duplicates)[:PAIRS] for name in pair[:2] if name in place]
+    copies = [place[name] for pair in list(duplicates)[:MAX_DUPLICATES] for name in pair[:2] if name in place]
     return [int(data.index[row]) for row in sorted({int(row) for end in ends(data) for row in end} | set(copies))]
-
-
-PAIRS = 12
-"""Duplicate pairs that are shown."""
 
 
 def _owners(data: Readings, *, strong: bool = False) -> list[list[tuple[str, int]]]:
@@ -126,6 +130,11 @@ class Thumbs:
         self.folder = None if folder is None else folder / "thumbs"
         self.budget = budget
         self.left_out = 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether the report shows pictures at all."""
+        return self.folder is not None
 
     def get(self, name: str) -> str:
         """The picture of that name, or "" if there is none, it is no PNG, or the budget is spent."""
@@ -159,7 +168,7 @@ def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumb
     """
     owners = _owners(data)
     copies: dict[str, list[str]] = {}
-    for first, second, *_ in manifest.get("data", {}).get("duplicates") or []:
+    for first, second, *_ in duplicates(manifest):
         copies.setdefault(str(first), []).append(str(second))
         copies.setdefault(str(second), []).append(str(first))
     found = []

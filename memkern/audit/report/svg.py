@@ -6,33 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-
-def clean(text: object, width: int | None = None) -> str:
-    r"""Makes a foreign string harmless to look at; escaping for HTML is the template's and the drawing board's work.
-
-    Control and direction characters, with which a file name can hide its ending or turn the text after it around, are
-    written out. Long strings lose their middle.
-
-    Args:
-        text: The string.
-        width: Longest result, in characters.
-
-    Returns:
-        The string to show.
-
-    Example:
-        >>> clean("photo\u202egnp.exe"), clean("a" * 9 + "b" * 9, 7)
-        ('photo\\u202egnp.exe', 'aa…bbbb')
-    """
-    shown = "".join(char if char.isprintable() else _written_out(char) for char in str(text))
-    if width is None or len(shown) <= width:
-        return shown
-    head = (width - 1) // 3  # the end tells more than the beginning
-    return f"{shown[:head]}…{shown[len(shown) - (width - 1 - head) :]}"
-
-
-def _written_out(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+from memkern.audit.report.text import clean
 
 
 def number(value: float) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memkern.audit.report.svg import clean
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.report.text import clean, probability, signed
+from memkern.audit.run_folder.arrays import Floats, Readings
 from memkern.audit.statistics import interval, resampled_means, welch
 
 CLEAR_P, CLEAR_D, WEAK_P = 0.01, 0.5, 0.05
@@ -20,6 +18,26 @@ RULE = (
     "or the interval must lie above 0 (weak)."
 )
 """How a headline is chosen."""
+
+HEADLINES = {
+    "clear": "Clear signs that this encoder memorized some of the {who}.",
+    "weak": "Weak signs that this encoder memorized some of the {who}.",
+    "none": "No sign that this encoder memorized the {who}; with this many images, small effects stay unseen.",
+}
+
+UNMEASURED = (
+    "How single images were memorized was not measured: there is no reference encoder.",
+    "SSLMem and LayerMem compare the encoder with one that was trained without the images in question. "
+    "Give one with --reference to measure them.",
+    "UnitMem and ClassMem need no reference: they say how far one image, or one class, stands out in the "
+    "activation of each unit. A high UnitMem alone does not prove that an image was memorized.",
+)
+"""Headline and sentences of an audit without a reference encoder."""
+
+NO_CANDIDATES = (
+    "The audit was not told which images only this encoder was trained on (--candidates), so the score is a "
+    "mean over all images; those that both encoders saw, or neither, pull it towards 0."
+)
 
 
 @dataclass(frozen=True)
@@ -39,85 +57,59 @@ class Verdict:
     facts: list[tuple[str, str, str]]
 
 
-def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign, a true minus."""
-    if not np.isfinite(value):
-        return "–"
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else text[1:]
-
-
-def probability(p: float) -> str:
-    """A p-value as people write it."""
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
-
-
-def verdict(run: Any, data: Readings) -> Verdict:
-    """Judges an audit.
-
-    Args:
-        run: The audit.
-        data: Its tables.
-
-    Returns:
-        The verdict.
-    """
+def verdict(data: Readings) -> Verdict:
+    """Judges an audit by its tables."""
     if data.sslmem is None:
-        return Verdict(
-            "unmeasured",
-            "How single images were memorized was not measured: there is no reference encoder.",
-            [
-                "SSLMem and LayerMem compare the encoder with one that was trained without the images in question. "
-                "Give one with --reference to measure them.",
-                "UnitMem and ClassMem need no reference: they say how far one image, or one class, stands out in the "
-                "activation of each unit. A high UnitMem alone does not prove that an image was memorized.",
-            ],
-            _unit_facts(data),
-        )
-    rows = data.scored
-    score = data.sslmem[rows]
-    others = np.delete(data.sslmem, rows)
+        return Verdict("unmeasured", UNMEASURED[0], list(UNMEASURED[1:]), _unit_facts(data))
+    score = data.sslmem[data.scored]
+    others = np.delete(data.sslmem, data.scored)
     who = "candidate images" if data.has_candidates else "images"
-    mean = float(score.mean())
     low, high = (float(end[0]) for end in interval(resampled_means(score[:, None])))
     compared = data.has_candidates and len(others) >= 2
     level, evidence = _level(score, others if compared else None, low)
-    headline = {
-        "clear": f"Clear signs that this encoder memorized some of the {who}.",
-        "weak": f"Weak signs that this encoder memorized some of the {who}.",
-        "none": f"No sign that this encoder memorized the {who}; with this many images, small effects stay unseen.",
-    }[level]
+    mean = float(score.mean())
     closer = "closer together" if mean >= 0 else "farther apart"
     sentences = [
         f"On average it puts the views of one of the {len(score)} {who} {closer} than the reference encoder does: mean "
         f"SSLMem {signed(mean)} (95% interval {signed(low)} to {signed(high)})."
     ]
     if compared:
-        bar = float(np.quantile(others, 0.95))
-        above = int((score > bar).sum())
-        sentences.append(
-            f"The {len(others)} other images average {signed(float(others.mean()))}; {evidence}. {above} candidates "
-            f"({above / len(score):.0%}) score above 95% of the others."
-        )
+        sentences.append(_against_others(score, others, evidence))
     elif not data.has_candidates:
-        sentences.append(
-            "The audit was not told which images only this encoder was trained on (--candidates), so the score is a "
-            "mean over all images; those that both encoders saw, or neither, pull it towards 0."
-        )
-    delta = data.scored_column("delta")
+        sentences.append(NO_CANDIDATES)
     facts = [
         (signed(mean), "mean SSLMem", f"of {len(score)} {who}"),
         (f"{(score > 0).mean():.0%}", "score above 0", "0 = no difference to the reference"),
     ]
+    delta = data.scored_column("delta")
     if np.isfinite(delta).any():
         best = int(np.nanargmax(delta))
-        name = clean(data.layers["layer"][best], 40)
-        sentences.append(f"From layer to layer, memorization rises most at {name} (Δ {signed(float(delta[best]))}).")
-        facts.append((clean(name, 24), "adds most", f"ΔLayerMem {signed(float(delta[best]))}"))
-    return Verdict(level, headline, sentences, [*facts, *_unit_facts(data)])
+        name, rise = clean(data.layers["layer"][best], 40), signed(float(delta[best]))
+        sentences.append(f"From layer to layer, memorization rises most at {name} (Δ {rise}).")
+        facts.append((clean(name, 24), "adds most", f"ΔLayerMem {rise}"))
+    return Verdict(level, HEADLINES[level].format(who=who), sentences, [*facts, *_unit_facts(data)])
 
 
-def _level(score: NDArray[np.float64], others: NDArray[np.float64] | None, low: float) -> tuple[str, str]:
+def _against_others(score: Floats, others: Floats, evidence: str) -> str:
+    """Tells how the candidates' scores, `[N]`, lie among those of the other images, `[M]`."""
+    above = int((score > float(np.quantile(others, 0.95))).sum())
+    return (
+        f"The {len(others)} other images average {signed(float(others.mean()))}; {evidence}. {above} candidates "
+        f"({above / len(score):.0%}) score above 95% of the others."
+    )
+
+
+def _level(score: Floats, others: Floats | None, low: float) -> tuple[str, str]:
+    """Judges by `RULE`.
+
+    Args:
+        score: SSLMem of the scored images, `[N]`.
+        others: SSLMem of the other images, `[M]`, or `None` where there is nothing to compare with.
+        low: Lower end of the interval of the scores' mean.
+
+    Returns:
+        "clear", "weak" or "none", and the words for the test, "" without one.
+    """
     if others is None:
         deviation = float(score.std(ddof=1)) if len(score) > 1 else 0.0
         strong = deviation > 0 and float(score.mean()) / deviation >= CLEAR_D

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 import memkern
-from memkern.audit.interventions.surgery import replace_layers
+from memkern.audit.interventions.replace import replace_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, kendall, ratios, spread
 from memkern.lab.experiments._context import Lab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from memkern.audit.interventions.surgery import replace_layers
+from memkern.audit.interventions.replace import replace_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments._common import center, kendall, ratios

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern.audit.interventions.surgery import finetune_layers
+from memkern.audit.interventions.finetune import finetune_layers
 from memkern.lab.encoders.build import described
 from memkern.lab.experiments._common import center, spread
 from memkern.lab.experiments._context import Lab

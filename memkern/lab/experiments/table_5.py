@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import memkern
-from memkern.audit.interventions.surgery import finetune_layers
+from memkern.audit.interventions.finetune import finetune_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments import _replacement as replacement
 from memkern.lab.experiments._common import center, spread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from memkern.audit.interventions.surgery import prune_units
+from memkern.audit.interventions.prune import prune_units
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
 from memkern.lab.experiments._common import center, spread
 from memkern.lab.experiments._context import Lab

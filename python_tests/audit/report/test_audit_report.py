@@ -18,8 +18,9 @@ from memkern import cli
 from memkern.audit.report import MAX_BYTES, report, write_report
 from memkern.audit.report import charts as draw
 from memkern.audit.report.gallery import PNG, Thumbs, ends, items, thumbnail_indices
-from memkern.audit.report.svg import clean, ticks
-from memkern.audit.report.verdict import signed, verdict
+from memkern.audit.report.svg import ticks
+from memkern.audit.report.text import clean, signed
+from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import readings
 
 HOSTILE = [
@@ -138,12 +139,12 @@ def test_ends_and_owned_units_by_hand(run):
 @pytest.mark.parametrize(("strength", "level"), [(0.3, "clear"), (0.0, "none")])
 def test_the_verdict_follows_its_rule(tmp_path, strength, level):
     run = audit_runs.write(tmp_path, strength=strength, thumbs=False)
-    assert verdict(run, readings(run)).level == level
+    assert verdict(readings(run)).level == level
 
 
 def test_without_candidates_the_mean_is_judged(tmp_path):
     run = audit_runs.write(tmp_path, name_candidates=False, thumbs=False)
-    found = verdict(run, readings(run))
+    found = verdict(readings(run))
     assert found.level == "clear"
     assert any("--candidates" in sentence for sentence in found.sentences)
     assert "other images" not in Page(report(run)).values("aria-label")
@@ -157,6 +158,7 @@ def test_without_reference_it_says_why(tmp_path):
     assert "Images that hold the peaks" in page.text
     assert "nan" not in page.text.lower().split()
     assert "layers" in page.values("id")
+    assert "#layers" in page.values("href")
 
 
 def test_without_labels_and_without_thumbnails(tmp_path):

@@ -1,0 +1,37 @@
+"""How SSLMem is distributed over the images, and the most and least memorized ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from memkern.audit.report import charts
+from memkern.audit.report.gallery import ends, items
+from memkern.audit.report.section import ReportContext, Section
+from memkern.audit.run_folder.arrays import Readings
+
+
+def _data(context: ReportContext) -> Mapping[str, object]:
+    data, thumbs = context.data, context.thumbs
+    most, least = (items(data, rows, context.run.manifest, thumbs) for rows in ends(data))
+    return {
+        "distribution": _distribution(data),
+        "most": most,
+        "least": least,
+        "pictures": any(item.thumb for item in (*most, *least)),
+        "thumbs": thumbs,
+    }
+
+
+def _distribution(data: Readings) -> str:
+    if data.sslmem is None:
+        return ""
+    score = data.sslmem[data.scored]
+    others = np.delete(data.sslmem, data.scored) if data.has_candidates else np.array([])
+    names = ("candidates", "other images") if data.has_candidates else ("images", "")
+    shown = others if len(others) else None
+    return charts.both_widths(lambda width: charts.distribution(score, shown, names, width=width))
+
+
+SECTION = Section("images", "Which images", order=30, data=_data)
