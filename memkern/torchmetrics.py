@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from memkern import dispatch, scores
 from memkern.checks import values as checks
+from memkern.checks.values import IntsLike, TensorLike
 from memkern.metrics.options import ACTIVATIONS, check_activations
-from memkern.metrics.units import UnitMem as StreamingUnitMem
-from memkern.metrics.units import UnitStats
-from memkern.ops.selectivity import SelectivityState
+from memkern.metrics.units import UnitStats, unit_stats
+from memkern.ops.selectivity import SelectivityState, selectivity
 
 try:
     from torchmetrics import Metric
@@ -40,23 +40,18 @@ def merge_packed(states: Tensor) -> Tensor:
     """Merges ``[P, 6, U]`` packed states of disjoint sets of points; a state without a point changes nothing."""
     merged = states[0]
     for other in states[1:]:
-        peak, index, smaller = scores.merge_peaks(merged[PEAK], merged[INDEX], other[PEAK], other[INDEX])
-        both = torch.stack(
-            [
-                peak,
-                index,
-                merged[REST] + other[REST] + smaller,
-                torch.minimum(merged[LOW], other[LOW]),  # NaN wins
-                merged[COUNT] + other[COUNT],
-                torch.maximum(merged[KIND], other[KIND]),
-            ]
-        )
+        count, kind = merged[COUNT] + other[COUNT], torch.maximum(merged[KIND], other[KIND])
+        both = torch.stack([*scores.merge_units(_units(merged), _units(other)), count, kind])
         both = torch.where(other[COUNT] == 0, merged, both)
         merged = torch.where(merged[COUNT] == 0, other, both)
     return merged
 
 
-def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
+def _units(packed: Tensor) -> scores.UnitNumbers:
+    return packed[PEAK], packed[INDEX], packed[REST], packed[LOW]
+
+
+def _gather(state: Tensor, group: torch.distributed.ProcessGroup | None = None) -> list[Tensor]:
     """Every process's state; a process that saw no batch does not know the number of units and gets an empty state."""
     states: list[Tensor] = gather_all_tensors(state, group)
     units = max(part.shape[1] for part in states)
@@ -70,11 +65,12 @@ class UnitMem(Metric):
     syncs it. It stays float64 under ``.half()`` and ``.to(dtype)``, which would round the ids.
 
     Args:
-        view_dim: As for ``memkern.unitmem``.
-        unit_dim: As for ``memkern.unitmem``.
-        activation: As for ``memkern.unitmem``.
-        backend: As for ``memkern.unitmem``.
-        kwargs: As for ``torchmetrics.Metric``.
+        view_dim: The dimension of the views, None if there are none. **``[n, V, U, ...]`` needs ``view_dim=1``.**
+        unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
+            dimension is space and is averaged.
+        activation: "raw", or "relu" or "abs" applied to each element first.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
+        kwargs: Options of ``torchmetrics.Metric``, such as ``sync_on_compute``.
 
     Raises:
         ValueError: If an option is unknown.
@@ -117,42 +113,52 @@ class UnitMem(Metric):
         """How many points this process has seen, or all processes while synced."""
         return int(self.state[COUNT, 0]) if self.state.shape[1] else 0
 
-    def update(self, activations: Any, ids: Any = None) -> None:
+    def update(self, activations: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            activations: As for ``memkern.unitmem``, of one or more points, on the device of the metric.
+            activations: Of one or more points, on the device of the metric: dim 0 holds the points; float32, float64,
+                bfloat16 or float16, any dense layout.
             ids: ``[n]`` int64 dataset ids below 2^53; default: the points are numbered as they come, on each process.
 
         Raises:
-            TypeError: As for ``memkern.unitmem``, or if the result dtype differs from the earlier batches'.
-            ValueError: As for ``memkern.unitmem``, if an id is too large, or the number of units differs.
+            TypeError: If ``activations`` is no array or not floating, a dimension is no int, ``ids`` is not int64, or
+                the result dtype differs from the earlier batches'.
+            ValueError: If a shape, dimension or option does not fit, an id is too large, or the number of units differs
+                from the earlier batches'.
             RuntimeError: If the batch is on another device than the metric, or the named backend cannot run here.
         """
         x, _ = checks.as_tensor(activations, "activations")
         checks.same_device(x, self.state, "activations", "the metric")
-        batch = StreamingUnitMem(
-            view_dim=self.view_dim, unit_dim=self.unit_dim, activation=self.activation, backend=self.backend
-        )
+        given = None
         if ids is not None:
-            ids = checks.ids(ids, len(x) if x.dim() else 0, x.device)
-            checks.exact_ids(ids)
+            given = checks.ids(ids, len(x) if x.dim() else 0, x.device)
+            checks.exact_ids(given)
         elif x.dim() and self.count:
-            ids = torch.arange(self.count, self.count + len(x), device=x.device)
-        batch.update(x, ids=ids)
-        if batch._state is None:
+            given = torch.arange(self.count, self.count + len(x), device=x.device)
+        unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
+        if len(x) == 0:
             return
-        packed = pack(batch._state, self.activation)
+        state = selectivity(x, unit_dim=unit, activation=self.activation, ids=given, backend=self.backend)
+        packed = pack(state, self.activation)
         if self.count:
-            checks.same_units(self._peak(), batch._state.peak)
+            checks.same_units(self._peak(), state.peak)
             packed = merge_packed(torch.stack([self.state, packed]))
         self.state = packed
 
     def _peak(self) -> Tensor:
         return self.state[PEAK].to(torch.float64 if int(self.state[KIND, 0]) % 2 else torch.float32)
 
-    def forward(self, activations: Any, ids: Any = None) -> Any:
-        """Adds the points of a batch and returns the UnitMem of that batch alone; default ids go on counting."""
+    def forward(self, activations: TensorLike, ids: IntsLike | None = None) -> Any:
+        """Adds the points of a batch, and scores that batch alone; default ids go on counting.
+
+        Args:
+            activations: Of two or more points, on the device of the metric.
+            ids: ``[n]`` int64 dataset ids below 2^53; default: the points are numbered as they come, on each process.
+
+        Returns:
+            ``[U]``, UnitMem of this batch; over all processes with ``dist_sync_on_step``.
+        """
         x, _ = checks.as_tensor(activations, "activations")
         unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
         # The base class empties the state, calls `update`, and merges what was there: of equal shape, please.
@@ -187,15 +193,16 @@ class UnitMem(Metric):
     def _stats(self) -> UnitStats:
         checks.at_least_two_points(self.count, "UnitMem")
         peak, low = self._peak(), self.state[LOW].to(self._peak().dtype)
-        whole = StreamingUnitMem(activation=self.activation)
-        whole._state = SelectivityState(peak, self.state[INDEX].long(), self.state[REST], low, self.count)
-        return whole.stats()
+        return unit_stats(SelectivityState(peak, self.state[INDEX].long(), self.state[REST], low, self.count))
 
-    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+    def merge_state(self, incoming_state: dict[str, Tensor] | Metric) -> None:
         """Adds the points of another metric, or of its ``metric_state``; any order gives the same peaks.
 
+        Args:
+            incoming_state: The other metric, which is left as it was, or its ``metric_state``.
+
         Raises:
-            ValueError: As for ``torchmetrics.Metric.merge_state``, or if activation or number of units differ.
+            ValueError: If ``incoming_state`` is neither, or the activation or the number of units differs.
             TypeError: If the result dtypes differ.
         """
         if isinstance(incoming_state, UnitMem):
@@ -208,9 +215,22 @@ class UnitMem(Metric):
             checks.same_units(self._peak(), incoming_state._peak())
         super().merge_state(incoming_state)
 
-    def sync(self, dist_sync_fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
-        """As ``torchmetrics.Metric.sync``, also where a process saw no batch."""
-        super().sync(dist_sync_fn or _gather, *args, **kwargs)
+    def sync(
+        self,
+        dist_sync_fn: Callable[..., list[Tensor]] | None = None,
+        process_group: torch.distributed.ProcessGroup | None = None,
+        should_sync: bool = True,
+        distributed_available: Callable[[], bool] | None = None,
+    ) -> None:
+        """Merges the states of all processes, also where a process saw no batch; ``unsync`` goes back to its own.
+
+        Args:
+            dist_sync_fn: Gathers a tensor of every process into a list; None for torchmetrics' own way.
+            process_group: The process group, None for the metric's own.
+            should_sync: Whether to do it at all.
+            distributed_available: Says whether there are several processes; None asks torch.distributed.
+        """
+        super().sync(dist_sync_fn or _gather, process_group, should_sync, distributed_available)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         def move_only(x: Tensor) -> Tensor:

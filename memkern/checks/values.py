@@ -6,16 +6,30 @@ work, read only shapes and dtypes (never values of a tensor on a GPU), and trace
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
 
-if TYPE_CHECKING:
-    import numpy as np
+
+class SupportsDLPack(Protocol):
+    """An array of any library whose memory torch can share."""
+
+    @property
+    def __dlpack__(self) -> Callable[..., object]:
+        """Hands the memory out."""
+
+
+TensorLike: TypeAlias = Tensor | np.ndarray | SupportsDLPack
+"""What a caller may pass for data."""
+IntsLike: TypeAlias = Tensor | np.ndarray | Sequence[int]
+"""What a caller may pass for ids and labels: int64, one per point."""
+Array: TypeAlias = Any
+"""A result: a tensor, or a numpy array where the caller passed numpy; which of the two, no annotation can say."""
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -24,7 +38,7 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
+def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
     """Takes a torch tensor, a numpy array or anything with ``__dlpack__``.
 
     Args:
@@ -47,7 +61,7 @@ def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
             "build a tensor with torch.as_tensor first"
         )
     try:
-        if is_numpy and value.flags.writeable:
+        if is_numpy and cast("np.ndarray", value).flags.writeable:
             return torch.from_numpy(value), True
         return torch.utils.dlpack.from_dlpack(value), is_numpy
     except (BufferError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -58,7 +72,7 @@ def as_tensor(value: Any, name: str) -> tuple[Tensor, bool]:
         ) from error
 
 
-def as_numpy(value: Tensor) -> np.ndarray[Any, Any]:
+def as_numpy(value: Tensor) -> np.ndarray:
     """Gives a result back in numpy's kind."""
     return value.detach().numpy()
 
@@ -188,7 +202,7 @@ def readable(x: Tensor) -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
 
 
-def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:
+def _one_per_point(value: IntsLike, name: str, what: str, points: int) -> Tensor:
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
         got = str(tensor.dtype).removeprefix("torch.")
@@ -200,12 +214,12 @@ def _one_per_point(value: Any, name: str, what: str, points: int) -> Tensor:
     return tensor
 
 
-def ids(value: Any, points: int, device: torch.device) -> Tensor:
+def ids(value: IntsLike, points: int, device: torch.device) -> Tensor:
     """Takes dataset ids: int64, one per point; sequences of ints and numpy arrays are converted."""
     return _one_per_point(value, "ids", "id", points).to(device)
 
 
-def labels(value: Any, points: int, device: torch.device, num_classes: int | None) -> tuple[Tensor, int]:
+def labels(value: IntsLike, points: int, device: torch.device, num_classes: int | None) -> tuple[Tensor, int]:
     """Takes class labels: int64, one per point, each in [0, num_classes).
 
     Args:

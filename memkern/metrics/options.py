@@ -1,13 +1,15 @@
-"""What the metrics share: the choice of the centre, ``compat``, results in the caller's kind, states over processes."""
+"""What the metrics share: the options of units, ``compat``, and results in the caller's kind."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar, cast
 
-import torch
 from torch import Tensor
 
+from memkern import dispatch
 from memkern.checks import values as checks
+
+R = TypeVar("R")
 
 RESTS = ("mean", "median")
 ACTIVATIONS = ("raw", "relu", "abs")
@@ -30,27 +32,19 @@ def compat_scripts(compat: str | None) -> bool:
     return compat is not None
 
 
-def in_callers_kind(value: Any, was_numpy: bool) -> Any:
-    """Turns the tensors of a result, a tensor or a tuple of them, into numpy if the caller passed numpy."""
+def check_options(rest: str, activation: str, backend: str) -> None:
+    """Checks the options of a streaming metric of units."""
+    checks.one_of(rest, "rest", RESTS)
+    checks.one_of(activation, "activation", ACTIVATIONS)
+    checks.one_of(backend, "backend", dispatch.NAMES)
+
+
+def in_callers_kind(value: R, was_numpy: bool) -> R:
+    """Turns the tensors of a result, a tensor or a named tuple of them, into numpy if the caller passed numpy."""
     if not was_numpy:
         return value
     if isinstance(value, Tensor):
-        return checks.as_numpy(value)
-    return type(value)(*(in_callers_kind(part, was_numpy) for part in value)) if isinstance(value, tuple) else value
-
-
-def gather_states(state: dict[str, Tensor], group: Any) -> list[dict[str, Tensor]]:
-    """Every process's state, in the order of the ranks, on the CPU; one collective for the whole state.
-
-    Args:
-        state: This process's state.
-        group: The process group, None for the default one.
-
-    Returns:
-        One state per process; just this one when torch.distributed is not initialized.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [state]
-    states: list[Any] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(states, {key: value.cpu() for key, value in state.items()}, group=group)
-    return states
+        return cast("R", checks.as_numpy(value))
+    if isinstance(value, tuple):
+        return cast("R", type(value)(*(in_callers_kind(part, was_numpy) for part in value)))
+    return value

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memkern import dispatch, scores
 from memkern.checks import values as checks
-from memkern.metrics.options import compat_scripts, gather_states, in_callers_kind
+from memkern.checks.values import Array, IntsLike, TensorLike
+from memkern.metrics.base import Streaming
+from memkern.metrics.options import compat_scripts, in_callers_kind
 from memkern.ops.alignment import alignment
 
 SCALES = ("none", "ratio", "range")
+PAIRS = ("all", "anchor")
 
 
-def _checked(z_f: Any, z_g: Any, pairs: str, backend: str) -> tuple[Tensor, Tensor, bool]:
+def _checked(z_f: TensorLike, z_g: TensorLike, pairs: str, backend: str) -> tuple[Tensor, Tensor, bool]:
     """Checks both stacks before any work; returns them as tensors, and whether the caller passed numpy."""
     f, was_numpy = checks.as_tensor(z_f, "z_f")
     g, _ = checks.as_tensor(z_g, "z_g")
@@ -24,7 +29,7 @@ def _checked(z_f: Any, z_g: Any, pairs: str, backend: str) -> tuple[Tensor, Tens
         checks.strided(z, name)
         checks.views_shape(z, name)
     checks.same_views(f, g, "z_f", "z_g")
-    checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.one_of(pairs, "pairs", PAIRS)
     checks.one_of(backend, "backend", dispatch.NAMES)
     return f, g, was_numpy
 
@@ -35,15 +40,15 @@ def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str)
 
 
 def sslmem(
-    z_f: Any,
-    z_g: Any,
+    z_f: TensorLike,
+    z_g: TensorLike,
     *,
     scale: str = "none",
     pairs: str = "all",
     normalize: bool = True,
     compat: str | None = None,
     backend: str = "auto",
-) -> Any:
+) -> Array:
     r"""SSLMem of each point: the alignment under g minus the alignment under f.
 
     .. math:: m(x) = A_g(x) - A_f(x)
@@ -51,18 +56,20 @@ def sslmem(
     arXiv 2401.12233 and arXiv 2409.19069, Eq. (1), with one encoder each: f was trained with the point, g without it.
 
     Args:
-        z_f: ``[N, V, *dims]`` representations by f of V >= 2 views of each point.
+        z_f: ``[N, V, *dims]`` representations by f of V >= 2 views of each point; float32, float64, bfloat16 or
+            float16.
         z_g: ``[N, V, *dims]`` representations by g of **the same views**; dims may differ from those of ``z_f``.
         scale: "none": the difference. "ratio": ``(A_g - A_f) / (A_g + A_f)``, arXiv 2409.19069, Eq. (2). "range": the
             difference over its range in this set of points, as the released scripts scale it.
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
+        pairs: "all" pairs of views, or "anchor": view 0 against each other view.
+        normalize: Whether to divide each view by its norm first.
         compat: "scripts" follows the released scripts: it sets ``pairs="anchor"``, ``scale="range"`` and
             ``normalize=True``.
-        backend: As for ``alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        ``[N]``, positive for memorized points; negative values are kept.
+        ``[N]``, positive for memorized points; negative values are kept. float64 for float64 input and float32 for
+        every other, on the same device; numpy for numpy.
 
     Raises:
         TypeError: If an argument is no array or not floating, or the dtypes differ.
@@ -85,15 +92,15 @@ def sslmem(
 
 
 def layermem(
-    z_f: Any,
-    z_g: Any,
+    z_f: TensorLike,
+    z_g: TensorLike,
     *,
     scale: str = "ratio",
     pairs: str = "all",
     normalize: bool = True,
     compat: str | None = None,
     backend: str = "auto",
-) -> Any:
+) -> Array:
     r"""LayerMem of one layer: the mean over points of SSLMem at the layer's output.
 
     .. math:: \mathrm{LayerMem}(l) = \frac{1}{N} \sum_i \frac{A_{g^l}(x_i) - A_{f^l}(x_i)}{A_{g^l}(x_i) + A_{f^l}(x_i)}
@@ -102,21 +109,23 @@ def layermem(
     ordered list of layers.
 
     Args:
-        z_f: ``[N, V, *dims]`` outputs of the layer of f, N >= 1; a feature map counts as one flat vector.
-        z_g: The same of g, for the same views.
-        scale: As for ``sslmem``; the paper's is "ratio".
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
+        z_f: ``[N, V, *dims]`` outputs of the layer of f for V >= 2 views of each of N >= 1 points; float32, float64,
+            bfloat16 or float16. A feature map counts as one flat vector.
+        z_g: ``[N, V, *dims]`` outputs of the layer of g for **the same views**; dims may differ from those of ``z_f``.
+        scale: "ratio": ``(A_g - A_f) / (A_g + A_f)``, the paper's. "none": the difference. "range": the difference over
+            its range in this set of points, as the released scripts scale it.
+        pairs: "all" pairs of views, or "anchor": view 0 against each other view.
+        normalize: Whether to divide each view by its norm first.
         compat: "scripts" follows the released ``layer_mem.py``: the mean of anchored, range-scaled scores.
-        backend: As for ``alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        A scalar (0-d).
+        A 0-d tensor (or numpy array), float64 for float64 input and float32 for every other.
 
     Raises:
-        TypeError: As for ``sslmem``.
-        ValueError: As for ``sslmem``, or if there is no point.
-        RuntimeError: As for ``sslmem``.
+        TypeError: If an argument is no array or not floating, or the dtypes differ.
+        ValueError: If a shape or option does not fit, there is no point, or the two hold different points or views.
+        RuntimeError: If they are on different devices, or the named backend cannot run here.
 
     Example:
         >>> import torch, memkern
@@ -142,7 +151,7 @@ class LayerMemStats(NamedTuple):
     """LayerMem of one layer and what it is made of; rows are in ascending order of the ids.
 
     Attributes:
-        score: LayerMem, a scalar.
+        score: LayerMem, 0-d.
         sslmem: ``[N]``, the scaled score of each point.
         alignment_f: ``[N]``, the alignment under f.
         alignment_g: ``[N]``, the alignment under g.
@@ -156,16 +165,47 @@ class LayerMemStats(NamedTuple):
     ids: Tensor
 
 
-class LayerMem:
+@dataclass(frozen=True)
+class LayerState:
+    """What LayerMem knows after some points: two numbers and an id of each, batch by batch.
+
+    Attributes:
+        alignment_f: ``[n]`` of each batch, the alignments under f.
+        alignment_g: ``[n]`` of each batch, the alignments under g.
+        ids: ``[n]`` int64 of each batch, dataset ids.
+    """
+
+    alignment_f: tuple[Tensor, ...]
+    alignment_g: tuple[Tensor, ...]
+    ids: tuple[Tensor, ...]
+
+    def merged(self, other: LayerState) -> LayerState:
+        """The state after the points of both."""
+        f, g = self.alignment_f + other.alignment_f, self.alignment_g + other.alignment_g
+        return LayerState(f, g, self.ids + other.ids)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``alignment_f``, ``alignment_g`` and ``ids``, each ``[N]``."""
+        columns = {"alignment_f": self.alignment_f, "alignment_g": self.alignment_g, "ids": self.ids}
+        return {name: torch.cat(column) for name, column in columns.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerState:
+        """The state that ``tensors`` came from."""
+        return cls((tensors["alignment_f"],), (tensors["alignment_g"],), (tensors["ids"],))
+
+
+class LayerMem(Streaming[LayerState]):
     """LayerMem of one layer over batches; keeps two numbers per point, so any scale and any subset can be had later.
 
     However the points are split and merged, the result is the same bits, for points are sorted by their ids.
 
     Args:
-        scale: As for ``layermem``.
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
-        backend: As for ``alignment``.
+        scale: "ratio": ``(A_g - A_f) / (A_g + A_f)``, the paper's. "none": the difference. "range": the difference over
+            its range in all points, as the released scripts scale it.
+        pairs: "all" pairs of views, or "anchor": view 0 against each other view.
+        normalize: Whether to divide each view by its norm first.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Raises:
         ValueError: If an option is unknown.
@@ -178,107 +218,74 @@ class LayerMem:
         tensor(1.)
     """
 
+    _OPTIONS = ("scale", "pairs", "normalize")
+    _STATE = LayerState
+
     def __init__(
         self, *, scale: str = "ratio", pairs: str = "all", normalize: bool = True, backend: str = "auto"
     ) -> None:
         checks.one_of(scale, "scale", SCALES)
-        checks.one_of(pairs, "pairs", ("all", "anchor"))
+        checks.one_of(pairs, "pairs", PAIRS)
         checks.one_of(backend, "backend", dispatch.NAMES)
         self.scale, self.pairs, self.normalize, self.backend = scale, pairs, normalize, backend
-        self.reset()
 
-    def reset(self) -> None:
-        """Forgets every point."""
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []  # alignment_f, alignment_g, ids
+    def _entries(self) -> set[str]:
+        return {"alignment_f", "alignment_g", "ids"}
 
     @property
     def count(self) -> int:
         """How many points have been seen."""
-        return sum(len(part[2]) for part in self._parts)
+        return 0 if self._state is None else sum(len(ids) for ids in self._state.ids)
 
-    def update(self, z_f: Any, z_g: Any, ids: Any = None) -> None:
+    def update(self, z_f: TensorLike, z_g: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            z_f: As for ``layermem``.
-            z_g: As for ``layermem``.
+            z_f: ``[n, V, *dims]`` outputs of the layer of f for V >= 2 views of each point.
+            z_g: ``[n, V, *dims]`` outputs of the layer of g for the same views.
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come.
 
         Raises:
-            TypeError: As for ``layermem``.
-            ValueError: As for ``layermem``.
+            TypeError: If an argument is no array or not floating, the dtypes differ, or ``ids`` is not int64.
+            ValueError: If a shape or option does not fit, or the two hold different points or views.
+            RuntimeError: If they are on different devices, or the named backend cannot run here.
         """
         f, g, _ = _checked(z_f, z_g, self.pairs, self.backend)
-        ids = None if ids is None else checks.ids(ids, f.shape[0], f.device)
+        given = None if ids is None else checks.ids(ids, f.shape[0], f.device)
         a_f, a_g = _alignments(f, g, self.pairs, self.normalize, self.backend)
-        self.update_alignments(a_f.detach(), a_g.detach(), ids)
+        self.update_alignments(a_f.detach(), a_g.detach(), given)
 
-    def update_alignments(self, alignment_f: Tensor, alignment_g: Tensor, ids: Any = None) -> None:
+    def update_alignments(self, alignment_f: Tensor, alignment_g: Tensor, ids: IntsLike | None = None) -> None:
         """Adds points whose alignments are known, from ``layer_stats`` say.
 
         Args:
-            alignment_f: ``[n]``, under f.
-            alignment_g: ``[n]``, under g.
-            ids: As for ``update``.
+            alignment_f: ``[n]`` floating, the alignments under f.
+            alignment_g: ``[n]`` floating, the alignments under g.
+            ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come.
 
         Raises:
+            TypeError: If ``ids`` is not int64.
             ValueError: If the shapes differ.
         """
         points = len(alignment_f)
         checks.same_points(alignment_f, alignment_g, "alignment_f", "alignment_g")
         if ids is None:
             ids = torch.arange(self.count, self.count + points, device=alignment_f.device)
-        self._parts.append((alignment_f, alignment_g, checks.ids(ids, points, alignment_f.device)))
+        given = checks.ids(ids, points, alignment_f.device)
+        self._add(LayerState((alignment_f,), (alignment_g,), (given,)))
 
     def stats(self) -> LayerMemStats:
         """LayerMem and the score of each point so far.
+
+        Returns:
+            ``LayerMemStats(score, sslmem, alignment_f, alignment_g, ids)``, in ascending order of the ids.
 
         Raises:
             ValueError: If no point has been seen.
         """
         checks.at_least_one_point(self.count, "LayerMem")
-        a_f, a_g, ids = (torch.cat(column) for column in zip(*self._parts, strict=True))
+        a_f, a_g, ids = self.state_dict().values()
         order = ids.argsort(stable=True)
         a_f, a_g, ids = a_f[order], a_g[order], ids[order]
         each = scores.sslmem_score(a_f, a_g, self.scale)
         return LayerMemStats(_mean(each), each, a_f, a_g, ids)
-
-    def compute(self) -> Tensor:
-        """LayerMem over all points so far, a scalar; raises as ``stats`` does."""
-        return self.stats().score
-
-    def merge(self, other: LayerMem) -> None:
-        """Adds the points of another metric with the same options; ``other`` is left as it was.
-
-        Raises:
-            TypeError: If ``other`` is no LayerMem.
-            ValueError: If the options differ.
-        """
-        checks.same_options(self, other, ("scale", "pairs", "normalize"))
-        self._parts.extend(other._parts)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state as tensors; empty before the first point."""
-        if not self._parts:
-            return {}
-        names = ("alignment_f", "alignment_g", "ids")
-        return {name: torch.cat(column) for name, column in zip(names, zip(*self._parts, strict=True), strict=True)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Replaces the state by one from ``state_dict``; raises ValueError if an entry is missing or unknown."""
-        checks.state_entries(state, {"alignment_f", "alignment_g", "ids"})
-        self._parts = [(state["alignment_f"], state["alignment_g"], state["ids"])] if state else []
-
-    def to(self, device: torch.device | str) -> LayerMem:
-        """Moves the state to a device and returns the metric."""
-        self.load_state_dict({key: value.to(device) for key, value in self.state_dict().items()})
-        return self
-
-    def sync(self, group: Any = None) -> None:
-        """Merges the states of all processes of a torch.distributed group, as ``UnitMem.sync`` does."""
-        device = self._parts[0][0].device if self._parts else torch.device("cpu")
-        states = [state for state in gather_states(self.state_dict(), group) if state]
-        self._parts = [
-            (state["alignment_f"].to(device), state["alignment_g"].to(device), state["ids"].to(device))
-            for state in states
-        ]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memkern import dispatch, scores
 from memkern.checks import values as checks
-from memkern.metrics.options import (
-    ACTIVATIONS,
-    RESTS,
-    check_activations,
-    compat_scripts,
-    gather_states,
-    in_callers_kind,
-)
+from memkern.checks.values import Array, IntsLike, TensorLike
+from memkern.metrics.base import Streaming
+from memkern.metrics.options import RESTS, check_activations, check_options, compat_scripts, in_callers_kind
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import SelectivityState, selectivity
 from memkern.ops.unit_means import unit_means
@@ -35,66 +31,116 @@ class UnitStats(NamedTuple):
         n_signed: How many units have a negative mean for some point (0-d int64); their score can leave [0, 1].
     """
 
-    score: Any
-    peak: Any
-    rest: Any
-    index: Any
+    score: Array
+    peak: Array
+    rest: Array
+    index: Array
     count: int  # type: ignore[assignment]  # shadows tuple.count on purpose: the field's name
-    n_dead: Any
-    n_signed: Any
+    n_dead: Array
+    n_signed: Array
 
     @property
-    def n_undefined(self) -> Any:
+    def n_undefined(self) -> Array:
         """How many scores are NaN (0-d int64): a NaN activation, or a zero denominator with signed activations."""
-        return (self.score != self.score).sum()
+        return scores.undefined(self.score).sum()
 
 
-def _score(state: SelectivityState, rest: Tensor) -> Tensor:
-    return scores.selectivity_score(state.peak, rest).to(state.peak.dtype)
+def unit_score(state: SelectivityState, others: Tensor | None = None) -> Tensor:
+    """UnitMem from the state of the units.
+
+    Args:
+        state: Over two or more points.
+        others: ``[U]``, the centre of the other points' means; default: their mean.
+
+    Returns:
+        ``[U]``, of the dtype of ``state.peak``.
+    """
+    others = scores.mean_of_others(state.rest, state.count) if others is None else others
+    return scores.selectivity_score(state.peak, others).to(state.peak.dtype)
 
 
-def _stats(state: SelectivityState, rest: Tensor) -> UnitStats:
+def unit_stats(state: SelectivityState, others: Tensor | None = None) -> UnitStats:
+    """UnitMem and its parts from the state of the units.
+
+    Args:
+        state: Over two or more points.
+        others: ``[U]``, the centre of the other points' means; default: their mean.
+
+    Returns:
+        ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)`` of tensors.
+    """
+    others = scores.mean_of_others(state.rest, state.count) if others is None else others
     return UnitStats(
-        _score(state, rest),
+        unit_score(state, others),
         state.peak,
-        rest.to(state.peak.dtype),
+        others.to(state.peak.dtype),
         state.index,
         state.count,
-        ((state.peak == 0) & (state.low == 0)).sum(),
-        (state.low < 0).sum(),
+        scores.dead_units(state.peak, state.low).sum(),
+        scores.signed_units(state.low).sum(),
     )
 
 
+class _Options(NamedTuple):
+    """The options of ``unitmem``."""
+
+    view_dim: int | None
+    unit_dim: int | None
+    rest: str
+    activation: str
+    compat: str | None
+    backend: str
+
+
+def _state_and_others(
+    activations: TensorLike, ids: IntsLike | None, options: _Options
+) -> tuple[SelectivityState, Tensor | None, bool]:
+    """The state of the units, the median of the other points' means if asked for, and whether numpy was passed."""
+    view_dim, unit_dim, rest, activation, compat, backend = options
+    x, was_numpy = checks.as_tensor(activations, "activations")
+    unit = check_activations(x, view_dim, unit_dim, activation)
+    checks.one_of(rest, "rest", RESTS)
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    checks.at_least_two_points(x.shape[0], "activations")
+    given = None if ids is None else checks.ids(ids, x.shape[0], x.device)
+    if compat_scripts(compat) or rest == "median":
+        means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
+        return selectivity(means, ids=given, backend=backend), median_of_others(means, backend=backend), was_numpy
+    return selectivity(x, unit_dim=unit, activation=activation, ids=given, backend=backend), None, was_numpy
+
+
 def unitmem_stats(
-    activations: Any,
+    activations: TensorLike,
     *,
     view_dim: int | None = None,
     unit_dim: int | None = None,
     rest: str = "mean",
     activation: str = "raw",
-    ids: Any = None,
+    ids: IntsLike | None = None,
     compat: str | None = None,
     backend: str = "auto",
 ) -> UnitStats:
     """UnitMem with its parts: the peak, the centre of the others, and which point holds the peak.
 
     Args:
-        activations: As for ``unitmem``.
-        view_dim: As for ``unitmem``.
-        unit_dim: As for ``unitmem``.
-        rest: As for ``unitmem``.
-        activation: As for ``unitmem``.
+        activations: Dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense layout, read once.
+        view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
+        unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
+            dimension is space and is averaged.
+        rest: "mean" of the others, or their "median".
+        activation: "raw", or "relu" or "abs" applied to each element first.
         ids: ``[N]`` int64 dataset ids that ``index`` reports; default 0, 1, 2, ...
-        compat: As for ``unitmem``.
-        backend: As for ``unitmem``.
+        compat: "scripts" follows the released scripts, which is ``rest="median"``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``.
+        ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``, of tensors on the device of the activations,
+        or of numpy arrays for numpy.
 
     Raises:
-        TypeError: As for ``unitmem``.
-        ValueError: As for ``unitmem``.
-        RuntimeError: As for ``unitmem``.
+        TypeError: If ``activations`` is no array or not floating, a dimension is no int, or ``ids`` is not int64.
+        ValueError: If there are fewer than 2 points, or a shape, dimension or option does not fit.
+        RuntimeError: If the named backend cannot run here.
 
     Example:
         >>> import torch, memkern
@@ -103,37 +149,13 @@ def unitmem_stats(
         >>> stats.score, stats.index, int(stats.n_dead)
         (tensor([0.9200, 0.0000, 0.3500, 0.0000]), tensor([3, 0, 2, 0]), 1)
     """
-    state, centre, was_numpy = _peak_and_rest(activations, view_dim, unit_dim, rest, activation, ids, compat, backend)
-    result: UnitStats = in_callers_kind(_stats(state, centre), was_numpy)
-    return result
-
-
-def _peak_and_rest(
-    activations: Any,
-    view_dim: int | None,
-    unit_dim: int | None,
-    rest: str,
-    activation: str,
-    ids: Any,
-    compat: str | None,
-    backend: str,
-) -> tuple[SelectivityState, Tensor, bool]:
-    """The state of each unit, the centre of the other points' means, and whether the caller brought numpy."""
-    x, was_numpy = checks.as_tensor(activations, "activations")
-    unit = check_activations(x, view_dim, unit_dim, activation)
-    checks.one_of(rest, "rest", RESTS)
-    checks.one_of(backend, "backend", dispatch.NAMES)
-    checks.at_least_two_points(x.shape[0], "activations")
-    ids = None if ids is None else checks.ids(ids, x.shape[0], x.device)
-    if compat_scripts(compat) or rest == "median":
-        means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
-        return selectivity(means, ids=ids, backend=backend), median_of_others(means, backend=backend), was_numpy
-    state = selectivity(x, unit_dim=unit, activation=activation, ids=ids, backend=backend)
-    return state, state.rest / (state.count - 1), was_numpy
+    options = _Options(view_dim, unit_dim, rest, activation, compat, backend)
+    state, others, was_numpy = _state_and_others(activations, ids, options)
+    return in_callers_kind(unit_stats(state, others), was_numpy)
 
 
 def unitmem(
-    activations: Any,
+    activations: TensorLike,
     *,
     view_dim: int | None = None,
     unit_dim: int | None = None,
@@ -141,7 +163,7 @@ def unitmem(
     activation: str = "raw",
     compat: str | None = None,
     backend: str = "auto",
-) -> Any:
+) -> Array:
     r"""UnitMem of each unit: does one point activate it much more than all the others do?
 
     .. math::
@@ -178,22 +200,55 @@ def unitmem(
         >>> memkern.unitmem(maps)
         tensor([1., 0.])
     """
-    state, centre, was_numpy = _peak_and_rest(activations, view_dim, unit_dim, rest, activation, None, compat, backend)
-    return in_callers_kind(_score(state, centre), was_numpy)
+    options = _Options(view_dim, unit_dim, rest, activation, compat, backend)
+    state, others, was_numpy = _state_and_others(activations, None, options)
+    return in_callers_kind(unit_score(state, others), was_numpy)
 
 
-class UnitMem:
+class UnitState(NamedTuple):
+    """What UnitMem knows after some points.
+
+    Attributes:
+        units: Peak, index, rest, low and count, of constant size.
+        means: ``[n, U]`` unit means of each batch, for the median alone; empty where the centre is the mean.
+    """
+
+    units: SelectivityState
+    means: tuple[Tensor, ...] = ()
+
+    def merged(self, other: UnitState) -> UnitState:
+        """The state after the points of both; raises if they are not of the same units."""
+        a, b = self.units, other.units
+        checks.same_units(a.peak, b.peak)
+        units = SelectivityState(*scores.merge_units(a[:4], b[:4]), a.count + b.count)
+        return UnitState(units, self.means + other.means)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``peak``, ``index``, ``rest``, ``low``, the 0-d ``count``, and for the median ``means`` ``[N, U]``."""
+        found = {**self.units._asdict(), "count": torch.tensor(self.units.count, device="cpu")}
+        return {**found, "means": torch.cat(self.means)} if self.means else found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> UnitState:
+        """The state that ``tensors`` came from."""
+        peak, index, rest, low = (tensors[name] for name in ("peak", "index", "rest", "low"))
+        means = (tensors["means"],) if "means" in tensors else ()
+        return cls(SelectivityState(peak, index, rest, low, int(tensors["count"])), means)
+
+
+class UnitMem(Streaming[UnitState]):
     """UnitMem over batches: memory does not grow with the number of points (with ``rest="median"`` it does: N x U).
 
     However the points are split into batches and states are merged, peak, index and count are the same bits; the sum of
     the others is kept in float64 and agrees to its rounding.
 
     Args:
-        view_dim: As for ``unitmem``.
-        unit_dim: As for ``unitmem``.
-        rest: As for ``unitmem``.
-        activation: As for ``unitmem``.
-        backend: As for ``unitmem``.
+        view_dim: The dimension of the views, None if there are none. **``[n, V, U, ...]`` needs ``view_dim=1``.**
+        unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
+            dimension is space and is averaged.
+        rest: "mean" of the other points' means, or their "median".
+        activation: "raw", or "relu" or "abs" applied to each element first.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Raises:
         ValueError: If an option is unknown.
@@ -207,6 +262,9 @@ class UnitMem:
         (tensor([0.9200]), tensor([13]))
     """
 
+    _OPTIONS = ("rest", "activation")
+    _STATE = UnitState
+
     def __init__(
         self,
         *,
@@ -216,66 +274,49 @@ class UnitMem:
         activation: str = "raw",
         backend: str = "auto",
     ) -> None:
-        checks.one_of(rest, "rest", RESTS)
-        checks.one_of(activation, "activation", ACTIVATIONS)
-        checks.one_of(backend, "backend", dispatch.NAMES)
+        check_options(rest, activation, backend)
         self.view_dim, self.unit_dim = view_dim, unit_dim
         self.rest, self.activation, self.backend = rest, activation, backend
-        self.reset()
 
-    def reset(self) -> None:
-        """Forgets every point."""
-        self._state: SelectivityState | None = None
-        self._means: list[Tensor] = []  # kept for the median only: [n, U] per batch
+    def _entries(self) -> set[str]:
+        return {*SelectivityState._fields, "means"} if self.rest == "median" else set(SelectivityState._fields)
 
     @property
     def count(self) -> int:
         """How many points have been seen."""
-        return 0 if self._state is None else self._state.count
+        return 0 if self._state is None else self._state.units.count
 
-    def update(self, batch: Any, ids: Any = None) -> None:
+    def update(self, batch: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            batch: Activations as for ``unitmem``, of one or more points.
+            batch: Activations of one or more points: dim 0 holds them; float32, float64, bfloat16 or float16, any dense
+                layout, read once.
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come. A point given twice counts
                 twice (a sampler that pads with repeats biases the metric: drop them first).
 
         Raises:
-            TypeError: As for ``unitmem``, or if the result dtype differs from the earlier batches'.
-            ValueError: As for ``unitmem``, or if the number of units differs from the earlier batches'.
+            TypeError: If ``batch`` is no array or not floating, a dimension is no int, ``ids`` is not int64, or the
+                result dtype differs from the earlier batches'.
+            ValueError: If a shape, dimension or option does not fit, or the number of units differs from the earlier
+                batches'.
+            RuntimeError: If the batch is on another device than the state, or the named backend cannot run here.
         """
         x, _ = checks.as_tensor(batch, "batch")
         unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
-        if ids is None:
-            ids = torch.arange(self.count, self.count + x.shape[0], device=x.device) if self.count else None
-        else:
-            ids = checks.ids(ids, x.shape[0], x.device)
+        given = None
+        if ids is not None:
+            given = checks.ids(ids, x.shape[0], x.device)
+        elif self.count:
+            given = torch.arange(self.count, self.count + x.shape[0], device=x.device)
         if x.shape[0] == 0:
             return
         if self.rest == "median":
-            x = unit_means(x, unit_dim=unit, activation=self.activation, backend=self.backend)
-            state = selectivity(x, ids=ids, backend=self.backend)
+            means = unit_means(x, unit_dim=unit, activation=self.activation, backend=self.backend)
+            self._add(UnitState(selectivity(means, ids=given, backend=self.backend), (means,)))
         else:
-            state = selectivity(x, unit_dim=unit, activation=self.activation, ids=ids, backend=self.backend)
-        self._merge_state(state)
-        if self.rest == "median":
-            self._means.append(x)
-
-    def _merge_state(self, state: SelectivityState) -> None:
-        mine = self._state
-        if mine is None:
-            self._state = state
-            return
-        checks.same_units(mine.peak, state.peak)
-        peak, index, smaller = scores.merge_peaks(mine.peak, mine.index, state.peak, state.index)
-        self._state = SelectivityState(
-            peak,
-            index,
-            mine.rest + state.rest + smaller.double(),
-            torch.minimum(mine.low, state.low),  # NaN wins
-            mine.count + state.count,
-        )
+            state = selectivity(x, unit_dim=unit, activation=self.activation, ids=given, backend=self.backend)
+            self._add(UnitState(state))
 
     def stats(self) -> UnitStats:
         """The scores and their parts over all points so far.
@@ -288,77 +329,8 @@ class UnitMem:
         """
         checks.at_least_two_points(self.count, "UnitMem")
         assert self._state is not None
-        if self.rest == "median":
-            self._means = [torch.cat(self._means)]
-            return _stats(self._state, median_of_others(self._means[0], backend=self.backend))
-        return _stats(self._state, self._state.rest / (self.count - 1))
-
-    def compute(self) -> Tensor:
-        """UnitMem of each unit over all points so far: ``[U]``; raises as ``stats`` does."""
-        score: Tensor = self.stats().score
-        return score
-
-    def merge(self, other: UnitMem) -> None:
-        """Adds the points of another metric with the same options; any order of merging gives the same peaks.
-
-        Args:
-            other: Saw other points; is left as it was.
-
-        Raises:
-            TypeError: If ``other`` is no UnitMem, or the result dtypes differ.
-            ValueError: If the options or the number of units differ.
-        """
-        checks.same_options(self, other, ("rest", "activation"))
-        if other._state is not None:
-            self._merge_state(other._state)
-            self._means.extend(other._means)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state as tensors; empty before the first point."""
-        if self._state is None:
-            return {}
-        state = {**self._state._asdict(), "count": torch.tensor(self._state.count, device="cpu")}
-        if self.rest == "median":
-            state["means"] = torch.cat(self._means)
-        return state
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Replaces the state by one from ``state_dict``.
-
-        Args:
-            state: As ``state_dict`` returned it, from a metric with the same options.
-
-        Raises:
-            ValueError: If an entry is missing or unknown.
-        """
-        wanted = set(SelectivityState._fields) | ({"means"} if self.rest == "median" else set())
-        checks.state_entries(state, wanted)
-        self.reset()
-        if state:
-            self._state = SelectivityState(
-                state["peak"], state["index"], state["rest"], state["low"], int(state["count"])
-            )
-            self._means = [state["means"]] if self.rest == "median" else []
-
-    def to(self, device: torch.device | str) -> UnitMem:
-        """Moves the state to a device and returns the metric."""
-        moved = {key: value.to(device) for key, value in self.state_dict().items() if key != "count"}
-        self.load_state_dict({**moved, "count": torch.tensor(self.count, device="cpu")} if moved else {})
-        return self
-
-    def sync(self, group: Any = None) -> None:
-        """Merges the states of all processes of a torch.distributed group; each then holds all points.
-
-        One collective call for the whole state. Call it once, after the last update; without an initialized
-        torch.distributed there is one process and nothing changes.
-
-        Args:
-            group: The process group, None for the default one.
-        """
-        device = self._state.peak.device if self._state is not None else torch.device("cpu")
-        merged = UnitMem(rest=self.rest, activation=self.activation)
-        for state in gather_states(self.state_dict(), group):
-            part = UnitMem(rest=self.rest, activation=self.activation)
-            part.load_state_dict(state)
-            merged.merge(part)
-        self.load_state_dict(merged.to(device).state_dict())
+        if self.rest == "mean":
+            return unit_stats(self._state.units)
+        means = torch.cat(self._state.means)
+        self._state = UnitState(self._state.units, (means,))
+        return unit_stats(self._state.units, median_of_others(means, backend=self.backend))
