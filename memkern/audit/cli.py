@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from memkern._util.optional_imports import require
 from memkern._util.options import add_options
@@ -12,6 +14,9 @@ from memkern.audit import pipeline as run
 from memkern.audit.options import Options
 from memkern.audit.process import set_up_process
 from memkern.audit.report import terminal as summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +42,7 @@ def audit(args: argparse.Namespace) -> None:
     """Runs `memkern audit`."""
     set_up_process()  # which is the audit's own
     console = _console()
-    given = vars(args)
-    options = Options(**{name: given[name] for name in Options.__dataclass_fields__})
+    options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
     progress = summary.Progress(console)
     say = _say(console)
     if args.dry_run:
@@ -62,12 +66,12 @@ def merge(args: argparse.Namespace) -> None:
         )
 
 
-def _console() -> Any:
-    console = require("rich.console", "rich").Console(highlight=False, soft_wrap=True)
+def _console() -> Console:
+    console: Console = require("rich.console", "rich").Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 200  # a file's lines are as long as it takes: rich folds what is wider than 80
     return console
 
 
-def _say(console: Any) -> Any:
+def _say(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(text, markup=False)
