@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from types import FrameType
 
-OPTIONAL = (
-    "safetensors", "pyarrow", "rich", "jinja2", "matplotlib", "pillow", "imagehash", "scipy", "scikit-image",
-    "scikit-learn", "timm", "torchvision", "transformers", "h5py", "datasets",
-)  # fmt: skip
+from memkern._util.arguments import seed, whole_number
+from memkern.errors import MemkernError
+
+BUG = 70
+"""Exit code after an error that memkern did not foresee; sysexits.h calls it EX_SOFTWARE."""
+
+EXTRAS = ("audit", "lab", "ssl", "dp", "metrics")
+"""The extras of memkern whose packages `memkern doctor` lists: all but those of its developers."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,11 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program name; by default those of the process.
 
     Returns:
-        The exit code: 0 complete, 1 an error (one line on stderr, a traceback with `--debug`), 130
-        interrupted.
+        The exit code: 0 complete, 1 an error that the user can mend (one line on stderr), 70 a bug (a traceback and
+        a line that asks for a report on stderr), 130 interrupted.
 
     Raises:
         SystemExit: With code 2 on wrong usage, with code 0 after `--help` and `--version`.
+        MemkernError: With `--debug`, the error that the user can mend; so do OSError and errors of too little memory.
     """
     args = _parser().parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _terminate)
@@ -41,14 +48,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"memkern: interrupted{resumable}", file=sys.stderr)
         return 130
     except Exception as error:
+        sentence = _sentence(error, "batch_size" in args)
+        if sentence is None:
+            traceback.print_exception(error)
+            print(REPORT, file=sys.stderr)
+            return BUG
         if args.debug:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"memkern: error: {message}", file=sys.stderr)
+        print(f"memkern: error: {sentence}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+REPORT = (
+    "memkern: memkern did not foresee this error; unless the last lines above are your own code, please report it as a "
+    "bug, with all of these lines and the command"
+)
+
+
+def _sentence(error: Exception, batches: bool) -> str | None:
+    """One line for an error that the user can mend; `None` for a bug."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if _is_out_of_memory(error):
+        fix = "; a smaller --batch-size takes less" if batches else ""
+        return f"Out of memory: {message[:300]}{fix}"
+    return message if isinstance(error, (MemkernError, OSError)) else None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from torch import OutOfMemoryError
+
+    # torch's CPU allocator raises a plain RuntimeError.
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return said or isinstance(error, (MemoryError, OutOfMemoryError))
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
@@ -65,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", parents=[common], help="audit a pair of encoders on real images")
     demo.add_argument("--train", action="store_true", help="train a fresh, shorter pair first (some minutes)")
     demo.add_argument("--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)")
-    demo.add_argument("--seed", type=_seed, default=0, help="seed of the views and of --train (%(default)s)")
+    demo.add_argument("--seed", type=seed, default=0, help="seed of the views and of --train (%(default)s)")
     demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
     from memkern.audit import cli as arguments
     from memkern.lab import cli as command
@@ -87,17 +121,10 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_a", type=Path, metavar="RUN_A", help="folder of an audit")
     parser.add_argument("run_b", type=Path, metavar="RUN_B", help="folder of another one")
     parser.add_argument("--alternative", choices=("less", "greater"), default="less", help=asks)
-    parser.add_argument("--top", type=int, help="how many of the most memorized images to compare")
-    parser.add_argument("--seed", type=_seed, default=0, help="seed of the bootstrap (%(default)s)")
+    parser.add_argument("--top", type=whole_number, help="how many of the most memorized images to compare")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise ValueError
-    return value
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -146,7 +173,28 @@ def _doctor(args: argparse.Namespace) -> None:
     print(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; numpy {numpy.__version__}")
     print(memkern.backends())
-    print("memkern[audit,lab]: " + ", ".join(f"{name} {_version(name)}" for name in OPTIONAL))
+    for heading, packages in _optional_packages().items():
+        print(f"{heading}: " + ", ".join(f"{name} {_version(name)}" for name in packages))
+
+
+def _optional_packages() -> dict[str, list[str]]:
+    """The packages of each extra, and those that kinds of encoders and of images need besides."""
+    from memkern.audit.data.open import image_readers
+    from memkern.audit.encoders.build import encoder_kinds
+
+    try:
+        listed = requires("memkern") or []
+    except PackageNotFoundError:  # a source tree that was not installed
+        listed = []
+    found: dict[str, list[str]] = {f"memkern[{extra}]": [] for extra in EXTRAS}
+    for line in listed:
+        match = re.match(r"([\w.-]+).*\bextra == [\"'](\w+)", line)
+        if match and match[2] in EXTRAS and match[1] != "memkern":
+            found[f"memkern[{match[2]}]"].append(match[1])
+    of_extras = {name for names in found.values() for name in names}
+    needed = {kind.package for kind in encoder_kinds()} | {reader.package for reader in image_readers()}
+    needed -= of_extras | {""}
+    return {**{extra: names for extra, names in found.items() if names}, "encoders and images": sorted(needed)}
 
 
 def _version(package: str) -> str:

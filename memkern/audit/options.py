@@ -1,95 +1,92 @@
-"""The options of an audit, checked before any work."""
+"""The options of an audit, declared once: fields, command line and docs; checked before any work."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from memkern import transforms
+from memkern._util.arguments import numbers, part_of
+from memkern._util.options import option, option_rows, required
+from memkern._util.text import markdown_table
+from memkern.audit.data.open import data_examples
+from memkern.audit.encoders.build import encoder_examples
 from memkern.checks import values as checks
+from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileError
 
 PRECISIONS = ("fp32", "bf16")
 
 
+def _encoder_help() -> str:
+    return f"{encoder_examples()}, with ?key=value&… for the constructor"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure, on what, and how. Every field is an option of `memkern audit`.
+    """What to measure, on what, and how.
 
-    Attributes:
-        encoder: `timm:NAME`, `torchvision:NAME`, `lightly:NAME`, `hf:CONFIG_DIR`, `memkern:NAME` or
-            `py:FILE.py:FUNCTION`, each with `?key=value&…` for the constructor.
-        weights: File of f, the encoder that was trained with the candidates.
-        reference: File of g, of the same architecture, trained without them; without it only UnitMem and ClassMem are
-            measured.
-        data: Where the images are (`memkern.audit.data.source`).
-        out: The RUN folder.
-        candidates: File or range of the images that f saw and g did not.
-        labels: "auto", "none", "folder", or a file with one label per image.
-        views: Random views of each image.
-        transform: Name of a set of transformations, or a JSON file with the fields of a `ViewSpec`.
-        size: Height and width of a view, pixels; by default the transform's, else that of the images.
-        mean: Mean of each channel that the encoder was trained with; by default the transform's.
-        std: Their standard deviations.
-        layers: Names or globs separated by commas, "re:" and a regular expression, or "sublayers".
-        output: The layer at which SSLMem is measured; by default the encoder's output.
-        pairs: "all" pairs of views, or "anchor": the clean image against each view, as the released scripts do.
-        normalize: Whether representations are brought to unit length before the distance.
-        seed: Of the views.
-        batch_size: Images per forward pass; by default chosen from the size of the views.
-        shard_size: Images per shard; what is lost at most when a run is stopped.
-        median: UnitMem against the median of the others, not their mean: keeps one number per image and unit.
-        device: "auto", "cpu", "cuda", "cuda:1", …
-        precision: "fp32" or "bf16" (autocast).
-        workers: Threads that load images.
-        skip_corrupt: Leave out images that cannot be read, instead of an error.
-        duplicates: Look for exact and near copies among the images, which look memorized.
-        allow_nan: Go on where an encoder gives NaN.
-        resume: Go on from what an interrupted run left in `out`.
-        shard: (i, n): do the i-th of n parts, counted from 1; `memkern merge` puts them together.
-        images: Write small pictures of the most memorized images for the report.
-        mat: Write MATLAB files too.
-        fiftyone: Write a FiftyOne-style JSON file too.
+    Every field is an option of `memkern audit`, with what `memkern audit --help` and docs/audit.md say of it beside its
+    default. f is the encoder that was trained with the candidates, g one of the same architecture trained without them.
 
     Raises:
-        ValueError: If an option is out of bounds; the message names it.
-        TypeError: If it is of another kind.
+        ArgumentValueError: If an option is out of bounds; the message names it.
+        ArgumentTypeError: If an option is of another kind.
+        MissingFileError: If `transform` names a file that is not there.
     """
 
-    encoder: str
-    weights: str
-    data: str
-    out: Path
-    reference: str | None = None
-    candidates: str | None = None
-    labels: str = "auto"
-    views: int = 10
-    transform: str = "simclr"
-    size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    layers: str = "*"
-    output: str | None = None
-    pairs: str = "all"
-    normalize: bool = True
-    seed: int = 0
-    batch_size: int | None = None
-    shard_size: int = 1024
-    median: bool = False
-    device: str = "auto"
-    precision: str = "fp32"
-    workers: int = 2
-    skip_corrupt: bool = False
-    duplicates: bool = True
-    allow_nan: bool = False
-    resume: bool = False
-    shard: tuple[int, int] | None = None
-    images: bool = True
-    mat: bool = False
-    fiftyone: bool = False
+    encoder: str = required(str, _encoder_help, metavar="ENCODER", positional=True)
+    weights: str = required(str, "weights of f, trained with the candidates", metavar="F")
+    data: str = required(str, data_examples)
+    out: Path = required(Path, "folder of the results", metavar="RUN")
+    reference: str | None = option(
+        None, "weights of g, trained without them; without it UnitMem and ClassMem only", metavar="G"
+    )
+    candidates: str | None = option(None, "file with one id a line, .npy, or START:STOP", metavar="IDS")
+    labels: str = option("auto", "auto, none, folder, or a file")
+
+    views: int = option(10, "views of each image", metavar="K", group="views")
+    transform: str = option("simclr", "a preset or a .json file", metavar="NAME", group="views")
+    size: int | None = option(None, "height and width of a view", metavar="PX", group="views")
+    mean: tuple[float, ...] | None = option(
+        None, "mean of each channel, 0.5,0.5,0.5 say; default: the transform's", group="views", parse=numbers
+    )
+    std: tuple[float, ...] | None = option(None, "standard deviation of each channel", group="views", parse=numbers)
+
+    layers: str = option(
+        "*", "names or globs separated by commas, re:REGEX, or sublayers", metavar="GLOB", group="measurement"
+    )
+    output: str | None = option(
+        None, "where SSLMem is measured; default: the encoder's output", metavar="LAYER", group="measurement"
+    )
+    pairs: str = option("all", "pairs of views", group="measurement", choices=("all", "anchor"))
+    normalize: bool = option(True, "keep lengths in distances", group="measurement")
+    seed: int = option(0, "seed of the views", metavar="S", group="views")
+    batch_size: int | None = option(
+        None, "images per forward pass; default: by the size of a view", metavar="B", group="work"
+    )
+    shard_size: int = option(1024, "images per shard", metavar="M", group="work")
+    median: bool = option(
+        False,
+        "UnitMem against the median of the other images; keeps a number per image and unit",
+        group="measurement",
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, …", metavar="D", group="work")
+    precision: str = option("fp32", "of the encoders", group="measurement", choices=PRECISIONS)
+    workers: int = option(2, "threads that load images", group="work")
+    skip_corrupt: bool = option(False, "leave out images that cannot be read", group="work")
+    duplicates: bool = option(True, "do not look for copies", group="work")
+    allow_nan: bool = option(False, "go on where an encoder gives NaN", group="work")
+    resume: bool = option(False, "go on from what a stopped run left in RUN", group="work")
+    shard: tuple[int, int] | None = option(
+        None, "do the i-th of n parts; see `memkern merge`", metavar="i/n", group="work", parse=part_of
+    )
+
+    images: bool = option(True, "keep pictures out of the results", group="results")
+    mat: bool = option(False, "write MATLAB files too", group="results")
+    fiftyone: bool = option(False, "write a FiftyOne-style JSON file too", group="results")
 
     def __post_init__(self) -> None:
         least = {"views": 2 if self.pairs == "all" else 1, "batch_size": 1, "shard_size": 1, "workers": 1, "seed": 0}
@@ -98,13 +95,14 @@ class Options:
             if name == "batch_size" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"Expected `{name}` to be a whole number, got {value!r}")
+                raise ArgumentTypeError(f"Expected `{name}` to be a whole number, got {value!r}")
             if value < low:
-                raise ValueError(f"Expected `{name}` to be {low} or more, got {value}")
+                raise ArgumentValueError(f"Expected `{name}` to be {low} or more, got {value}")
         checks.one_of(self.pairs, "pairs", ("all", "anchor"))
         checks.one_of(self.precision, "precision", PRECISIONS)
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise ValueError(f"Expected `shard` to be i/n with 1 <= i <= n, got {self.shard[0]}/{self.shard[1]}")
+            i, n = self.shard
+            raise ArgumentValueError(f"Expected `shard` to be i/n with 1 <= i <= n, got {i}/{n}")
         self.spec()
         self.torch_device()
 
@@ -114,8 +112,12 @@ class Options:
             spec = spec_from_json(Path(self.transform))
         else:
             spec = transforms.named(self.transform)
-        given: dict[str, Any] = {"size": self.size, "mean": self.mean, "std": self.std}
-        return replace(spec, **{name: value for name, value in given.items() if value is not None})
+        return replace(
+            spec,
+            size=spec.size if self.size is None else self.size,
+            mean=spec.mean if self.mean is None else self.mean,
+            std=spec.std if self.std is None else self.std,
+        )
 
     def torch_device(self) -> torch.device:
         """The device; "auto" is the first GPU if there is one, else the CPU."""
@@ -124,9 +126,11 @@ class Options:
         try:
             device = torch.device(self.device)
         except RuntimeError as error:
-            raise ValueError(f"Expected `device` to be auto, cpu, cuda or cuda:N, got {self.device!r}") from error
+            wanted = "auto, cpu, cuda or cuda:N"
+            raise ArgumentValueError(f"Expected `device` to be {wanted}, got {self.device!r}") from error
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"Expected `device` to be here, got {self.device!r}; torch sees no GPU: use --device cpu")
+            fix = "torch sees no GPU: use --device cpu"
+            raise ArgumentValueError(f"Expected `device` to be here, got {self.device!r}; {fix}")
         return device
 
     @property
@@ -136,21 +140,26 @@ class Options:
 
 
 def spec_from_json(path: Path) -> transforms.ViewSpec:
-    """The `ViewSpec` whose fields a JSON file holds.
+    """Reads the `ViewSpec` whose fields a JSON file holds.
 
     Raises:
-        FileNotFoundError: If there is no file.
-        ValueError: If it is no JSON object of fields of a `ViewSpec`.
+        MissingFileError: If there is no file.
+        ArgumentValueError: If it is no JSON object of fields of a `ViewSpec`.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")
+        raise MissingFileError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"Expected {path} to be JSON, got: {error}") from error
+        raise ArgumentValueError(f"Expected {path} to be JSON, got: {error}") from error
     known = {field.name for field in fields(transforms.ViewSpec)}
     if not isinstance(given, dict) or set(given) - known:
         got = sorted(set(given) - known) if isinstance(given, dict) else type(given).__name__
-        raise ValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}")
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    return transforms.ViewSpec(**values)
+        raise ArgumentValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}")
+    given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
+    return transforms.ViewSpec(**given)
+
+
+def options_table() -> str:
+    """Returns the options as a markdown table, for docs/audit.md."""
+    return markdown_table(("option", "default", "meaning"), option_rows(Options))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memkern._util.arguments import whole_number
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,17 +42,23 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     train.add_argument("--root", type=Path, help="folder of a data set that does not ship in a package")
     train.add_argument("--role", choices=("f", "g"), default="f", help="which half of a pair (%(default)s)")
     train.add_argument("--preset", choices=PRESETS, default="small", help="recipe and split (%(default)s)")
-    train.add_argument("--seed", type=int, default=0, help="seed of split and training (%(default)s)")
-    train.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON")
-    train.add_argument("--monitor", type=int, metavar="N", help="print UnitMem of the candidates every N epochs")
-    train.add_argument("--every", type=int, default=10, help="epochs between two checkpoints (%(default)s)")
+    train.add_argument("--seed", type=whole_number, default=0, help="seed of split and training (%(default)s)")
+    train.add_argument(
+        "--set", type=_field, action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON"
+    )
+    train.add_argument(
+        "--monitor", type=whole_number, metavar="N", help="print UnitMem of the candidates every N epochs"
+    )
+    train.add_argument("--every", type=whole_number, default=10, help="epochs between two checkpoints (%(default)s)")
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
     _add_device(train)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="torch device to train on (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; weights depend on it (%(default)s)")
+    parser.add_argument(
+        "--threads", type=whole_number, default=1, help="CPU threads; weights depend on it (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -125,9 +133,8 @@ def _train(args: argparse.Namespace) -> None:
     from memkern.lab.training.trainer import train
 
     torch.set_num_threads(args.threads)
-    fields = dict(pair.split("=", 1) for pair in args.set)
     preset = presets[args.preset]
-    recipe = preset.recipe(args.method, args.encoder, **{name: _value(text) for name, text in fields.items()})
+    recipe = preset.recipe(args.method, args.encoder, **dict(args.set))
     lab = Lab(preset, cache=args.out.parent, root=args.root)
     data, split = lab.data(args.data), lab.split(args.seed, args.data)
     ids = split.f if args.role == "f" else split.g
@@ -179,8 +186,12 @@ def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable
     return step
 
 
-def _value(text: str) -> Any:
+def _field(text: str) -> tuple[str, object]:
+    """Reads FIELD=VALUE; a value that is not JSON is text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"Expected FIELD=VALUE, got {text!r}")
     try:
-        return json.loads(text)
+        return name, json.loads(value)
     except json.JSONDecodeError:
-        return text
+        return name, value

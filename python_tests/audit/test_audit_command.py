@@ -317,7 +317,7 @@ def test_mistakes_are_found_before_the_long_work(
         "Expected `layers` to name layers that run in the forward pass, got 'conv9'; layers that run: conv, relu, deep"
     )
     assert refused("--output", "conv9").startswith("Expected --output to name a layer that runs, got 'conv9': ")
-    assert refused("--data", str(tmp_path / "no")).startswith("Expected --data to be a folder, a file or torchvision")
+    assert refused("--data", str(tmp_path / "no")).startswith("Expected --data to be one of FILE.h5 (HDF5), ")
     assert refused("--candidates", "0:99").startswith(
         "Expected --candidates to name images of T/data; 87 of 99 are none"
     )

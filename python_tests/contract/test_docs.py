@@ -30,6 +30,7 @@ EXTRAS = {
     "opacus",
     "mlxtend",
 }
+TABLE = re.compile(r"^<!-- table: (\w+) -->\n(.*?)^<!-- end of table -->$", re.MULTILINE | re.DOTALL)
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(memkern.__path__, "memkern.")
@@ -87,7 +88,31 @@ def test_the_python_blocks_of_a_page_run_one_after_the_other(page, tmp_path, mon
                 exec(compile(block, f"{page.name}, block {number}", "exec"), names)
 
 
+def tables():
+    """The tables of docs/audit.md by the names in their marks, as the registries write them."""
+    from memkern.audit.data.open import reader_table
+    from memkern.audit.encoders.build import encoder_table
+    from memkern.audit.options import options_table
+
+    return {"encoders": encoder_table(), "readers": reader_table(), "options": options_table()}
+
+
+def test_the_tables_of_the_docs_are_those_of_the_registries():
+    """Red after a change of a registry: `python python_tests/contract/test_docs.py` writes the tables anew."""
+    page = ROOT / "docs" / "audit.md"
+    if not page.exists():
+        pytest.skip("an installed package has no docs beside it")
+    assert dict(TABLE.findall(page.read_text(encoding="utf-8"))) == tables()
+
+
 def test_the_readme_has_python_blocks():
     if not (ROOT / "README.md").exists():
         pytest.skip("an installed package has no README beside it")
     assert blocks(ROOT / "README.md")
+
+
+if __name__ == "__main__":
+    path = ROOT / "docs" / "audit.md"
+    text = path.read_text(encoding="utf-8")
+    written = TABLE.sub(lambda mark: f"<!-- table: {mark[1]} -->\n{tables()[mark[1]]}<!-- end of table -->", text)
+    path.write_text(written, encoding="utf-8")

@@ -16,7 +16,7 @@ def image_readers() -> tuple[Reader, ...]:
     return records(readers, "READER", Reader)
 
 
-def examples() -> str:
+def data_examples() -> str:
     """Returns how data are written, one example of each kind with its name, separated by commas."""
     return ", ".join(f"{reader.example} ({reader.name})" for reader in image_readers())
 
@@ -46,8 +46,8 @@ def open_source(text: str) -> Source:
     if spec.prefix:
         return of_prefix[spec.prefix].open(spec)
     if not spec.path.exists():
-        raise DataError(f"Expected --data to be one of {examples()}, got {spec.name!r}; no such file or folder")
+        raise DataError(f"Expected --data to be one of {data_examples()}, got {spec.name!r}; no such file or folder")
     for reader in image_readers():
         if reader.takes(spec.path):
             return reader.open(spec)
-    raise DataError(f"Expected --data to be one of {examples()}, got {spec.name!r}, which is of no such kind")
+    raise DataError(f"Expected --data to be one of {data_examples()}, got {spec.name!r}, which is of no such kind")

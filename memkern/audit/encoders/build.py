@@ -20,7 +20,7 @@ def encoder_kinds() -> tuple[EncoderKind, ...]:
     return records(kinds, "KIND", EncoderKind, plugins=PLUGINS)
 
 
-def examples() -> str:
+def encoder_examples() -> str:
     """Returns how encoders are written, one example of each kind, separated by commas."""
     return ", ".join(kind.example for kind in encoder_kinds())
 
@@ -49,7 +49,7 @@ def build_encoder(text: str) -> nn.Module:
     kind_of = {kind.name: kind for kind in encoder_kinds()}
     spec = parse(text, tuple(kind_of))
     if not spec.prefix:
-        raise EncoderError(f"Expected ENCODER to be one of {examples()}, got {text!r}")
+        raise EncoderError(f"Expected ENCODER to be one of {encoder_examples()}, got {text!r}")
     try:
         encoder = kind_of[spec.prefix].build(spec.name, spec.arguments)
     except (MemkernError, OSError):

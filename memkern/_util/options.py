@@ -1,0 +1,156 @@
+"""Options declared once: the fields of a dataclass say what they are on a command line and in the docs."""
+
+from __future__ import annotations
+
+import argparse
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from memkern._util.arguments import whole_number
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+KEY = "option"
+READ: Mapping[object, Callable[[str], object]] = {int: whole_number, Path: Path}
+"""How values of a type are read; text stays as it is."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a field is on a command line.
+
+    Attributes:
+        help: One line for `--help` and for the docs; a function where it depends on what is installed.
+        metavar: What stands for the value in `--help`; by default the field's name in capitals.
+        group: Heading under which `--help` lists the option; "" for the first.
+        choices: All values that are allowed; `None` if they cannot be listed.
+        parse: Reads the value from text; by default the field's type does.
+        positional: Whether the value is given by its place, without a flag.
+    """
+
+    help: str | Callable[[], str]
+    metavar: str | None = None
+    group: str = ""
+    choices: Sequence[str] | None = None
+    parse: Callable[[str], object] | None = None
+    positional: bool = False
+
+    @property
+    def text(self) -> str:
+        """The help, one line."""
+        return self.help if isinstance(self.help, str) else self.help()
+
+
+def option(
+    default: T,
+    help: str,
+    *,
+    metavar: str | None = None,
+    group: str = "",
+    choices: Sequence[str] | None = None,
+    parse: Callable[[str], object] | None = None,
+) -> T:
+    """Makes the field of an option that may be left out; the arguments are `Option`'s.
+
+    A boolean option is a flag without a value; one that is true by default is turned off with `--no-NAME`.
+
+    Returns:
+        The dataclass field, typed as its value for the type checker.
+    """
+    return field(default=default, metadata={KEY: Option(help, metavar, group, choices, parse)})
+
+
+def required(
+    kind: type[T], help: str | Callable[[], str], *, metavar: str | None = None, positional: bool = False
+) -> T:
+    """Makes the field of an option that has to be given, of the type `kind`; the other arguments are `Option`'s.
+
+    Returns:
+        The dataclass field, typed as its value for the type checker.
+    """
+    return cast(T, field(metadata={KEY: Option(help, metavar, positional=positional)}))
+
+
+def add_options(
+    parser: argparse.ArgumentParser, options: type[DataclassInstance]
+) -> dict[str, argparse._ArgumentGroup]:
+    """Adds the options of a dataclass to a command.
+
+    Args:
+        parser: The command.
+        options: The dataclass; each field is made by `option` or `required`.
+
+    Returns:
+        The groups of the options by heading.
+    """
+    kinds = get_type_hints(options)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for each in fields(options):
+        info: Option = each.metadata[KEY]
+        if info.group and info.group not in groups:
+            groups[info.group] = parser.add_argument_group(info.group)
+        _add(groups[info.group] if info.group else parser, each, info, kinds[each.name])
+    return groups
+
+
+def _add(to: argparse._ActionsContainer, each: Field[object], info: Option, kind: object) -> None:
+    if isinstance(each.default, bool):
+        action = "store_false" if each.default else "store_true"
+        to.add_argument(_flag(each, info), dest=each.name, action=action, help=info.text)
+        return
+    read = info.parse or READ.get(_without_none(kind), str)
+    if info.positional:
+        to.add_argument(each.name, metavar=info.metavar, type=read, help=info.text)
+        return
+    given = each.default is not MISSING
+    to.add_argument(
+        _flag(each, info),
+        type=read,
+        default=each.default if given else None,
+        required=not given,
+        metavar=info.metavar,
+        choices=info.choices,
+        help=info.text + (" (%(default)s)" if given and each.default is not None else ""),
+    )
+
+
+def _flag(each: Field[object], info: Option) -> str:
+    name = each.name.replace("_", "-")
+    return str(info.metavar) if info.positional else f"--no-{name}" if each.default is True else f"--{name}"
+
+
+def _without_none(kind: object) -> object:
+    """The type of a value that is given: `int` of `int | None`."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return next(each for each in get_args(kind) if each is not type(None))
+    return kind
+
+
+def option_rows(options: type[DataclassInstance]) -> list[tuple[str, str, str]]:
+    """Lists the options of a dataclass for the docs.
+
+    Args:
+        options: The dataclass; each field is made by `option` or `required`.
+
+    Returns:
+        Flag with what stands for its value, default ("" for none, "required" without one), and help of each option.
+    """
+    rows = []
+    for each in fields(options):
+        info: Option = each.metadata[KEY]
+        value = "{" + ",".join(info.choices) + "}" if info.choices else info.metavar or each.name.upper()
+        bare = info.positional or isinstance(each.default, bool)
+        usual = "" if each.default is None or isinstance(each.default, bool) else f"`{each.default}`"
+        rows.append(
+            (
+                f"`{_flag(each, info)}`" if bare else f"`{_flag(each, info)} {value}`",
+                "required" if each.default is MISSING else usual,
+                info.text,
+            )
+        )
+    return rows
