@@ -1,207 +1,201 @@
-// From what Python passes (addresses, sizes, strides) to the records of ops.h; shared by the two files of bindings.
+// What Python gives of each op, by field name, and how it becomes the record of ops.h: for both files of bindings.
 #pragma once
-#include <pybind11/pybind11.h>
-
-#include <cstdint>
-#include <utility>
+#include <exception>
+#include <new>
 #include <vector>
 
+#include "fields.h"
 #include "layout.h"
 
 namespace memkern {
 
-namespace py = pybind11;
+// A record, and beside it fields of a call that stand for several of its members.
+template <class Op>
+struct Call : Op {};
+template <class Op>
+void complete(Call<Op>&) {}
 
-// The arguments of a call, taken one after the other. By hand, because a function of sixteen parameters takes pybind11
-// three times as long to compile, and the callers are the few lines of memkern/ops.
-class Arguments {
- public:
-  explicit Arguments(py::tuple values) : values_(std::move(values)) {}
+// ---- activations: sizes and strides of the tensor become the loops of a kernel -------------------------------------
 
-  int64_t integer() {
-    const long long value = PyLong_AsLongLong(next());
-    if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
-    return value;
-  }
-  float number() {
-    const double value = PyFloat_AsDouble(next());
-    if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
-    return float(value);
-  }
-  bool flag() { return integer() != 0; }
-  template <class Choice>
-  Choice choice() {
-    return Choice(integer());
-  }
-  template <class T = void>
-  T* address() {
-    return reinterpret_cast<T*>(uintptr_t(integer()));
-  }
-  // a tuple or list
-  Arguments sequence() { return Arguments(py::tuple(py::reinterpret_borrow<py::object>(next()))); }
-
-  int64_t left() const { return int64_t(values_.size()) - at_; }
-  void end() const {
-    if (left() != 0) throw py::type_error("memkern: more arguments than expected");
-  }
-
- private:
-  PyObject* next() {
-    if (left() == 0) throw py::type_error("memkern: fewer arguments than expected");
-    return PyTuple_GET_ITEM(values_.ptr(), at_++);
-  }
-
-  const py::tuple values_;
-  int64_t at_ = 0;
+struct Dims {
+  int64_t count, values[kMaxMeanDims + 2];
 };
 
-// ---- records, in the order of their fields ---------------------------------------------------------------------
-// Braces, because only there arguments are taken from left to right.
-
-inline Alignment take_compared_views(Arguments& in, const void* z, DType dtype) {
-  return {z,
-          dtype,
-          in.integer(),
-          in.integer(),
-          in.integer(),
-          in.integer(),
-          in.integer(),
-          in.flag() ? Pairs::anchor : Pairs::all,
-          in.flag(),
-          nullptr,
-          nullptr};
+inline const char* take(PyObject* value, Dims& to) {
+  to.count = 0;
+  return take_each(value, [&](PyObject* item) {
+    return to.count < kMaxMeanDims + 2 ? take(item, to.values[to.count++]) : "at most ten numbers";
+  });
 }
 
-inline Alignment take_alignment(Arguments& in) {
-  const void* const z = in.address();
-  Alignment op = take_compared_views(in, z, in.choice<DType>());
-  op.alignment = in.address();
-  op.saved = in.address();
-  return op;
+struct Shape {
+  Dims sizes, strides;
+  int64_t unit_dim;
+};
+
+inline void set_shape(Activations& x, const Shape& shape) {
+  if (shape.sizes.count != shape.strides.count) throw py::value_error("memkern: as many sizes as strides");
+  x = make_activations(x.data, x.dtype, x.activation, shape.sizes.values, shape.strides.values, int(shape.sizes.count),
+                       int(shape.unit_dim));
 }
 
-inline AlignmentBackward take_alignment_backward(Arguments& in) {
-  const void* const z = in.address();
-  Alignment forward = take_compared_views(in, z, in.choice<DType>());
-  forward.saved = in.address();
-  return {forward, in.address(), in.address(), in.integer(), in.integer()};
+template <>
+struct Call<UnitMeans> : UnitMeans {
+  Shape shape;
+};
+inline void complete(Call<UnitMeans>& op) { set_shape(op.x, op.shape); }
+
+template <>
+struct Call<Selectivity> : Selectivity {
+  Shape shape;
+};
+inline void complete(Call<Selectivity>& op) { set_shape(op.x, op.shape); }
+
+template <>
+struct Call<LayerStats> : LayerStats {
+  Shape shape;
+};
+inline void complete(Call<LayerStats>& op) {
+  op.means.x.data = op.alignment.z;
+  op.means.x.dtype = op.alignment.dtype;
+  set_shape(op.means.x, op.shape);
 }
 
-// sizes, strides, unit_dim
-inline Activations take_activations(Arguments& in, const void* data, DType dtype, Activation activation) {
-  constexpr int64_t kMax = kMaxMeanDims + 2;
-  int64_t values[2][kMax];
-  int dims[2];
-  for (int i = 0; i < 2; ++i) {
-    Arguments from = in.sequence();
-    dims[i] = int(from.left());
-    if (dims[i] > kMax) throw py::value_error("memkern: too many dimensions");
-    for (int d = 0; d < dims[i]; ++d) values[i][d] = from.integer();
+// Several layers: a dict for each.
+template <>
+struct Call<LayerStatsMany> : LayerStatsMany {
+  std::vector<Call<LayerStats>> layers;
+  std::vector<LayerStats> completed;
+};
+inline void complete(Call<LayerStatsMany>& op) {
+  for (Call<LayerStats>& layer : op.layers) {
+    complete(layer);
+    op.completed.push_back(layer);
   }
-  if (dims[0] != dims[1]) throw py::value_error("memkern: as many sizes as strides");
-  return make_activations(data, dtype, activation, values[0], values[1], dims[0], int(in.integer()));
+  static_cast<LayerStatsMany&>(op) = {op.completed.data(), int64_t(op.completed.size())};
 }
 
-inline Activations take_activations(Arguments& in) {
-  const void* const data = in.address();
-  const auto dtype = in.choice<DType>();
-  return take_activations(in, data, dtype, in.choice<Activation>());
-}
+// ---- pointwise_stats: what input and outputs have in common is given once ------------------------------------------
 
-inline UnitMeans take_unit_means(Arguments& in) { return {take_activations(in), in.address()}; }
-
-inline LayerStats take_layer_stats(Arguments& in) {
-  const void* const data = in.address();
-  const auto dtype = in.choice<DType>();
-  const Activations x = take_activations(in, data, dtype, Activation::raw);
-  Alignment alignment = take_compared_views(in, data, dtype);
-  alignment.alignment = in.address();
-  alignment.saved = in.address();
-  return {alignment, {x, in.address()}};
-}
-
-// Addresses of input and output; what they have in common; of each layer its function, the addresses of its values and
-// its epsilon; then of the input and each output the addresses of alignment and means.
-inline PointwiseStats take_pointwise_stats(Arguments& in) {
-  const void* const input = in.address();
-  const void* const output = in.address();
-  const auto dtype = in.choice<DType>();
-  const Activations x = take_activations(in, nullptr, dtype, Activation::raw);
-  const LayerStats stats{take_compared_views(in, nullptr, dtype), {x, nullptr}};
-  PointwiseStats op{};
-  Arguments layers = in.sequence();
-  for (; layers.left() > 0 && op.layers < kMaxLayers; ++op.layers) {
-    Pointwise& layer = op.layer[op.layers];
-    layer.function = layers.choice<Function>();
-    for (const float** values : {&layer.mean, &layer.variance, &layer.weight, &layer.bias})
-      *values = layers.address<const float>();
-    layer.epsilon = layers.number();
-  }
-  layers.end();
-  for (int32_t i = -1; i < op.layers; ++i) {
-    LayerStats& found = i < 0 ? op.input : op.output[i];
+template <>
+struct Call<PointwiseStats> : PointwiseStats {
+  const void *x, *y;
+  DType dtype;
+  Shape shape;
+  Alignment compared;
+  std::vector<Pointwise> functions;         // a dict for each layer
+  std::vector<void*> alignments, averages;  // of the input and of the output of each layer
+};
+inline void complete(Call<PointwiseStats>& op) {
+  const size_t layers = op.functions.size();
+  if (layers > kMaxLayers || op.alignments.size() != layers + 1 || op.averages.size() != layers + 1)
+    throw py::value_error("memkern: at most two layers; results for the input and for each layer");
+  op.layers = int32_t(layers);
+  op.compared.dtype = op.dtype;
+  LayerStats stats{op.compared, {}};
+  stats.means.x.dtype = op.dtype;
+  set_shape(stats.means.x, op.shape);
+  for (size_t i = 0; i <= layers; ++i) {
+    LayerStats& found = i == 0 ? op.input : op.output[i - 1];
     found = stats;
-    found.alignment.z = found.means.x.data = i < 0 ? input : i + 1 < op.layers ? nullptr : output;
-    found.alignment.alignment = in.address();
-    found.means.means = in.address();
+    found.alignment.z = found.means.x.data = i == 0 ? op.x : i < layers ? nullptr : op.y;
+    found.alignment.alignment = op.alignments[i];
+    found.means.means = op.averages[i];
+    if (i < layers) op.layer[i] = op.functions[i];
   }
-  return op;
 }
 
-inline Selectivity take_selectivity(Arguments& in) {
-  return {take_activations(in),
-          in.address<int64_t>(),
-          {in.address(), in.address<int64_t>(), in.address<double>(), in.address()}};
+// ---- views: batches of equally large images, a dict for each -------------------------------------------------------
+
+struct ImageBatch {
+  const char* data;  // [images, channels, height, width]
+  int64_t images, image_stride, height, width, channel_stride, row_stride, column_stride;  // strides in elements
+};
+
+template <>
+struct Call<Views> : Views {
+  std::vector<ImageBatch> batches;
+  std::vector<Image> each;
+};
+inline void complete(Call<Views>& op) {
+  const int64_t size = op.pixel == Pixel::uint8 ? 1 : 4;
+  for (const ImageBatch& batch : op.batches)
+    for (int64_t i = 0; i < batch.images; ++i)
+      op.each.push_back({batch.data + i * batch.image_stride * size, batch.height, batch.width, batch.channel_stride,
+                         batch.row_stride, batch.column_stride});
+  op.sources = op.each.data();
+  op.images = int64_t(op.each.size());
 }
 
-inline MedianOfOthers take_median_of_others(Arguments& in) {
-  return {in.address(), in.choice<DType>(), in.integer(), in.integer(), in.integer(), in.address()};
-}
+// ---- the fields ----------------------------------------------------------------------------------------------------
 
-inline ClassSums take_class_sums(Arguments& in) {
-  return {in.address(), in.choice<DType>(),    in.integer(),        in.integer(),
-          in.integer(), in.address<int64_t>(), in.address<double>()};
-}
+#define FIELD_AS(name, place) {#name, [](auto& record, PyObject* value) { return take(value, record.place); }},
+#define FIELD(name) FIELD_AS(name, name)
 
-// Batches of equally large images, (address, images, image stride, height, width, channel stride, row stride, column
-// stride) each, strides in elements; then the fields from `pixel` on. The record points into `images`.
-inline Views take_views(Arguments& in, std::vector<Image>& images) {
-  Arguments batches = in.sequence();
-  Views op{};
-  op.pixel = in.choice<Pixel>();
-  while (batches.left() > 0) {
-    Arguments batch = batches.sequence();
-    const char* const data = batch.address<char>();
-    const int64_t count = batch.integer(), bytes = batch.integer() * (op.pixel == Pixel::uint8 ? 1 : 4);
-    const Image first{data, batch.integer(), batch.integer(), batch.integer(), batch.integer(), batch.integer()};
-    batch.end();
-    for (int64_t i = 0; i < count; ++i) {
-      images.push_back(first);
-      images.back().data = data + i * bytes;
-    }
+template <>
+inline constexpr bool is_nested<Pointwise> = true;
+template <>
+inline const Fields<Pointwise> fields_of<Pointwise>{
+    "a layer", {FIELD(function) FIELD(mean) FIELD(variance) FIELD(weight) FIELD(bias) FIELD(epsilon)}};
+
+template <>
+inline constexpr bool is_nested<ImageBatch> = true;
+template <>
+inline const Fields<ImageBatch> fields_of<ImageBatch>{
+    "a batch of images",
+    {FIELD(data) FIELD(images) FIELD(image_stride) FIELD(height) FIELD(width) FIELD(channel_stride) FIELD(row_stride)
+         FIELD(column_stride)}};
+
+template <>
+inline constexpr bool is_nested<Call<LayerStats>> = true;
+
+#define OP(name, Record, ...) \
+  template <>                 \
+  inline const Fields<Call<Record>> fields_of<Call<Record>>{#name, {__VA_ARGS__}};
+#define CPU_OP OP
+#define CUDA_OP OP
+#include "ops_table.h"
+
+// ---- functions of Python -------------------------------------------------------------------------------------------
+
+// Calls body() and returns None; an exception becomes Python's.
+template <class Body>
+PyObject* returning_none(const Body& body) noexcept {
+  try {
+    body();
+    Py_RETURN_NONE;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
   }
-  op.sources = images.data();
-  op.images = int64_t(images.size());
-  op.views = in.integer();
-  op.channels = in.integer();
-  op.height = in.integer();
-  op.width = in.integer();
-  op.params = in.address<float>();
-  op.antialias = in.flag();
-  op.blur_size = in.integer();
-  for (float* const channels : {op.mean, op.std}) {
-    Arguments values = in.sequence();
-    for (int c = 0; c < 3; ++c) channels[c] = values.number();
-  }
-  op.hidden = in.address<uint8_t>();
-  op.patch = in.integer();
-  op.out = in.address();
-  op.dtype = in.choice<DType>();
-  op.channels_last = in.flag();
-  return op;
+  return nullptr;
 }
 
-// The CUDA kernels as the submodule `cuda`; only in builds that have them.
-void bind_cuda(py::module_& module);
+// The function of an op: where it runs, then the fields of its record as keywords. run(where, record) runs it. By hand
+// instead of by pybind11, which would make a dict of the keywords and look into it for each.
+template <class Op, void (*run)(PyObject* where, const Op& op)>
+PyObject* call(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept {
+  return returning_none([&] {
+    if (count != 1) throw py::type_error("memkern: expected where to run, and then fields by name");
+    Call<Op> op{};
+    fields_of<Call<Op>>.read(op, arguments + 1, names);
+    complete(op);
+    run(arguments[0], op);
+  });
+}
+
+template <class Op, void (*run)(PyObject* where, const Op& op)>
+void bind(py::module_& m, const char* name) {
+  static PyMethodDef method{name, reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&call<Op, run>)),
+                            METH_FASTCALL | METH_KEYWORDS, nullptr};
+  m.add_object(name, py::reinterpret_steal<py::object>(PyCFunction_New(&method, nullptr)));
+}
 
 }  // namespace memkern

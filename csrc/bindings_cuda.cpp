@@ -1,9 +1,9 @@
-// The submodule memkern._native.cuda: the launchers of cuda/surface.h. Each function returns nothing and launches on
+// The submodule memkern._native.cuda: the launchers of cuda/c_api.h. Each function returns nothing and launches on
 // the given stream of the current device; scratch memory comes from a callable, so that torch's allocator owns it.
-// Launchers that were built without their kernels (cuda/by_name.h) call a Python function for each launch instead.
+// Launchers that were built without their kernels (cuda/nvrtc_launch.h) call a Python function for each launch instead.
+#include "bindings_cuda.h"
+
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "bindings.h"
 #include "cuda/c_api.h"
@@ -32,7 +32,7 @@ class OnDevice {
 // Where and with what memory a call runs. `allocate(bytes)` returns an address on the device, aligned to 16 bytes, and
 // keeps the memory alive until the call has returned; after that torch's allocator orders its reuse on the same stream.
 // `queue` is the address of a stream; for launchers by name launch(kernel, grid, block, addresses of the arguments).
-struct Place {
+struct LaunchContext {
   int device;
   py::object queue;
   py::function allocate;
@@ -42,42 +42,38 @@ struct Place {
   }
 };
 
-// Calls run(stream) on the place's device, without the GIL.
+// Calls run(stream) on the context's device, without the GIL.
 template <class Run>
-void on_stream(const Place& place, const Run& run) {
+void on_stream(const LaunchContext& context, const Run& run) {
 #if defined(MEMKERN_LAUNCH_BY_NAME)
   const by_name::Queue queue{[&](const by_name::Launch& op) {
     const py::gil_scoped_acquire gil;
-    place.queue(op.kernel, py::make_tuple(op.grid.x, op.grid.y, op.grid.z),
-                py::make_tuple(op.block.x, op.block.y, op.block.z), reinterpret_cast<uintptr_t>(op.arguments));
+    context.queue(op.kernel, py::make_tuple(op.grid.x, op.grid.y, op.grid.z),
+                  py::make_tuple(op.block.x, op.block.y, op.block.z), reinterpret_cast<uintptr_t>(op.arguments));
   }};
   void* const stream = const_cast<by_name::Queue*>(&queue);
 #else
-  void* const stream = reinterpret_cast<void*>(place.queue.cast<uintptr_t>());
+  void* const stream = reinterpret_cast<void*>(context.queue.cast<uintptr_t>());
 #endif
   const py::gil_scoped_release nogil;
-  const OnDevice on(place.device);
+  const OnDevice on(context.device);
   check(run(stream));
 }
 
-// The function `name` of the submodule: where it runs, then a record's fields in order.
-template <class Record>
-void bind(py::module_& m, const char* name, Record (*take)(Arguments&), int64_t (*scratch_bytes)(const Record*),
-          const char* (*launcher)(const Record*, void*, void*)) {
-  m.def(name, [take, scratch_bytes, launcher](const Place& place, py::args args) {
-    Arguments in(std::move(args));
-    const Record op = take(in);
-    in.end();
-    void* const scratch = place.scratch(scratch_bytes(&op));
-    on_stream(place, [&](void* stream) { return launcher(&op, scratch, stream); });
-  });
+// Launches an op where the caller says.
+template <class Op, int64_t (*scratch_bytes)(const Op*), const char* (*launcher)(const Op*, void*, void*)>
+void launch(PyObject* where, const Op& op) {
+  if (!py::isinstance<LaunchContext>(where)) throw py::type_error("memkern: expected a LaunchContext");
+  const LaunchContext& context = py::handle(where).cast<const LaunchContext&>();
+  void* const scratch = context.scratch(scratch_bytes(&op));
+  on_stream(context, [&](void* stream) { return launcher(&op, scratch, stream); });
 }
 
 }  // namespace
 
 void bind_cuda(py::module_& module) {
   py::module_ m = module.def_submodule("cuda", "The CUDA kernels. Private: call memkern's functions instead.");
-  py::class_<Place>(m, "Place").def(py::init<int, py::object, py::function>());
+  py::class_<LaunchContext>(m, "LaunchContext").def(py::init<int, py::object, py::function>());
 
   m.def("unavailable", [] {
     const char* reason = memkern_cuda_unavailable();
@@ -91,36 +87,9 @@ void bind_cuda(py::module_& module) {
   m.def("architectures", [] { return std::string(MEMKERN_CUDA); });
   m.def("settings", [] { return std::string(memkern_cuda_settings()); });
 
-  bind(m, "alignment", take_alignment, memkern_cuda_alignment_scratch, memkern_cuda_alignment);
-  bind(m, "alignment_backward", take_alignment_backward, memkern_cuda_alignment_backward_scratch,
-       memkern_cuda_alignment_backward);
-  bind(m, "class_sums", take_class_sums, memkern_cuda_class_sums_scratch, memkern_cuda_class_sums);
-  bind(m, "median_of_others", take_median_of_others, memkern_cuda_median_of_others_scratch,
-       memkern_cuda_median_of_others);
-  bind(m, "selectivity", take_selectivity, memkern_cuda_selectivity_scratch, memkern_cuda_selectivity);
-  bind(m, "unit_means", take_unit_means, memkern_cuda_unit_means_scratch, memkern_cuda_unit_means);
-
-  // layers: one tuple each, the fields of its record
-  m.def("layer_stats", [](const Place& place, const py::list& layers) {
-    std::vector<LayerStats> ops;
-    for (const py::handle& layer : layers) {
-      Arguments in(py::cast<py::tuple>(layer));
-      ops.push_back(take_layer_stats(in));
-      in.end();
-    }
-    const auto count = int64_t(ops.size());
-    void* const scratch = place.scratch(memkern_cuda_layer_stats_scratch(ops.data(), count));
-    on_stream(place, [&](void* stream) { return memkern_cuda_layer_stats(ops.data(), count, scratch, stream); });
-  });
-
-  m.def("views", [](const Place& place, py::args args) {
-    Arguments in(std::move(args));
-    std::vector<Image> images;
-    const Views op = take_views(in, images);
-    in.end();
-    void* const scratch = place.scratch(memkern_cuda_views_scratch(&op));
-    on_stream(place, [&](void* stream) { return memkern_cuda_views(&op, scratch, stream); });
-  });
+#define CUDA_OP(name, Record, ...) \
+  bind<Record, launch<Record, memkern_cuda_##name##_scratch, memkern_cuda_##name>>(m, #name);
+#include "ops_table.h"
 }
 
 }  // namespace memkern

@@ -68,7 +68,7 @@ struct SelectivityState {
   void* peak;      // [units] wide: largest per-point mean (NaN once any mean is NaN)
   int64_t* index;  // [units]: position, in visiting order, of the peak; the first one on ties; of the first NaN if any
   double* rest;    // [units]: sum of the means of all the other points (summed directly, never total - peak)
-  void* low;       // [units] wide: smallest per-point mean (tells signed units)
+  void* minimum;   // [units] wide: smallest per-point mean (tells signed units)
 };
 
 // selectivity: activations -> state per unit over all points.
@@ -100,6 +100,12 @@ struct ClassSums {
 struct LayerStats {
   Alignment alignment;
   UnitMeans means;
+};
+
+// Several layers in one call, for kernels that share launches.
+struct LayerStatsMany {
+  const LayerStats* layers;
+  int64_t count;
 };
 
 // A layer that makes each element of its output from the one at the same place of its input.

@@ -6,8 +6,8 @@ import functools
 import importlib
 import math
 import os
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
 
 import torch  # first: its OpenMP runtime is then the only one in the process
 from torch import Tensor
@@ -16,13 +16,55 @@ from memkern import nvrtc
 from memkern.errors import BackendError
 
 ISA_VARIABLE = "MEMKERN_ISA"
+# The numbers of csrc/ops.h.
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 ACTIVATIONS = {"raw": 0, "relu": 1, "abs": 2}
+PIXELS = {torch.uint8: 0, torch.float32: 1}
 FUNCTIONS = {"batch_norm": 0, "relu": 1, "gelu": 2}
+
+Record = dict[str, object]  # fields of a record of csrc/ops.h, by name
+
+
+class Kernel(Protocol):
+    """An op of the compiled library: runs on a number of threads, or in a launch context; a record by field name.
+
+    Raises:
+        TypeError: If a field is missing or unknown; the message names it.
+    """
+
+    def __call__(self, where: object, /, **fields: object) -> None:
+        """Runs the op."""
+
+
+class Kernels(Protocol):
+    """The ops of the compiled library (csrc/ops_table.h) by name, for the CPU or for CUDA."""
+
+    def __getattr__(self, op: str) -> Kernel: ...
+
+
+class Cuda(Kernels, Protocol):
+    """The submodule ``cuda``: its ops, whether NVRTC compiles their kernels, and which GPUs they are compiled for."""
+
+    by_name: bool
+    unavailable: Callable[[], str]
+    architectures: Callable[[], str]
+    LaunchContext: Callable[[int, object, Callable[[int], int]], object]
+
+
+class Library(Kernels, Protocol):
+    """``memkern._native``: its ops, its instruction sets, its submodule ``cuda`` or why there is none."""
+
+    isa: Callable[[], str]
+    select_isa: Callable[[str], bool]
+    supported_isas: Callable[[], tuple[str, ...]]
+    compiled_isas: Callable[[], tuple[str, ...]]
+    points_are_shared: Callable[[int, int, int, int], bool]
+    cuda: Cuda | None
+    without_cuda: str
 
 
 @functools.cache
-def load() -> tuple[ModuleType | None, str]:
+def load() -> tuple[Library | None, str]:
     """Loads ``memkern._native``.
 
     The environment variable ``MEMKERN_ISA`` (avx512, avx2, baseline) forces an instruction set for the whole process.
@@ -34,7 +76,7 @@ def load() -> tuple[ModuleType | None, str]:
         RuntimeError: If ``MEMKERN_ISA`` names an instruction set this processor or build does not have.
     """
     try:
-        module = importlib.import_module("memkern._native")
+        module = cast(Library, importlib.import_module("memkern._native"))
     except ImportError as error:
         return None, f"the compiled library is missing ({error}); install memkern with `pip install .`"
     isa = os.environ.get(ISA_VARIABLE)
@@ -44,7 +86,7 @@ def load() -> tuple[ModuleType | None, str]:
     return module, ""
 
 
-def library() -> ModuleType:
+def library() -> Library:
     """The loaded module; for callers that have asked ``load`` before."""
     module, reason = load()
     if module is None:
@@ -59,28 +101,30 @@ def without_cuda() -> str:
         return reason
     if module.cuda is None:
         return f"{module.without_cuda}; `CMAKE_ARGS=-DMEMKERN_CUDA=ON pip install .` builds with it"
-    return _without_device(module)
+    return _without_device()
 
 
 @functools.cache
-def _without_device(module: ModuleType) -> str:
+def _without_device() -> str:
     """What the CUDA driver says is missing, once per process: it does not change its mind."""
-    reason: str = nvrtc.why_not() if module.cuda.by_name else module.cuda.unavailable()
-    return reason
+    return nvrtc.why_not() if cuda().by_name else cuda().unavailable()
 
 
-def cuda() -> Any:
+def cuda() -> Cuda:
     """The CUDA launchers; for callers that have asked ``without_cuda`` before."""
-    return library().cuda
+    module = library().cuda
+    if module is None:
+        raise RuntimeError(f"memkern: {library().without_cuda}")
+    return module
 
 
-def cuda_place(x: Tensor) -> Any:
+def cuda_launch_context(x: Tensor) -> object:
     """Where a launch runs: on the device of ``x``, on torch's current stream there, with scratch memory from torch.
 
     Scratch memory is free again when the call has returned: torch gives it away on the same stream only, so whoever
     gets it next runs after the launch.
     """
-    scratch = []
+    scratch: list[Tensor] = []
 
     def allocate(size: int) -> int:
         scratch.append(x.new_empty(size, dtype=torch.uint8))
@@ -88,10 +132,10 @@ def cuda_place(x: Tensor) -> Any:
 
     stream = torch.cuda.current_stream(x.device).cuda_stream
     queue = nvrtc.launcher(x.device.index, stream) if cuda().by_name else stream
-    return cuda().Place(x.device.index, queue, allocate)
+    return cuda().LaunchContext(x.device.index, queue, allocate)
 
 
-class Repeat:
+class PreparedCall:
     """A call of a CPU kernel over and over, on memory that always looks like that of a call which was checked.
 
     Nothing is checked or worked out again, and results are made beforehand. It is for taps: between two layers of a
@@ -100,28 +144,32 @@ class Repeat:
 
     Args:
         run: The function of the compiled library.
-        arguments: What it takes between the address of the input and those of the results.
-        results: Shape and dtype of each result; the kernel takes a null address (nothing is kept) after the first.
+        fields: The fields of its record, but for the address of the input and those of the results.
+        results: Field, shape and dtype of each result.
+        reads: The field of the input.
     """
 
-    def __init__(self, run: Any, arguments: tuple[Any, ...], *results: tuple[tuple[int, ...], torch.dtype]) -> None:
-        self._run, self._arguments, self._results = run, arguments, results
-        self._ready: tuple[tuple[Tensor, ...], tuple[Any, ...]] | None = None
+    def __init__(
+        self, run: Kernel, fields: Record, results: Mapping[str, tuple[tuple[int, ...], torch.dtype]], reads: str
+    ) -> None:
+        self._run, self._fields, self._results, self._reads = run, fields, results, reads
+        self._ready: tuple[tuple[Tensor, ...], Record, int] | None = None
 
     def make_ready(self) -> None:
         """Makes the results of the next call."""
-        first, *others = (torch.empty(shape, dtype=dtype, device="cpu") for shape, dtype in self._results)
-        addresses = (first.data_ptr(), 0, *(result.data_ptr() for result in others))
-        self._ready = (first, *others), (*self._arguments, *addresses, torch.get_num_threads())
+        made = {name: torch.empty(shape, dtype=dtype, device="cpu") for name, (shape, dtype) in self._results.items()}
+        addresses = {name: result.data_ptr() for name, result in made.items()}
+        self._ready = tuple(made.values()), {**self._fields, **addresses}, torch.get_num_threads()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """Runs the kernel on the memory of `x`; the caller has compared its shape, strides and dtype."""
         if self._ready is None:
             self.make_ready()
         assert self._ready is not None
-        results, arguments = self._ready
+        results, fields, threads = self._ready
         self._ready = None
-        self._run(x.data_ptr(), *arguments)
+        fields[self._reads] = x.data_ptr()
+        self._run(threads, **fields)
         return results
 
 
@@ -135,6 +183,15 @@ def saved_shape(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[i
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
     return (points, pairs + (views if normalize else 0)) if keep else (0, 0)
+
+
+def compared_views(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, Record]:
+    """The memory that a kernel of alignment reads, and the fields of its record that describe it."""
+    z, dims, point_stride, view_stride = view_block(z)
+    return z, {
+        "dtype": DTYPES[z.dtype], "points": z.shape[0], "views": z.shape[1], "dims": dims,
+        "point_stride": point_stride, "view_stride": view_stride, "pairs": anchor, "normalize": normalize,
+    }  # fmt: skip
 
 
 def is_dense(sizes: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -157,7 +157,7 @@ def test_kernels_run_without_the_interpreter_lock():
     # 4032 distances of 65536 numbers: some hundred milliseconds. The compiled function is called directly, for torch's
     # own functions around it give the lock back, too.
     x, out = torch.rand(2, 64, 65536), torch.empty(2)
-    arguments = (x.data_ptr(), 0, *x.shape, x.stride(0), x.stride(1), False, False, out.data_ptr(), 0, 1)
+    fields = native.compared_views(x, anchor=False, normalize=False)[1]
     kernel = native.library().alignment
     ticks, stop, started = [0], threading.Event(), threading.Event()
 
@@ -174,7 +174,7 @@ def test_kernels_run_without_the_interpreter_lock():
         other.start()
         started.wait()
         before = ticks[0]
-        kernel(*arguments)
+        kernel(1, z=x.data_ptr(), **fields, alignment=out.data_ptr(), saved=0)
         after = ticks[0]
     finally:
         stop.set()

@@ -17,30 +17,9 @@ MEMKERN_API const char* memkern_cuda_enter_device(int device, int* before);
 // The launch settings as a table, one line each.
 MEMKERN_API const char* memkern_cuda_settings();
 
-MEMKERN_API int64_t memkern_cuda_alignment_scratch(const memkern::Alignment* op);
-MEMKERN_API const char* memkern_cuda_alignment(const memkern::Alignment* op, void* scratch, void* stream);
-
-MEMKERN_API int64_t memkern_cuda_alignment_backward_scratch(const memkern::AlignmentBackward* op);
-MEMKERN_API const char* memkern_cuda_alignment_backward(const memkern::AlignmentBackward* op, void* scratch,
-                                                        void* stream);
-
-MEMKERN_API int64_t memkern_cuda_unit_means_scratch(const memkern::UnitMeans* op);
-MEMKERN_API const char* memkern_cuda_unit_means(const memkern::UnitMeans* op, void* scratch, void* stream);
-
-// Of `count` layers; neighbours of one dtype and number of views share their launches.
-MEMKERN_API int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* ops, int64_t count);
-MEMKERN_API const char* memkern_cuda_layer_stats(const memkern::LayerStats* ops, int64_t count, void* scratch,
-                                                 void* stream);
-
-MEMKERN_API int64_t memkern_cuda_selectivity_scratch(const memkern::Selectivity* op);
-MEMKERN_API const char* memkern_cuda_selectivity(const memkern::Selectivity* op, void* scratch, void* stream);
-
-MEMKERN_API int64_t memkern_cuda_median_of_others_scratch(const memkern::MedianOfOthers* op);
-MEMKERN_API const char* memkern_cuda_median_of_others(const memkern::MedianOfOthers* op, void* scratch, void* stream);
-
-MEMKERN_API int64_t memkern_cuda_class_sums_scratch(const memkern::ClassSums* op);
-MEMKERN_API const char* memkern_cuda_class_sums(const memkern::ClassSums* op, void* scratch, void* stream);
-
-// `sources` is host memory and is read before the call returns; what it points to is on the device.
-MEMKERN_API int64_t memkern_cuda_views_scratch(const memkern::Views* op);
-MEMKERN_API const char* memkern_cuda_views(const memkern::Views* op, void* scratch, void* stream);
+// Of layer_stats, neighbours of one dtype and number of views share their launches. What `sources` of views points to
+// is host memory and is read before the call returns; what that points to is on the device.
+#define CUDA_OP(name, Record, ...)                                              \
+  MEMKERN_API int64_t memkern_cuda_##name##_scratch(const memkern::Record* op); \
+  MEMKERN_API const char* memkern_cuda_##name(const memkern::Record* op, void* scratch, void* stream);
+#include "../ops_table.h"

@@ -109,23 +109,25 @@ class FusedLayers {
 }  // namespace
 }  // namespace memkern
 
-int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStats* ops, int64_t count) {
+int64_t memkern_cuda_layer_stats_scratch(const memkern::LayerStatsMany* op) {
   memkern::Scratch scratch;
-  for (int64_t i = 0; i < count; ++i) memkern::LayerScratch(ops[i], memkern::plan_layer(ops[i]), scratch);
+  for (int64_t i = 0; i < op->count; ++i)
+    memkern::LayerScratch(op->layers[i], memkern::plan_layer(op->layers[i]), scratch);
   return scratch.bytes();
 }
 
-const char* memkern_cuda_layer_stats(const memkern::LayerStats* ops, int64_t count, void* memory, void* stream) {
+const char* memkern_cuda_layer_stats(const memkern::LayerStatsMany* op, void* memory, void* stream) {
   using namespace memkern;
   Scratch scratch(memory);
   FusedLayers fused(cuda_stream(stream));
-  for (int64_t i = 0; i < count; ++i) {
-    const LayerPlan plan = plan_layer(ops[i]);
-    const LayerScratch taken(ops[i], plan, scratch);
-    if (plan.fused && ops[i].alignment.points > 0) fused.add(ops[i], plan, taken);
+  for (int64_t i = 0; i < op->count; ++i) {
+    const LayerStats& layer = op->layers[i];
+    const LayerPlan plan = plan_layer(layer);
+    const LayerScratch taken(layer, plan, scratch);
+    if (plan.fused && layer.alignment.points > 0) fused.add(layer, plan, taken);
     if (plan.fused) continue;
-    if (const char* error = launch_alignment(ops[i].alignment, taken.sums, stream)) return error;
-    if (const char* error = launch_unit_means(ops[i].means, taken.means, stream)) return error;
+    if (const char* error = launch_alignment(layer.alignment, taken.sums, stream)) return error;
+    if (const char* error = launch_unit_means(layer.means, taken.means, stream)) return error;
   }
   fused.launch();
   return take_launch_error();

@@ -15,8 +15,8 @@ __device__ __forceinline__ bool replaces(A value, A peak) {
   return !(value <= peak) && peak == peak;
 }
 template <class A>
-__device__ __forceinline__ A lower(A value, A low) {
-  return (value < low || value != value) && low == low ? value : low;
+__device__ __forceinline__ A lower(A value, A minimum) {
+  return (value < minimum || value != value) && minimum == minimum ? value : minimum;
 }
 
 struct Points {
@@ -35,13 +35,13 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
   const int64_t first = int64_t(blockIdx.y) * points.chunk;
   const int64_t last = first + points.chunk < points.count ? first + points.chunk : points.count;
 
-  A peak[width], low[width];  // low: without NaN, which the peak tells
+  A peak[width], minimum[width];  // minimum: without NaN, which the peak tells
   double rest[width] = {};
   int32_t rise[width] = {};  // where the peak was, counted from `first`
   const auto point_at = [&](int64_t position) { return points.order ? points.order[position] : position; };
   load_some<T, width>(column + point_at(first) * x.point_stride, units, peak);
 #pragma unroll
-  for (int e = 0; e < width; ++e) low[e] = peak[e] = activate(x.activation, peak[e]);
+  for (int e = 0; e < width; ++e) minimum[e] = peak[e] = activate(x.activation, peak[e]);
   for (int64_t at = first + 1; at < last; at += kStateUnroll) {
     Words<T, width> raw[kStateUnroll];
 #pragma unroll
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
         const A mean = activate(x.activation, value[e]);
         const bool rises = replaces(mean, peak[e]);
         rest[e] += double(rises ? peak[e] : mean);
-        low[e] = mean < low[e] ? mean : low[e];
+        minimum[e] = mean < minimum[e] ? mean : minimum[e];
         rise[e] = rises ? int32_t(at + i - first) : rise[e];
         peak[e] = rises ? mean : peak[e];
       }
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
     if (e >= units) break;
     const int64_t to = blockIdx.y * x.units + unit + e;
     static_cast<A*>(state.peak)[to] = peak[e];
-    static_cast<A*>(state.low)[to] = peak[e] == peak[e] ? low[e] : peak[e];
+    static_cast<A*>(state.minimum)[to] = peak[e] == peak[e] ? minimum[e] : peak[e];
     state.index[to] = first + rise[e];
     state.rest[to] = rest[e];
   }
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
 // What is known of a unit from some points in a row.
 template <class A>
 struct UnitState {
-  A peak, low;
+  A peak, minimum;
   int64_t index;
   double rest;
 };
@@ -92,7 +92,7 @@ __device__ __forceinline__ void join(UnitState<A>& state, const UnitState<A>& la
   state.rest += later.rest + double(rises ? state.peak : later.peak);
   state.index = rises ? later.index : state.index;
   state.peak = rises ? later.peak : state.peak;
-  state.low = lower(later.low, state.low);
+  state.minimum = lower(later.minimum, state.minimum);
 }
 
 // grid: x = units / a warp; warps take runs of chunks, the first joins the runs.  from: [chunks, units], the earlier
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kMergeWarps* kWarp)
   const int64_t last = first + run < chunks ? first + run : chunks;
   const auto state_of = [&](int64_t chunk) {
     const int64_t at = chunk * units + unit;
-    return UnitState<A>{static_cast<const A*>(from.peak)[at], static_cast<const A*>(from.low)[at], from.index[at],
+    return UnitState<A>{static_cast<const A*>(from.peak)[at], static_cast<const A*>(from.minimum)[at], from.index[at],
                         from.rest[at]};
   };
   MEMKERN_SHARED(UnitState<A>[kMergeWarps][kWarp], of_runs);
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kMergeWarps* kWarp)
   UnitState<A> state = of_runs[0][lane_index()];
   for (int64_t warp = 1; warp * run < chunks; ++warp) join(state, of_runs[warp][lane_index()]);
   static_cast<A*>(to.peak)[unit] = state.peak;
-  static_cast<A*>(to.low)[unit] = state.low;
+  static_cast<A*>(to.minimum)[unit] = state.minimum;
   to.index[unit] = state.index;
   to.rest[unit] = state.rest;
 }

@@ -56,30 +56,24 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _arguments(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, tuple[Any, ...]]:
-    """The memory that a kernel reads, and what it takes between its address and those of the results."""
-    z, dims, point_stride, view_stride = native.view_block(z)
-    return z, (native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, anchor, normalize)
+def _compiled(
+    kernels: native.Kernels, where: object, z: Tensor, anchor: bool, normalize: bool, keep: bool
+) -> tuple[Tensor, Tensor | None]:
+    z, views = native.compared_views(z, anchor, normalize)
+    wide = native.wide(z.dtype)
+    out = z.new_empty(z.shape[0], dtype=wide)  # on the device of z, whatever the default device is
+    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
+    kept = 0 if saved is None else saved.data_ptr()
+    kernels.alignment(where, z=z.data_ptr(), **views, alignment=out.data_ptr(), saved=kept)
+    return out, saved
 
 
 def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    z, arguments = _arguments(z, anchor, normalize)
-    wide = native.wide(z.dtype)
-    out = z.new_empty(z.shape[0], dtype=wide)  # on the CPU, whatever the default device is
-    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
-    kept = 0 if saved is None else saved.data_ptr()
-    native.library().alignment(z.data_ptr(), *arguments, out.data_ptr(), kept, torch.get_num_threads())
-    return out, saved
+    return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep)
 
 
 def _cuda(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    z, arguments = _arguments(z, anchor, normalize)
-    wide = native.wide(z.dtype)
-    out = z.new_empty(z.shape[0], dtype=wide)
-    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=wide) if keep else None
-    kept = 0 if saved is None else saved.data_ptr()
-    native.cuda().alignment(native.cuda_place(z), z.data_ptr(), *arguments, out.data_ptr(), kept)
-    return out, saved
+    return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep)
 
 
 def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,30 +88,27 @@ def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return z, torch.empty_like(z), out
 
 
-def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
-    grad = grad.contiguous()  # kept in a name: the kernel reads its memory
+def _compiled_backward(
+    kernels: native.Kernels, where: object, grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool
+) -> Tensor:
+    grad, saved = grad.contiguous(), saved.contiguous()  # kept in names: the kernel reads their memory
     z, grad_z, out = _gradient_like(z)
-    z, dims, point_stride, view_stride = native.view_block(z)
-    native.library().alignment_backward(
-        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride,
-        anchor, normalize, saved.data_ptr(), grad.data_ptr(), grad_z.data_ptr(),
-        grad_z.stride(0), grad_z.stride(1), torch.get_num_threads(),
+    z, views = native.compared_views(z, anchor, normalize)
+    kernels.alignment_backward(
+        where, z=z.data_ptr(), **views, saved=saved.data_ptr(), grad=grad.data_ptr(), grad_z=grad_z.data_ptr(),
+        grad_point_stride=grad_z.stride(0), grad_view_stride=grad_z.stride(1),
     )  # fmt: skip
     return out if grad_z is out else out.copy_(grad_z)
+
+
+def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    return _compiled_backward(native.library(), torch.get_num_threads(), grad, z, saved, anchor, normalize)
 
 
 def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
     checks.same_device(z, grad, "z", "grad")
     checks.same_device(z, saved, "z", "saved")
-    grad, saved = grad.contiguous(), saved.contiguous()  # kept in names: the kernel reads their memory
-    z, grad_z, out = _gradient_like(z)
-    z, dims, point_stride, view_stride = native.view_block(z)
-    native.cuda().alignment_backward(
-        native.cuda_place(z), z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride,
-        view_stride, anchor, normalize, saved.data_ptr(), grad.data_ptr(), grad_z.data_ptr(),
-        grad_z.stride(0), grad_z.stride(1),
-    )  # fmt: skip
-    return out if grad_z is out else out.copy_(grad_z)
+    return _compiled_backward(native.cuda(), native.cuda_launch_context(z), grad, z, saved, anchor, normalize)
 
 
 def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
@@ -195,7 +186,7 @@ LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
 LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
 
 
-def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.Repeat | None:
+def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.PreparedCall | None:
     """The same call over and over, for a tap: ``(alignment,)`` of what lies in memory as ``z`` does.
 
     Args:
@@ -209,8 +200,9 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.Repeat
     dense = native.is_dense(z.shape[2:], z.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", z.device) or not dispatch.direct(z):
         return None
-    _, arguments = _arguments(z, pairs == "anchor", normalize)
-    return native.Repeat(native.library().alignment, arguments, (z.shape[:1], native.wide(z.dtype)))
+    _, views = native.compared_views(z, pairs == "anchor", normalize)
+    results = {"alignment": (z.shape[:1], native.wide(z.dtype))}
+    return native.PreparedCall(native.library().alignment, {"z": 0, **views, "saved": 0}, results, reads="z")
 
 
 # ---- public function ----------------------------------------------------------------------------------------------

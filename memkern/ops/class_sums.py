@@ -24,25 +24,23 @@ def _fake(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+def _compiled(kernels: native.Kernels, where: object, means: Tensor, labels: Tensor, classes: int) -> Tensor:
     means, labels = means.contiguous(), labels.contiguous()
     sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)
-    native.library().class_sums(
-        means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], classes, labels.data_ptr(),
-        sums.data_ptr(), torch.get_num_threads(),
+    kernels.class_sums(
+        where, means=means.data_ptr(), dtype=native.DTYPES[means.dtype], points=means.shape[0], units=means.shape[1],
+        classes=classes, labels=labels.data_ptr(), sums=sums.data_ptr(),
     )  # fmt: skip
     return sums
+
+
+def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
+    return _compiled(native.library(), torch.get_num_threads(), means, labels, classes)
 
 
 def _cuda(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     checks.same_device(means, labels, "means", "labels")
-    means, labels = means.contiguous(), labels.contiguous()
-    sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)
-    native.cuda().class_sums(
-        native.cuda_place(means), means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1],
-        classes, labels.data_ptr(), sums.data_ptr(),
-    )  # fmt: skip
-    return sums
+    return _compiled(native.cuda(), native.cuda_launch_context(means), means, labels, classes)
 
 
 def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:

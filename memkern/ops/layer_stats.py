@@ -55,24 +55,28 @@ torch.library.register_autograd("memkern::layer_stats", _backward, setup_context
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _arguments(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, tuple[Any, ...]]:
-    """The memory that a kernel reads, and what it takes between its address and those of the results."""
-    x, dims, point_stride, view_stride = native.view_block(x)
-    return x, (
-        native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim,
-        x.shape[0], x.shape[1], dims, point_stride, view_stride, anchor, normalize,
-    )  # fmt: skip
+def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, native.Record]:
+    """The memory that a kernel reads, and the fields of its record that describe it."""
+    x, views = native.compared_views(x, anchor, normalize)
+    return x, {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
+
+
+def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
+    wide = native.wide(x.dtype)
+    return (
+        x.new_empty(x.shape[0], dtype=wide),  # on the device of x, whatever the default device is
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+    )
 
 
 def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    x, arguments = _arguments(x, unit_dim, anchor, normalize)
-    wide = native.wide(x.dtype)
-    alignment = x.new_empty(x.shape[0], dtype=wide)  # on the CPU, whatever the default device is
-    means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
-    saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
+    x, fields = _fields(x, unit_dim, anchor, normalize)
+    alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
     native.library().layer_stats(
-        x.data_ptr(), *arguments, alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
-        torch.get_num_threads(),
+        torch.get_num_threads(), x=x.data_ptr(), **fields, alignment=alignment.data_ptr(),
+        saved=saved.data_ptr() if keep else 0, means=means.data_ptr(),
     )  # fmt: skip
     return alignment, means, saved
 
@@ -83,18 +87,16 @@ def _cuda_many(
     """Layers on one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and number of views a launch."""
     results, records, blocks = [], [], []
     for x, unit_dim in layers:
-        block, arguments = _arguments(x, unit_dim, anchor, normalize)
-        wide = native.wide(x.dtype)
-        alignment = x.new_empty(x.shape[0], dtype=wide)
-        means = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide)
-        saved = x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide)
-        records.append((
-            block.data_ptr(), *arguments, alignment.data_ptr(), saved.data_ptr() if keep else 0, means.data_ptr(),
-        ))  # fmt: skip
+        block, fields = _fields(x, unit_dim, anchor, normalize)
+        alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
+        records.append({
+            "x": block.data_ptr(), **fields, "alignment": alignment.data_ptr(),
+            "saved": saved.data_ptr() if keep else 0, "means": means.data_ptr(),
+        })  # fmt: skip
         blocks.append(block)  # the kernels read its memory, and it may be a copy
         results.append((alignment, means, saved))
     if layers:
-        native.cuda().layer_stats(native.cuda_place(blocks[0]), records)
+        native.cuda().layer_stats(native.cuda_launch_context(blocks[0]), layers=records)
     return results
 
 
@@ -131,7 +133,7 @@ def _run(
 LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
 
 
-def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool) -> native.Repeat | None:
+def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool) -> native.PreparedCall | None:
     """The same call over and over, for a tap: ``(alignment, unit_means)`` of what lies in memory as ``x`` does.
 
     Args:
@@ -146,9 +148,10 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
         return None
-    _, arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)
-    results = (x.shape[:1], native.wide(x.dtype)), ((x.shape[0], x.shape[unit_dim]), native.wide(x.dtype))
-    return native.Repeat(native.library().layer_stats, arguments, *results)
+    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0}
+    wide = native.wide(x.dtype)
+    results = {"alignment": (x.shape[:1], wide), "means": ((x.shape[0], x.shape[unit_dim]), wide)}
+    return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
 
 
 class Pointwise(NamedTuple):
@@ -165,10 +168,13 @@ class Pointwise(NamedTuple):
     moments: tuple[Tensor | None, ...] = (None,) * 4
     epsilon: float = 0.0
 
-    def arguments(self) -> tuple[Any, ...]:
-        """What the kernel takes: a number for the function, four addresses, epsilon."""
-        moments = (0 if moment is None else moment.data_ptr() for moment in self.moments)
-        return native.FUNCTIONS[self.function], *moments, self.epsilon
+    def arguments(self) -> native.Record:
+        """The fields of the kernel's record of a layer."""
+        mean, variance, weight, bias = (0 if moment is None else moment.data_ptr() for moment in self.moments)
+        return {
+            "function": native.FUNCTIONS[self.function], "mean": mean, "variance": variance, "weight": weight,
+            "bias": bias, "epsilon": self.epsilon,
+        }  # fmt: skip
 
 
 class PointwiseStats:
@@ -188,10 +194,10 @@ class PointwiseStats:
     """
 
     def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
-        self._arguments = _arguments(x, unit_dim, pairs == "anchor", normalize)[1]
+        self._fields = _fields(x, unit_dim, pairs == "anchor", normalize)[1]
         self._points, self._units = x.shape[0], x.shape[unit_dim] if means else 0
         self._tensors = layers + 1
-        self._ready: tuple[list[LayerStats], list[int]] | None = None
+        self._ready: tuple[list[LayerStats], list[int], list[int]] | None = None
 
     @staticmethod
     def takes(x: Tensor, unit_dim: int) -> bool:
@@ -209,9 +215,12 @@ class PointwiseStats:
         if self._units:
             means = torch.empty((*shape, self._units), dtype=torch.float32, device="cpu").unbind()
         found = list(map(LayerStats, torch.empty(shape, dtype=torch.float32, device="cpu").unbind(), means))
-        self._ready = found, [0 if value is None else value.data_ptr() for stats in found for value in stats]
+        alignments, averages = (
+            [0 if value is None else value.data_ptr() for value in values] for values in zip(*found, strict=True)
+        )
+        self._ready = found, alignments, averages
 
-    def __call__(self, x: Tensor, y: Tensor, layers: Sequence[tuple[Any, ...]], with_input: bool) -> list[LayerStats]:
+    def __call__(self, x: Tensor, y: Tensor, layers: Sequence[native.Record], with_input: bool) -> list[LayerStats]:
         """Writes the output of the last layer to ``y``.
 
         ``y`` may be ``x`` of one layer if the statistics of ``x`` are not wanted: elements that sums cannot tell apart
@@ -229,14 +238,14 @@ class PointwiseStats:
         if self._ready is None:
             self.make_ready()
         assert self._ready is not None
-        found, addresses = self._ready
+        found, alignments, means = self._ready
         self._ready = None
         if not with_input:
-            addresses[:2] = 0, 0
-        functions = tuple(value for layer in layers for value in layer)
+            alignments[0] = means[0] = 0
         native.library().pointwise_stats(
-            x.data_ptr(), y.data_ptr(), *self._arguments, functions, *addresses, torch.get_num_threads()
-        )
+            torch.get_num_threads(), x=x.data_ptr(), y=y.data_ptr(), **self._fields, layers=layers,
+            alignments=alignments, means=means,
+        )  # fmt: skip
         return found
 
 

@@ -23,24 +23,22 @@ def _fake(means: Tensor, backend: str) -> Tensor:
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(means: Tensor) -> Tensor:
+def _compiled(kernels: native.Kernels, where: object, means: Tensor) -> Tensor:
     means = means.contiguous()
     out = means.new_empty(means.shape[1])
-    native.library().median_of_others(
-        means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1], means.shape[1], out.data_ptr(),
-        torch.get_num_threads(),
+    kernels.median_of_others(
+        where, means=means.data_ptr(), dtype=native.DTYPES[means.dtype], points=means.shape[0], units=means.shape[1],
+        point_stride=means.shape[1], median=out.data_ptr(),
     )  # fmt: skip
     return out
+
+
+def _cpu(means: Tensor) -> Tensor:
+    return _compiled(native.library(), torch.get_num_threads(), means)
 
 
 def _cuda(means: Tensor) -> Tensor:
-    means = means.contiguous()
-    out = means.new_empty(means.shape[1])
-    native.cuda().median_of_others(
-        native.cuda_place(means), means.data_ptr(), native.DTYPES[means.dtype], means.shape[0], means.shape[1],
-        means.shape[1], out.data_ptr(),
-    )  # fmt: skip
-    return out
+    return _compiled(native.cuda(), native.cuda_launch_context(means), means)
 
 
 def _reference(means: Tensor) -> Tensor:

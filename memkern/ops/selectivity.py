@@ -39,32 +39,29 @@ def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backe
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+def _compiled(
+    kernels: native.Kernels, where: object, x: Tensor, unit_dim: int, activation: str, order: Tensor | None
+) -> States:
     units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, low = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    peak, minimum = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
     index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
-    native.library().selectivity(
-        x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
-        0 if order is None else order.data_ptr(), peak.data_ptr(), index.data_ptr(), rest.data_ptr(), low.data_ptr(),
-        torch.get_num_threads(),
+    kernels.selectivity(
+        where, x=x.data_ptr(), dtype=native.DTYPES[x.dtype], activation=native.ACTIVATIONS[activation], sizes=x.shape,
+        strides=x.stride(), unit_dim=unit_dim, order=0 if order is None else order.data_ptr(), peak=peak.data_ptr(),
+        index=index.data_ptr(), rest=rest.data_ptr(), minimum=minimum.data_ptr(),
     )  # fmt: skip
-    return peak, index, rest, low
+    return peak, index, rest, minimum
+
+
+def _cpu(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
+    return _compiled(native.library(), torch.get_num_threads(), x, unit_dim, activation, order)
 
 
 def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     if order is not None:
         checks.same_device(x, order, "x", "order")
-        order = order.contiguous()
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, low = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
-    index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
-    native.cuda().selectivity(
-        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
-        x.stride(), unit_dim, 0 if order is None else order.data_ptr(), peak.data_ptr(), index.data_ptr(),
-        rest.data_ptr(), low.data_ptr(),
-    )  # fmt: skip
-    return peak, index, rest, low
+    return _compiled(native.cuda(), native.cuda_launch_context(x), x, unit_dim, activation, order)
 
 
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:

@@ -26,22 +26,21 @@ def _fake(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+def _compiled(kernels: native.Kernels, where: object, x: Tensor, unit_dim: int, activation: str) -> Tensor:
     out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
-    native.library().unit_means(
-        x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape), x.stride(), unit_dim,
-        out.data_ptr(), torch.get_num_threads(),
+    kernels.unit_means(
+        where, x=x.data_ptr(), dtype=native.DTYPES[x.dtype], activation=native.ACTIVATIONS[activation], sizes=x.shape,
+        strides=x.stride(), unit_dim=unit_dim, means=out.data_ptr(),
     )  # fmt: skip
     return out
+
+
+def _cpu(x: Tensor, unit_dim: int, activation: str) -> Tensor:
+    return _compiled(native.library(), torch.get_num_threads(), x, unit_dim, activation)
 
 
 def _cuda(x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
-    native.cuda().unit_means(
-        native.cuda_place(x), x.data_ptr(), native.DTYPES[x.dtype], native.ACTIVATIONS[activation], tuple(x.shape),
-        x.stride(), unit_dim, out.data_ptr(),
-    )  # fmt: skip
-    return out
+    return _compiled(native.cuda(), native.cuda_launch_context(x), x, unit_dim, activation)
 
 
 def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:

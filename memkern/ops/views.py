@@ -50,21 +50,26 @@ def _fake(
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _arguments(
+def _fields(
     images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, patch: int, antialias: bool, blur_size: int,
     mean: Sequence[float], std: Sequence[float], out: Tensor, channels_last: bool,
-) -> tuple[Any, ...]:  # fmt: skip
-    """What the compiled kernels take: addresses, sizes and strides. The caller keeps the tensors alive."""
+) -> native.Record:  # fmt: skip
+    """The fields of the kernel's record. The caller keeps the tensors alive."""
     batches = []
     for batch in images:
-        n, _, rows, columns = batch.shape
         stride, channel_stride, row_stride, column_stride = batch.stride()
-        batches.append((batch.data_ptr(), n, stride, rows, columns, channel_stride, row_stride, column_stride))
-    return (
-        batches, 0 if images[0].dtype == torch.uint8 else 1, params.shape[1], images[0].shape[1], *out.shape[-2:],
-        params.data_ptr(), antialias, blur_size, mean, std, 0 if hidden is None else hidden.data_ptr(), patch,
-        out.data_ptr(), native.DTYPES[out.dtype], channels_last,
-    )  # fmt: skip
+        batches.append({
+            "data": batch.data_ptr(), "images": batch.shape[0], "image_stride": stride, "height": batch.shape[2],
+            "width": batch.shape[3], "channel_stride": channel_stride, "row_stride": row_stride,
+            "column_stride": column_stride,
+        })  # fmt: skip
+    return {
+        "batches": batches, "pixel": native.PIXELS[images[0].dtype],
+        "views": params.shape[1], "channels": images[0].shape[1], "height": out.shape[-2], "width": out.shape[-1],
+        "params": params.data_ptr(), "antialias": antialias, "blur_size": blur_size, "mean": mean, "std": std,
+        "hidden": 0 if hidden is None else hidden.data_ptr(), "patch": patch, "out": out.data_ptr(),
+        "dtype": native.DTYPES[out.dtype], "channels_last": channels_last,
+    }  # fmt: skip
 
 
 def _cpu(
@@ -75,8 +80,8 @@ def _cpu(
     out = _empty(images, params, (height, width), dtype, channels_last)
     params = params.contiguous()
     hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
-    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
-    native.library().views(*arguments, torch.get_num_threads())
+    fields = _fields(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.library().views(torch.get_num_threads(), **fields)
     return out
 
 
@@ -89,8 +94,8 @@ def _cuda(
     out = _empty(images, params, (height, width), dtype, channels_last)
     params = params.contiguous()
     hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
-    arguments = _arguments(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
-    native.cuda().views(native.cuda_place(images[0]), *arguments)
+    fields = _fields(images, params, hidden, patch, antialias, blur_size, mean, std, out, channels_last)
+    native.cuda().views(native.cuda_launch_context(images[0]), **fields)
     return out
 
 

@@ -188,8 +188,9 @@ def test_the_bindings_raise_what_the_driver_says(library):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     assert cuda.unavailable()
+    context = cuda.LaunchContext(0, 0, lambda size: 16)
     with pytest.raises(RuntimeError, match="memkern: CUDA: "):
-        cuda.median_of_others(cuda.Place(0, 0, lambda size: 16), 16, 0, 4, 1, 1, 16)
+        cuda.median_of_others(context, means=16, dtype=0, points=4, units=1, point_stride=1, median=16)
 
 
 def test_every_op_is_in_the_library(library):

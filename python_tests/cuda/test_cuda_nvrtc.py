@@ -67,18 +67,18 @@ def driver(monkeypatch):
     found = Driver()
     cuda = path.load(build.launchers_by_name())
 
-    def place(x):
+    def launch_context(x):
         scratch = []
 
         def allocate(size):
             scratch.append(emulated.scratch_memory(size))
             return scratch[-1].data_ptr()
 
-        return cuda.Place(0, nvrtc.launcher(0, 77), allocate)
+        return cuda.LaunchContext(0, nvrtc.launcher(0, 77), allocate)
 
     path.plug_in(monkeypatch)
     monkeypatch.setattr(native, "cuda", lambda: cuda)
-    monkeypatch.setattr(native, "cuda_place", place)
+    monkeypatch.setattr(native, "cuda_launch_context", launch_context)
     monkeypatch.setattr(nvrtc, "_driver", lambda: found)
     monkeypatch.setattr(nvrtc, "compiled_once", lambda kernel, *_: nvrtc.Compiled(kernel.encode(), kernel.encode()))
     monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
@@ -148,15 +148,15 @@ def test_a_launch_goes_to_the_current_stream_of_the_tensors_device(by_name, monk
         launched.append(arguments)
         return (Status.SUCCESS,)
 
-    place = SimpleNamespace(by_name=by_name, Place=lambda *arguments: arguments)
-    monkeypatch.setattr(native, "cuda", lambda: place)
+    cuda = SimpleNamespace(by_name=by_name, LaunchContext=lambda *arguments: arguments)
+    monkeypatch.setattr(native, "cuda", lambda: cuda)
     monkeypatch.setattr(nvrtc, "_driver", lambda: SimpleNamespace(cuLaunchKernel=launch))
     monkeypatch.setattr(nvrtc, "_loaded", lambda kernel, device: (kernel, device))
     monkeypatch.setattr(torch.cuda, "device", enter)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=1000 + device.index))
     memory = torch.zeros(64, dtype=torch.uint8)
     x = SimpleNamespace(device=torch.device("cuda", 3), new_empty=lambda size, dtype: memory[:size])
-    device, queue, allocate = native.cuda_place(x)
+    device, queue, allocate = native.cuda_launch_context(x)
     assert device == 3
     assert allocate(16) == memory.data_ptr()
     if not by_name:

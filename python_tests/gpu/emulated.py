@@ -49,7 +49,7 @@ Activations = _record(
 )  # fmt: skip
 UnitMeans = _record("UnitMeans", x=Activations, means=_pointer)
 Selectivity = _record(
-    "Selectivity", x=Activations, order=_pointer, peak=_pointer, index=_pointer, rest=_pointer, low=_pointer
+    "Selectivity", x=Activations, order=_pointer, peak=_pointer, index=_pointer, rest=_pointer, minimum=_pointer
 )
 MedianOfOthers = _record(
     "MedianOfOthers", means=_pointer, dtype=_i32, points=_i64, units=_i64, point_stride=_i64, median=_pointer
@@ -58,6 +58,7 @@ ClassSums = _record(
     "ClassSums", means=_pointer, dtype=_i32, points=_i64, units=_i64, classes=_i64, labels=_pointer, sums=_pointer
 )
 LayerStats = _record("LayerStats", alignment=Alignment, means=UnitMeans)
+LayerStatsMany = _record("LayerStatsMany", layers=_pointer, count=_i64)
 Image = _record(
     "Image", data=_pointer, height=_i64, width=_i64, channel_stride=_i64, row_stride=_i64, column_stride=_i64
 )
@@ -85,11 +86,10 @@ def load(path: Path) -> ctypes.CDLL:
     for stem in STEMS:
         if not hasattr(library, f"memkern_cuda_{stem}"):
             continue
-        count = [_i64] if stem == "layer_stats" else []
         getattr(library, f"memkern_cuda_{stem}_scratch").restype = ctypes.c_int64
-        getattr(library, f"memkern_cuda_{stem}_scratch").argtypes = [_pointer, *count]
+        getattr(library, f"memkern_cuda_{stem}_scratch").argtypes = [_pointer]
         getattr(library, f"memkern_cuda_{stem}").restype = ctypes.c_char_p
-        getattr(library, f"memkern_cuda_{stem}").argtypes = [_pointer, *count, _pointer, _pointer]
+        getattr(library, f"memkern_cuda_{stem}").argtypes = [_pointer, _pointer, _pointer]
     for name in ("unavailable", "enter_device", "settings"):
         if hasattr(library, f"memkern_cuda_{name}"):
             getattr(library, f"memkern_cuda_{name}").restype = ctypes.c_char_p
@@ -155,9 +155,9 @@ def scratch_memory(size: int) -> Tensor:
     return torch.full((size,), 255, dtype=torch.uint8)
 
 
-def _run(stem: str, record: Any, *count: int) -> None:
-    scratch = scratch_memory(getattr(library(), f"memkern_cuda_{stem}_scratch")(ctypes.byref(record), *count))
-    error = getattr(library(), f"memkern_cuda_{stem}")(ctypes.byref(record), *count, scratch.data_ptr(), None)
+def _run(stem: str, record: Any) -> None:
+    scratch = scratch_memory(getattr(library(), f"memkern_cuda_{stem}_scratch")(ctypes.byref(record)))
+    error = getattr(library(), f"memkern_cuda_{stem}")(ctypes.byref(record), scratch.data_ptr(), None)
     if error is not None:
         raise LaunchError(error.decode())
 
@@ -221,14 +221,14 @@ def selectivity(
     x: Tensor, unit_dim: int, activation: str, order: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, low = _unwritten(units, dtype=wide), _unwritten(units, dtype=wide)
+    peak, minimum = _unwritten(units, dtype=wide), _unwritten(units, dtype=wide)
     index, rest = _unwritten(units, dtype=torch.int64), _unwritten(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
     _run("selectivity", Selectivity(
         _activations(x, unit_dim, activation), None if order is None else order.data_ptr(), peak.data_ptr(),
-        index.data_ptr(), rest.data_ptr(), low.data_ptr(),
+        index.data_ptr(), rest.data_ptr(), minimum.data_ptr(),
     ))  # fmt: skip
-    return peak, index, rest, low
+    return peak, index, rest, minimum
 
 
 def layer_stats_many(
@@ -243,7 +243,7 @@ def layer_stats_many(
         first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
         records[index] = LayerStats(first, UnitMeans(_activations(x, unit_dim, "raw"), means.data_ptr()))
         results.append((out, means, saved))
-    _run("layer_stats", records, len(layers))
+    _run("layer_stats", LayerStatsMany(ctypes.addressof(records), len(layers)))
     return results
 
 

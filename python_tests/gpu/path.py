@@ -35,8 +35,8 @@ def load(path: Path) -> Any:
     return module.cuda
 
 
-def place(x: Tensor) -> Any:
-    """In place of ``native.cuda_place``: the emulated device, no stream, scratch memory full of NaN."""
+def launch_context(x: Tensor) -> Any:
+    """In place of ``native.cuda_launch_context``: the emulated device, no stream, scratch memory full of NaN."""
     assert x.device.type == "cpu"
     scratch = []
 
@@ -44,13 +44,13 @@ def place(x: Tensor) -> Any:
         scratch.append(emulated.scratch_memory(size))
         return scratch[-1].data_ptr()
 
-    return bindings().Place(0, 0, allocate)
+    return bindings().LaunchContext(0, 0, allocate)
 
 
 def plug_in(patch: pytest.MonkeyPatch) -> None:
     """Makes ``backend="cuda"`` the emulated kernels, on CPU tensors."""
     patch.setattr(native, "cuda", bindings)
-    patch.setattr(native, "cuda_place", place)
+    patch.setattr(native, "cuda_launch_context", launch_context)
     why_not = dispatch.why_not
 
     def reason(backend: str, device: torch.device) -> str:

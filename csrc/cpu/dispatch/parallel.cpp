@@ -92,15 +92,15 @@ struct PartialStates {
       : units(units),
         wide_size(dtype == DType::float64 ? 8 : 4),
         peak(new char[chunks * units * wide_size]),
-        low(new char[chunks * units * wide_size]),
+        minimum(new char[chunks * units * wide_size]),
         index(new int64_t[chunks * units]),
         rest(new double[chunks * units]) {}
   SelectivityState operator[](int64_t chunk) const {
     return {peak.get() + chunk * units * wide_size, index.get() + chunk * units, rest.get() + chunk * units,
-            low.get() + chunk * units * wide_size};
+            minimum.get() + chunk * units * wide_size};
   }
   int64_t units, wide_size;
-  std::unique_ptr<char[]> peak, low;
+  std::unique_ptr<char[]> peak, minimum;
   std::unique_ptr<int64_t[]> index;
   std::unique_ptr<double[]> rest;
 };

@@ -22,8 +22,8 @@ inline bool replaces(A value, A peak) {
   return !(value <= peak) & (peak == peak);
 }
 template <class A>
-inline A lower(A value, A low) {
-  return ((value < low) | (value != value)) & (low == low) ? value : low;
+inline A lower(A value, A minimum) {
+  return ((value < minimum) | (value != value)) & (minimum == minimum) ? value : minimum;
 }
 
 template <class Mask>
@@ -88,7 +88,7 @@ class UnitStates {
       : units_(units),
         groups_((units + kGroup<T> - 1) / kGroup<T>),
         peak_(groups_ * kGroup<T>),
-        low_(groups_ * kGroup<T>),
+        minimum_(groups_ * kGroup<T>),
         position_(groups_ * kGroup<T>),
         rest_(groups_ * kGroup<T>) {}
 
@@ -99,7 +99,7 @@ class UnitStates {
       for (int c = 0; c < kColumns<T>; ++c) {
         const int64_t at = g * kGroup<T> + c * Lanes<A>::count;
         store(&peak_[at], columns[c]);
-        store(&low_[at], columns[c]);
+        store(&minimum_[at], columns[c]);
         std::memset(&position_[at], 0, sizeof(Vec<A>));
         std::memset(&rest_[at], 0, sizeof(double) * Lanes<A>::count);
       }
@@ -125,7 +125,7 @@ class UnitStates {
         const int64_t unit = offset(g) + e, at = slot(g, e);
         if (unit >= units) return;
         static_cast<A*>(state.peak)[unit] = peak_[at];
-        static_cast<A*>(state.low)[unit] = low_[at];
+        static_cast<A*>(state.minimum)[unit] = minimum_[at];
         state.index[unit] = first + int64_t(position_[at]);
         state.rest[unit] = rest_[at];
       }
@@ -143,11 +143,11 @@ class UnitStates {
   bool visit_numbers(int64_t group, const T* const* rows, int64_t count, Position position) {
     constexpr int lanes = Lanes<A>::count;
     const int64_t from = offset(group), at = group * kGroup<T>;
-    Vec<A> peak[kColumns<T>], low[kColumns<T>];
+    Vec<A> peak[kColumns<T>], minimum[kColumns<T>];
     Positions where[kColumns<T>];
     for (int c = 0; c < kColumns<T>; ++c) {
       peak[c] = load(&peak_[at + c * lanes]);
-      low[c] = load(&low_[at + c * lanes]);
+      minimum[c] = load(&minimum_[at + c * lanes]);
       std::memcpy(&where[c], &position_[at + c * lanes], sizeof(Positions));
     }
     LostValues<T> lost;
@@ -159,7 +159,7 @@ class UnitStates {
         lost.add(r, c, peak[c] < value[c] ? peak[c] : value[c]);  // a NaN value is the one that loses
         where[c] = rises ? Positions{} + Position(position + r) : where[c];
         peak[c] = rises ? value[c] : peak[c];
-        low[c] = value[c] < low[c] ? value[c] : low[c];
+        minimum[c] = value[c] < minimum[c] ? value[c] : minimum[c];
       }
     }
     Vec<double> sums[kColumns<T> * kDoubles<A>];
@@ -169,7 +169,7 @@ class UnitStates {
     if (any_lane(all != all)) return false;
     for (int c = 0; c < kColumns<T>; ++c) {
       store(&peak_[at + c * lanes], peak[c]);
-      store(&low_[at + c * lanes], low[c]);
+      store(&minimum_[at + c * lanes], minimum[c]);
       std::memcpy(&position_[at + c * lanes], &where[c], sizeof(Positions));
     }
     for (int i = 0; i < kColumns<T> * kDoubles<A>; ++i) {
@@ -188,7 +188,7 @@ class UnitStates {
         const A value = widen(rows[r][offset(group) + e]);
         const bool rises = replaces(value, peak_[at]);
         lost += rises ? peak_[at] : value;
-        low_[at] = lower(value, low_[at]);
+        minimum_[at] = lower(value, minimum_[at]);
         if (!rises) continue;
         peak_[at] = value;
         position_[at] = position + Position(r);
@@ -199,7 +199,7 @@ class UnitStates {
 
   static constexpr int64_t kGroupsAhead = 2048 / (kGroup<T> * int64_t(sizeof(T)));
   const int64_t units_, groups_;
-  const Scratch<A> peak_, low_;
+  const Scratch<A> peak_, minimum_;
   const Scratch<Position> position_;
   const Scratch<double> rest_;
 };
@@ -267,18 +267,18 @@ void visit(const Selectivity& op, int64_t first, int64_t last, const Selectivity
 template <class A>
 void merge(const SelectivityState& into, const SelectivityState& from, int64_t first, int64_t last) {
   A* const __restrict peak = static_cast<A*>(into.peak);
-  A* const __restrict low = static_cast<A*>(into.low);
+  A* const __restrict minimum = static_cast<A*>(into.minimum);
   int64_t* const __restrict index = into.index;
   double* const __restrict rest = into.rest;
   const A* const later_peak = static_cast<const A*>(from.peak);
-  const A* const later_low = static_cast<const A*>(from.low);
+  const A* const later_minimum = static_cast<const A*>(from.minimum);
   for (int64_t u = first; u < last; ++u) {
     const A before = peak[u], later = later_peak[u];
     const bool rises = replaces(later, before);
     rest[u] += from.rest[u] + double(rises ? before : later);
     index[u] = rises ? from.index[u] : index[u];
     peak[u] = rises ? later : before;
-    low[u] = lower(later_low[u], low[u]);
+    minimum[u] = lower(later_minimum[u], minimum[u]);
   }
 }
 

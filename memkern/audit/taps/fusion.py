@@ -55,9 +55,9 @@ class Layer:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self._looks: tuple[Any, ...] | None = None
-        self._arguments: tuple[Any, ...] | None = None
+        self._arguments: dict[str, object] | None = None
 
-    def arguments(self) -> tuple[Any, ...] | None:
+    def arguments(self) -> dict[str, object] | None:
         """As it is now, because weights may be replaced, and FSDP has them in memory only while the module runs.
 
         Returns:
@@ -105,7 +105,7 @@ class Plan(NamedTuple):
     second: Place | None
     in_place: bool
 
-    def arguments(self) -> list[tuple[Any, ...]] | None:
+    def arguments(self) -> list[dict[str, object]] | None:
         """Of each layer, as it is now; `None` if one of them is left to torch."""
         known = [arguments for layer in self.layers if (arguments := layer.arguments()) is not None]
         return known if len(known) == len(self.layers) else None
