@@ -122,7 +122,7 @@ def _record(cls: type, value: object, where: str, path: str) -> object:
     prefix = f"{path}." if path else ""
     try:
         return cls(**{key: _decoded(kinds[key], each, where, f"{prefix}{key}") for key, each in value.items()})
-    except MemkernError as error:  # a dataclass that checks its own fields
+    except (ValueError, TypeError) as error:  # a dataclass that checks its own fields
         raise _Misfit(f"Expected {place} to hold a {cls.__name__}: {error}") from error
 
 
