@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.torchvision_views import as_torchvision
-from memkern.audit.measure.shard import Job
+from memkern.audit.measure.job import Job
 from memkern.transforms import PRESETS
 
 VIEWS = 10

@@ -42,11 +42,11 @@ from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.build import build_encoder
-from memkern.audit.measure import shard as runner
+from memkern.audit.measure.estimate import peak_memory
+from memkern.audit.measure.job import Job
 from memkern.audit.measure.prepare import prepare
-from memkern.audit.measure.shard import PARTS, Job, do_shard
+from memkern.audit.measure.shard import PHASES, measure_shard, tap
 from memkern.audit.options import Options
-from memkern.audit.pipeline import peak_memory
 from memkern.audit.process import set_up_process
 
 # encoder, edge of an image, images; in batches that `memkern audit` takes if it is not told
@@ -165,14 +165,14 @@ def read_once(job: Job, pictures: Tensor) -> Callable[[], None]:
 def tapped(job: Job, pictures: Tensor) -> Callable[[], None]:
     """The same with everything that taps do."""
     batches = views_of(job, pictures)
-    taps = [runner.tap(job, net, means=net is job.f) for net in (job.f, job.g) if net is not None]
+    taps = [tap(job, net, means=net is job.f) for net in (job.f, job.g) if net is not None]
 
     def work() -> None:
         with torch.inference_mode(), taps[0], taps[1]:
             for batch in batches:
-                for tap in taps:
-                    tap.model(batch)
-                    tap.take()
+                for each in taps:
+                    each.model(batch)
+                    each.take()
 
     return work
 
@@ -192,12 +192,12 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     error = agreement(job, eager(memkern_draw(job, pictures)))
     row: dict[str, Any] = {"encoder": name, "edge": edge, "images": images, "layers": len(job.layers.sites), **error}
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    row["memkern"] = best(lambda: do_shard(job, 0), seconds) / images
-    shard = do_shard(job, 0)
-    row["parts"] = {part: float(value) / images for part, value in zip(PARTS, shard.seconds, strict=True)}
+    row["memkern"] = best(lambda: measure_shard(job, 0), seconds) / images
+    shard = measure_shard(job, 0)
+    row["parts"] = {part: float(value) / images for part, value in zip(PHASES, shard.seconds, strict=True)}
     half = replace(job, options=replace(job.options, precision="bf16"))
-    row["memkern_bf16"] = best(lambda: do_shard(half, 0), seconds / 2) / images
-    in_bf16 = do_shard(half, 0)
+    row["memkern_bf16"] = best(lambda: measure_shard(half, 0), seconds / 2) / images
+    in_bf16 = measure_shard(half, 0)
     row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     row["eager_as_python_starts"] = float(alone(name, device, "eager", seconds))
@@ -259,13 +259,13 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
         if way == "bare":
             bare(job, pictures)()
         else:
-            do_shard(job, 0)
+            measure_shard(job, 0)
     print(peak_memory(torch.device(device)))
 
 
 def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     """Largest difference of memkern's scores from (b)'s on the same views; raises if it is more than rounding."""
-    shard = do_shard(job, 0)
+    shard = measure_shard(job, 0)
     sslmem = shard.alignment_g[-1] - shard.alignment_f[-1]
     ratio = (shard.alignment_g - shard.alignment_f) / (shard.alignment_g + shard.alignment_f)
     errors = {

@@ -46,9 +46,9 @@ def audit(args: argparse.Namespace) -> None:
     progress = summary.Progress(console)
     say = _say(console)
     if args.dry_run:
-        summary.show_plan(run.dry_run(options, say=say, progress=progress), console)
+        summary.show_plan(run.dry_run(options, log=say, progress=progress), console)
         return
-    made = run.run_audit(options, say=say, progress=progress)
+    made = run.run_audit(options, log=say, progress=progress)
     if made is not None:
         summary.show_run(made, console)
         summary.show_done(made, console)

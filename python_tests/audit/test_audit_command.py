@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from memkern import cli
-from memkern.audit import pipeline as run_module
 from memkern.audit.data.source import from_arrays
-from memkern.audit.measure.prepare import images_per_pass, prepare
+from memkern.audit.measure import run_shards
+from memkern.audit.measure.batch_size import images_per_pass
+from memkern.audit.measure.prepare import prepare
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, run_audit
-from memkern.audit.run_folder.store import read_run
+from memkern.audit.run_folder.reader import read_run
 
 
 @pytest.fixture
@@ -49,16 +50,18 @@ def test_a_whole_audit(given: Options, capsys: pytest.CaptureFixture[str]) -> No
     assert "\r" not in out, "no bars without a terminal"
     run = read_run(given.out)
     manifest = run.manifest
-    assert manifest["complete"]
-    assert manifest["encoder"] == given.encoder
-    assert manifest["candidates"]["n"] == 6
-    assert manifest["data"]["classes"] == ["class0", "class1", "class2"]
-    assert manifest["weights"]["f"]["sha256"] != manifest["weights"]["g"]["sha256"]
-    assert manifest["views"]["spec"]["flip"] == 0.5
-    assert set(manifest["wall"]) == {"load", "views", "forward", "metrics", "write", "total"}
-    assert manifest["layers"][0] == {"name": "conv", "units": 4, "points": 12, "shape": [4, 3, 3]}
+    assert manifest.complete
+    assert manifest.encoder == given.encoder
+    assert manifest.candidates is not None
+    assert manifest.candidates.n == 6
+    assert manifest.data.classes == ("class0", "class1", "class2")
+    assert manifest.weights.g is not None
+    assert manifest.weights.f.sha256 != manifest.weights.g.sha256
+    assert manifest.views.spec.flip == 0.5
+    assert set(manifest.wall) == {"load", "views", "forward", "metrics", "write", "total"}
+    assert manifest.layers[0].to_json() == {"name": "conv", "units": 4, "points": 12, "shape": [4, 3, 3]}
     assert [row["layer"] for row in run.layers.to_pylist()] == run.layer_names == ["conv", "relu", "deep", "output"]
-    json.dumps(manifest, allow_nan=False)
+    json.dumps(manifest.to_json(), allow_nan=False)
 
 
 def test_without_a_reference(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +73,7 @@ def test_without_a_reference(given: Options, capsys: pytest.CaptureFixture[str])
     assert run.layers["layermem"].null_count == 4
     assert "alignment_g/conv" not in run.samples.column_names
     assert run.units["classmem"].null_count == 0
-    assert run.manifest["reference"] is None
+    assert run.manifest.reference is None
 
 
 def test_dry_run_writes_nothing(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +173,7 @@ def test_fiftyone_samples(given: Options) -> None:
     copy.write_bytes((Path(given.data) / "class0" / "00.png").read_bytes())
     run = run_audit(replace(given, fiftyone=True, candidates="0:1"))
     assert run is not None
-    assert run.manifest["data"]["duplicates"] == [["class0/00.png", "class1/copy.png", "exact"]]
+    assert run.manifest.data.duplicates == (("class0/00.png", "class1/copy.png", "exact"),)
     whole = json.loads((run.folder / "fiftyone.json").read_text())
     first = whole["samples"][0]
     assert first["filepath"].endswith("class0/00.png")
@@ -214,7 +217,7 @@ def test_bf16_is_close_and_said(given: Options, tmp_path: Path) -> None:
     half = run_audit(replace(given, precision="bf16", out=tmp_path / "half"))
     assert whole is not None
     assert half is not None
-    assert half.manifest["precision"] == "bf16"
+    assert half.manifest.precision == "bf16"
     a, b = (np.array(run.samples["alignment_f/conv"].to_pylist()) for run in (whole, half))
     assert 0 < np.abs(a - b).max() < 2**-8 * 4, "bf16 keeps 8 bits"
 
@@ -228,10 +231,10 @@ def test_bf16_that_a_processor_lacks(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     said: list[str] = []
-    dry_run(replace(given, precision="bf16", device="cpu"), say=said.append)
+    dry_run(replace(given, precision="bf16", device="cpu"), log=said.append)
     assert any("no bfloat16 instructions" in each for each in said) == warned
     said.clear()
-    dry_run(replace(given, device="cpu"), say=said.append)
+    dry_run(replace(given, device="cpu"), log=said.append)
     assert not any("bfloat16" in each for each in said)
 
 
@@ -296,7 +299,7 @@ def test_mistakes_are_found_before_the_long_work(
     def never(*arguments: Any) -> None:
         raise AssertionError("the long work has begun")
 
-    monkeypatch.setattr(run_module, "do_shard", never)
+    monkeypatch.setattr(run_shards, "measure_shard", never)
     line = audit_helpers.arguments(given)
 
     def refused(*more: str, without: str = "") -> str:
@@ -344,7 +347,7 @@ def test_corrupt_images_are_skipped_only_with_the_flag(given: Options) -> None:
     run = run_audit(replace(given, skip_corrupt=True))
     assert run is not None
     assert run.samples["index"].to_pylist() == list(range(1, 12))
-    assert run.manifest["data"]["skipped"][0][0] == "class0/00.png"
+    assert run.manifest.data.skipped[0][0] == "class0/00.png"
     assert min(run.units["peak_index"].to_pylist()) >= 1
 
 
@@ -384,6 +387,7 @@ def test_a_layer_that_stops_firing(given: Options) -> None:
 
 
 def test_the_plan_in_memory(given: Options) -> None:
-    plan = dry_run(given)
-    assert plan["n_images"] == 12
-    assert set(plan["estimate"]) == {"seconds", "peak_bytes", "row_bytes", "median_bytes"}
+    found = dry_run(given)
+    assert found.plan.n_images == 12
+    assert set(found.seconds) == {"load", "views", "forward", "metrics", "write"}
+    assert (found.row_bytes, found.median_bytes) == (4 * 12 * 4 * 2, 0)

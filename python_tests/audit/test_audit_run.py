@@ -18,7 +18,7 @@ from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import load_weights
 from memkern.audit.options import Options
 from memkern.audit.pipeline import run_audit
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
 
 # A float32 forward pass differs from a float64 one by rounding: a sum of n terms by about sqrt(n) * 6e-8 of its size,
 # in networks of a few layers some 1e-6; scores are ratios of differences of such numbers.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from memkern.audit.run_folder import store
+from memkern.audit.run_folder.reader import Run
+from memkern.audit.run_folder.schema import LAYERS as LAYER_COLUMNS
+from memkern.audit.run_folder.schema import UNITS, Manifest
+from memkern.audit.run_folder.writer import write_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}
 
@@ -25,8 +29,8 @@ def write(
     thumbs: bool = True,
     ids: list[str] | None = None,
     classes: list[str] | None = None,
-    **changes: object,
-) -> store.Run:
+    **changes: Any,
+) -> Run:
     """Writes an audit of `n` images.
 
     Args:
@@ -41,7 +45,7 @@ def write(
         thumbs: Whether to write pictures.
         ids: Ids and paths of the images.
         classes: Names of the classes.
-        changes: Fields of the manifest to replace.
+        changes: Fields of the manifest to replace, as JSON; of dicts, the entries that are given.
     """
     rng = np.random.default_rng(seed)
     own = np.random.default_rng(99)
@@ -54,8 +58,8 @@ def write(
     samples["candidate"] = is_candidate if name_candidates else np.zeros(n, bool)
     if labels:
         samples["label"] = label
-    rows: dict[str, list[object]] = {name: [] for name in store.LAYERS}
-    units: dict[str, list[object]] = {name: [] for name in store.UNITS}
+    rows: dict[str, list[object]] = {name: [] for name in LAYER_COLUMNS}
+    units: dict[str, list[object]] = {name: [] for name in UNITS}
     previous = None
     for order, (name, width) in enumerate(layers.items()):
         a_g = 0.8 + 0.1 * rng.random(n)
@@ -94,37 +98,76 @@ def write(
                 units[key].append(parts[key])
     if reference:
         samples["sslmem"] = torch.tensor(a_g - a_f, dtype=torch.float32)
-    manifest = {
+    manifest = merged(_manifest(ids, layers, seed, reference, classes if labels else None), changes)
+    if not name_candidates:
+        manifest["candidates"] = None
+    manifest["plan"]["median"] = manifest["options"]["median"]
+    run = write_run(
+        folder, samples=samples, units=units, layers=rows, state={}, manifest=Manifest.from_json(manifest, folder)
+    )
+    if thumbs:
+        pictures(folder, n)
+    return run
+
+
+def manifest(ids: list[str], layers: dict[str, int], **changes: Any) -> Manifest:
+    """A manifest of these images and layers, some of its fields changed."""
+    whole = merged(_manifest(ids, layers, 0, True, None), changes)
+    return Manifest.from_json(whole, "manifest.json")
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The values with some changed, those within dicts too."""
+    both = {
+        key: merged(values[key], new) if isinstance(new, dict) and isinstance(values[key], dict) else new
+        for key, new in changes.items()
+    }
+    return values | both
+
+
+def _manifest(
+    ids: list[str], layers: dict[str, int], seed: int, reference: bool, classes: list[str] | None
+) -> dict[str, Any]:
+    """What manifest.json says of such an audit."""
+    n = len(ids)
+    listed = [{"name": name, "units": width, "points": n, "shape": [width, 4, 4]} for name, width in layers.items()]
+    common: dict[str, Any] = {"output": list(layers)[-1], "layers": listed, "blocks": []}
+    file: dict[str, Any] = {"prefix": "", "unused": []}
+    views = {"n_views": 4, "seed": 0, "size": [32, 32], "pairs": "all", "normalize": True}
+    spec = {"flip": 0.5, "scale": [0.08, 1.0]}
+    digests = {"weights": f"{seed:064x}", "reference": "b" * 64 if reference else None}
+    return {
+        "format": "memkern-audit-1",
         "versions": {"memkern": "0.1.0", "torch": "2.14.1", "python": "3.11.2"},
-        "command": ["memkern", "audit", "memkern:resnet9", "--out", "RUN"],
         "created": "2026-11-22T08:00:00+00:00",
         "encoder": "memkern:resnet9",
         "reference": "memkern:resnet9" if reference else None,
         "weights": {
-            "f": {"file": "f.safetensors", "sha256": f"{seed:064x}"},
-            "g": {"file": "g.safetensors", "sha256": "b" * 64} if reference else None,
+            "f": {"file": "f.safetensors", "sha256": digests["weights"], **file},
+            "g": {"file": "g.safetensors", "sha256": digests["reference"], **file} if reference else None,
         },
         "data": {
-            "source": "images/", "n_images": n, "list_sha256": "c" * 64, "classes": classes if labels else None,
-            "skipped": [], "duplicates": [[ids[1], ids[4 % n], "near"], [ids[2], ids[7 % n], "exact"]],
+            "source": "images/", "n_images": n, "n_listed": n, "list_sha256": "c" * 64, "classes": classes,
+            "skipped": [], "repeated": [],
+            "duplicates": [[ids[1 % n], ids[4 % n], "near"], [ids[2 % n], ids[7 % n], "exact"]],
         },
-        "candidates": {"n": int(is_candidate.sum()), "sha256": "d" * 64} if name_candidates else None,
-        "views": {
-            "n_views": 4, "transform": "simclr", "spec": {"flip": 0.5, "scale": [0.08, 1.0]}, "seed": 0, "size": 32,
-            "pairs": "all", "normalize": True,
-        },
+        "candidates": {"n": n // 2, "sha256": "d" * 64},
+        "views": {**views, "transform": "simclr", "spec": spec},
         "options": {"median": False},
-        "layers": [{"name": name, "units": width, "points": n} for name, width in layers.items()],
-        "output": list(layers)[-1],
         "device": "cpu",
         "precision": "float32",
+        "backends": [],
         "wall": {"load": 0.5, "views": 1.0, "forward": 2.0, "metrics": 0.2, "write": 0.1, "total": 3.8},
         "shards": 1,
+        "files": {},
+        **common,
+        "plan": {
+            "memkern": "0.1.0", "torch": "2.14.1", "encoder": "memkern:resnet9", "encoder_file": None, **digests,
+            "data": "c" * 64, "n_images": n, "labels": None, "candidates": "d" * 64, "views": 4, "transform": spec,
+            "size": [32, 32], "pairs": "all", "normalize": True, "seed": 0, "batch_size": 8, "shard_size": 1024,
+            "median": False, "precision": "fp32", "device": "cpu", "allow_nan": False, **common,
+        },
     }  # fmt: skip
-    run = store.write_run(folder, samples=samples, units=units, layers=rows, state={}, manifest={**manifest, **changes})
-    if thumbs:
-        pictures(folder, n)
-    return run
 
 
 def pictures(folder: Path, n: int, views: int = 4) -> None:

@@ -13,7 +13,7 @@ from memkern.audit.compare.compatibility import check_same, check_same_images, n
 from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
 from memkern.audit.run_folder.arrays import readings
-from memkern.audit.run_folder.store import Run, read_run
+from memkern.audit.run_folder.reader import Run, read_run
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def _check_options(alternative: str, resamples: int, level: float) -> None:
 def _about(run: Run) -> dict[str, str | None]:
     return {
         "folder": str(run.folder),
-        "encoder": run.manifest.get("encoder"),
-        "reference": run.manifest.get("reference"),
+        "encoder": run.manifest.encoder,
+        "reference": run.manifest.reference,
     }
 
 

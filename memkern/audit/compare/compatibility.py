@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from memkern.audit.run_folder.arrays import Readings
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
+from memkern.audit.run_folder.schema import Manifest, WeightsEntry
 from memkern.errors import CompareError
-
-SAME = (
-    "data.n_images", "data.list_sha256", "candidates", "views.n_views", "views.spec", "views.seed",
-    "views.size", "views.pairs", "views.normalize", "options.median",
-)  # fmt: skip
-"""Fields of the manifest that must agree: otherwise a difference of scores is not one of encoders."""
 
 
 def check_same(a: Run, b: Run) -> None:
@@ -21,8 +17,9 @@ def check_same(a: Run, b: Run) -> None:
     Raises:
         CompareError: If they have not; the message names the field of the manifest.
     """
-    for field in SAME:
-        mine, other = _field(a.manifest, field), _field(b.manifest, field)
+    of_a, of_b = _must_agree(a.manifest), _must_agree(b.manifest)
+    for field, mine in of_a.items():
+        other = of_b[field]
         if mine == other:
             continue
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
@@ -58,29 +55,38 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         has_candidates: Whether they were told which images are candidates.
     """
     found = []
+    of_a, of_b = a.manifest.weights, b.manifest.weights
     if not scored:
         found.append("SSLMem and LayerMem are not compared: they need a reference encoder in both audits.")
-    elif _weights(a, "g") != _weights(b, "g"):
+    elif _digest(of_a.g) != _digest(of_b.g):
         found.append(
             "The reference encoders differ: a difference of SSLMem or LayerMem can come from f, from g or from both."
         )
     if scored and not has_candidates:
         found.append("No candidates were named: scores are means over all images, also those both encoders trained on.")
-    if _weights(a, "f") is not None and _weights(a, "f") == _weights(b, "f"):
+    if of_a.f.sha256 == of_b.f.sha256:
         found.append("Both audits are of the same weights.")
     if a.output != b.output:
         found.append(f"SSLMem was measured at {a.output!r} in A and at {b.output!r} in B.")
     return found
 
 
-def _field(manifest: Mapping[str, object], path: str) -> object:
-    """Reads a field of a manifest by its dotted name; `None` where it has none."""
-    value: object = manifest
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _must_agree(manifest: Manifest) -> dict[str, object]:
+    """Lists what must agree, under its name in the manifest: else a difference of scores is not one of encoders."""
+    data, views, candidates = manifest.data, manifest.views, manifest.candidates
+    return {
+        "data.n_images": data.n_images,
+        "data.list_sha256": data.list_sha256,
+        "candidates": None if candidates is None else candidates.to_json(),
+        "views.n_views": views.n_views,
+        "views.spec": asdict(views.spec),
+        "views.seed": views.seed,
+        "views.size": views.size,
+        "views.pairs": views.pairs,
+        "views.normalize": views.normalize,
+        "options.median": manifest.plan.median,
+    }
 
 
-def _weights(run: Run, role: str) -> object:
-    """Returns the digest of the weights of f or g, or `None` where they came from no file."""
-    return _field(run.manifest, f"weights.{role}.sha256")
+def _digest(weights: WeightsEntry | None) -> str | None:
+    return None if weights is None else weights.sha256

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
-from memkern.audit.measure import shard_files as shards
-from memkern.audit.measure.shard import PARTS
-from memkern.audit.measure.tables import Tables, put_together, tables
-from memkern.audit.run_folder import store
+from memkern.audit.measure import shard_files
+from memkern.audit.measure.plan import make_manifest
+from memkern.audit.measure.shard import PHASES
+from memkern.audit.measure.tables import put_together, tables
+from memkern.audit.run_folder.reader import Run, read_table
+from memkern.audit.run_folder.schema import SAMPLES, Plan
+from memkern.audit.run_folder.writer import write_run
 from memkern.errors import PlanError
 
 IMAGES = "images.parquet"
 
 
-def write_images(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_images(folder: Path, columns: Mapping[str, Sequence[object]]) -> None:
     """Writes the list of images of an audit that has begun: id, index, path, label, candidate."""
     arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
-    types = {name: getattr(arrow, store.SAMPLES[name])() for name in columns}
+    types = {name: getattr(arrow, SAMPLES[name])() for name in columns}
     arrays = {name: arrow.array(values, type=types[name]) for name, values in columns.items()}
-    with shards.clear_disk_errors(folder), replace_atomically(folder / IMAGES) as part:
-        parquet.write_table(arrow.table(arrays), part)
+    with shard_files.clear_disk_errors(folder), replace_atomically(folder / IMAGES) as temporary:
+        parquet.write_table(arrow.table(arrays), temporary)
 
 
-def finish(folders: Sequence[Path], out: Path) -> store.Run:
+def finalize(folders: Sequence[Path], out: Path) -> Run:
     """Writes the final files of an audit, all shards of which are there.
 
     Args:
@@ -45,56 +46,48 @@ def finish(folders: Sequence[Path], out: Path) -> store.Run:
         PlanError: If a folder holds another audit, or shards are missing; the message says which.
         OSError: If a file cannot be written.
     """
-    whole = shards.read_plan(folders[0])
-    plan, about = whole["plan"], whole["about"]
+    begun = shard_files.read_plan(folders[0])
     for folder in folders[1:]:
-        shards.check_same(shards.read_plan(folder)["plan"], plan, folder)
-    where = {number: folder for folder in reversed(folders) for number in shards.done(folder)}
-    total = -(-plan["n_images"] // plan["shard_size"])
-    missing = [number for number in range(total) if number not in where]
-    if missing:
-        listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-        raise PlanError(
-            f"Expected all {total} shards in {', '.join(map(str, folders))}; missing: {listed}; "
-            "run the part that has them, shard k is in part k % n + 1 of n"
-        )
-    ordered = [where[number] for number in range(total)]
-    measured = put_together(shards.read_shard(folder, number) for number, folder in enumerate(ordered))
-    images = store.read_table(folders[0] / IMAGES).to_pydict()
+        shard_files.check_same(shard_files.read_plan(folder).plan, begun.plan, folder)
+    ordered = _folders_of_shards(folders, begun.plan)
+    measured = put_together(shard_files.read_shard(folder, number) for number, folder in enumerate(ordered))
+    images = read_table(folders[0] / IMAGES).to_pydict()
     if all(label is None for label in images["label"]):
-        images["label"] = None
-    means_of = None
-    if plan["median"]:
-
-        def means_of(start: int, stop: int) -> Tensor:
-            return torch.cat(list(_columns(ordered, start, stop)))
-
-    made: Tables = tables(plan, {k: v for k, v in images.items() if v is not None}, measured, means_of)
-    seconds = dict(zip(PARTS, (round(value, 3) for value in measured.seconds.tolist()), strict=True))
-    manifest = {
-        **about,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "layers": plan["layers"],
-        "output": plan["output"],
-        "blocks": plan["blocks"],
-        "wall": {**seconds, "total": round(sum(measured.seconds.tolist()), 3)},
-        "shards": total,
-        "plan": plan,
-    }
-    with shards.clear_disk_errors(out):
-        run = store.write_run(
+        del images["label"]
+    made = tables(begun.plan, images, measured, _means_of(ordered) if begun.plan.median else None)
+    manifest = make_manifest(begun, dict(zip(PHASES, measured.seconds.tolist(), strict=True)))
+    with shard_files.clear_disk_errors(out):
+        run = write_run(
             out, samples=made.samples, units=made.units, layers=made.layers, state=made.state, manifest=manifest
         )
     if out not in folders:
-        with shards.clear_disk_errors(out):
-            shards.write_plan(out, whole)
+        with shard_files.clear_disk_errors(out):
+            shard_files.write_plan(out, begun)
     tidy(out)
     return run
 
 
+def _folders_of_shards(folders: Sequence[Path], plan: Plan) -> list[Path]:
+    """The folder of each shard, the first one that has it."""
+    where = {number: folder for folder in reversed(folders) for number in shard_files.done(folder)}
+    missing = [number for number in range(plan.n_shards) if number not in where]
+    if missing:
+        listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+        raise PlanError(
+            f"Expected all {plan.n_shards} shards in {', '.join(map(str, folders))}; missing: {listed}; "
+            "run the part that has them, shard k is in part k % n + 1 of n"
+        )
+    return [where[number] for number in range(plan.n_shards)]
+
+
+def _means_of(ordered: Sequence[Path]) -> Callable[[int, int], Tensor]:
+    """Reads the means of some units on all images, `[N, stop - start]`, from the files of the shards."""
+    return lambda start, stop: torch.cat(list(_columns(ordered, start, stop)))
+
+
 def tidy(folder: Path) -> None:
     """Removes from a finished RUN what was needed until then."""
-    shutil.rmtree(folder / shards.FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / shard_files.FOLDER, ignore_errors=True)
     (folder / IMAGES).unlink(missing_ok=True)
 
 
@@ -102,5 +95,5 @@ def _columns(ordered: Sequence[Path], start: int, stop: int) -> Iterator[Tensor]
     """The means `[n, stop - start]` of a layer's units, shard by shard; the rest of the files is not read."""
     safe_open = require("safetensors", "safetensors").safe_open
     for number, folder in enumerate(ordered):
-        with safe_open(shards.path_of(folder, number), "pt") as file:
+        with safe_open(shard_files.path_of(folder, number), "pt") as file:
             yield file.get_slice("units/means")[:, start:stop]

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from memkern.audit.measure.scores import LayerState, RunScores, run_scores
 from memkern.audit.measure.tables import candidate_groups
-from memkern.audit.run_folder.store import Run
-from memkern.audit.taps.transformer_blocks import Block
+from memkern.audit.run_folder.reader import Run
 from memkern.errors import RunFolderError
 
 
@@ -27,16 +26,19 @@ def rescore(run: Run) -> RunScores:
         RunFolderError: If the audit was measured with `--median`, whose means of every image are not kept, or a file is
             damaged.
     """
-    if run.manifest["plan"]["median"]:
+    if run.manifest.plan.median:
         raise RunFolderError(
             f"Expected an audit whose UnitMem is against the mean, got {run.folder}, measured with --median: the means "
             "of every image are not kept; its tables hold the scores"
         )
     candidate = torch.tensor(run.samples["candidate"].to_pylist(), dtype=torch.bool)
     groups = candidate_groups(candidate)
-    blocks = [Block(*block) for block in run.manifest["plan"]["blocks"]]
     return run_scores(
-        layer_states(run), output=run.output, groups=groups, ranked=groups.get("candidates"), blocks=blocks
+        layer_states(run),
+        output=run.output,
+        groups=groups,
+        ranked=groups.get("candidates"),
+        blocks=run.manifest.plan.blocks,
     )
 
 

@@ -19,16 +19,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
+from memkern._util.records import Json
+from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
 from memkern.errors import PlanError
 
-PLAN = "plan.json"
-MANIFEST = "manifest.json"
 FOLDER = "shards"
 
 
@@ -42,7 +41,7 @@ class Shard:
         alignment_g: `[L, n]` float32; `[0, n]` without a reference.
         units: State of `UnitMem` over all units: peak, index, rest, low `[U]`, count; means `[n, U]` for the median.
         classes: State of `ClassMem` over all units: sums `[C, U]`, count `[C]`; empty without labels.
-        seconds: `[len(PARTS)]`, what each part of the work took.
+        seconds: `[len(PHASES)]`, what each phase of the work took.
     """
 
     rows: tuple[int, int]
@@ -72,9 +71,9 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
         **{f"classes/{name}": value for name, value in shard.classes.items()},
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with clear_disk_errors(folder), replace_atomically(path_of(folder, number)) as part:
+    with clear_disk_errors(folder), replace_atomically(path_of(folder, number)) as temporary:
         require("safetensors.torch", "safetensors").save_file(
-            whole, part, metadata={"rows": f"{shard.rows[0]}:{shard.rows[1]}"}
+            whole, temporary, metadata={"rows": f"{shard.rows[0]}:{shard.rows[1]}"}
         )
 
 
@@ -95,15 +94,15 @@ def read_shard(folder: Path, number: int) -> Shard:
     except Exception as error:  # safetensors raises its own kinds
         raise PlanError(f"Expected {path} to be a shard, got: {error}; remove it and go on with --resume") from error
 
-    def part(prefix: str) -> dict[str, Tensor]:
+    def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
     return Shard(
         (int(start), int(stop)),
         tensors["alignment_f"],
         tensors["alignment_g"],
-        part("units/"),
-        part("classes/"),
+        under("units/"),
+        under("classes/"),
         tensors["seconds"],
     )
 
@@ -149,13 +148,12 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         raise PlanError(f"Expected --out to be a new folder, got {folder} with {held} audit; {fix}choose another")
 
 
-def begin(folder: Path, plan: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+def begin(folder: Path, begun: PlanFile) -> bool:
     """Writes the plan, or checks that the one that is there is the same.
 
     Args:
         folder: The RUN folder; made if it is missing.
-        plan: What decides the result: field -> value.
-        about: What else is known: paths, versions, skipped images.
+        begun: The plan, and what else is known.
 
     Returns:
         Whether the audit is complete already.
@@ -163,19 +161,18 @@ def begin(folder: Path, plan: Mapping[str, Any], about: Mapping[str, Any]) -> bo
     Raises:
         PlanError: If the folder holds another audit.
     """
-    plan = json.loads(json.dumps(plan))  # as it will come back: tuples are lists
     if (folder / PLAN).exists():
-        check_same(read_plan(folder)["plan"], plan, folder)
+        check_same(read_plan(folder).plan, begun.plan, folder)
         return (folder / MANIFEST).exists()
     with clear_disk_errors(folder):
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        write_plan(folder, {"plan": plan, "about": about})
+        write_plan(folder, begun)
     return False
 
 
-def write_plan(folder: Path, whole: Mapping[str, Any]) -> None:
+def write_plan(folder: Path, begun: PlanFile) -> None:
     """Writes plan.json."""
-    write_json(folder / PLAN, whole)
+    write_json(folder / PLAN, begun.to_json())
 
 
 def clean(folder: Path) -> None:
@@ -189,37 +186,39 @@ def done(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in (folder / FOLDER).glob("[0-9]*.safetensors"))
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """What plan.json says: "plan", which decides the result, and "about".
+def read_plan(folder: Path) -> PlanFile:
+    """What plan.json says.
 
     Raises:
-        PlanError: If there is none.
+        PlanError: If there is none, or it is damaged or of a later memkern.
     """
+    path = folder / PLAN
     try:
-        plan: dict[str, Any] = read_json(folder / PLAN)
-        _ = plan["plan"], plan["about"]
+        found = read_json(path)
     except FileNotFoundError as error:
         raise PlanError(f"Expected {folder} to hold an audit's {PLAN}; there is none") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PlanError(f"Expected {folder / PLAN} to be an audit's plan, got: {error}") from error
-    return plan
+    except ValueError as error:
+        raise PlanError(f"Expected {path} to be an audit's plan, got: {error}") from error
+    if isinstance(found, dict):
+        found.setdefault("format", f"{PlanFile.FORMAT}-1")  # memkern 0.1.0 wrote none
+    return PlanFile.from_json(found, path)
 
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+def check_same(old: Plan, new: Plan, folder: Path) -> None:
     """Requires two plans to be equal.
 
     Raises:
         PlanError: If they are not; the message names the first field that differs.
     """
-    for name in [*new, *old]:
-        before, now = old.get(name, "nothing"), new.get(name, "nothing")
-        if before != now:
+    before, now = old.to_json(), new.to_json()
+    for name, value in now.items():
+        if before[name] != value:
             raise PlanError(
-                f"Expected `{name}` to be {_short(before)} like the audit in {folder}, got {_short(now)}; "
+                f"Expected `{name}` to be {_short(before[name])} like the audit in {folder}, got {_short(value)}; "
                 "use another --out"
             )
 
 
-def _short(value: Any) -> str:
+def _short(value: Json) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from memkern.audit.measure.scores import LayerState, RunScores, run_scores
 from memkern.audit.measure.shard_files import Shard
-from memkern.audit.taps.transformer_blocks import Block
+from memkern.audit.run_folder.schema import Plan
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
+
+Columns = dict[str, Sequence[object] | Tensor]
+"""The columns of a table: name -> values, one per row."""
 
 GROUPS = {
     "layermem": "all",
@@ -35,7 +37,7 @@ class Measured:
         alignment_g: `[L, N]`, or `[0, N]` without a reference.
         units: State of `UnitMem` over the units of all layers side by side.
         classes: State of `ClassMem` over them; empty without labels.
-        seconds: What each part of the work took, `[len(PARTS)]`.
+        seconds: What each phase of the work took, `[len(PHASES)]`.
     """
 
     alignment_f: Tensor
@@ -101,15 +103,15 @@ def put_together(shards: Iterable[Shard]) -> Measured:
 class Tables:
     """Columns of the result files, as `store.write_run` takes them, and the states by layer."""
 
-    samples: dict[str, Any]
-    units: dict[str, Any]
-    layers: dict[str, Any]
+    samples: Columns
+    units: Columns
+    layers: Columns
     state: dict[str, Tensor]
 
 
 def tables(
-    plan: Mapping[str, Any],
-    images: Mapping[str, Sequence[Any]],
+    plan: Plan,
+    images: Columns,
     measured: Measured,
     means_of: Callable[[int, int], Tensor] | None,
 ) -> Tables:
@@ -124,17 +126,15 @@ def tables(
     Returns:
         The tables.
     """
-    names = [layer["name"] for layer in plan["layers"]]
-    counts = [layer["units"] for layer in plan["layers"]]
-    blocks = [Block(*block) for block in plan["blocks"]]
+    names, counts = [layer.name for layer in plan.layers], [layer.units for layer in plan.layers]
     groups = candidate_groups(torch.tensor(list(images["candidate"]), dtype=torch.bool))
     scores = run_scores(
         measured.layers(names, counts, means_of),
-        output=plan["output"],
+        output=plan.output,
         rest="mean" if means_of is None else "median",
         groups=groups,
         ranked=groups.get("candidates"),
-        blocks=blocks,
+        blocks=plan.blocks,
     )
     state = {
         f"{layer.name}/{kind}/{key}": value
@@ -145,7 +145,7 @@ def tables(
     return Tables(**columns(scores, images), state=state)
 
 
-def columns(scores: RunScores, images: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+def columns(scores: RunScores, images: Columns) -> dict[str, Columns]:
     """The columns of the tables "samples", "units" and "layers".
 
     Args:
@@ -163,8 +163,8 @@ def candidate_groups(candidate: Tensor) -> dict[str, Tensor]:
     return {"candidates": candidate.nonzero()[:, 0], "others": (~candidate).nonzero()[:, 0]}
 
 
-def _samples(images: Mapping[str, Sequence[Any]], scores: RunScores) -> dict[str, Any]:
-    columns: dict[str, Any] = dict(images)
+def _samples(images: Columns, scores: RunScores) -> Columns:
+    columns: Columns = dict(images)
     if scores.sslmem is not None:
         columns["sslmem"] = scores.sslmem
     for layer in scores.layers:
@@ -174,10 +174,10 @@ def _samples(images: Mapping[str, Sequence[Any]], scores: RunScores) -> dict[str
     return columns
 
 
-def _units(scores: RunScores, id_of: Mapping[int, str]) -> dict[str, Any]:
+def _units(scores: RunScores, id_of: Mapping[int, str]) -> Columns:
     layers = scores.layers
     index = torch.cat([layer.units.index for layer in layers])
-    columns: dict[str, Any] = {
+    columns: Columns = {
         "layer": [layer.name for layer in layers for _ in layer.unitmem],
         "unit": [unit for layer in layers for unit in range(len(layer.unitmem))],
         "unitmem": torch.cat([layer.unitmem for layer in layers]),
@@ -194,10 +194,10 @@ def _units(scores: RunScores, id_of: Mapping[int, str]) -> dict[str, Any]:
     return columns
 
 
-def _layers(scores: RunScores) -> dict[str, Any]:
+def _layers(scores: RunScores) -> Columns:
     """The table of layers: NaN is a score that is undefined, null one that was not measured or does not exist."""
     layers = scores.layers
-    columns: dict[str, Any] = {
+    columns: Columns = {
         "layer": [layer.name for layer in layers],
         "order": list(range(len(layers))),
         "units": [len(layer.unitmem) for layer in layers],
@@ -215,7 +215,7 @@ def _layers(scores: RunScores) -> dict[str, Any]:
     if scores.sslmem is None:
         return columns
     groups = {column: group for column, group in GROUPS.items() if group in scores.groups}
-    columns |= {column: [layer.layermem[group] for layer in layers] for column, group in groups.items()}
+    columns.update({column: [layer.layermem[group] for layer in layers] for column, group in groups.items()})
     columns["layermem_range"] = [layer.layermem_range for layer in layers]
     columns["alignment_g"] = [layer.mean_alignment_g for layer in layers]
     for column, group in (("delta", "all"), ("delta_candidates", "candidates")):

@@ -14,18 +14,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from memkern.audit.measure.draw import draw_views
+from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
+from memkern.audit.measure.scores import RunScores, defined, mean, run_scores
+from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers, unwrapped
 from memkern.audit.taps.rng import kept_rng
-from memkern.audit.taps.tap import Tap
-from memkern.metrics.classes import classmem_stats
-from memkern.metrics.units import unitmem_stats
-from memkern.ops.views import views
-from memkern.scores import sslmem_score
+from memkern.errors import ArgumentTypeError, ArgumentValueError
+from memkern.transforms import ViewSpec, named
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,51 @@ class Measurement:
     layermem: dict[str, Tensor]
     sslmem: Tensor | None
 
+    @classmethod
+    def of(cls, scores: RunScores, epoch: int, seconds: float) -> Measurement:
+        """The measurement that holds these scores."""
+        layers = scores.layers
+        return cls(
+            epoch,
+            seconds,
+            alignment={layer.name: layer.alignment_f for layer in layers},
+            unitmem={layer.name: layer.unitmem for layer in layers},
+            classmem={layer.name: layer.classmem for layer in layers if layer.classmem is not None},
+            layermem={layer.name: layer.ratio for layer in layers if layer.ratio is not None},
+            sslmem=scores.sslmem,
+        )
+
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
         """The numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
         found: dict[str, float] = {}
         for layer, values in self.unitmem.items():
-            known = values[~values.isnan()].double()
+            known = defined(values).double()
             found[f"{prefix}/unitmem/{layer}/mean"] = _mean(known)
             found[f"{prefix}/unitmem/{layer}/p95"] = float(known.quantile(0.95)) if len(known) else math.nan
-            found[f"{prefix}/unitmem/{layer}/above_half"] = _mean((known > 0.5).double())
+            found[f"{prefix}/unitmem/{layer}/above_half"] = _mean(known > 0.5)
         for name, scores in (("alignment", self.alignment), ("classmem", self.classmem), ("layermem", self.layermem)):
             for layer, values in scores.items():
-                found[f"{prefix}/{name}/{layer}"] = _mean(values[~values.isnan()].double())
+                found[f"{prefix}/{name}/{layer}"] = _mean(defined(values))
         if self.sslmem is not None:
-            found[f"{prefix}/sslmem"] = _mean(self.sslmem.double())
+            found[f"{prefix}/sslmem"] = _mean(self.sslmem)
         return found
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.mean()) if len(values) else math.nan
+    found = mean(values)
+    return math.nan if found is None else found
+
+
+@runtime_checkable
+class ScalarWriter(Protocol):
+    """What takes the scalars of a training one by one, such as TensorBoard's `SummaryWriter`."""
+
+    def add_scalar(self, name: str, value: float, step: int, /) -> object:
+        """Takes one scalar."""
+
+
+Log = ScalarWriter | Callable[[dict[str, float], int], object]
+"""What takes the scalars of a measurement: a writer, or a function of the mapping and the epoch."""
 
 
 class Monitor:
@@ -112,38 +140,35 @@ class Monitor:
 
     def __init__(
         self,
-        images: Any,
+        images: object,
         *,
         layers: str = "*",
         n_views: int = 8,
-        transform: Any = "simclr",
+        transform: str | ViewSpec = "simclr",
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
-        labels: Any = None,
+        labels: object = None,
         reference: nn.Module | None = None,
         encoder: str = "",
         every: int = 1,
         batch: int = 64,
         show: Callable[[str], None] | None = print,
     ) -> None:
-        self.images = _probe(images)
-        if len(self.images) < 2:
-            raise ValueError(f"Expected `images` to hold 2 or more, got {len(self.images)}")
         for value, name, least in ((n_views, "n_views", 2), (every, "every", 1), (batch, "batch", 1)):
             if value < least:
-                raise ValueError(f"Expected `{name}` to be {least} or more, got {value}")
-        self.labels = None if labels is None else torch.as_tensor(labels).long().cpu()
-        if self.labels is not None and self.labels.shape != (len(self.images),):
-            raise ValueError(f"Expected one label per image, {len(self.images)}, got shape {list(self.labels.shape)}")
-        self.layers, self.n_views, self.transform, self.seed, self.size = layers, n_views, transform, seed, size
-        self.reference, self.encoder, self.every, self.batch, self.show = reference, encoder, every, batch, show
+                raise ArgumentValueError(f"Expected `{name}` to be {least} or more, got {value}")
+        self._probe = _probe(images, labels)
+        pixels = (size, size) if isinstance(size, int) else size
+        self._call = ViewCall(n_views, str(transform), named(transform), seed, pixels)
+        self.layers, self.encoder, self.reference = layers, encoder, reference
+        self.every, self.batch, self.show = every, batch, show
         self.history: list[dict[str, float]] = []
         self.last: Measurement | None = None
-        self._reference_alignment: dict[str, Tensor] = {}
+        self._of_reference: Reading | None = None
         self._found: tuple[nn.Module, Layers] | None = None
         self._begun = time.perf_counter()
 
-    def step(self, model: nn.Module, epoch: int, *, log: Any = None) -> dict[str, float] | None:
+    def step(self, model: nn.Module, epoch: int, *, log: Log | None = None) -> dict[str, float] | None:
         """Measures if it is time: in epochs 0, `every`, 2 `every` and so on.
 
         Args:
@@ -161,7 +186,7 @@ class Monitor:
         if epoch % self.every:
             return None
         scalars = self.measure(model, epoch).scalars()
-        if hasattr(log, "add_scalar"):
+        if isinstance(log, ScalarWriter):
             for name, value in scalars.items():
                 log.add_scalar(name, value, epoch)
         elif log is not None:
@@ -172,31 +197,25 @@ class Monitor:
         """Measures now.
 
         Args:
-            model: As for `step`.
+            model: The model that is being trained; wrappers of DDP and `torch.compile` are taken off.
             epoch: What to call the time.
 
         Returns:
-            The measurement; it is also added to `history`.
+            The measurement; its scalars are also added to `history`.
+
+        Raises:
+            ValueError: If a layer or the encoder is not there, or all images have one label.
         """
         start = time.perf_counter()
         encoder = unwrapped(model)
         if self.encoder:
             encoder = encoder.get_submodule(self.encoder)
-        alignment, means, clean = self._read(encoder, self._sites(encoder))
-        layermem: dict[str, Tensor] = {}
-        sslmem = None
-        if self.reference is not None:
-            if not self._reference_alignment:
-                self._reference_alignment = self._read(unwrapped(self.reference), self._sites(encoder))[0]
-            known = self._reference_alignment
-            layermem = {name: sslmem_score(alignment[name], known[name], "ratio") for name in alignment}
-            output = self._sites(encoder).output
-            sslmem = sslmem_score(alignment[output], known[output])
-        classmem = {}
-        if self.labels is not None:
-            classmem = {name: classmem_stats(values, self.labels).score for name, values in clean.items()}
-        unitmem = {name: unitmem_stats(values).score for name, values in means.items()}
-        self.last = Measurement(epoch, time.perf_counter() - start, alignment, unitmem, classmem, layermem, sslmem)
+        layers = self._layers_of(encoder)
+        of_f = self._read(encoder, layers)
+        if self.reference is not None and self._of_reference is None:
+            self._of_reference = self._read(unwrapped(self.reference), layers)
+        scores = run_scores(layer_states(self._probe, of_f, self._of_reference), output=layers.output)
+        self.last = Measurement.of(scores, epoch, time.perf_counter() - start)
         self.history.append({"epoch": epoch, "seconds": self.last.seconds, **self.last.scalars()})
         if self.show is not None:
             self.show(f"memkern: epoch {epoch} measured in {self.last.seconds:.2f} s; {self.cost()}")
@@ -209,51 +228,40 @@ class Monitor:
         count = len(self.history)
         return f"{spent:.1f} s in {count} measurement{'s' * (count != 1)}, {share:.1%} of the time since it was made"
 
-    def _sites(self, encoder: nn.Module) -> Layers:
+    def _layers_of(self, encoder: nn.Module) -> Layers:
         """The layers, looked up once per model."""
         if self._found is None or self._found[0] is not encoder:
             with torch.no_grad():
-                self._found = (encoder, find_layers(encoder, self._views(encoder, 0, 1)[0], self.layers))
+                image, index = self._probe.images[:1], self._probe.index[:1]
+                rows = draw_views(self._call, image, index, clean=self._probe.labels is not None)
+                like = next((each for each in encoder.parameters() if each.is_floating_point()), torch.empty(0))
+                self._found = (encoder, find_layers(encoder, rows.to(like.device, like.dtype), self.layers))
         return self._found[1]
 
-    def _views(self, encoder: nn.Module, start: int, stop: int) -> tuple[Tensor, int]:
-        """The views of some images as a batch for the encoder, and how many there are of each."""
-        clean = self.labels is not None
-        drawn = views(
-            self.images[start:stop], n_views=self.n_views, transform=self.transform, seed=self.seed,
-            index=torch.arange(start, min(stop, len(self.images))), size=self.size, clean=clean,
-        )  # fmt: skip
-        like = next((parameter for parameter in encoder.parameters() if parameter.is_floating_point()), torch.empty(0))
-        return drawn.flatten(0, 1).to(like.device, like.dtype), self.n_views + clean
-
-    @torch.no_grad()
-    def _read(
-        self, encoder: nn.Module, layers: Layers
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """Alignment `[N]`, unit means `[N, U]` and those of the clean images, by layer, on the CPU."""
-        seen: list[dict[str, Any]] = []
-        clean = self.labels is not None
-        with Tap(encoder, layers.sites, n_views=self.n_views + clean, clean_first=clean) as tap:
-            torch.manual_seed(self.seed)  # an encoder that draws sees the same draws each time; the tap puts them back
-            for start in range(0, len(self.images), self.batch):
-                batch, _ = self._views(encoder, start, start + self.batch)
-                with torch.autocast(batch.device.type, enabled=False):
-                    tap.model(batch)
-                seen.append({name: [_cpu(part) for part in stats] for name, stats in tap.take().items()})
-        names = [site.name for site in layers.sites]
-        parts = [{name: torch.cat([row[name][i] for row in seen]) for name in names} for i in range(2 + clean)]
-        return parts[0], parts[1], parts[2] if clean else {}
+    def _read(self, encoder: nn.Module, layers: Layers) -> Reading:
+        clean = "no" if self._probe.labels is None else "first"
+        return read_encoder(encoder, layers.sites, self._probe, self._call, clean=clean, batch_size=self.batch)
 
 
-def _cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.float().cpu()
+def _probe(images: object, labels: object) -> Probe:
+    """The images and labels that were given, checked."""
+    found = _images(images)
+    count = len(found)
+    if count < 2:
+        raise ArgumentValueError(f"Expected `images` to hold 2 or more, got {count}")
+    classes = None if labels is None else torch.as_tensor(labels).long().cpu()
+    if classes is not None and classes.shape != (count,):
+        raise ArgumentValueError(f"Expected one label per image, {count}, got shape {list(classes.shape)}")
+    return Probe(found, torch.arange(count), classes)
 
 
-def _probe(images: Any) -> Tensor | list[Tensor]:
-    """The probe as one tensor, or a list where the sizes differ."""
+def _images(images: object) -> Tensor | list[Tensor]:
+    """The images as one tensor, or a list where the sizes differ."""
     if not isinstance(images, (Tensor, list)) and not hasattr(images, "__array__"):
         if not isinstance(images, Iterable):
-            raise TypeError(f"Expected `images` to be a tensor, a list or a loader, got {type(images).__name__}")
+            raise ArgumentTypeError(
+                f"Expected `images` to be a tensor, a list or a loader, got {type(images).__name__}"
+            )
         with kept_rng():  # a loader draws a seed for its workers
             images = [image for batch in images for image in _images_of(batch)]
     if isinstance(images, list):
@@ -265,7 +273,7 @@ def _probe(images: Any) -> Tensor | list[Tensor]:
     for image in images if isinstance(images, list) else [images]:
         if image.is_floating_point() and image.numel() and not (image.min() >= 0 and image.max() <= 1):
             low, high = float(image.min()), float(image.max())
-            raise ValueError(
+            raise ArgumentValueError(
                 f"Expected floating `images` in [0, 1], got values from {low:.3g} to {high:.3g}; give them before "
                 "normalization, the transform normalizes"
             )
@@ -273,13 +281,13 @@ def _probe(images: Any) -> Tensor | list[Tensor]:
     return checked
 
 
-def _images_of(batch: Any) -> Tensor:
+def _images_of(batch: object) -> Tensor:
     if isinstance(batch, Mapping):
         batch = next((batch[key] for key in ("pixel_values", "image", "images") if key in batch), None)
     elif isinstance(batch, (tuple, list)):
         batch = batch[0]
     if not isinstance(batch, Tensor) or batch.ndim != 4:
-        raise TypeError(
+        raise ArgumentTypeError(
             "Expected each batch of `images` to be a tensor [n, C, H, W], a tuple that begins with one or a mapping "
             f'with "pixel_values" or "image", got {type(batch).__name__}'
         )

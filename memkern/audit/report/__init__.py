@@ -14,7 +14,7 @@ from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.report.text import clean, score, signed
 from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import readings
-from memkern.audit.run_folder.store import Run, read_run
+from memkern.audit.run_folder.reader import Run, read_run
 
 REPORT = "report.html"
 MAX_BYTES = 3_000_000
@@ -63,8 +63,8 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
     shown = [section for section in records(sections, "SECTION", Section, order="order") if section.shown(context)]
     data = [section.data(context) for section in shown]  # of all, before any is written: they share the pictures
     html: str = environment.get_template("page.html.j2").render(
-        title=clean(run.manifest.get("encoder") or "encoder", 80),
-        version=run.manifest.get("versions", {}).get("memkern", ""),
+        title=clean(run.manifest.encoder, 80),
+        version=run.manifest.versions["memkern"],
         style=(HERE / "style.css").read_text(encoding="utf-8"),
         verdict=verdict(context.data),
         sections=[

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from memkern.audit.run_folder.arrays import Ints, Readings
+from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.statistics import largest
 
 MOST, LEAST = 12, 6
@@ -83,11 +83,6 @@ def ends(data: Readings) -> tuple[Ints, Ints]:
     return most, least
 
 
-def duplicates(manifest: Mapping[str, Any]) -> Sequence[Sequence[str]]:
-    """Lists the pairs of duplicates that an audit found: two ids and the kind, "exact" or "near"."""
-    return manifest.get("data", {}).get("duplicates") or ()
-
-
 def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) -> list[int]:
     """Indices of the images whose thumbnails a report can show, in the order of their rows.
 
@@ -154,7 +149,7 @@ class Thumbs:
         return uri
 
 
-def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumbs) -> list[Item]:
+def items(data: Readings, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> list[Item]:
     """What the gallery shows of these images.
 
     Args:
@@ -168,7 +163,7 @@ def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumb
     """
     owners = _owners(data)
     copies: dict[str, list[str]] = {}
-    for first, second, *_ in duplicates(manifest):
+    for first, second, *_ in manifest.data.duplicates:
         copies.setdefault(str(first), []).append(str(second))
         copies.setdefault(str(second), []).append(str(first))
     found = []
@@ -190,11 +185,11 @@ def items(data: Readings, rows: Ints, manifest: Mapping[str, Any], thumbs: Thumb
     return found
 
 
-def class_name(manifest: Mapping[str, Any], label: int | None) -> str:
+def class_name(manifest: Manifest, label: int | None) -> str:
     """Name of a class, its number where names are unknown, "" without a label."""
     if label is None:
         return ""
-    classes = manifest.get("data", {}).get("classes") or []
+    classes = manifest.data.classes or ()
     return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
 

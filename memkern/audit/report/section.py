@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from memkern.audit.report.gallery import Thumbs
 from memkern.audit.run_folder.arrays import Readings
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
 
 
 @dataclass(frozen=True)

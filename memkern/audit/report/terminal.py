@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from memkern._util.optional_imports import require
-from memkern.audit.run_folder.store import Run
+from memkern.audit.measure.estimate import Estimate
+from memkern.audit.run_folder.reader import Run
 
 TOP = 8
 """Rows of the tables of units and images; the layers are shown all."""
@@ -56,39 +57,38 @@ class Progress:
             yield step
 
 
-def show_plan(plan: Mapping[str, Any], console: Any) -> None:
+def show_plan(estimate: Estimate, console: Any) -> None:
     """Prints what `--dry-run` found: the layers, and estimates of time and memory."""
-    table = _table(f"{len(plan['layers'])} layers", "layer", "units", "shape of an image")
-    for layer in plan["layers"]:
-        name = f"{layer['name']} (output)" if layer["name"] == plan["output"] else layer["name"]
-        table.add_row(_cell(name), str(layer["units"]), "x".join(map(str, layer["shape"])))
+    plan = estimate.plan
+    table = _table(f"{len(plan.layers)} layers", "layer", "units", "shape of an image")
+    for layer in plan.layers:
+        name = f"{layer.name} (output)" if layer.name == plan.output else layer.name
+        table.add_row(_cell(name), str(layer.units), "x".join(map(str, layer.shape)))
     console.print(table)
-    units = sum(layer["units"] for layer in plan["layers"])
+    units = sum(layer.units for layer in plan.layers)
     console.print(
-        f"{plan['n_images']} images, {plan['views']} views of {plan['size'][0]}x{plan['size'][1]} pixels each, "
-        f"{plan['batch_size']} images per forward pass, {units} units"
+        f"{plan.n_images} images, {plan.views} views of {plan.size[0]}x{plan.size[1]} pixels each, "
+        f"{plan.batch_size} images per forward pass, {units} units"
     )
-    estimate = plan["estimate"]
-    seconds = estimate["seconds"]
+    seconds = estimate.seconds
     parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "write")
     console.print(f"Time: about {duration(sum(seconds.values()))} ({parts})")
-    console.print(f"Memory: {_size(estimate['peak_bytes'])} at the peak, and {_size(estimate['row_bytes'])} of results")
-    if estimate["median_bytes"]:
-        widest = max(layer["units"] for layer in plan["layers"])
+    console.print(f"Memory: {_size(estimate.peak_bytes)} at the peak, and {_size(estimate.row_bytes)} of results")
+    if estimate.median_bytes:
+        widest = max(layer.units for layer in plan.layers)
         console.print(
-            f"--median keeps one number per image and unit: {_size(estimate['median_bytes'])} on disk while it runs, "
-            f"{_size(4 * plan['n_images'] * widest)} in memory at the end"
+            f"--median keeps one number per image and unit: {_size(estimate.median_bytes)} on disk while it runs, "
+            f"{_size(4 * plan.n_images * widest)} in memory at the end"
         )
 
 
 def show_run(run: Run, console: Any) -> None:
     """Prints the layers, the units that answer most to one image, and the most and least memorized images."""
     manifest = run.manifest
-    scored = manifest["reference"] is not None
-    candidates = manifest["candidates"] is not None
+    scored, candidates = manifest.reference is not None, manifest.candidates is not None
     column = "layermem_candidates" if candidates else "layermem"
     delta = "delta_candidates" if candidates else "delta"
-    among = f"of {manifest['candidates']['n']} candidates" if candidates else "of all images"
+    among = f"of {manifest.candidates.n} candidates" if manifest.candidates is not None else "of all images"
     heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
     table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
     for row in run.layers.to_pylist():
@@ -120,7 +120,7 @@ def show_run(run: Run, console: Any) -> None:
         for row in [*samples.slice(0, TOP).to_pylist(), *least]:
             table.add_row(_cell(row["id"]), _signed(row["sslmem"]))
         console.print(table)
-    copies = manifest["data"]["duplicates"]
+    copies = manifest.data.duplicates
     if copies:
         console.print(f"{len(copies)} images are copies of others, exact or near: copies look memorized.")
     undefined = sum(run.layers["undefined"].to_pylist())
@@ -130,7 +130,7 @@ def show_run(run: Run, console: Any) -> None:
 
 def show_done(run: Run, console: Any) -> None:
     """Prints where the results are and what they took."""
-    images, seconds = run.manifest["data"]["n_images"], run.manifest["wall"]["total"]
+    images, seconds = run.manifest.data.n_images, run.manifest.wall["total"]
     console.print(f"{images} images in {duration(seconds)}; results are in {run.folder}", highlight=False)
 
 

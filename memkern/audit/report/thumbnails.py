@@ -9,10 +9,11 @@ from torch import Tensor
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
-from memkern.audit.measure.shard import Clock, Job, draw
+from memkern.audit.measure.job import Job
+from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.report.gallery import thumbnail_indices
 from memkern.audit.run_folder.arrays import readings
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
 
 VIEWS = 3
 """Views of each."""
@@ -38,9 +39,9 @@ def write_thumbs(run: Run, job: Job) -> list[Path]:
     written = []
     row_of = {position: row for row, position in enumerate(job.source.index)}
     spec = job.options.spec()
-    for position in thumbnail_indices(readings(run), run.manifest["data"]["duplicates"]):
+    for position in thumbnail_indices(readings(run), run.manifest.data.duplicates):
         image = job.source.image(row_of[position])
-        drawn, _ = draw(job, [image], torch.tensor([position]), Clock())
+        drawn, _ = draw(job, [image], torch.tensor([position]), PhaseTimer())
         drawn = drawn[1:] if job.options.clean else drawn
         pixels = image if image.dtype == torch.uint8 else image.float() * 255
         written.append(_write(run.folder / "thumbs" / f"{position}.png", pixels))

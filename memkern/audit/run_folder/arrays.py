@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
 from memkern.scores import sslmem_score
 
 Floats = NDArray[np.float64]
@@ -113,7 +113,7 @@ def readings(run: Run) -> Readings:
         paths=samples.column("path").to_pylist(),
         labels=None if labels.null_count else np.asarray(labels.to_pylist(), dtype=np.int64),
         candidate=np.asarray([bool(value) for value in candidate], dtype=bool),
-        has_candidates=run.manifest.get("candidates") is not None,
+        has_candidates=run.manifest.candidates is not None,
         sslmem=_floats(samples, "sslmem"),
         ratio=ratio,
         alignment=alignment,

@@ -11,7 +11,7 @@ import numpy as np
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
-from memkern.audit.run_folder.store import Run
+from memkern.audit.run_folder.reader import Run
 
 
 def write_mat(run: Run) -> list[Path]:
@@ -45,7 +45,7 @@ def write_mat(run: Run) -> list[Path]:
         score = np.array([units["unitmem"][row] for row in rows], dtype=np.float64)
         peaks = np.array([place[units["peak_index"][row]] for row in rows], dtype=np.int64)
         written.append(_mat5(run, f"maxposition-{label}", {"maxposition": peaks, "selectivity": score}))
-        if run.manifest["data"]["classes"] is not None:
+        if run.manifest.data.classes is not None:
             classmem = np.array([units["classmem"][row] for row in rows], dtype=np.float64)
             written.append(_mat5(run, f"selectivity_class-{label}", {"selectivity": classmem}))
         order = np.argsort(-np.where(np.isnan(score), -np.inf, score), kind="stable")
@@ -53,7 +53,7 @@ def write_mat(run: Run) -> list[Path]:
     candidate = np.array(run.samples["candidate"].to_pylist(), dtype=bool)
     if candidate.any():
         written.append(_mat73(run, "IDcat", {"ans": index[candidate]}))
-    if run.manifest["reference"] is not None and candidate.any():
+    if run.manifest.reference is not None and candidate.any():
         score = np.array(run.samples["sslmem"].to_pylist(), dtype=np.float64)
         written.append(_mat73(run, "mostdata", {"canary ": score[candidate]}))
         written.append(_mat73(run, "leastdata", {"extra": score[~candidate]}))
@@ -87,11 +87,11 @@ def write_fiftyone(run: Run) -> Path:
     Raises:
         OSError: If it cannot be written.
     """
-    classes = run.manifest["data"]["classes"]
+    classes = run.manifest.data.classes or ()
     owned: dict[int, int] = {}
     for position in run.units["peak_index"].to_pylist():
         owned[position] = owned.get(position, 0) + 1
-    copies = {copy: kind for _, copy, kind in run.manifest["data"]["duplicates"]}
+    copies = {copy: kind for _, copy, kind in run.manifest.data.duplicates}
     samples = []
     columns = ("id", "index", "path", "label", "candidate", "sslmem")
     for row in run.samples.select(columns).to_pylist():
@@ -105,7 +105,7 @@ def write_fiftyone(run: Run) -> Path:
             "memkern_sslmem": row["sslmem"] if row["sslmem"] == row["sslmem"] else None,  # JSON has no NaN
             "memkern_units": owned.get(row["index"], 0),
         })  # fmt: skip
-    whole = {"name": run.folder.name, "media_type": "image", "info": run.manifest["views"], "samples": samples}
+    whole = {"name": run.folder.name, "media_type": "image", "info": run.manifest.views.to_json(), "samples": samples}
     path = run.folder / "fiftyone.json"
     with replace_atomically(path) as part:
         part.write_text(json.dumps(whole, allow_nan=False) + "\n", encoding="utf-8")

@@ -105,7 +105,7 @@ def test_less_memorization_is_found(folders):
 
 
 def test_the_means_are_those_of_the_layer_table(folders):
-    from memkern.audit.run_folder.store import read_run
+    from memkern.audit.run_folder.reader import read_run
 
     found = compare(folders / "a", folders / "b")
     table = read_run(folders / "a").layers
@@ -147,7 +147,7 @@ def test_layers_that_only_one_run_has(folders, tmp_path):
     assert none.sslmem is not None
 
 
-BASE = {"n_views": 4, "transform": "simclr", "spec": {"flip": 0.5, "scale": [0.08, 1.0]}, "seed": 0, "size": 32,
+BASE = {"n_views": 4, "transform": "simclr", "spec": {"flip": 0.5, "scale": [0.08, 1.0]}, "seed": 0, "size": [32, 32],
         "pairs": "all", "normalize": True}  # fmt: skip
 
 

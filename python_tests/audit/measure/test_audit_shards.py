@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -13,28 +14,28 @@ import pytest
 import torch
 
 from memkern import cli
-from memkern.audit import pipeline as run
-from memkern.audit.measure import finalize as finish
-from memkern.audit.measure import shard as runner
-from memkern.audit.measure import shard_files as shards
+from memkern.audit import pipeline
+from memkern.audit.measure import run_shards, shard_files
+from memkern.audit.measure.job import Job
+from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
-from memkern.errors import PlanError
+from memkern.errors import PlanError, ProcessError
 
 # ---- resuming -------------------------------------------------------------------------------------------------------
 
 
 def stopped(given: Options, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> None:
     """Leaves an audit interrupted after some shards."""
-    original = run.do_shard
+    original = run_shards.measure_shard
 
-    def interrupted(job: runner.Job, number: int, step: Any = None) -> shards.Shard:
+    def interrupted(job: Job, number: int, step: Any = None) -> shard_files.Shard:
         if number == after:
             raise KeyboardInterrupt
         return original(job, number, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "do_shard", interrupted)
+        patch.setattr(run_shards, "measure_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_audit(given)
 
@@ -50,17 +51,17 @@ def test_interrupted_and_resumed(
 ) -> None:
     given = audit_helpers.options(tmp_path)
     line = audit_helpers.arguments(given)
-    original = run.do_shard
+    original = run_shards.measure_shard
     done: list[int] = []
 
-    def interrupted(job: runner.Job, number: int, step: Any = None) -> shards.Shard:
+    def interrupted(job: Job, number: int, step: Any = None) -> shard_files.Shard:
         if number == 2 and not done.count(2):
             done.append(2)
             raise KeyboardInterrupt
         done.append(number)
         return original(job, number, step)
 
-    monkeypatch.setattr(run, "do_shard", interrupted)
+    monkeypatch.setattr(run_shards, "measure_shard", interrupted)
     assert cli.main(line) == 130
     assert capsys.readouterr().err == "memkern: interrupted; go on with --resume\n"
     assert cli.main(line) == 1
@@ -137,8 +138,13 @@ def test_changed_files_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
     new.write_bytes((tmp_path / "data" / "class0" / "00.png").read_bytes())
     assert message(again).startswith("Expected `data` to be ")
     new.unlink()
-    monkeypatch.setattr(shards, "read_plan", lambda folder: {"plan": {"torch": "1.0"}, "about": {}})
-    assert message(again).startswith('Expected `memkern` to be "nothing" like the audit in RUN, got ')
+    path = given.out / "plan.json"
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps({**held, "plan": {**held["plan"], "torch": "1.0"}}))
+    assert message(again).startswith('Expected `torch` to be "1.0" like the audit in RUN, got ')
+    del held["plan"]["torch"]
+    path.write_text(json.dumps(held))
+    assert message(again) == "`plan` of RUN/plan.json lacks `torch`, which every Plan has"
 
 
 def test_folders_that_hold_something_else(tmp_path: Path) -> None:
@@ -159,11 +165,11 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = audit_helpers.options(tmp_path)
     stopped(given, monkeypatch, 2)
-    shards.path_of(given.out, 1).write_bytes(b"half")
+    shard_files.path_of(given.out, 1).write_bytes(b"half")
     text = message(replace(given, resume=True))
     assert text.startswith("Expected RUN/shards/00001.safetensors to be a shard, got: ")
     assert text.endswith("; remove it and go on with --resume")
-    shards.path_of(given.out, 1).unlink()
+    shard_files.path_of(given.out, 1).unlink()
     assert run_audit(replace(given, resume=True)) is not None
 
 
@@ -173,9 +179,9 @@ def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_full_disk_is_said_and_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = audit_helpers.options(tmp_path)
     wanted = "No space left for RUN; finished shards are kept: make room and run again with --resume"
-    original = run.do_shard
+    original = run_shards.measure_shard
 
-    def fills(job: runner.Job, number: int, step: Any = None) -> shards.Shard:
+    def fills(job: Job, number: int, step: Any = None) -> shard_files.Shard:
         shard = original(job, number, step)
         if number == 1:  # no file may grow beyond this: the system's own error for the next one
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
@@ -183,12 +189,12 @@ def test_a_full_disk_is_said_and_keeps_what_was_written(tmp_path: Path, monkeypa
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "do_shard", fills)
+        patch.setattr(run_shards, "measure_shard", fills)
         try:
             assert message(given) == wanted
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert shards.done(given.out) == [0]
+    assert shard_files.done(given.out) == [0]
     assert [path.name for path in (given.out / "shards").iterdir()] == ["00000.safetensors"]
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -211,7 +217,7 @@ def test_merge_names_what_is_missing_or_different(tmp_path: Path) -> None:
     one = replace(given, out=tmp_path / "one", shard=(1, 2))
     other = replace(given, out=tmp_path / "other", shard=(2, 2), seed=5)
     said: list[str] = []
-    assert run_audit(one, say=said.append) is None
+    assert run_audit(one, log=said.append) is None
     assert said[-1] == "Part 1 of 2 is done; `memkern merge RUN… --out RUN` puts the parts together."
     run_audit(other)
     with pytest.raises(PlanError, match=r"Expected all 3 shards in .*; missing: 1; run the part that has them"):
@@ -248,23 +254,23 @@ def test_each_process_takes_a_gpu_of_its_machine(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.distributed, "get_node_local_rank", lambda rank: rank)
-    assert [run.Team(rank, 4).device("auto") for rank in range(4)] == ["cuda:0", "cuda:1"] * 2
-    assert run.Team(1, 2).device("cuda:5") == "cuda:5"
-    assert run.Team().device("cuda") == "cuda"
+    assert [ProcessGroup(rank, 4).device("auto") for rank in range(4)] == ["cuda:0", "cuda:1"] * 2
+    assert ProcessGroup(1, 2).device("cuda:5") == "cuda:5"
+    assert ProcessGroup().device("cuda") == "cuda"
 
 
 def test_an_error_in_one_process_is_an_error_in_all() -> None:
     def fails() -> None:
         raise ValueError("mine")
 
-    class Two(run.Team):
+    class Two(ProcessGroup):
         def gather(self, value: Any) -> list[Any]:
             return [value, "disk on fire"]
 
-    with pytest.raises(RuntimeError, match="Process 1 of 2 failed: disk on fire"):
-        run._together(Two(0, 2), lambda: None)
+    with pytest.raises(ProcessError, match="Process 1 of 2 failed: disk on fire"):
+        Two(0, 2).run_together(lambda: None)
     with pytest.raises(ValueError, match="mine"):
-        run._together(Two(0, 2), fails)
+        Two(0, 2).run_together(fails)
 
 
 def test_shards_alone_make_the_final_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,8 +281,8 @@ def test_shards_alone_make_the_final_files(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "finish", interrupted)
+        patch.setattr(pipeline, "finalize", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_audit(given)
     (tmp_path / "data").rename(tmp_path / "gone")
-    assert merge_runs([given.out], tmp_path / "elsewhere").manifest["complete"]
+    assert merge_runs([given.out], tmp_path / "elsewhere").manifest.complete

@@ -133,7 +133,7 @@ def test_ends_and_owned_units_by_hand(run):
     assert len(item.views) == 4
     assert item.thumb.startswith("data:image/png;base64,")
     wanted = {*most.tolist(), *least.tolist(), 1, 4, 2, 7}  # the rows of the duplicates
-    assert thumbnail_indices(data, run.manifest["data"]["duplicates"]) == sorted(wanted)
+    assert thumbnail_indices(data, run.manifest.data.duplicates) == sorted(wanted)
 
 
 @pytest.mark.parametrize(("strength", "level"), [(0.3, "clear"), (0.0, "none")])

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from memkern.audit.report.gallery import MAX_DUPLICATES, duplicates, items
+from memkern.audit.report.gallery import MAX_DUPLICATES, items
 from memkern.audit.report.section import ReportContext, Section
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
     data, manifest = context.data, context.run.manifest
     place = {name: row for row, name in enumerate(data.ids)}
-    found = duplicates(manifest)
+    found = manifest.data.duplicates
     pairs = []
     for first, second, kind in found[:MAX_DUPLICATES]:
         if first in place and second in place:

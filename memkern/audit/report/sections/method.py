@@ -10,15 +10,14 @@ from memkern.audit.report.verdict import RULE
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
-    views = context.run.manifest.get("views") or {}
-    options = context.run.manifest.get("options") or {}
+    manifest = context.run.manifest
     return {
-        "anchor": views.get("pairs") == "anchor",
-        "normalize": views.get("normalize", True),
-        "median": options.get("median", False),
+        "anchor": manifest.views.pairs == "anchor",
+        "normalize": manifest.views.normalize,
+        "median": manifest.plan.median,
         "has_classes": context.has_classes,
         "rule": RULE,
-        "views": flattened(views),
+        "views": flattened(manifest.views.to_json()),
     }
 
 

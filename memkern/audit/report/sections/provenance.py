@@ -8,14 +8,14 @@ from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.report.text import flattened
 
 FIELDS = (
-    "command", "created", "versions", "weights", "candidates", "options", "device", "precision", "wall", "shards",
+    "created", "versions", "weights", "candidates", "options", "device", "precision", "wall", "shards",
 )  # fmt: skip
 """Fields of the manifest that are told, in this order."""
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
-    manifest = context.run.manifest
-    return {"provenance": flattened({key: manifest.get(key) for key in FIELDS})}
+    stored = context.run.manifest.to_json()
+    return {"provenance": flattened({key: stored[key] for key in FIELDS})}
 
 
 SECTION = Section("provenance", "Provenance", order=80, data=_data)

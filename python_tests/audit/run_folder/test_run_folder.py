@@ -2,7 +2,9 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
+import audit_runs
 import pytest
 import torch
 
@@ -11,10 +13,12 @@ from memkern.errors import RunFolderError
 pytest.importorskip("pyarrow", reason="memkern[audit] is not installed")
 pytest.importorskip("safetensors", reason="memkern[audit] is not installed")
 
-from memkern.audit.run_folder import store
+from memkern.audit.run_folder.reader import Run, read_run
+from memkern.audit.run_folder.schema import SAMPLES, UNITS
+from memkern.audit.run_folder.writer import write_run
 
 
-def write(folder: Path) -> store.Run:
+def write(folder: Path) -> Run:
     samples = {
         "id": ["a.png", "b.png"],
         "index": [0, 1],
@@ -24,26 +28,26 @@ def write(folder: Path) -> store.Run:
     }
     units = {"layer": ["conv/0"] * 3, "unit": [0, 1, 2], "unitmem": [0.1, 0.2, math.nan]}
     layers = {"layer": ["conv/0"], "order": [0], "units": [3], "delta": [None]}
-    manifest = {"layers": [{"name": "conv/0", "units": 3}], "output": "conv/0"}
+    manifest = audit_runs.manifest(["a.png", "b.png"], {"conv/0": 3})
     state = {"conv/0/peak": torch.arange(3.0)}
-    return store.write_run(folder, samples=samples, units=units, layers=layers, state=state, manifest=manifest)
+    return write_run(folder, samples=samples, units=units, layers=layers, state=state, manifest=manifest)
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
     run = write(tmp_path / "deep" / "run")
-    assert run.samples.column_names == [*store.SAMPLES, "alignment_f/conv/0"]
+    assert run.samples.column_names == [*SAMPLES, "alignment_f/conv/0"]
     assert run.samples["id"].to_pylist() == ["a.png", "b.png"]
     assert run.samples["path"].to_pylist() == [None, None]
     assert run.samples["candidate"].to_pylist() == [True, False]
     scores = run.samples["sslmem"].to_pylist()
     assert scores[0] == 0.5
     assert math.isnan(scores[1]), "NaN is a value, null is none"
-    assert run.units.column_names == list(store.UNITS)
+    assert run.units.column_names == list(UNITS)
     assert run.layers["delta"].to_pylist() == [None]
     assert torch.equal(run.state["conv/0/peak"], torch.arange(3.0))
     assert run.layer_names == ["conv/0"]
     assert run.output == "conv/0"
-    assert set(run.manifest["files"]) == {"samples.parquet", "units.parquet", "layers.parquet", "state.safetensors"}
+    assert set(run.manifest.files) == {"samples.parquet", "units.parquet", "layers.parquet", "state.safetensors"}
 
 
 def test_a_run_is_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -52,18 +56,19 @@ def test_a_run_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 def test_columns_that_do_not_fit(tmp_path: Path) -> None:
-    good = {"samples": {"id": ["a"]}, "units": {"unit": [0]}, "layers": {"layer": ["x"]}, "state": {}, "manifest": {}}
+    good: dict[str, Any] = {"samples": {"id": ["a"]}, "units": {"unit": [0]}, "layers": {"layer": ["x"]}, "state": {}}
+    good["manifest"] = audit_runs.manifest(["a"], {"x": 1})
     with pytest.raises(ValueError, match=r"Expected columns among .*, got \[.score.\]"):
-        store.write_run(tmp_path, **{**good, "units": {"score": [1.0]}})
+        write_run(tmp_path, **{**good, "units": {"score": [1.0]}})
     with pytest.raises(ValueError, match=r"Expected columns of one length, got \[1, 2\]"):
-        store.write_run(tmp_path, **{**good, "units": {"unit": [1], "layer": ["a", "b"]}})
+        write_run(tmp_path, **{**good, "units": {"unit": [1], "layer": ["a", "b"]}})
     assert not (tmp_path / "manifest.json").exists(), "an unfinished folder has no manifest"
 
 
 def test_folders_without_a_finished_audit(tmp_path: Path) -> None:
     def message(folder: Path) -> str:
         with pytest.raises(RunFolderError) as error:
-            store.read_run(folder).samples  # noqa: B018  (reads the table)
+            read_run(folder).samples  # noqa: B018  (reads the table)
         return str(error.value).replace(str(tmp_path), "")
 
     missing = tmp_path / "no"

@@ -1,0 +1,54 @@
+"""What an audit will take, from one batch of its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from memkern.audit.measure.prepare import Prepared
+from memkern.audit.measure.shard import PHASES, measure_shard
+from memkern.audit.process import most_memory
+from memkern.audit.run_folder.schema import Plan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an audit will take, from one batch.
+
+    Attributes:
+        plan: What would be measured.
+        seconds: Phase of the work -> seconds.
+        peak_bytes: Peak memory so far: of the GPU, or of this process.
+        row_bytes: Size of what is kept of every image.
+        median_bytes: Size of what the median keeps on disk while the audit runs; 0 without it.
+    """
+
+    plan: Plan
+    seconds: dict[str, float]
+    peak_bytes: int
+    row_bytes: int
+    median_bytes: int
+
+
+def estimate(ready: Prepared) -> Estimate:
+    """Measures one batch twice, writes nothing, and scales the second pass to all images."""
+    job = ready.job
+    few = min(job.batch_size, len(job.source))
+    sample = replace(job, options=replace(job.options, shard_size=few))
+    measure_shard(sample, 0)  # the first pass makes plans and buffers
+    shard = measure_shard(sample, 0)
+    plan = ready.begun.plan
+    n_units = sum(layer.units for layer in plan.layers)
+    return Estimate(
+        plan=plan,
+        seconds={phase: float(value) * plan.n_images / few for phase, value in zip(PHASES, shard.seconds, strict=True)},
+        peak_bytes=peak_memory(job.options.torch_device()),
+        row_bytes=4 * plan.n_images * len(plan.layers) * len(job.encoders),
+        median_bytes=4 * plan.n_images * n_units if job.options.median else 0,
+    )
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory in use so far, bytes: of the GPU, or of this process."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else most_memory()

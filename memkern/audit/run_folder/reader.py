@@ -1,0 +1,109 @@
+"""Reads the folder of a finished audit: its manifest at once, its tables and states when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from memkern._util.files import read_json
+from memkern._util.optional_imports import require
+from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE, Manifest
+from memkern.errors import RunFolderError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished audit.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What was measured and how.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def samples(self) -> Any:
+        """The pyarrow table of the images, one row each, in data order."""
+        return self._table("samples")
+
+    @cached_property
+    def units(self) -> Any:
+        """The pyarrow table of the units of all layers."""
+        return self._table("units")
+
+    @cached_property
+    def layers(self) -> Any:
+        """The pyarrow table of the layers, in forward order."""
+        return self._table("layers")
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """The streaming states, "<layer>/<name>" -> tensor."""
+        path = self.folder / STATE
+        try:
+            state: dict[str, Tensor] = require("safetensors.torch", "safetensors").load_file(path)
+        except ImportError:
+            raise
+        except Exception as error:  # safetensors raises its own kinds
+            raise RunFolderError(f"Expected {path} to be a safetensors file, got: {error}") from error
+        return state
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in forward order."""
+        return [layer.name for layer in self.manifest.layers]
+
+    @property
+    def output(self) -> str:
+        """The layer at which SSLMem is measured."""
+        return self.manifest.output
+
+    def _table(self, name: str) -> Any:
+        return read_table(self.folder / f"{name}.parquet")
+
+
+def read_table(path: Path) -> Any:
+    """Reads one parquet file as a pyarrow table.
+
+    Raises:
+        RunFolderError: If it is missing or damaged.
+    """
+    parquet = require("pyarrow.parquet", "pyarrow")
+    try:
+        return parquet.ParquetFile(path).read()
+    except FileNotFoundError as error:
+        raise RunFolderError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
+    except Exception as error:
+        raise RunFolderError(f"Expected {path} to be a parquet file, got: {error}") from error
+
+
+def read_run(folder: Path | str) -> Run:
+    """Opens a finished audit; tables are read when they are asked for.
+
+    Args:
+        folder: The RUN folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunFolderError: If there is no finished audit in the folder, or a later memkern wrote it.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise RunFolderError(f"Expected {folder} to be the folder of an audit; there is no such folder")
+    try:
+        manifest = read_json(path)
+    except FileNotFoundError as error:
+        fix = "finish it with `memkern audit … --resume`" if (folder / PLAN).exists() else "check the path"
+        raise RunFolderError(f"Expected a finished audit in {folder}: {MANIFEST} is missing; {fix}") from error
+    except ValueError as error:
+        raise RunFolderError(f"Expected {path} to be JSON, got: {error}") from error
+    return Run(folder, Manifest.from_json(manifest, path))

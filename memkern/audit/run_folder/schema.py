@@ -1,0 +1,328 @@
+"""What a RUN folder holds: names of its files, records of plan.json and manifest.json, columns of its tables.
+
+```
+plan.json          what is measured; there from the beginning, so that a run that goes on can be checked against it
+manifest.json      what was measured and how; written last, so a folder with one is complete
+samples.parquet    one row per image, in data order
+units.parquet      one row per unit of every layer, layers in forward order
+layers.parquet     one row per layer, in forward order
+state.safetensors  the streaming states, "<layer>/<name>"
+```
+
+`docs/audit.md` documents every column. A column that was not measured (no reference encoder, no labels, no candidates)
+is there and null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from memkern._util.records import Json, Record
+from memkern.audit.taps.transformer_blocks import Block
+from memkern.errors import MemkernError, PlanError
+from memkern.transforms import ViewSpec
+
+PLAN, MANIFEST, STATE = "plan.json", "manifest.json", "state.safetensors"
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerPlan(Record):
+    """A layer that is measured.
+
+    Attributes:
+        name: Its name.
+        units: How many units it has.
+        points: How many images it is measured on.
+        shape: Shape of its output for one view.
+    """
+
+    name: str
+    units: int
+    points: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan(Record):
+    """What decides the result of an audit: two audits with equal plans give the same bits.
+
+    Attributes:
+        memkern: Version of memkern.
+        torch: Version of torch.
+        encoder: The encoder, as the user wrote it.
+        encoder_file: SHA-256 of the file of a `py:` encoder; `None` for other kinds.
+        weights: SHA-256 of the weights of f.
+        reference: SHA-256 of the weights of g; `None` without one.
+        data: Digest of the list of images.
+        n_images: How many images.
+        labels: Digest of the labels; `None` without.
+        candidates: Digest of the ids of the candidates; `None` without.
+        views: Views of each image.
+        transform: What a view does.
+        size: Height and width of a view, pixels.
+        pairs: "all" pairs of views, or "anchor".
+        normalize: Whether representations are brought to unit length.
+        seed: Seed of the views.
+        batch_size: Images per forward pass.
+        shard_size: Images per shard.
+        median: Whether UnitMem is against the median of the other images, not their mean.
+        precision: "fp32" or "bf16".
+        device: "cpu" or "cuda".
+        allow_nan: Whether NaN is let through.
+        layers: The layers, in forward order.
+        output: The layer at which SSLMem is measured.
+        blocks: The transformer blocks among the layers.
+    """
+
+    ERROR: ClassVar[type[MemkernError]] = PlanError
+
+    memkern: str
+    torch: str
+    encoder: str
+    encoder_file: str | None
+    weights: str
+    reference: str | None
+    data: str
+    n_images: int
+    labels: str | None
+    candidates: str | None
+    views: int
+    transform: ViewSpec
+    size: tuple[int, int]
+    pairs: str
+    normalize: bool
+    seed: int
+    batch_size: int
+    shard_size: int
+    median: bool
+    precision: str
+    device: str
+    allow_nan: bool
+    layers: tuple[LayerPlan, ...]
+    output: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards the images make."""
+        return -(-self.n_images // self.shard_size)
+
+
+@dataclass(frozen=True)
+class WeightsEntry(Record):
+    """Where the weights of an encoder came from.
+
+    Attributes:
+        file: The file, as the user wrote it; `None` for an encoder in memory.
+        sha256: Digest of the file, or of the state of an encoder in memory.
+        prefix: What was taken off the names of its tensors.
+        unused: Tensors of the file that are not the encoder's.
+    """
+
+    file: str | None
+    sha256: str
+    prefix: str
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WeightsEntries(Record):
+    """The weights of f and, with a reference, of g."""
+
+    f: WeightsEntry
+    g: WeightsEntry | None
+
+
+@dataclass(frozen=True)
+class DataEntry(Record):
+    """The images of an audit.
+
+    Attributes:
+        source: Where they are, as the user wrote it.
+        n_images: How many were measured.
+        n_listed: How many were found before those that cannot be read were left out.
+        list_sha256: Digest of the list.
+        classes: Name of each class; `None` without labels.
+        skipped: Id and reason of each image that was left out.
+        repeated: Ids that the list named again.
+        duplicates: Image, its copy, "exact" or "near".
+    """
+
+    source: str
+    n_images: int
+    n_listed: int
+    list_sha256: str
+    classes: tuple[str, ...] | None
+    skipped: tuple[tuple[str, str], ...]
+    repeated: tuple[str, ...]
+    duplicates: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class CandidatesEntry(Record):
+    """The images that f was trained with and g was not: how many, and the digest of their ids."""
+
+    n: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ViewCall(Record):
+    """The views of each image, and which pairs of them are compared.
+
+    Attributes:
+        n_views: How many.
+        transform: Name of the transform, or its file.
+        spec: What it does.
+        seed: Seed of the views.
+        size: Height and width, pixels; `None`: those of the spec, or of the images.
+        pairs: "all" pairs of views, or "anchor": the clean image against each view.
+        normalize: Whether representations are brought to unit length before the distance.
+    """
+
+    n_views: int
+    transform: str
+    spec: ViewSpec
+    seed: int
+    size: tuple[int, int] | None = None
+    pairs: str = "all"
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
+class About(Record):
+    """What else is known of an audit when it begins.
+
+    Attributes:
+        versions: Package -> version; and the "machine".
+        encoder: The encoder, as the user wrote it.
+        reference: The weights of g, as the user wrote them; `None` without a reference.
+        weights: The weights of both.
+        data: The images.
+        candidates: The candidates; `None` if they were not named.
+        views: The views.
+        options: Every option as it was resolved: name -> value.
+        device: The device.
+        precision: "fp32" or "bf16".
+        backends: What `memkern.backends()` said.
+    """
+
+    versions: Mapping[str, str]
+    encoder: str
+    reference: str | None
+    weights: WeightsEntries
+    data: DataEntry
+    candidates: CandidatesEntry | None
+    views: ViewCall
+    options: Mapping[str, object]
+    device: str
+    precision: str
+    backends: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True)
+class Manifest(About):
+    """What manifest.json says: `About`, and what is known when the audit is complete.
+
+    Attributes:
+        created: When it was completed, ISO 8601 in UTC.
+        layers: The layers, in forward order.
+        output: The layer at which SSLMem is measured.
+        blocks: The transformer blocks among the layers.
+        wall: Part of the work -> seconds, summed over processes; and the "total".
+        shards: How many shards it was measured in.
+        plan: The plan.
+        files: File -> SHA-256.
+        complete: Always true: the file is written last.
+    """
+
+    FORMAT: ClassVar[str] = "memkern-audit"
+
+    created: str
+    layers: tuple[LayerPlan, ...]
+    output: str
+    blocks: tuple[Block, ...]
+    wall: Mapping[str, float]
+    shards: int
+    plan: Plan
+    files: Mapping[str, str]
+    complete: bool = True
+
+    def to_json(self) -> dict[str, Json]:
+        """The manifest as JSON takes it; the format and `complete` come first."""
+        fields = super().to_json()
+        return {"format": fields["format"], "complete": self.complete} | fields
+
+
+@dataclass(frozen=True)
+class PlanFile(Record):
+    """What plan.json says.
+
+    Attributes:
+        plan: What decides the result; must be equal for a run to go on.
+        about: What else is known when the audit begins.
+    """
+
+    FORMAT: ClassVar[str] = "memkern-plan"
+    ERROR: ClassVar[type[MemkernError]] = PlanError
+
+    plan: Plan
+    about: About
+
+
+# ---- columns --------------------------------------------------------------------------------------------------------
+
+SAMPLES = {
+    "id": "string",
+    "index": "int64",
+    "path": "string",
+    "label": "int64",
+    "candidate": "bool_",
+    "sslmem": "float32",
+}
+"""Columns of samples.parquet and their types; `alignment_f/<layer>` and `alignment_g/<layer>`, float32, follow."""
+
+UNITS = {
+    "layer": "string",
+    "unit": "int64",
+    "unitmem": "float32",
+    "classmem": "float32",
+    "peak": "float32",
+    "rest": "float32",
+    "peak_id": "string",
+    "peak_index": "int64",
+    "peak_class": "int64",
+    "signed": "bool_",
+}
+"""Columns of units.parquet."""
+
+LAYERS = {
+    "layer": "string",
+    "order": "int64",
+    "units": "int64",
+    "kind": "string",
+    "block": "int64",
+    "alignment_f": "float64",
+    "alignment_g": "float64",
+    "layermem": "float64",
+    "layermem_range": "float64",
+    "delta": "float64",
+    "layermem_top50": "float64",
+    "layermem_least50": "float64",
+    "layermem_candidates": "float64",
+    "delta_candidates": "float64",
+    "layermem_others": "float64",
+    "delta_sublayer": "float64",
+    "delta_block": "float64",
+    "unitmem_mean": "float64",
+    "unitmem_max": "float64",
+    "classmem_mean": "float64",
+    "dead": "int64",
+    "signed": "int64",
+    "undefined": "int64",
+}
+"""Columns of layers.parquet."""

@@ -1,0 +1,87 @@
+"""Writes the folder of a finished audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from memkern._util.files import replace_atomically, sha256, write_json
+from memkern._util.optional_imports import require
+from memkern.audit.run_folder.reader import Run, read_run
+from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Manifest
+
+
+def write_run(
+    folder: Path,
+    *,
+    samples: Mapping[str, Any],
+    units: Mapping[str, Any],
+    layers: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    manifest: Manifest,
+) -> Run:
+    """Writes the files of a finished audit, each atomically, the manifest with their digests last.
+
+    Args:
+        folder: The RUN folder; made if it is missing.
+        samples: Column -> values, one per image; a column that is left out is null.
+        units: The same, one per unit.
+        layers: The same, one per layer.
+        state: "<layer>/<name>" -> tensor.
+        manifest: What `manifest.json` says; its `files` are filled in.
+
+    Returns:
+        The run.
+
+    Raises:
+        ImportError: If pyarrow or safetensors is missing.
+        OSError: If a file cannot be written.
+    """
+    taps = {name: "float32" for name in samples if name.startswith(("alignment_f/", "alignment_g/"))}
+    parquet = require("pyarrow.parquet", "pyarrow")
+    files = {}
+    for name, columns, types in (
+        ("samples.parquet", samples, {**SAMPLES, **taps}),
+        ("units.parquet", units, UNITS),
+        ("layers.parquet", layers, LAYERS),
+    ):
+        with replace_atomically(folder / name) as part:
+            parquet.write_table(_table(columns, types), part)
+        files[name] = sha256(folder / name)
+    with replace_atomically(folder / STATE) as part:
+        whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
+        require("safetensors.torch", "safetensors").save_file(
+            whole, part, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
+        )
+    files[STATE] = sha256(folder / STATE)
+    write_json(folder / MANIFEST, replace(manifest, files=files).to_json())
+    return read_run(folder)
+
+
+def _table(columns: Mapping[str, Any], types: Mapping[str, str]) -> Any:
+    """A table with exactly the columns of `types`, in their order; those that `columns` lacks are null."""
+    arrow = require("pyarrow", "pyarrow")
+    unknown = sorted(set(columns) - set(types))
+    if unknown:
+        raise ValueError(f"Expected columns among {list(types)}, got {unknown}")
+    rows = {len(values) for values in columns.values()}
+    if len(rows) != 1:
+        raise ValueError(f"Expected columns of one length, got {sorted(rows)}")
+    count = rows.pop()
+    arrays = []
+    for name, kind in types.items():
+        arrow_type = getattr(arrow, kind)()
+        values = columns.get(name)
+        arrays.append(arrow.nulls(count, arrow_type) if values is None else _array(arrow, values, arrow_type))
+    return arrow.table(dict(zip(types, arrays, strict=True)))
+
+
+def _array(arrow: Any, values: Sequence[Any] | Tensor, kind: Any) -> Any:
+    """Values as an arrow array; NaN stays NaN (measured, undefined), None is null (not measured)."""
+    if isinstance(values, Tensor):
+        return arrow.array(values.detach().cpu().numpy(), type=kind)
+    return arrow.array(list(values), type=kind)
