@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +99,7 @@ class UnitMem(Metric):
         unit_dim: int | None = None,
         activation: str = "raw",
         backend: str = "auto",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         checks.one_of(activation, "activation", ACTIVATIONS)
@@ -149,7 +148,7 @@ class UnitMem(Metric):
     def _peak(self) -> Tensor:
         return self.state[PEAK].to(torch.float64 if int(self.state[KIND, 0]) % 2 else torch.float32)
 
-    def forward(self, activations: TensorLike, ids: IntsLike | None = None) -> Any:
+    def forward(self, activations: TensorLike, ids: IntsLike | None = None) -> Tensor:
         """Adds the points of a batch, and scores that batch alone; default ids go on counting.
 
         Args:
@@ -166,7 +165,8 @@ class UnitMem(Metric):
             ids = torch.arange(self.count, self.count + len(x), device=x.device)
         elif not self.count:
             self.state = self.state.new_zeros((len(self.state), x.shape[unit]))
-        return super().forward(x, ids)
+        score: Tensor = super().forward(x, ids)
+        return score
 
     def compute(self) -> Tensor:
         """UnitMem of each unit over all points of all processes: ``[U]``.

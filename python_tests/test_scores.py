@@ -1,7 +1,10 @@
 """The formulas: hand-worked values, the 0/0 and sign rules, scalings, merges of peaks."""
 
+import ast
 import itertools
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,3 +161,69 @@ def test_merging_two_peaks_is_commutative_for_every_pair():
         one, two = (torch.tensor([a]), torch.tensor([4])), (torch.tensor([b]), torch.tensor([3]))
         first, second = scores.merge_peaks(*one, *two), scores.merge_peaks(*two, *one)
         assert [repr(part.item()) for part in first] == [repr(part.item()) for part in second]
+
+
+# ---- once per language ----------------------------------------------------------------------------------------------
+
+PACKAGE = Path(memkern.__file__).parent
+# The rule -> how it is written, wherever: comparisons and operations of the syntax tree, names left out.
+RULES = {
+    "dead units: both are 0": r"\(?[^&|]*(peak|low)\S* == 0\)? & \(?[^&|]*(peak|low)\S* == 0\)?",
+    "signed units: the smallest mean is negative": r"\S*\blow\b\S* < 0",
+    "the mean of the others": r"\S*(rest|others|sum\(0\))\S* / \(\S*(count|classes|points)\S* - 1\)",
+    "undefined scores are NaN": r"(\S*score\S*) != \1|\S*score\S*\.isnan\(\)",
+    "ties of peaks": r"\S*index_?\w* < \S*index_?\w*",
+    "the larger peak": r"\S*peak_?\w* > \S*peak_?\w*",
+}
+# Kernels have a copy of each rule, one per language; the references are the formulas written once more, on purpose.
+ELSEWHERE = {"reference", "triton_kernels"}
+
+
+def expressions(text):
+    """The comparisons and operations of a file as Python writes them, with the function that each stands in."""
+    for function in ast.walk(ast.parse(text)):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, (ast.Compare, ast.BinOp, ast.Call)):
+                    yield function.name, ast.unparse(node)
+
+
+def places(rule, files):
+    return sorted(
+        {
+            f"{name}:{function}"
+            for name, text in files.items()
+            for function, expression in expressions(text)
+            if re.fullmatch(RULES[rule], expression)
+        }
+    )
+
+
+def package_files():
+    paths = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+    return {str(path): (PACKAGE / path).read_text("utf-8") for path in paths if path.parts[0] not in ELSEWHERE}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_stands_once_in_the_package(rule):
+    found = places(rule, package_files())
+    assert len(found) == 1, f"{rule}: {found}"
+    assert found[0].startswith("scores.py:")
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("dead units: both are 0", 'dead = ((own["peak"] == 0) & (own["low"] == 0)).sum()'),
+        ("dead units: both are 0", "dead = (state.low == 0) & (state.peak == 0)"),
+        ("signed units: the smallest mean is negative", 'signed = state.units["low"] < 0'),
+        ("the mean of the others", 'others = own["rest"] / (own["count"] - 1)'),
+        ("the mean of the others", "centre = others.sum(0) / (classes - 1)"),
+        ("undefined scores are NaN", "n = int(score[-1].isnan().sum())"),
+        ("undefined scores are NaN", "n = (self.score != self.score).sum()"),
+        ("ties of peaks", "first = other.index < mine.index"),
+        ("the larger peak", "wins = other.peak > mine.peak"),
+    ],
+)
+def test_a_second_copy_of_a_rule_is_found(rule, line):
+    assert places(rule, {"audit/other.py": f"def copied():\n    {line}\n"}) == ["audit/other.py:copied"]

@@ -1,10 +1,10 @@
-"""Argument checks of views, in the manner of ``checks``: sentences that name the argument, the wanted and the given."""
+"""Checks of the arguments of views: sentences that name the argument, what was expected, and what came."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -21,18 +21,26 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _are_ints(value: object) -> TypeGuard[Sequence[int]]:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_int(each) for each in value)
+
+
+def _are_numbers(value: object) -> TypeGuard[Sequence[float]]:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_number(each) for each in value)
 
 
 # ---- fields of a ViewSpec -------------------------------------------------------------------------------------------
 
 
-def bounded(value: Any, name: str, low: float, high: float) -> float:
+def bounded(value: object, name: str, low: float, high: float) -> float:
     """Requires a number in [low, high]."""
     if not _is_number(value):
         raise ArgumentTypeError(f"Expected `{name}` to be a number, got {_kind(value)}")
@@ -41,9 +49,9 @@ def bounded(value: Any, name: str, low: float, high: float) -> float:
     return float(value)
 
 
-def number_range(value: Any, name: str, low: float, high: float, *, above: bool = False) -> tuple[float, float]:
+def number_range(value: object, name: str, low: float, high: float, *, above: bool = False) -> tuple[float, float]:
     """Requires two numbers, smallest first, in [low, high]; ``above``: in (low, high]."""
-    if not isinstance(value, Sequence) or isinstance(value, str) or not all(_is_number(v) for v in value):
+    if not _are_numbers(value):
         raise ArgumentTypeError(f"Expected `{name}` to be two numbers (smallest, largest), got {value!r}")
     if len(value) != 2 or not low <= value[0] <= value[1] <= high or (above and value[0] == low):
         bounds = f"{'(' if above else '['}{low:g}, {high:g}]"
@@ -51,7 +59,7 @@ def number_range(value: Any, name: str, low: float, high: float, *, above: bool 
     return float(value[0]), float(value[1])
 
 
-def factor_range(value: Any, name: str, center: float, low: float, high: float) -> tuple[float, float] | None:
+def factor_range(value: object, name: str, center: float, low: float, high: float) -> tuple[float, float] | None:
     """Takes a range, or the largest change from ``center``; None if nothing changes."""
     if value is None:
         return None
@@ -63,19 +71,18 @@ def factor_range(value: Any, name: str, center: float, low: float, high: float) 
     return None if bounds == (center, center) else bounds
 
 
-def odd(value: Any, name: str) -> None:
+def odd(value: object, name: str) -> None:
     """Requires an odd whole number, at least 1."""
-    positive(value, name)
-    if value % 2 == 0:
+    if count(value, name) % 2 == 0:
         raise ArgumentValueError(f"Expected `{name}` to be odd, got {value}")
 
 
-def positive(value: Any, name: str) -> None:
+def positive(value: object, name: str) -> None:
     """Requires a whole number, at least 1."""
     count(value, name)
 
 
-def stages(value: Any, name: str, known: Sequence[str]) -> tuple[str, ...]:
+def stages(value: object, name: str, known: Sequence[str]) -> tuple[str, ...]:
     """Requires names of stages, each at most once."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ArgumentTypeError(f"Expected `{name}` to be a sequence of stage names, got {_kind(value)}")
@@ -86,10 +93,10 @@ def stages(value: Any, name: str, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def per_channel(value: Any, name: str, *, positive: bool = False) -> tuple[float, float, float]:
+def per_channel(value: object, name: str, *, positive: bool = False) -> tuple[float, float, float]:
     """Takes one number for every channel, or three."""
     numbers = [value] if _is_number(value) else value
-    if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not all(_is_number(v) for v in numbers):
+    if not _are_numbers(numbers):
         raise ArgumentTypeError(f"Expected `{name}` to be one number or three, got {value!r}")
     if len(numbers) not in (1, 3) or not all(math.isfinite(v) and (v > 0 or not positive) for v in numbers):
         wanted = "positive numbers" if positive else "finite numbers"
@@ -98,10 +105,10 @@ def per_channel(value: Any, name: str, *, positive: bool = False) -> tuple[float
     return red, green, blue
 
 
-def height_width(value: Any, name: str) -> tuple[int, int]:
+def height_width(value: object, name: str) -> tuple[int, int]:
     """Takes a height and a width, or one number for both."""
     pair = (value, value) if _is_int(value) else value
-    if not isinstance(pair, Sequence) or isinstance(pair, str) or not all(_is_int(v) for v in pair):
+    if not _are_ints(pair):
         raise ArgumentTypeError(f"Expected `{name}` to be a whole number or (height, width), got {value!r}")
     if len(pair) != 2 or not all(1 <= v < 2**20 for v in pair):
         raise ArgumentValueError(f"Expected `{name}` to be a height and a width in [1, 2**20), got {value!r}")
@@ -132,7 +139,7 @@ def misplaced_transform(name: str, why: str) -> ArgumentValueError:
 # ---- what is drawn --------------------------------------------------------------------------------------------------
 
 
-def count(value: Any, name: str, least: int = 1) -> int:
+def count(value: object, name: str, least: int = 1) -> int:
     """Requires a whole number."""
     if not _is_int(value):
         raise ArgumentTypeError(f"Expected `{name}` to be a whole number, got {_kind(value)}")
@@ -141,7 +148,7 @@ def count(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
-def seed(value: Any) -> int:
+def seed(value: object) -> int:
     """Requires a seed: a whole number of 64 bits."""
     if not _is_int(value):
         raise ArgumentTypeError(f"Expected `seed` to be a whole number, got {_kind(value)}")
@@ -150,7 +157,7 @@ def seed(value: Any) -> int:
     return int(value)
 
 
-def indices(value: Any, images: int | None = None) -> NDArray[np.uint64]:
+def indices(value: object, images: int | None = None) -> NDArray[np.uint64]:
     """Takes dataset indices: whole numbers, one per image; on a GPU this waits for it."""
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.size and not np.issubdtype(array.dtype, np.integer):
@@ -163,7 +170,7 @@ def indices(value: Any, images: int | None = None) -> NDArray[np.uint64]:
     return array.astype(np.uint64)
 
 
-def image_sizes(value: Any, images: int) -> NDArray[np.int64]:
+def image_sizes(value: object, images: int) -> NDArray[np.int64]:
     """Takes the height and width of images: one pair for all, or one for each."""
     array = np.asarray(value)
     if array.shape not in ((2,), (images, 2)) or not np.issubdtype(array.dtype, np.integer):
@@ -186,7 +193,7 @@ def whole_patches(size: tuple[int, int], patch: int) -> None:
 # ---- images and tables ----------------------------------------------------------------------------------------------
 
 
-def images(value: Any, name: str = "images") -> tuple[list[Tensor], bool]:
+def images(value: object, name: str = "images") -> tuple[list[Tensor], bool]:
     """Takes one batch ``[N, C, H, W]`` or a sequence of images ``[C, H, W]``.
 
     Returns:
@@ -240,13 +247,13 @@ def blur_fits(size: tuple[int, int], taps: int) -> None:
         )
 
 
-def output_dtype(value: Any) -> None:
+def output_dtype(value: object) -> None:
     """Requires a dtype that views can be written in."""
     if value not in (torch.float32, torch.bfloat16, torch.float16):
         raise ArgumentTypeError(f"Expected `dtype` to be torch.float32, torch.bfloat16 or torch.float16, got {value}")
 
 
-def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
+def params(value: object, batches: Sequence[Tensor], columns: int, bounds: Sequence[tuple[float, float]]) -> Tensor:
     """Takes a table of parameters [N, V, columns]: boxes inside their images, steps and values within ``bounds``."""
     table, _ = as_tensor(value, "params")
     images = sum(len(batch) for batch in batches)
@@ -281,7 +288,7 @@ def params(value: Any, batches: Sequence[Tensor], columns: int, bounds: Sequence
     return table
 
 
-def masks(value: Any, table: Tensor, size: tuple[int, int], patch: int, mask: float) -> Tensor | None:
+def masks(value: object, table: Tensor, size: tuple[int, int], patch: int, mask: float) -> Tensor | None:
     """Takes the patches to hide, beside a table of parameters; a spec that masks must be given them."""
     if value is None:
         if mask > 0.0:
@@ -297,7 +304,7 @@ def masks(value: Any, table: Tensor, size: tuple[int, int], patch: int, mask: fl
     return hidden
 
 
-def drawn_or_given(given: dict[str, Any], params: object) -> None:
+def drawn_or_given(given: Mapping[str, object], params: object) -> None:
     """Requires either ``params``, or all that is needed to draw them."""
     missing = [name for name, value in given.items() if value is None]
     if params is None and missing:

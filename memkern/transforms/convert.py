@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from memkern.checks import views as checks
+
+Transform: TypeAlias = Any
+"""A transform of torchvision, known by the name of its class: its module is never imported here."""
+Fields: TypeAlias = dict[str, Any]
+"""Some fields of a ``ViewSpec`` by name; the spec checks their values."""
 
 _CONVERSIONS = ("ToImage", "ToDtype", "ToTensor", "ToPureTensor", "PILToTensor", "ConvertImageDtype")
 _STAGES = {
@@ -17,9 +22,9 @@ _STAGES = {
 _FLIPS = {"RandomHorizontalFlip": "flip", "RandomVerticalFlip": "vflip"}
 
 
-def fields_of(transform: Any) -> dict[str, Any]:
+def fields_of(transform: Transform) -> Fields:
     """The fields of the ``ViewSpec`` that does what a ``Compose`` does; see ``ViewSpec.from_torchvision``."""
-    fields: dict[str, Any] = {"scale": None}
+    fields: Fields = {"scale": None}
     order: list[str] = []
     cropped = normalized = False
     for each in _flat(transform):
@@ -57,14 +62,14 @@ def fields_of(transform: Any) -> dict[str, Any]:
     return fields | {"order": tuple(order)}
 
 
-def _flat(transform: Any) -> list[Any]:
+def _flat(transform: Transform) -> list[Transform]:
     if type(transform).__name__ in ("Compose", "Sequential"):
-        inner = getattr(transform, "transforms", transform)
+        inner = transform.transforms if hasattr(transform, "transforms") else transform
         return [each for child in inner for each in _flat(child)]
     return [transform]
 
 
-def _applied(each: Any) -> tuple[Any, float]:
+def _applied(each: Transform) -> tuple[Transform, float]:
     """The transform inside a ``RandomApply``, and its probability; any other one, and 1."""
     if type(each).__name__ != "RandomApply":
         return each, 1.0
@@ -75,7 +80,7 @@ def _applied(each: Any) -> tuple[Any, float]:
     return deeper, probability * float(each.p)
 
 
-def _resize(each: Any, name: str) -> dict[str, Any]:
+def _resize(each: Transform, name: str) -> Fields:
     interpolation = getattr(each.interpolation, "value", each.interpolation)
     if interpolation not in ("bilinear", 2):
         raise checks.unsupported_transform(each, f"its interpolation is {interpolation!r}, not bilinear")
@@ -87,7 +92,7 @@ def _resize(each: Any, name: str) -> dict[str, Any]:
     return fields | {"scale": tuple(each.scale), "ratio": tuple(each.ratio)}
 
 
-def _options(each: Any, stage: str) -> dict[str, Any]:
+def _options(each: Transform, stage: str) -> Fields:
     if stage == "jitter":
         return {name: getattr(each, name) for name in ("brightness", "contrast", "saturation", "hue")}
     if stage == "solarize":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern.checks import views as checks
+from memkern.checks.values import IntsLike
 from memkern.transforms import philox
 from memkern.transforms.params import MASK_BLOCK
 from memkern.transforms.presets import named
@@ -17,7 +16,13 @@ from memkern.transforms.spec import ViewSpec
 
 
 def view_masks(
-    transform: str | ViewSpec, *, n_views: int, seed: int, index: Any, size: int | tuple[int, int], first_view: int = 0
+    transform: str | ViewSpec,
+    *,
+    n_views: int,
+    seed: int,
+    index: IntsLike,
+    size: int | tuple[int, int],
+    first_view: int = 0,
 ) -> Tensor:
     """Draws which patches each view hides: the share ``mask`` of them, without replacement.
 

@@ -7,7 +7,7 @@ of them, so batches, order, workers, devices and the other parameters do not mat
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern.checks import views as checks
+from memkern.checks.values import IntsLike
 from memkern.transforms import philox
 from memkern.transforms.presets import named
 from memkern.transforms.spec import ViewSpec
@@ -52,8 +53,8 @@ def view_params(
     *,
     n_views: int,
     seed: int,
-    index: Any,
-    image_size: Any,
+    index: IntsLike,
+    image_size: IntsLike | Sequence[Sequence[int]],
     size: int | tuple[int, int] | None = None,
     clean: bool = False,
     first_view: int = 0,
@@ -199,7 +200,7 @@ def _crop_boxes(spec: ViewSpec, scale: tuple[float, float], draws: _Draws, sizes
 def _attempts(
     spec: ViewSpec, scale: tuple[float, float], word: tuple[philox.Words, ...], height: NDArray[np.int64],
     width: NDArray[np.int64],
-) -> tuple[NDArray[np.bool_], tuple[NDArray[Any], ...]]:  # fmt: skip
+) -> tuple[NDArray[np.bool_], tuple[NDArray[np.int64] | Numbers, ...]]:  # fmt: skip
     """Which attempts give a box that fits, [n, attempts], and its top, left, height and width."""
     low, high = np.log(spec.ratio)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * philox.unit(word[0]))
@@ -240,7 +241,7 @@ def _stage(
         return np.where(on, order + 1, 0), np.where(on, factors.reshape(-1)[places], 0.0)
     place = ("gray", "invert", "solarize", "blur").index(stage)
     applies = (philox.unit(draws.block(_STAGES)[place]) < probability)[..., None]
-    value: Any = 0.0
+    value: float | Numbers = 0.0
     if stage == "solarize":
         value = spec.threshold
     elif stage == "blur":

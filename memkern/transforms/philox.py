@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Words = NDArray[np.uint64]
 """Words of 32 bits, each kept in 64: products of two do not overflow."""
@@ -17,7 +15,7 @@ _HALF = np.uint64(32)
 _ROUNDS = 10
 
 
-def words(counter: tuple[Any, Any, Any, Any], seed: int) -> tuple[Words, Words, Words, Words]:
+def words(counter: tuple[Words, Words, Words, Words], seed: int) -> tuple[Words, Words, Words, Words]:
     """Random words of a block of counters.
 
     Args:
@@ -50,6 +48,6 @@ def unit(word: Words) -> NDArray[np.float64]:
     return (word >> np.uint64(8)).astype(np.float64) * 2.0**-24
 
 
-def below(word: Words, bound: Any) -> NDArray[np.int64]:
+def below(word: Words, bound: ArrayLike) -> NDArray[np.int64]:
     """Uniform whole numbers in [0, bound), bound below 2**32."""
     return ((word * np.asarray(bound, dtype=np.uint64)) >> _HALF).astype(np.int64)

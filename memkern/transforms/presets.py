@@ -7,18 +7,18 @@ The paper sets crop first, as the released code does, and normalize with 0.5: th
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any
 
 from memkern.checks import views as checks
+from memkern.transforms.convert import Fields
 from memkern.transforms.spec import ViewSpec
 
-_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_CIFAR: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
-_STRONG_JITTER: dict[str, Any] = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
-_WEAK_JITTER: dict[str, Any] = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
-_MILD_JITTER: dict[str, Any] = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
+_IMAGENET: Fields = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_CIFAR: Fields = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+_STRONG_JITTER: Fields = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+_WEAK_JITTER: Fields = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
+_MILD_JITTER: Fields = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
 # BYOL (arXiv 2006.07733, Table 6); DINO and VICReg took it over.
-_BYOL: dict[str, Any] = {"size": 224, "flip": 0.5, "jitter": 0.8, **_MILD_JITTER, "gray": 0.2, **_IMAGENET}
+_BYOL: Fields = {"size": 224, "flip": 0.5, "jitter": 0.8, **_MILD_JITTER, "gray": 0.2, **_IMAGENET}
 
 PRESETS = MappingProxyType(
     {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from memkern.checks import views as checks
+from memkern.transforms.convert import fields_of
 
 Range = tuple[float, float]
 STAGES = ("jitter", "gray", "blur", "solarize", "invert")
@@ -84,7 +85,7 @@ class ViewSpec:
     clean: str = "center"
 
     def __post_init__(self) -> None:
-        def put(name: str, value: Any) -> None:
+        def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)  # the dataclass is frozen from here on
 
         if self.size is not None:
@@ -107,7 +108,7 @@ class ViewSpec:
         checks.one_of(self.clean, "clean", ("center", "resize"))
 
     @classmethod
-    def from_torchvision(cls, transform: Any) -> ViewSpec:
+    def from_torchvision(cls, transform: Callable[..., object]) -> ViewSpec:
         """Builds the spec of a torchvision v2 ``Compose`` (or of one transform).
 
         Supported: ``RandomResizedCrop`` and ``Resize`` to a height and width (bilinear), ``RandomHorizontalFlip``,
@@ -126,6 +127,4 @@ class ViewSpec:
             TypeError: If a transform is not supported; the message names it.
             ValueError: If it comes in an order or with options that are not supported.
         """
-        from memkern.transforms.convert import fields_of
-
         return cls(**fields_of(transform))

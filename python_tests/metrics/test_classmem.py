@@ -6,8 +6,6 @@ import independent
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import memkern
 from memkern.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
@@ -124,56 +122,6 @@ def test_ties_dead_nan_and_undefined(backend):
 
 
 # ---- streaming ----------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), rest=st.sampled_from(["mean", "median"]))
-def test_any_split_and_any_order_of_merging_give_the_same_bits(data, rest):
-    points, units = data.draw(st.integers(2, 12)), data.draw(st.integers(1, 3))
-    numbers = st.lists(st.integers(-3, 3), min_size=points * units, max_size=points * units)
-    x = torch.tensor(data.draw(numbers), dtype=torch.float32).reshape(points, units)
-    labels = data.draw(st.lists(st.integers(0, 4), min_size=points, max_size=points).filter(lambda a: len({*a}) > 1))
-    labels = torch.tensor(labels)
-    order = data.draw(st.permutations(range(points)))
-    cuts = sorted(data.draw(st.lists(st.integers(0, points), max_size=4)))
-    for path in PATHS:
-        with forced_path(path) as backend:
-            want = memkern.classmem_stats(x, labels, rest=rest, backend=backend)
-            whole, parts = memkern.ClassMem(rest=rest, backend=backend), []
-            for first, last in itertools.pairwise([0, *cuts, points]):
-                chosen = order[first:last]
-                whole.update(x[chosen], labels[chosen])
-                parts.append(memkern.ClassMem(rest=rest, backend=backend))
-                parts[-1].update(x[chosen], labels[chosen])
-            assert_same_stats(whole.stats(), want)
-            for metric in data.draw(st.permutations(parts[1:])):
-                parts[0].merge(metric)
-            assert_same_stats(parts[0].stats(), want)
-
-
-@pytest.mark.parametrize("through", ["dict", "torch.save", "safetensors"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_state_dict_round_trip(through, dtype, tmp_path):
-    metric = memkern.ClassMem()
-    metric.update(relu_features(6, 4, dtype=dtype), torch.tensor([0, 3, 0, 1, 1, 3]))
-    state = metric.state_dict()
-    if through == "torch.save":
-        torch.save(state, tmp_path / "state.pt")
-        state = torch.load(tmp_path / "state.pt", weights_only=True)
-    elif through == "safetensors":
-        pytest.importorskip("safetensors", reason="safetensors is an extra (memkern[lab])")
-        from safetensors.torch import load_file, save_file
-
-        save_file(state, tmp_path / "state.safetensors")
-        state = load_file(tmp_path / "state.safetensors")
-    loaded = memkern.ClassMem()
-    loaded.load_state_dict(state)
-    assert_same_stats(loaded.stats(), metric.stats())
-    for each in (loaded, metric):
-        each.update(torch.full((1, 4), 20.0, dtype=dtype), torch.tensor([5]))
-    assert_same_stats(loaded.stats(), metric.stats())
-    assert loaded.stats().index.tolist() == [5, 5, 5, 5]
-    assert loaded.compute().dtype == dtype
 
 
 def test_empty_reset_to_and_merge():

@@ -7,8 +7,6 @@ import independent
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import memkern
 from memkern.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
@@ -103,31 +101,6 @@ def test_delta_of_a_list_of_layers(backend):
 # ---- streaming ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
-@given(data=st.data(), scale=st.sampled_from(["none", "ratio", "range"]))
-def test_any_split_and_any_order_of_merging_give_the_same_bits(data, scale):
-    points = data.draw(st.integers(1, 12))
-    z_f, z_g = relu_features(points, 3, 10), randn(points, 3, 7)
-    order = data.draw(st.permutations(range(points)))
-    cuts = sorted(data.draw(st.lists(st.integers(0, points), max_size=4)))
-    ids = 100 + 7 * torch.arange(points)
-    for path in PATHS:
-        with forced_path(path) as backend:
-            want = memkern.LayerMem(scale=scale, backend=backend)
-            want.update(z_f, z_g, ids=ids)
-            assert_same_bits(want.compute(), memkern.layermem(z_f, z_g, scale=scale, backend=backend))
-            whole, parts = memkern.LayerMem(scale=scale, backend=backend), []
-            for first, last in itertools.pairwise([0, *cuts, points]):
-                chosen = order[first:last]
-                whole.update(z_f[chosen], z_g[chosen], ids=ids[chosen])
-                parts.append(memkern.LayerMem(scale=scale, backend=backend))
-                parts[-1].update(z_f[chosen], z_g[chosen], ids=ids[chosen])
-            assert_same_stats(whole.stats(), want.stats())
-            for metric in data.draw(st.permutations(parts[1:])):
-                parts[0].merge(metric)
-            assert_same_stats(parts[0].stats(), want.stats())
-
-
 def test_default_ids_count_on():
     z_f, z_g = randn(5, 2, 3), randn(5, 2, 4)
     metric = memkern.LayerMem()
@@ -146,52 +119,6 @@ def test_known_alignments_give_the_same_as_representations():
     two.update_alignments(stats_f.alignment, stats_g.alignment, ids=[4, 1, 3, 0, 2])
     independent.assert_close(two.compute(), one.compute(), 16, np.array(1.0))
     assert two.stats().ids.tolist() == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("through", ["dict", "torch.save", "safetensors"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_state_dict_round_trip(through, dtype, tmp_path):
-    metric = memkern.LayerMem()
-    metric.update(randn(3, 2, 4, dtype=dtype), randn(3, 2, 5, dtype=dtype), ids=[9, 2, 5])
-    metric.update(randn(2, 2, 4, dtype=dtype), randn(2, 2, 5, dtype=dtype), ids=[1, 7])
-    state = metric.state_dict()
-    if through == "torch.save":
-        torch.save(state, tmp_path / "state.pt")
-        state = torch.load(tmp_path / "state.pt", weights_only=True)
-    elif through == "safetensors":
-        pytest.importorskip("safetensors", reason="safetensors is an extra (memkern[lab])")
-        from safetensors.torch import load_file, save_file
-
-        save_file(state, tmp_path / "state.safetensors")
-        state = load_file(tmp_path / "state.safetensors")
-    loaded = memkern.LayerMem()
-    loaded.load_state_dict(state)
-    assert_same_stats(loaded.stats(), metric.stats())
-    for each in (loaded, metric):
-        each.update(randn(1, 2, 6, dtype=dtype), randn(1, 2, 7, dtype=dtype), ids=[3])
-    assert_same_stats(loaded.stats(), metric.stats())
-    assert loaded.stats().ids.tolist() == [1, 2, 3, 5, 7, 9]
-
-
-def test_empty_reset_to_and_merge():
-    empty, metric, other = memkern.LayerMem(), memkern.LayerMem(), memkern.LayerMem()
-    assert empty.state_dict() == {}
-    metric.update(randn(3, 2, 4), randn(3, 2, 5))
-    metric.reset()
-    assert metric.state_dict() == {}
-    metric.update(randn(3, 2, 4), randn(3, 2, 5), ids=[0, 2, 4])
-    other.update(randn(2, 2, 4), randn(2, 2, 5), ids=[1, 3])
-    before = other.stats()
-    metric.merge(other)
-    metric.merge(empty)
-    empty.merge(metric)
-    metric.update(randn(1, 2, 4), randn(1, 2, 5), ids=[5])
-    assert_same_stats(other.stats(), before)
-    assert (empty.count, metric.count) == (5, 6)
-    assert metric.to("cpu") is metric
-    assert {value.device.type for value in metric.to("meta").state_dict().values()} == {"meta"}
-    metric.load_state_dict({})
-    assert metric.count == 0
 
 
 def test_a_refused_batch_leaves_the_state_alone():

@@ -6,8 +6,6 @@ import independent
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import memkern
 from memkern.testing import DTYPES, LAYOUTS, assert_same_bits, forced_path, randn, relu_features, running_paths
@@ -180,39 +178,6 @@ def assert_same_stats(got, want):
             assert a == b, name
 
 
-@st.composite
-def streams(draw):
-    """Points with small integer means (so that sums are exact), many ties, in shuffled order, cut into batches."""
-    points, units = draw(st.integers(2, 12)), draw(st.integers(1, 3))
-    values = draw(st.lists(st.integers(-3, 3), min_size=points * units, max_size=points * units))
-    order = draw(st.permutations(range(points)))
-    cuts = sorted(draw(st.lists(st.integers(0, points), max_size=4)))
-    x = torch.tensor(values, dtype=torch.float32).reshape(points, units)
-    return x, list(order), list(itertools.pairwise([0, *cuts, points]))
-
-
-@pytest.mark.parametrize("rest", ["mean", "median"])
-@settings(max_examples=40, deadline=None)
-@given(stream=streams(), data=st.data())
-def test_any_split_and_any_order_of_merging_give_the_same_bits(rest, stream, data):
-    x, order, batches = stream
-    ids = 100 + 7 * torch.arange(len(x))
-    for path in PATHS:
-        with forced_path(path) as backend:
-            want = memkern.unitmem_stats(x, ids=ids, rest=rest, backend=backend)
-            whole = memkern.UnitMem(rest=rest, backend=backend)
-            parts = []
-            for first, last in batches:
-                chosen = order[first:last]
-                whole.update(x[chosen], ids=ids[chosen])
-                parts.append(memkern.UnitMem(rest=rest, backend=backend))
-                parts[-1].update(x[chosen], ids=ids[chosen])
-            assert_same_stats(whole.stats(), want)
-            for metric in data.draw(st.permutations(parts[1:])):
-                parts[0].merge(metric)
-            assert_same_stats(parts[0].stats(), want)
-
-
 def test_streamed_floats_agree_to_the_rounding_of_float64(backend):
     x = relu_features(200, 3, dtype=torch.float32)
     want = memkern.unitmem_stats(x, backend=backend)
@@ -245,61 +210,6 @@ def test_default_ids_count_on_and_empty_batches_change_nothing(backend):
         metric.update(batch)
     assert metric.count == 4
     assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX, backend=backend))
-
-
-@pytest.mark.parametrize("through", ["dict", "torch.save", "safetensors"])
-@pytest.mark.parametrize("rest", ["mean", "median"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_state_dict_round_trip(through, rest, dtype, tmp_path):
-    metric = memkern.UnitMem(rest=rest)
-    metric.update(MATRIX[:2].to(dtype), ids=[5, 2])
-    metric.update(MATRIX[2:].to(dtype), ids=[4, 3])
-    state = metric.state_dict()
-    if through == "torch.save":
-        torch.save(state, tmp_path / "state.pt")
-        state = torch.load(tmp_path / "state.pt", weights_only=True)
-    elif through == "safetensors":
-        pytest.importorskip("safetensors", reason="safetensors is an extra (memkern[lab])")
-        from safetensors.torch import load_file, save_file
-
-        save_file(state, tmp_path / "state.safetensors")
-        state = load_file(tmp_path / "state.safetensors")
-    loaded = memkern.UnitMem(rest=rest)
-    loaded.load_state_dict(state)
-    assert_same_stats(loaded.stats(), metric.stats())
-    for each in (loaded, metric):  # and both go on
-        each.update(torch.full((1, 4), 20.0, dtype=dtype), ids=[9])
-    assert_same_stats(loaded.stats(), metric.stats())
-    assert loaded.stats().index.tolist() == [9, 9, 9, 9]
-
-
-def test_an_empty_metric_round_trips_and_merges():
-    empty, metric = memkern.UnitMem(), memkern.UnitMem()
-    assert empty.state_dict() == {}
-    metric.update(MATRIX)
-    metric.merge(empty)
-    empty.merge(metric)
-    assert_same_stats(empty.stats(), metric.stats())
-    metric.load_state_dict({})
-    assert metric.count == 0
-
-
-@pytest.mark.parametrize("rest", ["mean", "median"])
-def test_reset_to_and_merge_leave_no_trace(rest):
-    metric, other = memkern.UnitMem(rest=rest), memkern.UnitMem(rest=rest)
-    metric.update(torch.full((3, 2), 50.0))
-    metric.reset()
-    assert metric.count == 0
-    metric.update(MATRIX[:2], ids=[0, 1])
-    other.update(MATRIX[2:], ids=[2, 3])
-    before = other.stats()
-    assert metric.to("cpu") is metric
-    metric.merge(other)
-    metric.update(MATRIX * 3, ids=[4, 5, 6, 7])
-    assert_same_stats(other.stats(), before)
-    metric.to("meta")
-    assert {metric.state_dict()[name].device.type for name in ("peak", "index", "rest", "low")} == {"meta"}
-    assert metric.count == 8
 
 
 @pytest.mark.parametrize("rest", ["mean", "median"])

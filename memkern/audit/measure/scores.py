@@ -19,7 +19,7 @@ from torch import Tensor
 from memkern.audit.taps.transformer_blocks import Block, Delta, sublayer_deltas
 from memkern.metrics.classes import ClassMem, ClassStats
 from memkern.metrics.units import UnitMem, UnitStats
-from memkern.scores import delta_layermem, sslmem_score
+from memkern.scores import delta_layermem, signed_units, sslmem_score, undefined
 
 N_EXTREME = 50
 """Images in the groups "most" and "least", as in the paper's tables."""
@@ -213,7 +213,7 @@ def _read(state: LayerState, rest: str) -> _Read:
         state.alignment_f,
         state.alignment_g,
         units.stats(),
-        state.units["low"] < 0,
+        signed_units(state.units["low"]),
         classes.stats() if state.classes else None,
     )
 
@@ -257,7 +257,7 @@ def mean(values: Tensor) -> float | None:
 
 def defined(values: Tensor) -> Tensor:
     """The values that are not NaN: those of units whose score is defined."""
-    return values[~values.isnan()]
+    return values[~undefined(values)]
 
 
 def _number(value: float | None) -> float:
