@@ -54,5 +54,5 @@ def test_a_report_is_made_of_it(case: str, tmp_path: Path) -> None:
 def test_it_can_be_compared() -> None:
     comparison = compare(FROZEN / "labels", FROZEN / "labels")
     assert comparison.images is not None
-    assert (comparison.n_images, comparison.images.tau, comparison.only_a) == (12, 1.0, [])
+    assert (comparison.n_images, comparison.images.overlap, comparison.only_a) == (12, 1.0, [])
     assert [layer.name for layer in comparison.layers] == expected("labels")["layers"]["layer"]
