@@ -86,7 +86,8 @@ def capture(found: Found, checkout: Path) -> None:
     _resumed(found, normaliser)
     for name, arguments in AFTER.items():
         _command(found, f"after/{name}", arguments, normaliser)
-    found.add("after/report/again.html", normaliser.html(Path("again.html").read_text(encoding="utf-8")))
+    again = Path("again.html")
+    found.add("after/report/again.html", normaliser.html(again.read_text(encoding="utf-8")) if again.exists() else "")
     found.add("after/never", str(Path("never").exists()))
 
 
