@@ -14,6 +14,7 @@ from memkern._util.registry import records
 from memkern.audit.report import report, sections
 from memkern.audit.report.section import Section
 
+TEMPLATE = '{% from "macros.html.j2" import name %}\n<p>{{ name(first) }} {{ count }}</p>\n'
 FOLDER = Path(sections.__file__).parent
 NEW = """
 from memkern.audit.report.section import Section
