@@ -14,6 +14,7 @@ from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
 from memkern.audit.run_folder.arrays import readings
 from memkern.audit.run_folder.reader import Run, read_run
+from memkern.errors import ArgumentValueError
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def compare(
     check_same_images(of_a, of_b)
     rows = of_a.scored
     if top is not None and not 1 <= top <= len(rows):
-        raise ValueError(f"Expected `top` to be from 1 to the {len(rows)} scored images, got {top}")
+        raise ArgumentValueError(f"Expected `top` to be from 1 to the {len(rows)} scored images, got {top}")
     k = min(50, max(1, len(rows) // 10)) if top is None else top
     differences = Differences(of_a, of_b, alternative, k, resamples, level, seed)
     names_a, names_b = run_a.layer_names, run_b.layer_names
@@ -142,11 +143,11 @@ def compare(
 
 def _check_options(alternative: str, resamples: int, level: float) -> None:
     if alternative not in ("less", "greater"):
-        raise ValueError(f'Expected `alternative` to be "less" or "greater", got {alternative!r}')
+        raise ArgumentValueError(f'Expected `alternative` to be "less" or "greater", got {alternative!r}')
     if not 0 < level < 1:
-        raise ValueError(f"Expected `level` to lie between 0 and 1, got {level}")
+        raise ArgumentValueError(f"Expected `level` to lie between 0 and 1, got {level}")
     if resamples < 100:
-        raise ValueError(f"Expected `resamples` to be 100 or more, got {resamples}")
+        raise ArgumentValueError(f"Expected `resamples` to be 100 or more, got {resamples}")
 
 
 def _about(run: Run) -> dict[str, str | None]:
