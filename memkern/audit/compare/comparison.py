@@ -115,11 +115,8 @@ def compare(
     check_same(run_a, run_b)
     of_a, of_b = readings(run_a), readings(run_b)
     check_same_images(of_a, of_b)
-    rows = of_a.scored
-    if top is not None and not 1 <= top <= len(rows):
-        raise ArgumentValueError(f"Expected `top` to be from 1 to the {len(rows)} scored images, got {top}")
-    k = min(50, max(1, len(rows) // 10)) if top is None else top
-    differences = Differences(of_a, of_b, alternative, k, resamples, level, seed)
+    n_images = len(of_a.scored)
+    differences = Differences(of_a, of_b, alternative, _top(top, n_images), resamples, level, seed)
     names_a, names_b = run_a.layer_names, run_b.layer_names
     common = [name for name in names_a if name in set(names_b)]
     sslmem, images = differences.sslmem()
@@ -127,7 +124,7 @@ def compare(
         run_a=_about(run_a),
         run_b=_about(run_b),
         alternative=alternative,
-        n_images=len(rows),
+        n_images=n_images,
         sslmem=sslmem,
         images=images,
         layers=differences.layers(common),
@@ -148,6 +145,15 @@ def _check_options(alternative: str, resamples: int, level: float) -> None:
         raise ArgumentValueError(f"Expected `level` to lie between 0 and 1, got {level}")
     if resamples < 100:
         raise ArgumentValueError(f"Expected `resamples` to be 100 or more, got {resamples}")
+
+
+def _top(top: int | None, n_images: int) -> int:
+    """How many of the most memorized images are compared."""
+    if top is None:
+        return min(50, max(1, n_images // 10))
+    if not 1 <= top <= n_images:
+        raise ArgumentValueError(f"Expected `top` to be from 1 to the {n_images} scored images, got {top}")
+    return top
 
 
 def _about(run: Run) -> dict[str, str | None]:
