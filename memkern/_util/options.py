@@ -31,7 +31,7 @@ class Option:
         choices: All values that are allowed; `None` if they cannot be listed.
         parse: Reads the value from text; by default the field's type does.
         positional: Whether the value is given by its place, without a flag.
-        switches: Name -> help of values any of which may be chosen, each by a flag of its own; `None` for other options.
+        switches: Name -> help of values any of which may be chosen, each by a flag of its own; `None` for all others.
     """
 
     help: str | Callable[[], str]
