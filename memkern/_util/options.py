@@ -31,6 +31,7 @@ class Option:
         choices: All values that are allowed; `None` if they cannot be listed.
         parse: Reads the value from text; by default the field's type does.
         positional: Whether the value is given by its place, without a flag.
+        switches: Name -> help of values any of which may be chosen, each by a flag of its own; `None` for all others.
     """
 
     help: str | Callable[[], str]
@@ -39,6 +40,7 @@ class Option:
     choices: Sequence[str] | None = None
     parse: Callable[[str], object] | None = None
     positional: bool = False
+    switches: Callable[[], Mapping[str, str]] | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +78,40 @@ def required(
     return cast(T, field(metadata={KEY: Option(help, metavar, positional=positional)}))
 
 
+def switches(names: Callable[[], Mapping[str, str]], *, group: str = "") -> tuple[str, ...]:
+    """Makes the field of values any of which may be chosen, each by a flag of its own; by default none is.
+
+    Args:
+        names: Gives the names, which are the flags without their dashes, and the help of each.
+        group: Heading under which `--help` lists the flags.
+
+    Returns:
+        The dataclass field, typed as its value for the type checker: the names that are chosen.
+    """
+    return cast("tuple[str, ...]", field(default=(), metadata={KEY: Option("", group=group, switches=names)}))
+
+
+class _Choose(argparse.Action):
+    """Adds the name of a flag to those that are chosen."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, flag: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), self.const))
+
+
+def add_switches(to: argparse._ActionsContainer, dest: str, names: Mapping[str, str]) -> None:
+    """Adds a flag for each of several values any of which may be chosen.
+
+    Args:
+        to: The command, or a group of it.
+        dest: Where the tuple of the chosen names is put.
+        names: Name -> help.
+    """
+    for name, text in names.items():
+        to.add_argument(f"--{name}", dest=dest, action=_Choose, nargs=0, const=name, default=(), help=text)
+
+
 def add_options(
     parser: argparse.ArgumentParser, options: type[DataclassInstance]
 ) -> dict[str, argparse._ArgumentGroup]:
@@ -99,6 +135,9 @@ def add_options(
 
 
 def _add(to: argparse._ActionsContainer, each: Field[object], info: Option, kind: object) -> None:
+    if info.switches is not None:
+        add_switches(to, each.name, info.switches())
+        return
     if isinstance(each.default, bool):
         action = "store_false" if each.default else "store_true"
         to.add_argument(_flag(each, info), dest=each.name, action=action, help=info.text)
@@ -143,6 +182,9 @@ def option_rows(options: type[DataclassInstance]) -> list[tuple[str, str, str]]:
     rows = []
     for each in fields(options):
         info: Option = each.metadata[KEY]
+        if info.switches is not None:
+            rows += [(f"`--{name}`", "", text) for name, text in info.switches().items()]
+            continue
         value = "{" + ",".join(info.choices) + "}" if info.choices else info.metavar or each.name.upper()
         bare = info.positional or isinstance(each.default, bool)
         usual = "" if each.default is None or isinstance(each.default, bool) else f"`{each.default}`"

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memkern._util.optional_imports import require
-from memkern._util.options import add_options
+from memkern._util.options import add_options, add_switches
 from memkern.audit import pipeline as run
 from memkern.audit.options import Options
 from memkern.audit.process import set_up_process
 from memkern.audit.report import terminal as summary
+from memkern.audit.run_folder.write_exports import export_summaries
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,12 +31,7 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `memkern merge`."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of the parts")
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the results")
-    _add_exports(parser)
-
-
-def _add_exports(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mat", action="store_true", help="write MATLAB files too")
-    parser.add_argument("--fiftyone", action="store_true", help="write a FiftyOne-style JSON file too")
+    add_switches(parser, "exports", export_summaries())
 
 
 def audit(args: argparse.Namespace) -> None:
@@ -56,7 +52,7 @@ def audit(args: argparse.Namespace) -> None:
 
 def merge(args: argparse.Namespace) -> None:
     """Runs `memkern merge`."""
-    made = run.merge_runs(args.runs, args.out, mat=args.mat, fiftyone=args.fiftyone)
+    made = run.merge_runs(args.runs, args.out, exports=args.exports)
     console = _console()
     summary.show_run(made, console)
     summary.show_done(made, console)

@@ -10,10 +10,11 @@ import torch
 
 from memkern import transforms
 from memkern._util.arguments import numbers, part_of
-from memkern._util.options import option, option_rows, required
+from memkern._util.options import option, option_rows, required, switches
 from memkern._util.text import markdown_table
 from memkern.audit.data.open import data_examples
 from memkern.audit.encoders.build import encoder_examples
+from memkern.audit.run_folder.write_exports import export_summaries
 from memkern.checks import values as checks
 from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileError
 
@@ -85,8 +86,7 @@ class Options:
     )
 
     images: bool = option(True, "keep pictures out of the results", group="results")
-    mat: bool = option(False, "write MATLAB files too", group="results")
-    fiftyone: bool = option(False, "write a FiftyOne-style JSON file too", group="results")
+    exports: tuple[str, ...] = switches(export_summaries, group="results")
 
     def __post_init__(self) -> None:
         least = {"views": 2 if self.pairs == "all" else 1, "batch_size": 1, "shard_size": 1, "workers": 1, "seed": 0}

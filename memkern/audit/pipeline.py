@@ -20,9 +20,9 @@ from memkern.audit.options import Options
 from memkern.audit.report import write_report
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.thumbnails import write_thumbs
-from memkern.audit.run_folder import export
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import MANIFEST
+from memkern.audit.run_folder.write_exports import chosen, require_packages, write_exports
 
 
 def _silent(text: str) -> None:
@@ -55,7 +55,7 @@ def run_audit(
         OSError: If a file cannot be written; finished shards are kept.
     """
     progress = progress or Progress(None)
-    _require_packages(options.images, options.mat)
+    _require_packages(options.images, options.exports)
     shard_files.check_out(options.out, resume=options.resume, shared=options.shard is not None)
     group = join_group()
     options = replace(options, device=group.device(options.device))
@@ -80,7 +80,7 @@ def _finish(ready: Prepared, group: ProcessGroup, log: Log) -> Run | None:
     complete = (options.out / MANIFEST).exists()
     if options.shard is not None and not complete:
         part, parts = options.shard
-        exports = (" --mat" if options.mat else "") + (" --fiftyone" if options.fiftyone else "")
+        exports = "".join(f" {export.flag}" for export in chosen(options.exports))
         log(f"Part {part} of {parts} is done; `memkern merge RUN… --out RUN{exports}` puts the parts together.")
         return None
     if group.rank:
@@ -92,18 +92,11 @@ def _finish(ready: Prepared, group: ProcessGroup, log: Log) -> Run | None:
         if options.images:
             write_thumbs(run, ready.job)
         write_report(run, images=options.images)
-        _export(run, options.mat, options.fiftyone)
+        write_exports(run, options.exports)
     return run
 
 
-def _export(run: Run, mat: bool, fiftyone: bool) -> None:
-    if mat:
-        export.write_mat(run)
-    if fiftyone:
-        export.write_fiftyone(run)
-
-
-def _require_packages(images: bool, mat: bool) -> None:
+def _require_packages(images: bool, exports: Sequence[str]) -> None:
     """Requires the packages that the end of the work needs, at its beginning."""
     for module, package in (
         ("pyarrow.parquet", "pyarrow"), ("safetensors.torch", "safetensors"), ("jinja2", "jinja2"),
@@ -112,12 +105,10 @@ def _require_packages(images: bool, mat: bool) -> None:
         require(module, package)
     if images:
         require("PIL.Image", "pillow")
-    if mat:
-        require("scipy.io", "scipy")
-        require("h5py", "h5py", extra="")
+    require_packages(exports)
 
 
-def merge_runs(folders: Sequence[Path], out: Path, *, mat: bool = False, fiftyone: bool = False) -> Run:
+def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = ()) -> Run:
     """Puts the parts of an audit together that were done with `--shard i/n`.
 
     It needs neither the encoder nor the images, and so makes no pictures; `run_audit` adds them to what is complete.
@@ -125,8 +116,7 @@ def merge_runs(folders: Sequence[Path], out: Path, *, mat: bool = False, fiftyon
     Args:
         folders: Their RUN folders.
         out: The RUN folder to write; may be one of them.
-        mat: Whether to write MATLAB files too.
-        fiftyone: Whether to write a FiftyOne-style JSON file too.
+        exports: Names of formats of other tools to write too: "mat", "fiftyone".
 
     Returns:
         The run, the same bits as of one process.
@@ -135,13 +125,13 @@ def merge_runs(folders: Sequence[Path], out: Path, *, mat: bool = False, fiftyon
         PlanError: If they are not parts of one audit, or shards are missing.
         ImportError: If a package is missing.
     """
-    _require_packages(images=False, mat=mat)
+    _require_packages(images=False, exports=exports)
     if out not in folders:
         shard_files.check_out(out, resume=False, shared=False)
     run = finalize(list(folders), out)
     with shard_files.clear_disk_errors(out):
         write_report(run)
-        _export(run, mat, fiftyone)
+        write_exports(run, exports)
     return run
 
 

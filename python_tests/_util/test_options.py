@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memkern._util.arguments import numbers, part_of, seed, whole_number
-from memkern._util.options import add_options, option, option_rows, required
+from memkern._util.options import add_options, option, option_rows, required, switches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Order:
     hot: bool = option(False, "with chili")
     salt: bool = option(True, "leave salt out", group="people")
     prices: tuple[float, ...] | None = option(None, "of each course", parse=numbers)
+    extras: tuple[str, ...] = switches(lambda: {"bread": "bread too", "olives": "olives too"}, group="people")
 
 
 def read(line: str) -> Order:
@@ -33,10 +34,12 @@ def read(line: str) -> Order:
 
 def test_a_command_line_from_fields() -> None:
     assert read("soup --table 7") == Order(dish="soup", table=Path("7"))
-    line = "soup --table 7 --guests 3 --tip 5 --drink wine --hot --no-salt --prices 1,2.5"
+    line = "soup --table 7 --guests 3 --tip 5 --drink wine --hot --no-salt --prices 1,2.5 --olives"
     assert read(line) == Order(
-        dish="soup", table=Path("7"), guests=3, tip=5, drink="wine", hot=True, salt=False, prices=(1.0, 2.5)
-    )
+        dish="soup", table=Path("7"), guests=3, tip=5, drink="wine", hot=True, salt=False, prices=(1.0, 2.5),
+        extras=("olives",),
+    )  # fmt: skip
+    assert read("soup --table 7 --olives --bread").extras == ("olives", "bread")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,8 @@ def test_the_rows_of_a_table() -> None:
         ("`--hot`", "", "with chili"),
         ("`--no-salt`", "", "leave salt out"),
         ("`--prices PRICES`", "", "of each course"),
+        ("`--bread`", "", "bread too"),
+        ("`--olives`", "", "olives too"),
     ]
 
 

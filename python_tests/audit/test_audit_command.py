@@ -142,48 +142,6 @@ def test_pictures_for_the_report(given: Options) -> None:
     assert torch.equal(stored, original)
 
 
-def test_matlab_files(given: Options) -> None:
-    pytest.importorskip("h5py", reason="h5py is not installed")
-    import h5py
-    from scipy.io import loadmat
-
-    run = run_audit(replace(given, mat=True, candidates="0:5"))
-    assert run is not None
-    units = [row for row in run.units.to_pylist() if row["layer"] == "conv"]
-    peaks = loadmat(run.folder / "mat" / "maxposition-conv.mat")
-    assert peaks["maxposition"].ravel().tolist() == [row["peak_index"] for row in units]
-    np.testing.assert_allclose(peaks["selectivity"].ravel(), [row["unitmem"] for row in units])
-    classes = loadmat(run.folder / "mat" / "selectivity_class-conv.mat")
-    np.testing.assert_allclose(classes["selectivity"].ravel(), [row["classmem"] for row in units])
-    scores = np.array(run.samples["sslmem"].to_pylist())
-    with (
-        h5py.File(run.folder / "mat" / "mostdata.mat") as most,
-        h5py.File(run.folder / "mat" / "leastdata.mat") as least,
-    ):
-        np.testing.assert_array_equal(most["canary "][()], scores[:5])
-        np.testing.assert_array_equal(least["extra"][()], scores[5:])
-    with h5py.File(run.folder / "mat" / "pos_per_layer-conv.mat") as order:
-        ranked = [units[unit]["unitmem"] for unit in order["max"][()]]
-        assert ranked == sorted(ranked, reverse=True)
-        assert order["min"][()].tolist() == order["max"][()].tolist()[::-1]
-
-
-def test_fiftyone_samples(given: Options) -> None:
-    copy = Path(given.data) / "class1" / "copy.png"
-    copy.write_bytes((Path(given.data) / "class0" / "00.png").read_bytes())
-    run = run_audit(replace(given, fiftyone=True, candidates="0:1"))
-    assert run is not None
-    assert run.manifest.data.duplicates == (("class0/00.png", "class1/copy.png", "exact"),)
-    whole = json.loads((run.folder / "fiftyone.json").read_text())
-    first = whole["samples"][0]
-    assert first["filepath"].endswith("class0/00.png")
-    assert first["tags"] == ["candidate"]
-    assert first["ground_truth"] == {"_cls": "Classification", "label": "class0"}
-    assert first["memkern_sslmem"] == run.samples["sslmem"][0].as_py()
-    assert next(s for s in whole["samples"] if s["memkern_id"] == "class1/copy.png")["tags"] == ["exact-copy"]
-    assert sum(sample["memkern_units"] for sample in whole["samples"]) == run.units.num_rows
-
-
 def test_one_line_of_polars_reads_a_run(given: Options) -> None:
     polars = pytest.importorskip("polars", reason="polars is not installed")
     run_audit(given)

@@ -218,10 +218,18 @@ FILL = {
     "op": OPS,
     "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")],
     "experiment": [path.stem for path in (PACKAGE / "lab" / "experiments").glob("[!_]*.py")],
+    "section": [path.stem for path in (PACKAGE / "audit" / "report" / "sections").glob("[!_]*.py")],
+    "export": [path.stem for path in (PACKAGE / "audit" / "run_folder" / "exports").glob("[!_]*.py")],
 }
 
 
-@pytest.mark.parametrize("title", ["New op", "New backend", "New instruction set", "New SSL method", "New experiment"])
+TITLES = (
+    "New op", "New backend", "New instruction set", "New SSL method", "New experiment", "New report section",
+    "New export",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("title", TITLES)
 def test_touch_lists_name_files_that_exist(title):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

@@ -151,7 +151,7 @@ FAULTS = [
           "scale_[0], shift_[i] = shift_[0];", "ops/test_pointwise_stats.py::test_larger_than_a_range"),
     Fault("csrc/cpu/alignment/pair_panels.h", "with_norms && n == whole;", "with_norms;",
           "ops/test_pointwise_stats.py::test_view_counts"),
-    Fault("memkern/audit/pipeline.py", "        _export(run, mat, fiftyone)\n", "",
+    Fault("memkern/audit/pipeline.py", "        write_exports(run, exports)\n", "",
           "audit/measure/test_audit_shards.py::test_parts_leave_no_file_out"),
     Fault("memkern/audit/report/terminal.py", 'overflow="fold"', 'overflow="ellipsis"',
           "audit/report/test_audit_summary.py::test_tables_cut_off_nothing"),

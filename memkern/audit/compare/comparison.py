@@ -14,6 +14,7 @@ from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
 from memkern.audit.run_folder.arrays import readings
 from memkern.audit.run_folder.reader import Run, read_run
+from memkern.errors import ArgumentValueError
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,8 @@ def compare(
     check_same(run_a, run_b)
     of_a, of_b = readings(run_a), readings(run_b)
     check_same_images(of_a, of_b)
-    rows = of_a.scored
-    if top is not None and not 1 <= top <= len(rows):
-        raise ValueError(f"Expected `top` to be from 1 to the {len(rows)} scored images, got {top}")
-    k = min(50, max(1, len(rows) // 10)) if top is None else top
-    differences = Differences(of_a, of_b, alternative, k, resamples, level, seed)
+    n_images = len(of_a.scored)
+    differences = Differences(of_a, of_b, alternative, _top(top, n_images), resamples, level, seed)
     names_a, names_b = run_a.layer_names, run_b.layer_names
     common = [name for name in names_a if name in set(names_b)]
     sslmem, images = differences.sslmem()
@@ -126,7 +124,7 @@ def compare(
         run_a=_about(run_a),
         run_b=_about(run_b),
         alternative=alternative,
-        n_images=len(rows),
+        n_images=n_images,
         sslmem=sslmem,
         images=images,
         layers=differences.layers(common),
@@ -142,11 +140,20 @@ def compare(
 
 def _check_options(alternative: str, resamples: int, level: float) -> None:
     if alternative not in ("less", "greater"):
-        raise ValueError(f'Expected `alternative` to be "less" or "greater", got {alternative!r}')
+        raise ArgumentValueError(f'Expected `alternative` to be "less" or "greater", got {alternative!r}')
     if not 0 < level < 1:
-        raise ValueError(f"Expected `level` to lie between 0 and 1, got {level}")
+        raise ArgumentValueError(f"Expected `level` to lie between 0 and 1, got {level}")
     if resamples < 100:
-        raise ValueError(f"Expected `resamples` to be 100 or more, got {resamples}")
+        raise ArgumentValueError(f"Expected `resamples` to be 100 or more, got {resamples}")
+
+
+def _top(top: int | None, n_images: int) -> int:
+    """How many of the most memorized images are compared."""
+    if top is None:
+        return min(50, max(1, n_images // 10))
+    if not 1 <= top <= n_images:
+        raise ArgumentValueError(f"Expected `top` to be from 1 to the {n_images} scored images, got {top}")
+    return top
 
 
 def _about(run: Run) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from memkern.audit.interventions.handles import FineTuning
 from memkern.audit.interventions.units import WITH_STATISTICS, submodules, unit_rows, unwrap_compiled
+from memkern.errors import ArgumentValueError
 
 
 def finetune_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, Iterable[int]]) -> FineTuning:
@@ -58,7 +59,9 @@ def _learning(
             continue
         found = list(module.parameters())
         if not found:
-            raise ValueError(f"Expected layer {layer!r} to have parameters, got {type(module).__name__} without")
+            raise ArgumentValueError(
+                f"Expected layer {layer!r} to have parameters, got {type(module).__name__} without"
+            )
         learning.update(dict.fromkeys(found))
     return learning
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from memkern.audit.interventions.handles import Surgery
 from memkern.audit.interventions.units import UnitRows, submodules, unit_rows, unwrap_compiled
+from memkern.errors import ArgumentValueError
 
 
 def prune_units(model: nn.Module, units: Mapping[str, Iterable[int]]) -> Surgery:
@@ -47,7 +48,7 @@ def prune_units(model: nn.Module, units: Mapping[str, Iterable[int]]) -> Surgery
     for layer, module in submodules(model, units).items():
         for part in unit_rows(layer, module, units[layer]):
             if len(names[part.parameter]) > 1:
-                raise ValueError(
+                raise ArgumentValueError(
                     f"Expected the {part.key} of layer {layer!r} to belong to one layer, got one parameter with the "
                     f"names {names[part.parameter]}; pruning it would silence units of all of them"
                 )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from memkern.audit.interventions.handles import Surgery
 from memkern.audit.interventions.units import WEIGHTED, submodules
+from memkern.errors import ArgumentValueError
 
 
 def replace_layers(model: nn.Module, donor: nn.Module, layers: Sequence[str], *, parts: str = "weight") -> Surgery:
@@ -35,7 +36,7 @@ def replace_layers(model: nn.Module, donor: nn.Module, layers: Sequence[str], *,
         ('0.weight', '0.bias')
     """
     if parts not in ("weight", "all"):
-        raise ValueError(f'Expected `parts` to be "weight" or "all", got {parts!r}')
+        raise ArgumentValueError(f'Expected `parts` to be "weight" or "all", got {parts!r}')
     mine = submodules(model, layers)
     theirs = submodules(donor, layers, "donor")
     changes: dict[str, tuple[Tensor, Tensor]] = {}  # name -> what is changed, what it is changed to
@@ -44,12 +45,14 @@ def replace_layers(model: nn.Module, donor: nn.Module, layers: Sequence[str], *,
         shapes = [{key: tuple(value.shape) for key, value in found.items()} for found in (ours, other)]
         if shapes[0] != shapes[1]:
             differ = next(key for key in {**ours, **other} if shapes[0].get(key) != shapes[1].get(key))
-            raise ValueError(
+            raise ArgumentValueError(
                 f"Expected layer {layer!r} to have the same shapes in both models; {differ!r} is "
                 f"{shapes[0].get(differ)} in `model` and {shapes[1].get(differ)} in `donor`"
             )
         if not ours:
-            raise ValueError(f'Expected layer {layer!r} to hold something to replace with parts="{parts}", got nothing')
+            raise ArgumentValueError(
+                f'Expected layer {layer!r} to hold something to replace with parts="{parts}", got nothing'
+            )
         changes.update({f"{layer}.{key}": (ours[key], other[key]) for key in ours})
     saved = [target.detach().clone() for target, _ in changes.values()]
     new = [source.detach().clone() for _, source in changes.values()]  # first: the donor may share memory

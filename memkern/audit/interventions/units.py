@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from memkern.errors import ArgumentTypeError, ArgumentValueError
+
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers whose units are the rows of `weight`."""
 
@@ -64,17 +66,19 @@ def submodules(model: nn.Module, layers: Iterable[str], argument: str = "model")
         ValueError: If there is no such submodule, or no name at all.
     """
     if isinstance(layers, str):
-        raise ValueError(f"Expected `layers` to be a list of names, got the string {layers!r}")
+        raise ArgumentValueError(f"Expected `layers` to be a list of names, got the string {layers!r}")
     modules = dict(unwrap_compiled(model).named_modules())
     found = {}
     for layer in layers:
         if layer not in modules or layer == "":
             close = difflib.get_close_matches(layer, modules, 3)
             hint = f"; close names: {close}" if close else "; list them with dict(model.named_modules())"
-            raise ValueError(f"Expected `{argument}` to have a submodule {layer!r}, got none of that name{hint}")
+            raise ArgumentValueError(
+                f"Expected `{argument}` to have a submodule {layer!r}, got none of that name{hint}"
+            )
         found[layer] = modules[layer]
     if not found:
-        raise ValueError("Expected at least one layer, got none")
+        raise ArgumentValueError("Expected at least one layer, got none")
     return found
 
 
@@ -118,14 +122,16 @@ def _unit_modules(layer: str, module: nn.Module) -> list[nn.Module]:
         if isinstance(part, WEIGHTED):
             break
     if not parts:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"Expected layer {layer!r} to be a convolution, linear layer or norm, or an nn.Sequential that ends with "
             f"one (activations, pools and dropout may follow), got {type(module).__name__}; name the layer before it"
         )
     for part in parts:
         weight = _own(layer, part, "weight")
         if isinstance(part, NORMS) and weight.ndim != 1:
-            raise TypeError(f"Expected the norm of layer {layer!r} to have one weight a unit, got {list(weight.shape)}")
+            raise ArgumentTypeError(
+                f"Expected the norm of layer {layer!r} to have one weight a unit, got {list(weight.shape)}"
+            )
     return parts
 
 
@@ -144,7 +150,7 @@ def _own(layer: str, module: nn.Module, key: str) -> nn.Parameter:
     if parameter is None:
         kind = type(module).__name__
         why = "is computed (parametrized)" if hasattr(module, "parametrizations") else "has none"
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected layer {layer!r} to hold a parameter {key!r} that can be changed, but its {kind} {why}; "
             "for a norm without weights, name the layer before it"
         )
@@ -157,9 +163,11 @@ def _unit_index(layer: str, units: Iterable[int], count: int) -> Tensor:
     if index.numel() == 0:
         index = index.long()
     if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
-        raise TypeError(f"Expected the units of layer {layer!r} to be a list of whole numbers, got {units!r}")
+        raise ArgumentTypeError(f"Expected the units of layer {layer!r} to be a list of whole numbers, got {units!r}")
     wrong = index[(index < 0) | (index >= count)]
     if len(wrong):
-        raise ValueError(f"Expected the units of layer {layer!r} to lie in [0, {count}), got {wrong[:5].tolist()}")
+        raise ArgumentValueError(
+            f"Expected the units of layer {layer!r} to lie in [0, {count}), got {wrong[:5].tolist()}"
+        )
     unique: Tensor = index.long().unique()
     return unique

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from memkern._util.optional_imports import require
 from memkern.audit.measure.estimate import Estimate
 from memkern.audit.run_folder.reader import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 TOP = 8
 """Rows of the tables of units and images; the layers are shown all."""
@@ -18,10 +23,10 @@ class Progress:
     """Bars with rate and time left on a terminal, silence elsewhere.
 
     Args:
-        console: A `rich.console.Console`; `None`: silence.
+        console: Where to show them; `None`: silence.
     """
 
-    def __init__(self, console: Any) -> None:
+    def __init__(self, console: Console | None) -> None:
         self.console = console
 
     @contextmanager
@@ -57,7 +62,7 @@ class Progress:
             yield step
 
 
-def show_plan(estimate: Estimate, console: Any) -> None:
+def show_plan(estimate: Estimate, console: Console) -> None:
     """Prints what `--dry-run` found: the layers, and estimates of time and memory."""
     plan = estimate.plan
     table = _table(f"{len(plan.layers)} layers", "layer", "units", "shape of an image")
@@ -82,44 +87,15 @@ def show_plan(estimate: Estimate, console: Any) -> None:
         )
 
 
-def show_run(run: Run, console: Any) -> None:
+def show_run(run: Run, console: Console) -> None:
     """Prints the layers, the units that answer most to one image, and the most and least memorized images."""
     manifest = run.manifest
-    scored, candidates = manifest.reference is not None, manifest.candidates is not None
-    column = "layermem_candidates" if candidates else "layermem"
-    delta = "delta_candidates" if candidates else "delta"
-    among = f"of {manifest.candidates.n} candidates" if manifest.candidates is not None else "of all images"
-    heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
-    table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
-    for row in run.layers.to_pylist():
-        mem = [_signed(row[column]), _signed(row[delta])] if scored else []
-        units = (_plain(row["unitmem_mean"]), _plain(row["unitmem_max"]), _plain(row["classmem_mean"]))
-        table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, str(row["dead"]))
-    console.print(table)
-    compute = require("pyarrow.compute", "pyarrow")
-    units = run.units.filter(compute.is_finite(run.units["unitmem"]))
-    units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
-    table = _table(
-        "Units that answer most to one image (without signed ones, whose scores have no bounds)",
-        "layer",
-        "unit",
-        "UnitMem",
-        "image",
-    )
-    for row in units.slice(0, TOP).to_pylist():
-        table.add_row(_cell(row["layer"]), str(row["unit"]), _plain(row["unitmem"]), _cell(row["peak_id"]))
-    console.print(table)
+    scored, candidates = manifest.reference is not None, manifest.candidates
+    among = "of all images" if candidates is None else f"of {candidates.n} candidates"
+    console.print(_layers_table(run, among, scored=scored, named=candidates is not None))
+    console.print(_units_table(run))
     if scored:
-        samples = run.samples
-        if candidates:
-            samples = samples.filter(samples["candidate"])
-        samples = samples.filter(compute.is_finite(samples["sslmem"])).sort_by([("sslmem", "descending")])
-        table = _table(f"SSLMem at {run.output}, {among}: most and least memorized", "image", "SSLMem")
-        count = len(samples)
-        least = samples.slice(max(TOP, count - TOP)).to_pylist()
-        for row in [*samples.slice(0, TOP).to_pylist(), *least]:
-            table.add_row(_cell(row["id"]), _signed(row["sslmem"]))
-        console.print(table)
+        console.print(_images_table(run, among, named=candidates is not None))
     copies = manifest.data.duplicates
     if copies:
         console.print(f"{len(copies)} images are copies of others, exact or near: copies look memorized.")
@@ -128,7 +104,43 @@ def show_run(run: Run, console: Any) -> None:
         console.print(f"UnitMem of {undefined} units is undefined (NaN).")
 
 
-def show_done(run: Run, console: Any) -> None:
+def _layers_table(run: Run, among: str, *, scored: bool, named: bool) -> Table:
+    """All layers; LayerMem and what a layer adds where there is a reference, of the candidates where they are named."""
+    of = "_candidates" if named else ""
+    heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
+    table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
+    for row in run.layers.to_pylist():
+        mem = [_signed(row[f"layermem{of}"]), _signed(row[f"delta{of}"])] if scored else []
+        units = (_plain(row["unitmem_mean"]), _plain(row["unitmem_max"]), _plain(row["classmem_mean"]))
+        table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, str(row["dead"]))
+    return table
+
+
+def _units_table(run: Run) -> Table:
+    """The units with the largest UnitMem."""
+    compute = require("pyarrow.compute", "pyarrow")
+    units = run.units.filter(compute.is_finite(run.units["unitmem"]))
+    units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
+    title = "Units that answer most to one image (without signed ones, whose scores have no bounds)"
+    table = _table(title, "layer", "unit", "UnitMem", "image")
+    for row in units.slice(0, TOP).to_pylist():
+        table.add_row(_cell(row["layer"]), str(row["unit"]), _plain(row["unitmem"]), _cell(row["peak_id"]))
+    return table
+
+
+def _images_table(run: Run, among: str, *, named: bool) -> Table:
+    """The images with the largest and the smallest SSLMem, of the candidates where they are named."""
+    compute = require("pyarrow.compute", "pyarrow")
+    samples = run.samples.filter(run.samples["candidate"]) if named else run.samples
+    samples = samples.filter(compute.is_finite(samples["sslmem"])).sort_by([("sslmem", "descending")])
+    table = _table(f"SSLMem at {run.output}, {among}: most and least memorized", "image", "SSLMem")
+    least = samples.slice(max(TOP, len(samples) - TOP)).to_pylist()
+    for row in [*samples.slice(0, TOP).to_pylist(), *least]:
+        table.add_row(_cell(row["id"]), _signed(row["sslmem"]))
+    return table
+
+
+def show_done(run: Run, console: Console) -> None:
     """Prints where the results are and what they took."""
     images, seconds = run.manifest.data.n_images, run.manifest.wall["total"]
     console.print(f"{images} images in {duration(seconds)}; results are in {run.folder}", highlight=False)
@@ -158,14 +170,15 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
 
 
-def _cell(text: str) -> Any:
-    """A cell as it is: file names may hold what rich reads as markup, and terminals as commands."""
-    return require("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
+def _cell(text: str) -> Text:
+    """Makes a cell of a text as it is: file names may hold what rich reads as markup, and terminals as commands."""
+    cell: Text = require("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
+    return cell
 
 
-def _table(title: str, *columns: str) -> Any:
-    """An empty table, which folds its widest cells where it is too wide for the terminal, and cuts nothing off."""
-    table = require("rich.table", "rich").Table(
+def _table(title: str, *columns: str) -> Table:
+    """Makes an empty table that folds its widest cells where it is too wide for the terminal, and cuts nothing off."""
+    table: Table = require("rich.table", "rich").Table(
         title=_cell(title), box=require("rich.box", "rich").SIMPLE_HEAD, title_style="bold", title_justify="left",
         padding=(0, 1), collapse_padding=True, pad_edge=False,
     )  # fmt: skip

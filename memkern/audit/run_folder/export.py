@@ -1,112 +1,33 @@
-"""A finished audit in the formats of other tools: MATLAB files as the released analysis reads them, FiftyOne's JSON."""
+"""What an export is: the record that each file of `memkern.audit.run_folder.exports` binds."""
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import require
 from memkern.audit.run_folder.reader import Run
 
 
-def write_mat(run: Run) -> list[Path]:
-    """Writes `mat/` beside the results, with the names of files and variables of the released scripts.
+@dataclass(frozen=True)
+class Export:
+    """A finished audit in the format of another tool.
 
-    `maxposition-<layer>.mat` has `maxposition` (0-based place of the image in the audited list) and `selectivity`
-    (UnitMem) of each unit, as `UnitMem_mu_max.py` writes them; `selectivity_class-<layer>.mat` has `selectivity`
-    (ClassMem); `pos_per_layer-<layer>.mat` has `max` and `min`, the units in descending and ascending order of UnitMem,
-    to prune by; `IDcat.mat` has `ans`, the positions of the candidates; `mostdata.mat` and `leastdata.mat` have
-    `canary ` (sic) and `extra`, SSLMem of candidates and of the other images, which `Ttest.py` compares. The scripts
-    read the last four with h5py, so those are HDF5 (MATLAB 7.3) and the first are MATLAB 5.
-
-    Args:
-        run: The audit.
-
-    Returns:
-        The files.
-
-    Raises:
-        ImportError: If scipy or h5py is missing.
-        OSError: If a file cannot be written.
+    Attributes:
+        name: The name of the file, and of the option of `memkern audit` and `memkern merge`.
+        summary: What the option does, for `--help` and the docs.
+        order: Where the option stands among those of other exports: they are sorted by this number.
+        packages: What has to be installed: module, distribution, and the extra of memkern that brings it, "" for none.
+        write: Writes the files into the folder of the audit, atomically, and returns them.
     """
-    written: list[Path] = []
-    index = np.array(run.samples["index"].to_pylist(), dtype=np.int64)
-    place = {int(position): row for row, position in enumerate(index)}
-    units = run.units.to_pydict()
-    layers = np.array(units["layer"])
-    for name in run.layer_names:
-        rows = np.flatnonzero(layers == name)
-        label = re.sub(r"[^\w.-]", "_", name)
-        score = np.array([units["unitmem"][row] for row in rows], dtype=np.float64)
-        peaks = np.array([place[units["peak_index"][row]] for row in rows], dtype=np.int64)
-        written.append(_mat5(run, f"maxposition-{label}", {"maxposition": peaks, "selectivity": score}))
-        if run.manifest.data.classes is not None:
-            classmem = np.array([units["classmem"][row] for row in rows], dtype=np.float64)
-            written.append(_mat5(run, f"selectivity_class-{label}", {"selectivity": classmem}))
-        order = np.argsort(-np.where(np.isnan(score), -np.inf, score), kind="stable")
-        written.append(_mat73(run, f"pos_per_layer-{label}", {"max": order, "min": order[::-1]}))
-    candidate = np.array(run.samples["candidate"].to_pylist(), dtype=bool)
-    if candidate.any():
-        written.append(_mat73(run, "IDcat", {"ans": index[candidate]}))
-    if run.manifest.reference is not None and candidate.any():
-        score = np.array(run.samples["sslmem"].to_pylist(), dtype=np.float64)
-        written.append(_mat73(run, "mostdata", {"canary ": score[candidate]}))
-        written.append(_mat73(run, "leastdata", {"extra": score[~candidate]}))
-    return written
 
+    name: str
+    summary: str
+    order: int
+    packages: Sequence[tuple[str, str, str]]
+    write: Callable[[Run], list[Path]]
 
-def _mat5(run: Run, name: str, values: dict[str, Any]) -> Path:
-    path = run.folder / "mat" / f"{name}.mat"
-    with replace_atomically(path) as part:
-        require("scipy.io", "scipy").savemat(part, values)
-    return path
-
-
-def _mat73(run: Run, name: str, values: dict[str, Any]) -> Path:
-    path = run.folder / "mat" / f"{name}.mat"
-    with replace_atomically(path) as part, require("h5py", "h5py", extra="").File(part, "w") as file:
-        for key, value in values.items():
-            file[key] = np.asarray(value)
-    return path
-
-
-def write_fiftyone(run: Run) -> Path:
-    """Writes `fiftyone.json`: one sample per image with its file, label and scores, as fields.
-
-    Args:
-        run: The audit.
-
-    Returns:
-        The file.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    classes = run.manifest.data.classes or ()
-    owned: dict[int, int] = {}
-    for position in run.units["peak_index"].to_pylist():
-        owned[position] = owned.get(position, 0) + 1
-    copies = {copy: kind for _, copy, kind in run.manifest.data.duplicates}
-    samples = []
-    columns = ("id", "index", "path", "label", "candidate", "sslmem")
-    for row in run.samples.select(columns).to_pylist():
-        label = None if row["label"] is None else classes[row["label"]]
-        samples.append({
-            "filepath": row["path"],
-            "tags": [tag for tag, holds in (("candidate", row["candidate"]), (f"{copies.get(row['id'])}-copy",
-                     row["id"] in copies)) if holds],
-            "ground_truth": None if label is None else {"_cls": "Classification", "label": label},
-            "memkern_id": row["id"],
-            "memkern_sslmem": row["sslmem"] if row["sslmem"] == row["sslmem"] else None,  # JSON has no NaN
-            "memkern_units": owned.get(row["index"], 0),
-        })  # fmt: skip
-    whole = {"name": run.folder.name, "media_type": "image", "info": run.manifest.views.to_json(), "samples": samples}
-    path = run.folder / "fiftyone.json"
-    with replace_atomically(path) as part:
-        part.write_text(json.dumps(whole, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+    @property
+    def flag(self) -> str:
+        """The option."""
+        return f"--{self.name}"

@@ -17,7 +17,7 @@ import browser
 from memkern import cli
 from memkern.audit.report import MAX_BYTES, report, write_report
 from memkern.audit.report import charts as draw
-from memkern.audit.report.gallery import PNG, Thumbs, ends, items, thumbnail_indices
+from memkern.audit.report.gallery import PNG, Thumbs
 from memkern.audit.report.svg import ticks
 from memkern.audit.report.text import clean, signed
 from memkern.audit.report.verdict import verdict
@@ -111,29 +111,6 @@ def test_the_numbers_are_those_of_the_tables(run, page):
         assert f"{name} {value:.3f}" in page.text
     top = data.scored[np.argmax(data.sslmem[data.scored])]
     assert f"Most memorized 1 {signed(data.sslmem[top])}" in page.text
-
-
-def test_ends_and_owned_units_by_hand(run):
-    data = readings(run)
-    most, least = ends(data)
-    order = sorted(data.scored, key=lambda row: -data.sslmem[row])
-    assert most.tolist() == [int(row) for row in order[:12]]
-    assert least.tolist() == [int(row) for row in order[::-1][:6]]
-    item = items(data, most[:1], run.manifest, Thumbs(run.folder))[0]
-    owned = [
-        (name, int(unit), float(score))
-        for name, layer in data.units.items()
-        for unit, score, index in zip(layer.unit, layer.unitmem, layer.peak_index, strict=True)
-        if index == most[0] and score != 0
-    ]
-    assert item.units == len(owned)
-    for row in item.owned:
-        mine = [(score, unit) for name, unit, score in owned if name == row.layer]
-        assert (row.count, row.unitmem) == (len(mine), max(mine)[0])
-    assert len(item.views) == 4
-    assert item.thumb.startswith("data:image/png;base64,")
-    wanted = {*most.tolist(), *least.tolist(), 1, 4, 2, 7}  # the rows of the duplicates
-    assert thumbnail_indices(data, run.manifest.data.duplicates) == sorted(wanted)
 
 
 @pytest.mark.parametrize(("strength", "level"), [(0.3, "clear"), (0.0, "none")])

@@ -14,6 +14,7 @@ from memkern._util.registry import records
 from memkern.audit.report import report, sections
 from memkern.audit.report.section import Section
 
+TEMPLATE = '{% from "macros.html.j2" import name %}\n<p>{{ name(first) }} {{ count }}</p>\n'
 FOLDER = Path(sections.__file__).parent
 NEW = """
 from memkern.audit.report.section import Section
@@ -47,7 +48,8 @@ def test_a_new_section_is_a_file_and_its_template(tmp_path, monkeypatch):
         sys.modules.pop(f"{sections.__name__}.new", None)
     assert '<section id="new">\n<h2>A &lt;new&gt; section</h2>' in text
     assert '<li><a href="#new">New</a></li>' in text
-    assert text.index('id="images"') < text.index('id="new"') < text.index('id="units"')
+    places = [text.index(f'id="{name}"') for name in ("scope", "layers", "images", "new", "units", "consistency")]
+    assert places == sorted(places)
     assert "&lt;i&gt;0</bdi> 2</p>" in text
     assert 'id="new"' not in without
     assert "#new" not in without
