@@ -222,9 +222,9 @@ def test_files_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("Expected F to be a file written by torch.save, got: ", "Expected F to hold tensors only")
     )
     assert message([1, 2]) == "Expected F to hold a state dict, got list"
-    assert message({"epoch": 3}) == "Expected F to hold tensors by name, got the entries ['epoch']"
+    assert message({"epoch": 3}) == "Expected F to hold tensors by name, got the entries epoch"
     assert message(state, "?key=ema").startswith("Expected F to hold a state dict under 'ema'; it does under no name")
-    assert message(state, "?kee=ema") == "Expected key, prefix or strict after the '?' of 'F?kee=ema', got ['kee']"
+    assert message(state, "?kee=ema") == "Expected key, prefix or strict after the '?' of 'F?kee=ema', got kee"
     missing = {name: value for name, value in state.items() if name != "deep.bias"}
     assert message(missing) == (
         "Expected F to hold all 4 tensors of the encoder, got 3; missing: deep.bias; the file has: conv.weight, "
