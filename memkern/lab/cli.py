@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memkern._util.arguments import positive_number, whole_number
 from memkern.errors import ArgumentValueError
@@ -75,10 +75,10 @@ def _list(args: argparse.Namespace) -> None:
     from memkern.lab.experiments._catalogue import entries
 
     if args.json:
-        listed: list[dict[str, Any]] = []
+        listed: list[dict[str, object]] = []
         for entry in entries():
             found = entry.experiment
-            more = {} if found is None else {
+            more: dict[str, object] = {} if found is None else {
                 "id": found.id, "inputs": found.inputs, "columns": found.columns,
                 "findings": dict(found.findings), "published": list(found.published),
             }  # fmt: skip
