@@ -17,7 +17,7 @@ def usable_device(name: str) -> torch.device:
         The device.
 
     Raises:
-        ArgumentValueError: If torch knows no such device, or sees no GPU.
+        ArgumentValueError: If torch knows no such device, or cannot use it here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -27,4 +27,12 @@ def usable_device(name: str) -> torch.device:
         raise ArgumentValueError(f"Expected `device` to be auto, cpu, cuda or cuda:N, got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ArgumentValueError(f"Expected `device` to be here, got {name!r}; torch sees no GPU: use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():  # asked without starting CUDA
+        count = torch.cuda.device_count()
+        raise ArgumentValueError(f"Expected `device` to be here, got {name!r}; torch sees {count} GPUs, from cuda:0 on")
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, AssertionError) as error:  # NotImplementedError, of "meta", is a RuntimeError
+            raise ArgumentValueError(f"Expected `device` to compute here, got {name!r}: {error}") from error
     return device
