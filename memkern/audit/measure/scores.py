@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from memkern.audit.taps.transformer_blocks import Block, Delta, sublayer_deltas
+from memkern.errors import ArgumentValueError
 from memkern.metrics.classes import ClassMem, ClassStats
 from memkern.metrics.units import UnitMem, UnitStats
-from memkern.scores import delta_layermem, sslmem_score
+from memkern.scores import delta_layermem, signed_units, sslmem_score, undefined
 
 N_EXTREME = 50
 """Images in the groups "most" and "least", as in the paper's tables."""
@@ -176,12 +177,14 @@ def run_scores(
         The scores.
 
     Raises:
-        ValueError: If `output` is not among the layers, or fewer than 2 images or 2 classes were seen.
+        ArgumentValueError: If `output` is not among the layers, or fewer than 2 images or 2 classes were seen.
     """
     read = list(map(partial(_read, rest=rest), layers))  # map, for a loop would hold a state while the next is made
     places = [place for place, layer in enumerate(read) if layer.name == output]
     if not places:
-        raise ValueError(f"Expected `output` to be one of the layers {[layer.name for layer in read]}, got {output!r}")
+        raise ArgumentValueError(
+            f"Expected `output` to be one of the layers {[layer.name for layer in read]}, got {output!r}"
+        )
     at_output = read[places[0]]
     sslmem = None
     rows = {ALL: torch.arange(len(at_output.alignment_f))}
@@ -213,7 +216,7 @@ def _read(state: LayerState, rest: str) -> _Read:
         state.alignment_f,
         state.alignment_g,
         units.stats(),
-        state.units["low"] < 0,
+        signed_units(state.units["low"]),
         classes.stats() if state.classes else None,
     )
 
@@ -257,7 +260,7 @@ def mean(values: Tensor) -> float | None:
 
 def defined(values: Tensor) -> Tensor:
     """The values that are not NaN: those of units whose score is defined."""
-    return values[~values.isnan()]
+    return values[~undefined(values)]
 
 
 def _number(value: float | None) -> float:
