@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from memkern._util.optional_imports import require
@@ -77,9 +78,9 @@ def trainer_callback(monitor: Monitor) -> Any:
 
         def __init__(self) -> None:
             self.monitor = monitor
-            self.log: Any = None
+            self.log: Callable[[dict[str, float]], object] | None = None
 
-        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+        def on_epoch_end(self, args: object, state: Any, control: object, model: Any = None, **others: object) -> None:
             """Measures if it is time, and logs."""
             scalars = monitor.step(model, round(state.epoch) - 1)  # the Trainer counts from 1
             if scalars is None:
