@@ -56,6 +56,10 @@ class PlanError(MemkernError, ValueError):
     """A RUN folder that holds another audit, or parts that do not belong together."""
 
 
+class LayerError(MemkernError, RuntimeError):
+    """A layer that does not run in the forward pass, or runs more often than it is read."""
+
+
 class NanError(MemkernError, RuntimeError):
     """An encoder that gives NaN."""
 

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of memorization: optional imports, files."""
+"""Helpers that know nothing of memorization: options, registries, optional imports, files, words of messages."""

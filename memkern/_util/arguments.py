@@ -20,6 +20,17 @@ def whole_number(text: str) -> int:
         raise ArgumentTypeError(f"Expected a whole number, got {text!r}") from None
 
 
+def positive_number(text: str) -> int:
+    """Reads a whole number of 1 or more.
+
+    Raises:
+        ArgumentTypeError: If the text is none.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise ArgumentTypeError(f"Expected a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
 def seed(text: str) -> int:
     """Reads a seed: a whole number from 0 to 2**31 - 1.
 

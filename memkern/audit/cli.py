@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from memkern._util.optional_imports import require
 from memkern._util.options import add_options, add_switches
@@ -63,7 +63,7 @@ def merge(args: argparse.Namespace) -> None:
 
 
 def _console() -> Console:
-    console: Console = require("rich.console", "rich").Console(highlight=False, soft_wrap=True)
+    console = cast("Console", require("rich.console", "rich").Console(highlight=False, soft_wrap=True))
     if not console.is_terminal:
         console.width = 200  # a file's lines are as long as it takes: rich folds what is wider than 80
     return console

@@ -10,6 +10,7 @@ import torch
 
 from memkern import transforms
 from memkern._util.arguments import numbers, part_of
+from memkern._util.devices import usable_device
 from memkern._util.options import option, option_rows, required, switches
 from memkern._util.text import markdown_table
 from memkern.audit.data.open import data_examples
@@ -121,17 +122,7 @@ class Options:
 
     def torch_device(self) -> torch.device:
         """The device; "auto" is the first GPU if there is one, else the CPU."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError as error:
-            wanted = "auto, cpu, cuda or cuda:N"
-            raise ArgumentValueError(f"Expected `device` to be {wanted}, got {self.device!r}") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            fix = "torch sees no GPU: use --device cpu"
-            raise ArgumentValueError(f"Expected `device` to be here, got {self.device!r}; {fix}")
-        return device
+        return usable_device(self.device)
 
     @property
     def clean(self) -> bool:

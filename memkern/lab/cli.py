@@ -7,9 +7,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from memkern._util.arguments import whole_number
+from memkern._util.arguments import positive_number, whole_number
+from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
         "--set", type=_field, action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON"
     )
     train.add_argument(
-        "--monitor", type=whole_number, metavar="N", help="print UnitMem of the candidates every N epochs"
+        "--monitor", type=positive_number, metavar="N", help="print UnitMem of the candidates every N epochs"
     )
-    train.add_argument("--every", type=whole_number, default=10, help="epochs between two checkpoints (%(default)s)")
+    train.add_argument("--every", type=positive_number, default=10, help="epochs between two checkpoints (%(default)s)")
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
     _add_device(train)
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="torch device to train on (%(default)s)")
     parser.add_argument(
-        "--threads", type=whole_number, default=1, help="CPU threads; weights depend on it (%(default)s)"
+        "--threads", type=positive_number, default=1, help="CPU threads; weights depend on it (%(default)s)"
     )
 
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs what was parsed.
 
     Raises:
-        ValueError: If an experiment, method or field does not exist.
+        ArgumentValueError: If an experiment, method or field does not exist.
     """
     {"list": _list, "run": _run, "index": _index, "train": _train}[args.lab_command](args)
 
@@ -74,10 +75,10 @@ def _list(args: argparse.Namespace) -> None:
     from memkern.lab.experiments._catalogue import entries
 
     if args.json:
-        listed: list[dict[str, Any]] = []
+        listed: list[dict[str, object]] = []
         for entry in entries():
             found = entry.experiment
-            more = {} if found is None else {
+            more: dict[str, object] = {} if found is None else {
                 "id": found.id, "inputs": found.inputs, "columns": found.columns,
                 "findings": dict(found.findings), "published": list(found.published),
             }  # fmt: skip
@@ -92,6 +93,7 @@ def _list(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     import torch
 
+    from memkern._util.devices import usable_device
     from memkern.lab.experiments import _report_pages as pages
     from memkern.lab.experiments._context import Lab
     from memkern.lab.experiments._experiment import implemented, verdict
@@ -100,11 +102,12 @@ def _run(args: argparse.Namespace) -> None:
     known = implemented()
     wrong = [name for name in args.ids if name not in known]
     if wrong:
-        raise ValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
+        raise ArgumentValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
+    device = str(usable_device(args.device))
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does
     cache = args.cache or args.out / "cache"
-    lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=args.device, say=print)
+    lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=device, say=print)
     for name in args.ids:
         lab.used.clear()
         start = time.monotonic()
@@ -126,19 +129,21 @@ def _index(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     import torch
 
+    from memkern._util.devices import usable_device
     from memkern.lab.encoder_pairs import training_seed
     from memkern.lab.experiments._context import Lab
     from memkern.lab.presets import PRESETS as presets
     from memkern.lab.training.distributed import processes
     from memkern.lab.training.trainer import train
 
+    device = str(usable_device(args.device))
     torch.set_num_threads(args.threads)
     preset = presets[args.preset]
     recipe = preset.recipe(args.method, args.encoder, **dict(args.set))
     lab = Lab(preset, cache=args.out.parent, root=args.root)
     data, split = lab.data(args.data), lab.split(args.seed, args.data)
     ids = split.f if args.role == "f" else split.g
-    with processes(args.device) as device:
+    with processes(device) as place:
         first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
 
         watch = None
@@ -154,7 +159,7 @@ def _train(args: argparse.Namespace) -> None:
             recipe,
             training_seed(args.seed, args.role),
             labels=data.labels[ids],
-            device=device,
+            device=place,
             checkpoint=args.out,
             every=args.every,
             on_epoch=report,

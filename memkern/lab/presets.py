@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from memkern.errors import ArgumentValueError
 from memkern.lab.data.splits import Sizes
 from memkern.lab.encoder_pairs import RECIPE, SIZES
 from memkern.lab.training.recipe import Recipe, published
@@ -60,12 +61,22 @@ class Preset:
             method: The method.
             encoder: The encoder; by default ResNet9, for MAE the preset's transformer.
             **changes: Fields of the recipe to set.
+
+        Returns:
+            The recipe.
+
+        Raises:
+            ArgumentValueError: If there is no such field, or nothing is published for the method.
         """
+        known = [each.name for each in fields(Recipe)]
+        unknown = [name for name in changes if name not in known]
+        if unknown:
+            raise ArgumentValueError(f"Expected fields of a recipe among {', '.join(known)}, got {', '.join(unknown)}")
         if self.sizes is None:
             default = self.vit if method == "mae" else "resnet9"
             return replace(published(method, encoder or default), **changes)
         base = replace(RECIPE, epochs=self.epochs, batch=self.batch, method=method)  # type: ignore[arg-type]
-        widths = dict(_SMALL[method])
+        widths = dict(_SMALL.get(method, {}))
         if encoder is not None:
             widths["encoder"] = encoder
         return replace(base, **{**widths, **changes})

@@ -218,14 +218,16 @@ FILL = {
     "op": OPS,
     "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")],
     "experiment": [path.stem for path in (PACKAGE / "lab" / "experiments").glob("[!_]*.py")],
+    "kind": [path.stem for path in (PACKAGE / "audit" / "encoders" / "kinds").glob("[!_]*.py")],
+    "reader": [path.stem for path in (PACKAGE / "audit" / "data" / "readers").glob("[!_]*.py")],
     "section": [path.stem for path in (PACKAGE / "audit" / "report" / "sections").glob("[!_]*.py")],
     "export": [path.stem for path in (PACKAGE / "audit" / "run_folder" / "exports").glob("[!_]*.py")],
 }
 
 
 TITLES = (
-    "New op", "New backend", "New instruction set", "New SSL method", "New experiment", "New report section",
-    "New export",
+    "New op", "New backend", "New instruction set", "New SSL method", "New experiment", "New kind of encoder",
+    "New kind of image data", "New report section", "New export",
 )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     spec = parse(text)
     unknown = set(spec.arguments) - {"key", "prefix", "strict"}
     if unknown:
-        raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {sorted(unknown)}")
+        raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {first_of(sorted(unknown))}")
     file = _file(Path(spec.name))
     load = getattr(type(encoder), "from_pretrained", None)
     if load is not None and (file.parent / "config.json").is_file() and file.name in SAVED:
@@ -158,7 +158,9 @@ def _nested(state: Mapping[str, object], key: str | None, file: Path) -> dict[st
         nested = state.get(name)
         if isinstance(nested, Mapping):
             return _nested(nested, None, file)
-    raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {sorted(map(str, state))[:8]}")
+    raise WeightsError(
+        f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(map(str, state)), 8)}"
+    )
 
 
 def _matched(

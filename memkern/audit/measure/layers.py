@@ -12,6 +12,7 @@ from memkern.audit.measure.draw import draw_views
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
+from memkern.errors import ArgumentValueError, EncoderError
 
 EXAMPLE_ROWS = 2
 """Rows of the forward pass in which layers are looked up, and which keeps every tensor: more of large images would take
@@ -28,7 +29,8 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
         encoder: The encoder, on the device of the options.
 
     Raises:
-        ValueError: If the encoder does not take the views, or there is no such layer.
+        EncoderError: If the encoder does not take the views.
+        ArgumentValueError: If there is no such layer.
     """
     image, index = source.image(0)[None], torch.tensor(source.index[:1])
     few = draw_views(call, image, index, clean=options.clean, channels_last=True)[:EXAMPLE_ROWS]
@@ -36,7 +38,7 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
     try:
         found = find_layers(encoder, few, options.layers)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
+        raise EncoderError(
             f"Expected the encoder to take views of shape {list(few.shape)}; it says: "
             f"{' '.join(str(error).split())[:300]}; set --size, or the encoder's arguments after a '?'"
         ) from error
@@ -53,4 +55,6 @@ def _with_output(encoder: nn.Module, few: Tensor, options: Options) -> Layers:
     try:
         return find_layers(encoder, few, f"{options.layers},{options.output}")
     except ValueError as error:
-        raise ValueError(f"Expected --output to name a layer that runs, got {options.output!r}: {error}") from error
+        raise ArgumentValueError(
+            f"Expected --output to name a layer that runs, got {options.output!r}: {error}"
+        ) from error

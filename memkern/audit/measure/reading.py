@@ -21,6 +21,7 @@ from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Site
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.checks import values as checks
+from memkern.errors import ArgumentValueError
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
 
@@ -90,39 +91,39 @@ def read_encoder(
         The reading, in the order of the probe.
 
     Raises:
-        ValueError: If `clean` is unknown, or a layer is not there.
+        ArgumentValueError: If `clean` is unknown.
+        ValueError: If a layer is not there.
     """
     checks.one_of(clean, "clean", ("no", "first", "apart"))
     first = clean == "first"
+    rows = call.n_views + first
     like = next((each for each in encoder.parameters() if each.is_floating_point()), torch.empty(0))
-    seen: list[dict[str, TapStats]] = []
-    seen_clean: list[dict[str, TapStats]] = []
-
-    def run(tap: Tap, rows: Tensor, n_views: int | None) -> dict[str, TapStats]:
-        tap.n_views = n_views
-        with torch.autocast(like.device.type, enabled=False):
-            tap.model(rows.to(like.device, like.dtype))
-        return {name: TapStats(*map(_on_cpu, stats)) for name, stats in tap.take().items()}
-
-    n_rows = call.n_views + first
+    viewed: list[dict[str, TapStats]] = []
+    apart: list[dict[str, TapStats]] = []
     with (
         torch.no_grad(),
-        Tap(encoder, layers, n_views=n_rows, pairs=call.pairs, normalize=call.normalize, clean_first=first) as tap,
+        Tap(encoder, layers, n_views=rows, pairs=call.pairs, normalize=call.normalize, clean_first=first) as tap,
     ):
         torch.manual_seed(call.seed)  # an encoder that draws sees the same draws each time; the tap puts them back
         for start in range(0, len(probe), batch_size):
             images, index = probe.images[start : start + batch_size], probe.index[start : start + batch_size]
             drawn = draw_views(call, images, index, clean=first, channels_last=channels_last)
-            seen.append(run(tap, drawn, n_rows))
+            viewed.append(_run(tap, drawn.to(like.device, like.dtype), rows))
             if clean == "apart":
-                seen_clean.append(run(tap, draw_clean(call, images, index, channels_last=channels_last), None))
+                itself = draw_clean(call, images, index, channels_last=channels_last)
+                apart.append(_run(tap, itself.to(like.device, like.dtype), None))
             if on_images is not None:
                 on_images(len(images))
-    return Reading(
-        _joined(seen, "alignment"),
-        _joined(seen, "unit_means"),
-        _joined(seen, "clean_means") if first else _joined(seen_clean, "unit_means"),
-    )
+    clean_means = _joined(viewed, "clean_means") if first else _joined(apart, "unit_means")
+    return Reading(_joined(viewed, "alignment"), _joined(viewed, "unit_means"), clean_means)
+
+
+def _run(tap: Tap, batch: Tensor, n_views: int | None) -> dict[str, TapStats]:
+    """One forward pass over a batch with so many rows of each image; `None`: one row, no alignment."""
+    tap.n_views = n_views
+    with torch.autocast(batch.device.type, enabled=False):
+        tap.model(batch)
+    return {name: TapStats(*map(_on_cpu, stats)) for name, stats in tap.take().items()}
 
 
 def _on_cpu(value: Tensor | None) -> Tensor | None:
@@ -149,10 +150,12 @@ def layer_states(
         The state of each layer, in the order of `f.alignment`.
 
     Raises:
-        ValueError: If there are labels and `f` was read without the images themselves.
+        ArgumentValueError: If there are labels and `f` was read without the images themselves.
     """
     if probe.labels is not None and not f.clean_means:
-        raise ValueError('Expected `f` to be read with clean="first" or "apart" where the probe has labels, got "no"')
+        raise ArgumentValueError(
+            'Expected `f` to be read with clean="first" or "apart" where the probe has labels, got "no"'
+        )
     rows = torch.arange(len(probe)) if unit_rows is None else unit_rows
     for name in f.alignment:
         units, classes = UnitMem(), ClassMem()

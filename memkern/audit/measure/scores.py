@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from memkern.audit.taps.transformer_blocks import Block, Delta, sublayer_deltas
+from memkern.errors import ArgumentValueError
 from memkern.metrics.classes import ClassMem, ClassStats
 from memkern.metrics.units import UnitMem, UnitStats
 from memkern.scores import delta_layermem, signed_units, sslmem_score, undefined
@@ -176,12 +177,14 @@ def run_scores(
         The scores.
 
     Raises:
-        ValueError: If `output` is not among the layers, or fewer than 2 images or 2 classes were seen.
+        ArgumentValueError: If `output` is not among the layers, or fewer than 2 images or 2 classes were seen.
     """
     read = list(map(partial(_read, rest=rest), layers))  # map, for a loop would hold a state while the next is made
     places = [place for place, layer in enumerate(read) if layer.name == output]
     if not places:
-        raise ValueError(f"Expected `output` to be one of the layers {[layer.name for layer in read]}, got {output!r}")
+        raise ArgumentValueError(
+            f"Expected `output` to be one of the layers {[layer.name for layer in read]}, got {output!r}"
+        )
     at_output = read[places[0]]
     sslmem = None
     rows = {ALL: torch.arange(len(at_output.alignment_f))}

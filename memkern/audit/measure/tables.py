@@ -11,12 +11,12 @@ from torch import Tensor
 
 from memkern.audit.measure.scores import LayerState, RunScores, run_scores
 from memkern.audit.measure.shard_files import Shard
-from memkern.audit.run_folder.schema import Plan
+from memkern.audit.run_folder.schema import Column, Plan
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
 
-Columns = dict[str, Sequence[object] | Tensor]
-"""The columns of a table: name -> values, one per row."""
+Columns = dict[str, Column]
+"""The columns of a table: name -> values."""
 
 GROUPS = {
     "layermem": "all",

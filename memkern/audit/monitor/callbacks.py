@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from memkern._util.optional_imports import require
 from memkern.audit.monitor.monitor import Monitor
+from memkern.errors import ArgumentValueError
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 
@@ -25,16 +27,16 @@ def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any
         The callback; its attribute `monitor` is the monitor.
 
     Raises:
-        ValueError: If the namespace is unknown, or both are imported and none is named.
+        ArgumentValueError: If the namespace is unknown, or both are imported and none is named.
         ImportError: If it is not installed.
     """
     if namespace is None:
         imported = [name for name in NAMESPACES if name in sys.modules]
         if len(imported) > 1:
-            raise ValueError(f"Expected `namespace` to be one of {NAMESPACES}: both are imported")
+            raise ArgumentValueError(f"Expected `namespace` to be one of {NAMESPACES}: both are imported")
         namespace = imported[0] if imported else NAMESPACES[1]
     if namespace not in NAMESPACES:
-        raise ValueError(f"Expected `namespace` to be one of {NAMESPACES}, got {namespace!r}")
+        raise ArgumentValueError(f"Expected `namespace` to be one of {NAMESPACES}, got {namespace!r}")
     package = "pytorch-lightning" if namespace == NAMESPACES[1] else "lightning"
     base = require(namespace, package, extra="").Callback
 
@@ -76,9 +78,9 @@ def trainer_callback(monitor: Monitor) -> Any:
 
         def __init__(self) -> None:
             self.monitor = monitor
-            self.log: Any = None
+            self.log: Callable[[dict[str, float]], object] | None = None
 
-        def on_epoch_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
+        def on_epoch_end(self, args: object, state: Any, control: object, model: Any = None, **others: object) -> None:
             """Measures if it is time, and logs."""
             scalars = monitor.step(model, round(state.epoch) - 1)  # the Trainer counts from 1
             if scalars is None:

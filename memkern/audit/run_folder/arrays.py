@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from memkern.audit.run_folder.reader import Run
 from memkern.scores import sslmem_score
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -122,7 +125,7 @@ def readings(run: Run) -> Readings:
     )
 
 
-def _floats(table: Any, name: str) -> Floats | None:
+def _floats(table: pyarrow.Table, name: str) -> Floats | None:
     """A column as float64, or `None` if it was not measured."""
     if name not in table.column_names:
         return None

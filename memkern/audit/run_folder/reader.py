@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from memkern._util.files import read_json
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE, Manifest
 from memkern.errors import RunFolderError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,17 @@ class Run:
     manifest: Manifest
 
     @cached_property
-    def samples(self) -> Any:
+    def samples(self) -> pyarrow.Table:
         """The pyarrow table of the images, one row each, in data order."""
         return self._table("samples")
 
     @cached_property
-    def units(self) -> Any:
+    def units(self) -> pyarrow.Table:
         """The pyarrow table of the units of all layers."""
         return self._table("units")
 
     @cached_property
-    def layers(self) -> Any:
+    def layers(self) -> pyarrow.Table:
         """The pyarrow table of the layers, in forward order."""
         return self._table("layers")
 
@@ -64,11 +67,11 @@ class Run:
         """The layer at which SSLMem is measured."""
         return self.manifest.output
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> pyarrow.Table:
         return read_table(self.folder / f"{name}.parquet")
 
 
-def read_table(path: Path) -> Any:
+def read_table(path: Path) -> pyarrow.Table:
     """Reads one parquet file as a pyarrow table.
 
     Raises:

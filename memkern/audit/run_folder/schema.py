@@ -15,9 +15,11 @@ is there and null.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from torch import Tensor
 
 from memkern._util.records import Json, Record
 from memkern.audit.taps.transformer_blocks import Block
@@ -275,6 +277,9 @@ class PlanFile(Record):
 
 
 # ---- columns --------------------------------------------------------------------------------------------------------
+
+Column = Sequence[object] | Tensor
+"""The values of a column, one per row; `None` is null (not measured), NaN is a value (measured and undefined)."""
 
 SAMPLES = {
     "id": "string",

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from memkern._util.files import replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.reader import Run, read_run
-from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Manifest
+from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Column, Manifest
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def write_run(
     folder: Path,
     *,
-    samples: Mapping[str, Any],
-    units: Mapping[str, Any],
-    layers: Mapping[str, Any],
+    samples: Mapping[str, Column],
+    units: Mapping[str, Column],
+    layers: Mapping[str, Column],
     state: Mapping[str, Tensor],
     manifest: Manifest,
 ) -> Run:
@@ -62,7 +66,7 @@ def write_run(
     return read_run(folder)
 
 
-def _table(columns: Mapping[str, Any], types: Mapping[str, str]) -> Any:
+def _table(columns: Mapping[str, Column], types: Mapping[str, str]) -> pyarrow.Table:
     """A table with exactly the columns of `types`, in their order; those that `columns` lacks are null."""
     arrow = require("pyarrow", "pyarrow")
     unknown = sorted(set(columns) - set(types))
@@ -80,7 +84,7 @@ def _table(columns: Mapping[str, Any], types: Mapping[str, str]) -> Any:
     return arrow.table(dict(zip(types, arrays, strict=True)))
 
 
-def _array(arrow: Any, values: Sequence[Any] | Tensor, kind: Any) -> Any:
+def _array(arrow: ModuleType, values: Column, kind: pyarrow.DataType) -> pyarrow.Array:
     """Values as an arrow array; NaN stays NaN (measured, undefined), None is null (not measured)."""
     if isinstance(values, Tensor):
         return arrow.array(values.detach().cpu().numpy(), type=kind)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError, MissingFileError
 from memkern.lab.data.packaged import ImageSet, image_set, patches
 from memkern.lab.data.splits import Split
 
@@ -33,8 +34,8 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
         The images; `n_train` says how many of them are the official training images, the test images follow them.
 
     Raises:
-        ValueError: If there is no such data set or `root` is missing.
-        FileNotFoundError: If the files are not there.
+        ArgumentValueError: If there is no such data set or `root` is missing.
+        MissingFileError: If the files are not there.
         ImportError: If a package is missing; the message names the extra to install.
     """
     if name == "patches":
@@ -44,13 +45,13 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
     if name == "mnist":
         return _mnist()
     if name not in (*ON_DISK, "folder"):
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected the data set to be one of {', '.join((*PACKAGED, *ON_DISK, 'folder'))}, got {name!r}"
         )
     if root is None:
-        raise ValueError(f"Expected `root`, the folder that holds {name}; the lab downloads nothing")
+        raise ArgumentValueError(f"Expected `root`, the folder that holds {name}; the lab downloads nothing")
     if not root.is_dir():
-        raise FileNotFoundError(f"Expected a folder at {root}")
+        raise MissingFileError(f"Expected a folder at {root}")
     return _folder(root, size) if name == "folder" else _on_disk(name, root, size)
 
 
@@ -60,10 +61,10 @@ def published_split(name: str) -> Split:
     40,000 shared, 5,000 candidates and 5,000 independent training images, and the first 5,000 test images as extra.
 
     Raises:
-        ValueError: If the papers say nothing about the data set.
+        ArgumentValueError: If the papers say nothing about the data set.
     """
     if name not in ("cifar10", "cifar100"):
-        raise ValueError(f"Expected cifar10 or cifar100, whose split is published, got {name!r}")
+        raise ArgumentValueError(f"Expected cifar10 or cifar100, whose split is published, got {name!r}")
     ends = torch.arange(55_000).split([40_000, 5_000, 5_000, 5_000])
     return Split(*ends)
 
@@ -72,10 +73,10 @@ def shares_split(data: ImageSet) -> Split:
     """80 % shared, 10 % candidates and 10 % independent of the training images, 5,000 test images or fewer as extra.
 
     Raises:
-        ValueError: If the set has no official training images.
+        ArgumentValueError: If the set has no official training images.
     """
     if data.n_train is None:
-        raise ValueError(f"Expected a data set with official training images, got {data.name}")
+        raise ArgumentValueError(f"Expected a data set with official training images, got {data.name}")
     tenth = data.n_train // 10
     extra = torch.arange(data.n_train, min(len(data), data.n_train + 5_000))
     shared, candidate, independent = torch.arange(10 * tenth).split([8 * tenth, tenth, tenth])
@@ -109,7 +110,7 @@ def _on_disk(name: str, root: Path, size: int) -> ImageSet:
     try:
         parts = [readers[name](part) for part in ("train", "test")]
     except RuntimeError as error:  # torchvision: "Dataset not found or corrupted"
-        raise FileNotFoundError(f"Expected {name} in {root}, as torchvision stores it: {error}") from error
+        raise MissingFileError(f"Expected {name} in {root}, as torchvision stores it: {error}") from error
     images, labels = [], []
     for part in parts:
         pixels = torch.from_numpy(np.ascontiguousarray(part.data))

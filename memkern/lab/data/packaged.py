@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentTypeError, ArgumentValueError
 
 PATCH = 32
 """Edge length of a patch, in pixels."""
@@ -65,15 +66,15 @@ def image_set(
     """Builds an `ImageSet` and computes its digest.
 
     Raises:
-        TypeError: If `images` are not uint8.
-        ValueError: If `images` are not `[N, 3, H, W]` or `labels` are not `[N]`.
+        ArgumentTypeError: If `images` are not uint8.
+        ArgumentValueError: If `images` are not `[N, 3, H, W]` or `labels` are not `[N]`.
     """
     if images.dtype != torch.uint8:
-        raise TypeError(f"Expected `images` to be uint8, got {images.dtype}")
+        raise ArgumentTypeError(f"Expected `images` to be uint8, got {images.dtype}")
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"Expected `images` to have shape [N, 3, H, W], got {list(images.shape)}")
+        raise ArgumentValueError(f"Expected `images` to have shape [N, 3, H, W], got {list(images.shape)}")
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"Expected `labels` to have shape [{len(images)}], got {list(labels.shape)}")
+        raise ArgumentValueError(f"Expected `labels` to have shape [{len(images)}], got {list(labels.shape)}")
     digest = hashlib.sha256(images.contiguous().numpy().tobytes())
     digest.update(labels.long().numpy().tobytes())
     return ImageSet(name, images.contiguous(), labels.long(), label_names, digest.hexdigest(), n_train)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memkern.errors import ArgumentValueError
+
 GROUPS = ("shared", "candidate", "independent", "extra")
 
 
@@ -62,17 +64,19 @@ def make_split(labels: Tensor, sizes: Sizes, seed: int) -> Split:
         The split; each group is ordered by class.
 
     Raises:
-        ValueError: If a size is below 1 or a class has too few images.
+        ArgumentValueError: If a size is below 1 or a class has too few images.
     """
     counts = (sizes.shared, sizes.candidate, sizes.candidate, sizes.extra)
     if min(counts) < 1:
-        raise ValueError(f"Expected every size to be 1 or more, got {sizes}")
+        raise ArgumentValueError(f"Expected every size to be 1 or more, got {sizes}")
     generator = torch.Generator().manual_seed(seed)
     parts: list[list[Tensor]] = [[], [], [], []]
     for label in labels.unique().tolist():
         of_class = torch.nonzero(labels == label).flatten()
         if len(of_class) < sum(counts):
-            raise ValueError(f"Expected class {label} to have {sum(counts)} images or more, got {len(of_class)}")
+            raise ArgumentValueError(
+                f"Expected class {label} to have {sum(counts)} images or more, got {len(of_class)}"
+            )
         drawn = of_class[torch.randperm(len(of_class), generator=generator)]
         for part, ids in zip(parts, drawn[: sum(counts)].split(list(counts)), strict=True):
             part.append(ids)

@@ -7,6 +7,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
+from memkern.errors import ArgumentValueError
 from memkern.lab.encoders.resnet9 import ResNet9
 
 NAMES = (
@@ -49,7 +50,7 @@ def build(name: str, *, image_size: int) -> nn.Module:
         The encoder, an `Encoder`.
 
     Raises:
-        ValueError: If there is no such encoder; the message lists them.
+        ArgumentValueError: If there is no such encoder; the message lists them.
         ImportError: If torchvision or timm is missing; the message names the extra to install.
     """
     vit = re.fullmatch(r"vit-(nano|tiny|small|base)-(2|4|8|16)", name)
@@ -64,7 +65,7 @@ def build(name: str, *, image_size: int) -> nn.Module:
         from memkern.lab.encoders.vit import ViT
 
         return ViT(vit[1], int(vit[2]), image_size)
-    raise ValueError(f"Expected `encoder` to be one of {', '.join(NAMES)}, got {name!r}")
+    raise ArgumentValueError(f"Expected `encoder` to be one of {', '.join(NAMES)}, got {name!r}")
 
 
 def described(encoder: nn.Module) -> Encoder:

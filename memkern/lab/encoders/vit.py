@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError
 from memkern.lab.encoders.resnet9 import Add
 
 _timm: Any = require("timm.models.vision_transformer", "timm", extra="ssl")
@@ -78,7 +79,7 @@ class ViT(nn.Module):
         output: The module at which SSLMem is measured: all tokens after the last norm.
 
     Raises:
-        ValueError: If the image is not cut into whole patches.
+        ArgumentValueError: If the image is not cut into whole patches.
     """
 
     output = "norm"
@@ -86,7 +87,7 @@ class ViT(nn.Module):
     def __init__(self, size: str, patch: int, image_size: int, *, drop_path: float = 0.0) -> None:
         super().__init__()
         if image_size % patch:
-            raise ValueError(f"Expected `image_size` to be a multiple of the patch, {patch}, got {image_size}")
+            raise ArgumentValueError(f"Expected `image_size` to be a multiple of the patch, {patch}, got {image_size}")
         self.dim, depth, heads = SIZES[size]
         self.patch, self.grid = patch, image_size // patch
         self.embed = nn.Conv2d(3, self.dim, patch, stride=patch)

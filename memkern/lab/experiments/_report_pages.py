@@ -13,6 +13,7 @@ import torch
 
 from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
+from memkern.errors import DataError
 from memkern.lab.encoder_pairs import versions
 from memkern.lab.experiments._context import Lab
 from memkern.lab.experiments._experiment import RULE, Experiment, Result, Row, implemented, p_value, verdict
@@ -133,11 +134,11 @@ def write_index(folder: Path) -> Path:
         The page.
 
     Raises:
-        ValueError: If there is no page.
+        DataError: If there is no page.
     """
     known = {name: found for name, found in implemented().items() if (folder / f"{name}.json").exists()}
     if not known:
-        raise ValueError(f"Expected pages of `memkern lab run` in {folder}, got none")
+        raise DataError(f"Expected pages of `memkern lab run` in {folder}, got none")
     remarks = read_json(folder / REMARKS) if (folder / REMARKS).exists() else {}
     notes = {name: read_json(folder / f"{name}.json") for name in known}
     verdicts = [finding["verdict"] for note in notes.values() for finding in note["findings"].values()]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from memkern.errors import ArgumentValueError
 from memkern.lab.training.method import Batch, Method, Output, Wanted
 from memkern.transforms import ViewSpec, view_masks
 
@@ -27,7 +28,7 @@ class MAE(Method):
         n_masks: How often each image is masked anew in one step; 2 or more with an alignment term.
 
     Raises:
-        ValueError: If the encoder has no patches.
+        ArgumentValueError: If the encoder has no patches.
     """
 
     defaults: ClassVar = {"mask": 0.75, "depth": 4, "heads": 3, "n_masks": 1}
@@ -48,7 +49,7 @@ class MAE(Method):
 
         super().__init__(encoder)
         if not isinstance(encoder, ViT):
-            raise ValueError(f"Expected `encoder` to be a vit-... for MAE, got {type(encoder).__name__}")
+            raise ArgumentValueError(f"Expected `encoder` to be a vit-... for MAE, got {type(encoder).__name__}")
         self.mask, self.n_masks, self.patch = mask, n_masks, encoder.patch
         self.decoder = MAEDecoder(encoder, dim=hidden, depth=depth, heads=heads)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from memkern.errors import ArgumentValueError
 from memkern.lab.training.distributed import gather
 from memkern.lab.training.method import Batch, Method, Output
 
@@ -30,12 +31,14 @@ def nt_xent(a: Tensor, b: Tensor, *, temperature: float) -> Tensor:
         The loss, in nats, float32 scalar.
 
     Raises:
-        ValueError: If the shapes differ, are not `[N, D]`, or `temperature` is not above 0.
+        ArgumentValueError: If the shapes differ, are not `[N, D]`, or `temperature` is not above 0.
     """
     if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"Expected `a` and `b` to share one shape [N, D], got {list(a.shape)} and {list(b.shape)}")
+        raise ArgumentValueError(
+            f"Expected `a` and `b` to share one shape [N, D], got {list(a.shape)} and {list(b.shape)}"
+        )
     if not temperature > 0:
-        raise ValueError(f"Expected `temperature` > 0, got {temperature}")
+        raise ArgumentValueError(f"Expected `temperature` > 0, got {temperature}")
     n = len(a)
     z = functional.normalize(torch.cat([a, b]).float(), dim=1)
     logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)

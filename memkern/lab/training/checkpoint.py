@@ -14,6 +14,7 @@ from torch import Tensor
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
+from memkern.errors import WeightsError
 
 
 def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: If the file is no checkpoint.
+        WeightsError: If the file is no checkpoint.
     """
     safetensors = require("safetensors", "safetensors", extra="lab")
     try:
@@ -40,7 +41,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             notes = json.loads(file.metadata()["notes"])
             return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
     except (safetensors.SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"Expected {path} to be a checkpoint of the lab: {error}") from error
+        raise WeightsError(f"Expected {path} to be a checkpoint of the lab: {error}") from error
 
 
 @contextmanager

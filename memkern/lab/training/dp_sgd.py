@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError
 from memkern.lab.training.distributed import rank_and_world
 from memkern.lab.training.method import Method
 from memkern.lab.training.recipe import Recipe
@@ -21,18 +22,18 @@ def check(recipe: Recipe) -> None:
     """Refuses a recipe that cannot be trained privately.
 
     Raises:
-        ValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than once,
-            has an alignment term, or runs in bfloat16 or in several processes.
+        ArgumentValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than
+            once, has an alignment term, or runs in bfloat16 or in several processes.
     """
     if recipe.epsilon is None:
         return
     if recipe.method not in METHODS or recipe.alignment or recipe.options.get("n_masks", 1) != 1:
-        raise ValueError(
+        raise ArgumentValueError(
             f"Expected a loss that treats images one by one for DP-SGD ({' or '.join(METHODS)}, one mask, "
             f"no alignment term), got {recipe.method} with {recipe.options} and alignment {recipe.alignment}"
         )
     if recipe.precision != "fp32" or rank_and_world()[1] > 1:
-        raise ValueError("Expected precision='fp32' and one process for DP-SGD")
+        raise ArgumentValueError("Expected precision='fp32' and one process for DP-SGD")
 
 
 class Privacy:
@@ -54,7 +55,7 @@ class Privacy:
         noise: Standard deviation of the noise over the clipping norm.
 
     Raises:
-        ValueError: If the method contains a layer that mixes images (batch norm).
+        ArgumentValueError: If the method contains a layer that mixes images (batch norm).
         ImportError: If Opacus is missing.
     """
 
@@ -64,7 +65,7 @@ class Privacy:
         opacus = require("opacus", "opacus", extra="dp")
         problems = require("opacus.validators", "opacus", extra="dp").ModuleValidator.validate(model, strict=False)
         if problems:
-            raise ValueError(f"Expected layers that treat images one by one for DP-SGD: {problems[0]}")
+            raise ArgumentValueError(f"Expected layers that treat images one by one for DP-SGD: {problems[0]}")
         assert recipe.epsilon is not None
         self.rate, self.n_images, self.generator = recipe.batch / n_images, n_images, generator
         self.delta, self.accountant = recipe.delta, require("opacus.accountants", "opacus", extra="dp").RDPAccountant()

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from memkern.errors import ArgumentValueError
 from memkern.lab import methods
 from memkern.transforms import ViewSpec
 
@@ -142,10 +143,10 @@ def load(name: str) -> type[Method]:
     """Returns the class of a method.
 
     Raises:
-        ValueError: If there is no such method; the message lists them.
+        ArgumentValueError: If there is no such method; the message lists them.
         ImportError: If it needs a package that is missing; the message names the extra to install.
     """
     if name not in names():
-        raise ValueError(f"Expected `method` to be one of {', '.join(names())}, got {name!r}")
+        raise ArgumentValueError(f"Expected `method` to be one of {', '.join(names())}, got {name!r}")
     method: type[Method] = importlib.import_module(f"memkern.lab.methods.{name}").METHOD
     return method

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError
 from memkern.transforms import PRESETS, ViewSpec
 
 VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
@@ -98,7 +99,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     LARS neither decays nor rescales vectors and scalars (biases, norms), as in SimCLR.
 
     Raises:
-        ValueError: If there is no such optimizer.
+        ArgumentValueError: If there is no such optimizer.
         ImportError: If LARS is asked for and lightly is missing.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -115,7 +116,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         ]
         built: torch.optim.Optimizer = lars(groups, lr=recipe.lr, momentum=recipe.momentum)
         return built
-    raise ValueError(f"Expected `optimizer` to be adamw, sgd or lars, got {recipe.optimizer!r}")
+    raise ArgumentValueError(f"Expected `optimizer` to be adamw, sgd or lars, got {recipe.optimizer!r}")
 
 
 def _of_rank(parameters: Iterable[nn.Parameter], *, matrices: bool) -> list[nn.Parameter]:
@@ -132,7 +133,7 @@ def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
         imagenet: The column of ImageNet instead of that of the other data sets.
 
     Raises:
-        ValueError: If nothing is published for the method.
+        ArgumentValueError: If nothing is published for the method.
     """
     epochs, warmup = (300, 30) if imagenet else (600, 60)
     base = Recipe(
@@ -189,4 +190,4 @@ def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
         return replace(base, optimizer="lars", lr=3.2, weight_decay=1.5e-6, hidden=4096, out=256)
     if method == "supervised":
         return replace(base, epochs=10, warmup=0.3, batch=32, lr=5e-3, weight_decay=1e-4, views=PRESETS["weak"])
-    raise ValueError(f"Expected `method` to have published settings, got {method!r}")
+    raise ArgumentValueError(f"Expected `method` to have published settings, got {method!r}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import memkern
+from memkern.errors import ArgumentValueError
 from memkern.lab.encoders import build as encoders
 from memkern.lab.training import checkpoint
 from memkern.lab.training import dp_sgd as private
@@ -51,8 +52,8 @@ class Training:
         seconds: Wall time spent in them, by part (`PARTS`).
 
     Raises:
-        ValueError: If there are fewer images than one batch holds, labels are missing, or the recipe names something
-            that does not exist.
+        ArgumentValueError: If there are fewer images than one batch holds, labels are missing, or the recipe names
+            something that does not exist.
     """
 
     def __init__(
@@ -65,17 +66,19 @@ class Training:
         device: str | torch.device = "cpu",
     ) -> None:
         if len(images) < recipe.batch:
-            raise ValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
+            raise ArgumentValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
         private.check(recipe)
         kind = load(recipe.method)
         if labels is None and kind.needs_labels:
-            raise ValueError(f"Expected `labels` of the images, which {recipe.method} training needs")
+            raise ArgumentValueError(f"Expected `labels` of the images, which {recipe.method} training needs")
         self.device = torch.device(device)
         self.images, self.recipe, self.seed = images.to(self.device), recipe, seed
         self.labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
         self.rank, self.world = rank_and_world()
         if recipe.batch % self.world:
-            raise ValueError(f"Expected `batch` to be a multiple of the {self.world} processes, got {recipe.batch}")
+            raise ArgumentValueError(
+                f"Expected `batch` to be a multiple of the {self.world} processes, got {recipe.batch}"
+            )
         options = dict(recipe.options)
         if kind.needs_labels:
             options.setdefault("n_classes", int(self.labels.max()) + 1)
@@ -223,11 +226,11 @@ class Training:
         """Goes on from a checkpoint.
 
         Raises:
-            ValueError: If the checkpoint belongs to another recipe, seed or set of images.
+            ArgumentValueError: If the checkpoint belongs to another recipe, seed or set of images.
         """
         tensors, notes = checkpoint.read(path)
         if notes["key"] != self._key():
-            raise ValueError(
+            raise ArgumentValueError(
                 f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {notes['key']}"
             )
         self.losses, self.cpu_seconds, self.seconds = notes["losses"], notes["cpu_seconds"], notes["seconds"]
@@ -276,7 +279,7 @@ def train(
         The finished training: its `encoder()`, `losses`, `cpu_seconds` and `timing()`.
 
     Raises:
-        ValueError: If there are fewer images than a batch holds, or the checkpoint belongs to another
+        ArgumentValueError: If there are fewer images than a batch holds, or the checkpoint belongs to another
             training.
     """
     training = Training(images, recipe, seed, labels=labels, device=device)

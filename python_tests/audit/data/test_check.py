@@ -1,0 +1,72 @@
+"""A look at every image: what cannot be read, and copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_data import IMAGES, picture_folder
+from PIL import Image
+from torch import Tensor
+
+from memkern.audit.data.check import NEAR, ImageCheck, check_images, copies, unreadable
+from memkern.audit.data.open import open_source
+from memkern.audit.data.source import from_arrays
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return picture_folder(tmp_path / "data")
+
+
+def test_images_that_cannot_be_read(folder: Path) -> None:
+    whole = (folder / "a" / "deep" / "0.png").read_bytes()
+    (folder / "a" / "deep" / "0.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "b" / "deep" / "1.png").write_text("not an image")
+    source = open_source(str(folder))
+    broken = unreadable(source, check_images(source, range(6), duplicates=True))
+    assert [name for name, _ in broken] == ["a/deep/0.png", "b/deep/1.png"]
+    assert "truncated" in broken[0][1] or "broken" in broken[0][1]
+    left = source.without({0, 2})
+    assert left.index == (1, 3, 4, 5)
+    assert torch.equal(left.image(0), torch.from_numpy(IMAGES[3]).permute(2, 0, 1))
+    floats = from_arrays(np.full((2, 3, 4, 4), 255.0, np.float32))
+    assert check_images(floats, [0], duplicates=False)[0].error == "float values from 255 to 255, not in [0, 1]"
+
+
+def textured(seed: int) -> Tensor:
+    coarse = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    return torch.from_numpy(np.array(coarse.resize((48, 48), Image.Resampling.BICUBIC)))
+
+
+def test_copies() -> None:
+    images = [textured(seed) for seed in range(12)]
+    brighter = (images[3].float() * 0.9 + 20).to(torch.uint8)
+    flat = torch.full((48, 48, 3), 9, dtype=torch.uint8)
+    images += [images[0].clone(), brighter, flat, flat + 1, images[0].clone()]
+    source = from_arrays(torch.stack(images))
+    looks = check_images(source, range(len(source)), duplicates=True)
+    wanted = [("0", "12", "exact"), ("0", "16", "exact"), ("3", "13", "near")]
+    assert copies(source.ids, looks) == wanted, "flat images have no perceptual hash"
+    assert copies(source.ids, check_images(source, range(len(source)), duplicates=False)) == []
+
+
+def test_near_copies_equal_a_search_over_all_pairs() -> None:
+    random = np.random.default_rng(0)
+    hashes = [int(value) for value in random.integers(0, 2**63, 40, dtype=np.int64)]
+    for row in range(20):
+        changed = hashes[row]
+        for bit in random.choice(63, row % 7, replace=False):
+            changed ^= 1 << int(bit)
+        hashes.append(changed)
+    found = copies([str(row) for row in range(60)], [ImageCheck("", near=value) for value in hashes])
+    slow = [
+        (str(first), str(row), "near")
+        for row in range(60)
+        for first in [next((b for b in range(row) if bin(hashes[b] ^ hashes[row]).count("1") <= NEAR), None)]
+        if first is not None
+    ]
+    assert found == slow
+    assert len(found) == sum(row % 7 <= NEAR for row in range(20))

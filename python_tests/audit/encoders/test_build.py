@@ -1,0 +1,61 @@
+"""Encoders by name: every kind is found, and a wrong name says what is near."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from memkern._util.registry import records
+from memkern.audit.encoders import kinds
+from memkern.audit.encoders.build import build_encoder, encoder_kinds, encoder_table
+from memkern.errors import EncoderError
+
+
+def test_the_lab_adds_its_encoders_through_its_entry_point() -> None:
+    assert build_encoder("memkern:resnet9")(torch.rand(2, 3, 32, 32)).shape == (2, 256)
+    assert [kind.name for kind in encoder_kinds()] == ["hf", "lightly", "memkern", "py", "timm", "torchvision"]
+    assert not [path.name for path in Path(kinds.__path__[0]).glob("*.py") if "memkern.lab" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resnet18", "Expected ENCODER to be one of hf:CONFIG_DIR, lightly:NAME, memkern:NAME, py:FILE.py:FUNCTION, "
+         "timm:NAME, torchvision:NAME, got 'resnet18'"),
+        ("memkern:resnet99", "Expected the name of a memkern model, got 'resnet99'; near: resnet9"),
+        ("torchvision:resnet19", "Expected the name of a torchvision model, got 'resnet19'; near: resnet18"),
+        ("timm:vit_tiny_patch16_2244", "Expected the name of a timm model, got 'vit_tiny_patch16_2244'; near: "
+         "vit_tiny_patch16_224"),
+        ("hf:nowhere", "Expected hf:CONFIG_DIR to be a folder with config.json, got 'nowhere'; nothing is downloaded"),
+        ("py:nowhere.py:build", "Expected py:FILE.py:FUNCTION with a file that exists, got 'nowhere.py:build'"),
+        ("py:nowhere.py", "Expected py:FILE.py:FUNCTION with a file that exists, got 'nowhere.py'"),
+        ("memkern:resnet9?depth=3", "Expected arguments that memkern:resnet9 takes, got 'memkern:resnet9?depth=3': "),
+    ],
+)  # fmt: skip
+def test_wrong_names(text: str, message: str) -> None:
+    if text.startswith(("timm", "torchvision")):
+        pytest.importorskip(text.partition(":")[0], reason="not installed")
+    with pytest.raises((ValueError, TypeError)) as error:
+        build_encoder(text)
+    assert str(error.value).startswith(message)
+
+
+def test_a_new_kind_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "line.py").write_text(
+        "from torch import nn\n"
+        "from memkern.audit.encoders.kind import EncoderKind\n"
+        "def _build(name, arguments):\n"
+        "    return nn.Linear(int(name), **arguments)\n"
+        "KIND = EncoderKind('line', 'one linear layer', 'line:IN', '', _build)\n"
+    )
+    monkeypatch.setattr(kinds, "__path__", [*kinds.__path__, str(tmp_path)])
+    records.cache_clear()
+    try:
+        assert build_encoder("line:3?out_features=2")(torch.ones(1, 3)).shape == (1, 2)
+        assert "| `line:IN` | one linear layer |  |\n" in encoder_table()
+        with pytest.raises(EncoderError, match="hf:CONFIG_DIR, lightly:NAME, line:IN, memkern:NAME"):
+            build_encoder("resnet18")
+    finally:
+        records.cache_clear()
