@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.audit_report import table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.build import build_encoder
@@ -276,27 +277,6 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     for key, value in errors.items():
         assert value < 1e-4, (key, value)
     return errors
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (b) as Python starts | (c) memkern | a/c | b/c | b/c as Python "
-        "starts | bf16 | taps | one read | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        ways = ("scripts", "eager", "eager_as_python_starts", "memkern", "memkern_bf16")
-        ms = {way: f"{row[way] * 1e3:.1f} ms" for way in ways}
-        times = {way: row[way] / row["memkern"] for way in ways}
-        lines.append(
-            f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
-            f"| {ms['eager_as_python_starts']} | {ms['memkern']} | {times['scripts']:.0f} x | {times['eager']:.2f} x "
-            f"| {times['eager_as_python_starts']:.2f} x "
-            f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.0%} | {row['read_over_bare']:.0%} "
-            f"| {row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f} |"
-        )
-    return "\n".join(lines)
 
 
 def main() -> None:
