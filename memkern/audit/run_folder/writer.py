@@ -14,6 +14,7 @@ from memkern._util.files import replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Column, Manifest
+from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -71,10 +72,10 @@ def _table(columns: Mapping[str, Column], types: Mapping[str, str]) -> pyarrow.T
     arrow = require("pyarrow", "pyarrow")
     unknown = sorted(set(columns) - set(types))
     if unknown:
-        raise ValueError(f"Expected columns among {list(types)}, got {unknown}")
+        raise ArgumentValueError(f"Expected columns among {list(types)}, got {unknown}")
     rows = {len(values) for values in columns.values()}
     if len(rows) != 1:
-        raise ValueError(f"Expected columns of one length, got {sorted(rows)}")
+        raise ArgumentValueError(f"Expected columns of one length, got {sorted(rows)}")
     count = rows.pop()
     arrays = []
     for name, kind in types.items():
