@@ -9,11 +9,7 @@
 # AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
 set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, NVRTC, or AUTO, which asks for nvcc and a GPU")
 set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
-# A new op is one line here.
-set(launchers
-    csrc/cuda/alignment.cu csrc/cuda/alignment_backward.cu csrc/cuda/class_sums.cu csrc/cuda/device.cu
-    csrc/cuda/layer_stats.cu csrc/cuda/median_of_others.cu csrc/cuda/selectivity.cu csrc/cuda/unit_means.cu
-    csrc/cuda/views.cu)
+file(GLOB launchers CONFIGURE_DEPENDS csrc/cuda/*.cu)
 set(MEMKERN_WITHOUT_CUDA "built without CUDA (MEMKERN_CUDA=OFF)")
 if(NOT MEMKERN_CUDA STREQUAL AUTO AND NOT MEMKERN_CUDA)
   return()

@@ -15,6 +15,12 @@ enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
 
 // "Wide" below is the accumulating and result dtype: float64 for float64 input, float32 for every other.
 
+// What threads share of an op on the CPU: so many points, units or views, which read so many elements in all.
+// (static here and below: these headers are compiled for several instruction sets, and the linker would keep one copy.)
+struct Work {
+  int64_t items, elements;
+};
+
 // A view is divided by max(its l2 norm, this), as in F.normalize.
 constexpr double kSmallestNorm = 1e-12;
 
@@ -32,10 +38,6 @@ struct Alignment {
                     // then the norms before clamping; what the backward needs. Null: not kept.
 };
 
-static inline int64_t pair_count(int64_t views, Pairs pairs) {
-  return pairs == Pairs::all ? views * (views - 1) / 2 : views - 1;
-}
-
 // alignment_backward: the gradient of sum(grad * alignment) with respect to z. A zero distance has gradient 0.
 struct AlignmentBackward {
   Alignment forward;  // z and saved as the forward left them; forward.alignment is not read
@@ -43,6 +45,10 @@ struct AlignmentBackward {
   void* grad_z;       // [points, views, dims], dtype of z
   int64_t grad_point_stride, grad_view_stride;
 };
+
+static inline Work work_of(const AlignmentBackward& op) {
+  return {op.forward.points, op.forward.points * op.forward.views * op.forward.dims};
+}
 
 // Activations in any layout, reduced by the caller to: points, units, and the averaged dimensions (views and space),
 // neighbours merged where memory allows it, outermost (largest stride) first.
@@ -57,11 +63,18 @@ struct Activations {
   int64_t mean_sizes[kMaxMeanDims], mean_strides[kMaxMeanDims];
 };
 
+static inline int64_t elements_of(const Activations& x) {
+  int64_t elements = x.points * x.units;
+  for (int32_t d = 0; d < x.mean_dims; ++d) elements *= x.mean_sizes[d];
+  return elements;
+}
+
 // unit_means: activations -> [points, units] wide, the mean over views and space.
 struct UnitMeans {
   Activations x;
   void* means;  // [points, units] wide, contiguous
 };
+static inline Work work_of(const UnitMeans& op) { return {op.x.points, elements_of(op.x)}; }
 
 // The state of each unit. One state serves one call, streaming, several processes and class selectivity.
 struct SelectivityState {
@@ -85,6 +98,7 @@ struct MedianOfOthers {
   int64_t points, units, point_stride;
   void* median;  // [units] wide
 };
+static inline Work work_of(const MedianOfOthers& op) { return {op.units, op.units * op.points}; }
 
 // class_sums: means and labels -> per-class sums, added to what `sums` holds.
 struct ClassSums {
@@ -94,6 +108,7 @@ struct ClassSums {
   const int64_t* labels;  // [points], each in [0, classes)
   double* sums;           // [classes, units]
 };
+static inline Work work_of(const ClassSums& op) { return {op.units, op.units * op.points}; }
 
 // layer_stats: one read of a layer's activations -> alignment per point and unit means.
 // Both records describe the same memory: dims of the first = units * space of the second.
@@ -159,5 +174,9 @@ struct Views {
   DType dtype;                      // float32, bfloat16 or float16
   bool channels_last;               // order of memory: images, views, height, width, channels
 };
+
+static inline Work work_of(const Views& op) {
+  return {op.images * op.views, op.images * op.views * op.channels * op.height * op.width};
+}
 
 }  // namespace memkern

@@ -58,7 +58,6 @@ class Library(Kernels, Protocol):
     select_isa: Callable[[str], bool]
     supported_isas: Callable[[], tuple[str, ...]]
     compiled_isas: Callable[[], tuple[str, ...]]
-    points_are_shared: Callable[[int, int, int, int], bool]
     cuda: Cuda | None
     without_cuda: str
 

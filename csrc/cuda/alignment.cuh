@@ -10,16 +10,11 @@
 #pragma once
 #include "elements.cuh"
 #include "launch_constants.h"
-#include "pairs.h"
 #include "reduce.cuh"
 
 namespace memkern {
 
-// pair_count() of ops.h is host code.
-__host__ __device__ inline int64_t count_pairs(const Alignment& op) {
-  return op.pairs == Pairs::all ? op.views * (op.views - 1) / 2 : op.views - 1;
-}
-__host__ __device__ inline int64_t count_sums(const Alignment& op) { return count_pairs(op) + op.views; }
+__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op.views, op.pairs) + op.views; }
 
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
@@ -82,10 +77,10 @@ __device__ __forceinline__ void write_pair_sums(const Alignment& op, const A (&s
     warp_totals[warp_index()][part + lane_index()] = warp_sums(values);
   }
   __syncthreads();
-  const int64_t pairs = count_pairs(op);
+  const int64_t pairs = pair_count(op);
   for (int64_t k = threadIdx.x; k < pairs + op.views; k += kPairThreads) {
-    const Pair pair = upper_pair(k < pairs ? k : 0, op.views);
-    const int64_t at = k < pairs ? upper_index(pair.first, pair.second, views) : FewViews<views>::pairs + k - pairs;
+    const Pair pair = pair_at(k < pairs ? k : 0, op.views);
+    const int64_t at = k < pairs ? pair_number(pair.first, pair.second, views) : FewViews<views>::pairs + k - pairs;
     double total = 0;
     for (int warp = 0; warp < warps; ++warp) total += warp_totals[warp][at];
     row[k] = total;
@@ -167,7 +162,7 @@ __device__ __forceinline__ void sum_tile(const Alignment& op, int64_t point, int
   const bool anchor = op.pairs == Pairs::anchor;
   // a diagonal included is the strict upper triangle of one block more
   const int64_t blocks = (op.views + n - 1) / n;
-  const Pair at = anchor ? Pair{0, tile + 1} : upper_pair(tile, blocks + 1);
+  const Pair at = anchor ? Pair{0, tile + 1} : pair_at(tile, blocks + 1);
   const int64_t first_row = at.first * n, first_column = (at.second - 1) * n;
 
   // Rows and columns past the end repeat the last: their sums are not written.
@@ -212,10 +207,10 @@ __device__ __forceinline__ void sum_tile(const Alignment& op, int64_t point, int
   const int lane = lane_index();
   const int64_t i = first_row + lane / n, j = first_column + lane % n;
   if (lane < n * n) {
-    if (i < j && i <= last_row && j < op.views) out[index_of(i, j, op.views, op.pairs)] = total;
+    if (i < j && i <= last_row && j < op.views) out[pair_number(i, j, op.views, op.pairs)] = total;
   } else if (lane < n * n + n) {
     const int64_t view = first_column + lane - n * n;
-    if (view < op.views && (anchor || at.first == at.second - 1)) out[count_pairs(op) + view] = total;
+    if (view < op.views && (anchor || at.first == at.second - 1)) out[pair_count(op) + view] = total;
   }
 }
 

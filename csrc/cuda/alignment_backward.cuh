@@ -23,7 +23,7 @@ template <class A>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     gradient_coefficients(const AlignmentBackward op, A* coefficients) {
   const Alignment& f = op.forward;
-  const int64_t point = blockIdx.x, views = f.views, pairs = count_pairs(f);
+  const int64_t point = blockIdx.x, views = f.views, pairs = pair_count(f);
   const A* const distances = static_cast<const A*>(f.saved) + point * (pairs + (f.normalize ? views : 0));
   const A* const norms = distances + pairs;
   A* const w = coefficients + point * count_coefficients(views);
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
       const bool compared = i != j && (f.pairs == Pairs::all || i == 0 || j == 0);
       double weight = 0;
       if (compared) {
-        const double distance = double(distances[index_of(i < j ? i : j, i < j ? j : i, views, f.pairs)]);
+        const double distance = double(distances[pair_number(i < j ? i : j, i < j ? j : i, views, f.pairs)]);
         const double other = f.normalize ? double(norms[j]) / clamped_norm(double(norms[j])) : 1;
         if (!(distance <= (f.normalize ? kSameDirection<A> : 0))) {  // NaN stays
           weight = scale / distance;
@@ -65,7 +65,7 @@ template <class A, int views>
 __device__ __forceinline__ void take_coefficients(const A* from, int64_t real_views, FewCoefficients<A, views>& to) {
   const int n = int(real_views);
   for (int k = threadIdx.x; k < FewViews<views>::pairs; k += kPairThreads) {
-    const Pair pair = upper_pair(k, views);
+    const Pair pair = pair_at(k, views);
     const int i = int(pair.first), j = int(pair.second);
     to.w[k] = j < n ? from[i * n + j] : A(0);
   }
@@ -96,7 +96,7 @@ __device__ __forceinline__ void write_gradients(const AlignmentBackward& op,
     for (int i = 0; i < views; ++i)
 #pragma unroll
       for (int j = i + 1; j < views; ++j) {
-        const A w = coefficients.w[upper_index(i, j, views)], difference = u[i][e] - u[j][e];
+        const A w = coefficients.w[pair_number(i, j, views)], difference = u[i][e] - u[j][e];
         sum[i][e] += w * difference;
         sum[j][e] -= w * difference;
       }

@@ -1,8 +1,8 @@
 // The only file that knows which compiler is at work: nvcc, NVRTC, or a plain C++ compiler, which builds the launchers
-// alone (by_name.h, for kernels that NVRTC compiles) or also kernels that run on the CPU (host/, for tests). Kernels
-// are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the usual syntax, and
-// use neither inline PTX, nor libraries, nor atomics but count_up: integers in shared memory come to the same counts in
-// whatever order threads arrive.
+// alone (nvrtc_launch.h, for kernels that NVRTC compiles) or also kernels that run on the CPU (host/, for tests).
+// Kernels are plain CUDA plus MEMKERN_SHARED, MEMKERN_LAUNCH and MEMKERN_COUNT_LOAD, which on a GPU are the usual
+// syntax, and use neither inline PTX, nor libraries, nor atomics but count_up: integers in shared memory come to the
+// same counts in whatever order threads arrive.
 #pragma once
 #include <cstdint>
 

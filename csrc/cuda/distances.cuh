@@ -135,9 +135,9 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
   __syncthreads();  // the values of all threads are there
   // Nearly equal views: with norms in double the sums nearly always do, at the cost of reading the views once more.
   if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
-  for (int64_t k = warp_index(); k < count_pairs(op); k += blockDim.x / kWarp) {
+  for (int64_t k = warp_index(); k < pair_count(op); k += blockDim.x / kWarp) {
     if (!(values[k] < 0)) continue;
-    const Pair pair = pair_of(k, op.views, op.pairs);
+    const Pair pair = pair_at(k, op.views, op.pairs);
     const double norm_i = op.normalize ? norms[pair.first] : 1, norm_j = op.normalize ? norms[pair.second] : 1;
     double distance = op.normalize ? unit_distance<A>(-values[k], norm_i, norm_j, kExactNormError) : doubtful(0);
     if (distance < 0)
@@ -167,7 +167,7 @@ struct FinishTask {
 // The results of a point. All threads of the block must call it.
 template <class A>
 __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t point, const double* values) {
-  const int64_t pairs = count_pairs(op), kept = op.normalize ? count_sums(op) : pairs;
+  const int64_t pairs = pair_count(op), kept = op.normalize ? count_sums(op) : pairs;
   double sum = 0;
   for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) sum += values[k];
   sum = block_sum(sum);
@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   const FinishTask& task = batch.task[index];
   const Alignment& op = task.op;
   const int64_t point = block_in_task(batch, index), chunks = task.chunks;
-  const int64_t pairs = count_pairs(op), sums = pairs + op.views, threads = blockDim.x;
+  const int64_t pairs = pair_count(op), sums = pairs + op.views, threads = blockDim.x;
   double* const values = task.partial + point * chunks * sums;
   double* const norms = values + pairs;
   for (int64_t k = threadIdx.x; k < sums; k += threads) {
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   bool any_doubtful = false, any_look = false;
   for (int64_t k = threadIdx.x; k < pairs; k += threads) {
     if (op.normalize) {
-      const Pair pair = pair_of(k, op.views, op.pairs);
+      const Pair pair = pair_at(k, op.views, op.pairs);
       const double norm_i = norms[pair.first], norm_j = norms[pair.second], sum = values[k];
       values[k] = unit_distance<A>(sum, norm_i, norm_j, Limits<A>::norm_error);
       any_look |= values[k] < 0 && tells_distance(likely_square(sum, norm_i, norm_j), op.dims, norm_i, norm_j);

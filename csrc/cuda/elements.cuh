@@ -1,6 +1,6 @@
 // Elements: their storage and wide (accumulating) types, and how kernels load and store them, one pack at a time.
 #pragma once
-#include "../ops.h"
+#include "../rules.h"
 #include "cuda_compat.cuh"
 
 namespace memkern {

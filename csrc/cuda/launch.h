@@ -29,8 +29,6 @@ inline auto for_dtype(DType dtype, const Run& run) {
   }
 }
 
-inline int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
 // Whether 16-byte loads work at `data` and at every multiple of these strides (in elements) from it.
 template <class... Strides>
 inline bool aligned_for_packs(const void* data, DType dtype, Strides... strides) {

@@ -9,16 +9,6 @@
 
 namespace memkern {
 
-// The rules, for one value. NaN sticks: nothing replaces a NaN, and a NaN replaces every number. Ties keep the first.
-template <class A>
-__device__ __forceinline__ bool replaces(A value, A peak) {
-  return !(value <= peak) && peak == peak;
-}
-template <class A>
-__device__ __forceinline__ A lower(A value, A minimum) {
-  return (value < minimum || value != value) && minimum == minimum ? value : minimum;
-}
-
 struct Points {
   const int64_t* order;  // the point at each position, or null for 0, 1, 2, ...
   int64_t count, chunk;
@@ -75,24 +65,6 @@ __global__ void __launch_bounds__(kStateThreads, kStateBlocks)
     state.index[to] = first + rise[e];
     state.rest[to] = rest[e];
   }
-}
-
-// What is known of a unit from some points in a row.
-template <class A>
-struct UnitState {
-  A peak, minimum;
-  int64_t index;
-  double rest;
-};
-
-// Adds what the points after them say.
-template <class A>
-__device__ __forceinline__ void join(UnitState<A>& state, const UnitState<A>& later) {
-  const bool rises = replaces(later.peak, state.peak);
-  state.rest += later.rest + double(rises ? state.peak : later.peak);
-  state.index = rises ? later.index : state.index;
-  state.peak = rises ? later.peak : state.peak;
-  state.minimum = lower(later.minimum, state.minimum);
 }
 
 // grid: x = units / a warp; warps take runs of chunks, the first joins the runs.  from: [chunks, units], the earlier

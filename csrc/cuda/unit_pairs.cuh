@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp) unit_pair_sums(const __grid
     if (look.wanted[point]) {
       const int64_t chunk = part / look.groups, tile = part % look.groups * kTileWarps + warp_index();
       const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
-      const double* const norms = task.partial + point * task.chunks * sums + count_pairs(op);
+      const double* const norms = task.partial + point * task.chunks * sums + pair_count(op);
       double* const out = look.sums + (point * look.chunks + chunk) * sums;
       // by whole warps; nothing waits for the block
       if (tile < count_tiles(op)) sum_tile<T, width, true>(op, point, tile, first, last, norms, out);
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   const FinishTask& task = batch.task[index];
   const Alignment& op = task.op;
   const SecondLook& look = task.look;
-  const int64_t point = block_in_task(batch, index), pairs = count_pairs(op), sums = pairs + op.views;
+  const int64_t point = block_in_task(batch, index), pairs = pair_count(op), sums = pairs + op.views;
   if (!look.wanted || !look.wanted[point]) return;
   double* const values = task.partial + point * task.chunks * sums;
   double* const norms = values + pairs;
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) {
     if (!(values[k] < 0)) continue;
     const double square = sum_in_order(again + k, look.chunks, sums, 0);
-    const Pair pair = pair_of(k, op.views, op.pairs);
+    const Pair pair = pair_at(k, op.views, op.pairs);
     if (tells_distance(square, op.dims, norms[pair.first], norms[pair.second])) values[k] = sqrt(square);
     any_doubtful |= values[k] < 0;
   }

@@ -26,7 +26,6 @@ void expect(bool good, const char* what, double got, double want) {
   if (++failures <= 20) std::fprintf(stderr, "%s: %s: got %.17g, expected %.17g\n", context.c_str(), what, got, want);
 }
 
-int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
 DType wide_of(DType dtype) { return dtype == DType::float64 ? dtype : DType::float32; }
 double epsilon_of(DType dtype) {
   switch (dtype) {

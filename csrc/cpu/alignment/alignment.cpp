@@ -86,8 +86,8 @@ class Reader {
 
 // Calls work(point, next), where `next` is the point after it, or itself if it is the last.
 template <class Work>
-void each_point(const Share& share, Work work) {
-  for (int64_t p = share.first; p < share.last; ++p) work(p, p + 1 < share.last ? p + 1 : p);
+void each_point(const WorkRange& range, Work work) {
+  for (int64_t p = range.first; p < range.last; ++p) work(p, p + 1 < range.last ? p + 1 : p);
 }
 
 // Some readings that take turns.
@@ -157,15 +157,15 @@ struct Readers {
     }
   }
 
-  void take(const Share& share) const {
-    switch (share.what) {
-      case Share::What::points:
-        if (slices() > 1) return each_point(share, [&](int64_t p, int64_t next) { point_in_slices(p, next); });
-        return some == 1 ? whole_points<true>(share.first, share.last) : whole_points<false>(share.first, share.last);
-      case Share::What::slices:
-        return keep_slices(share.first, share.last, share.kept);
-      case Share::What::rest:
-        return finish_points(share.first, share.last, share.kept);
+  void take(const WorkRange& range) const {
+    switch (range.what) {
+      case WorkRange::What::points:
+        if (slices() > 1) return each_point(range, [&](int64_t p, int64_t next) { point_in_slices(p, next); });
+        return some == 1 ? whole_points<true>(range.first, range.last) : whole_points<false>(range.first, range.last);
+      case WorkRange::What::slices:
+        return keep_slices(range.first, range.last, range.kept);
+      case WorkRange::What::rest:
+        return finish_points(range.first, range.last, range.kept);
     }
   }
 
@@ -178,32 +178,34 @@ struct Readers {
 };
 
 template <class T>
-void align(const Reading* readings, int count, int64_t slice, const Share& share) {
+void align(const Reading* readings, int count, int64_t slice, const WorkRange& range) {
   static_assert(kSliceStep % kRange<Wide<T>> == 0);
   const int64_t dims = readings[0].op->dims;
   std::optional<Reader<T>> kept[kMaxReadings];
   Readers<T> readers{{}, count, dims, slice};
   for (int r = 0; r < count; ++r) readers.reader[r] = &kept[r].emplace(readings[r], slice < dims);
-  readers.take(share);
+  readers.take(range);
 }
 
 }  // namespace
 
-void align_points(const Reading* readings, int count, int64_t slice, const Share& share) {
-  if (share.first == share.last) return;
+void align_points(const Reading* readings, int count, int64_t slice, const WorkRange& range) {
+  if (range.first == range.last) return;
   switch (readings[0].op->dtype) {
     case DType::float32:
-      return align<float>(readings, count, slice, share);
+      return align<float>(readings, count, slice, range);
     case DType::float64:
-      return align<double>(readings, count, slice, share);
+      return align<double>(readings, count, slice, range);
     case DType::bfloat16:
-      return align<bf16>(readings, count, slice, share);
+      return align<bf16>(readings, count, slice, range);
     case DType::float16:
-      return align<f16>(readings, count, slice, share);
+      return align<f16>(readings, count, slice, range);
   }
 }
 
-void alignment(const Alignment& op, const Share& share) { align_points(op, slice_dims(op.dims, 0), share, nullptr); }
+void alignment(const Alignment& op, const WorkRange& range) {
+  align_points(op, slice_dims(op.dims, 0), range, nullptr);
+}
 
 }  // namespace MEMKERN_ISA
 }  // namespace memkern

@@ -29,24 +29,24 @@ struct Observer {
 template <class A>
 struct Slots;
 template <class A>
-struct Besides;
+struct DiagonalOutputs;
 
 // make() writes dims [first, last) of all views of a point before they are read. add_diagonal() writes n dims (whole
 // vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the registers of the diagonal
 // tile, which is the first to read them: a pass of its own, from L2 and back, took a third of the time. The views of a
 // range of dims come in order. It may be null.
 constexpr int64_t kMostDims = 1088;
-struct Maker {
+struct ViewProducer {
   void (*make)(const void* self, int64_t point, int64_t first, int64_t last);
   void (*add_diagonal)(const void* self, int64_t point, int64_t first, int64_t n, int64_t view, int64_t views,
-                       Slots<float> slots, const Besides<float>& besides);
+                       Slots<float> slots, const DiagonalOutputs<float>& outputs);
   const void* self;
 };
 
 // Who takes part while a point is read; both may be null.
-struct Company {
+struct PassContext {
   const Observer* observer;
-  const Maker* maker;
+  const ViewProducer* producer;
   int64_t point;
   double* unit_sums;  // of the observer
 };
@@ -57,23 +57,23 @@ struct Elements {
   void* self;
 };
 
-// What is aligned, and who takes part; observer and maker may be null. If `elements` is not, there is memory for one
+// What is aligned, and who takes part; observer and producer may be null. If `elements` is not, there is memory for one
 // range of dims of one point only, where `z` goes round.
 struct Reading {
   const Alignment* op;
   const Observer* observer;
-  const Maker* maker;
+  const ViewProducer* producer;
   const Elements* elements;
 };
 constexpr int kMaxReadings = 3;
 
-// A share of the alignment of some readings of one shape, whose slices have `slice` dims. Readings take turns, a range
-// of dims each, so that the maker of one finds in L2 what the one before it has read.
-void align_points(const Reading* readings, int count, int64_t slice, const Share& share);
+// A range of the alignment of some readings of one shape, whose slices have `slice` dims. Readings take turns, a range
+// of dims each, so that the producer of one finds in L2 what the one before it has read.
+void align_points(const Reading* readings, int count, int64_t slice, const WorkRange& range);
 
-inline void align_points(const Alignment& op, int64_t slice, const Share& share, const Observer* observer) {
+inline void align_points(const Alignment& op, int64_t slice, const WorkRange& range, const Observer* observer) {
   const Reading reading{&op, observer, nullptr, nullptr};
-  align_points(&reading, 1, slice, share);
+  align_points(&reading, 1, slice, range);
 }
 
 }  // namespace MEMKERN_ISA

@@ -5,12 +5,13 @@
 // distances. Direct differences again: as a matrix product the sum is wrong by 1 % for views 1e-5 apart.
 #include <optional>
 
+#include "cpu/dispatch/kernels.h"
 #include "cpu/dispatch/scratch.h"
 #include "cpu/simd/row_io.h"
 #include "exact_gradient.h"
 #include "ops.h"
 #include "pair_tiles.h"
-#include "pairs.h"
+#include "rules.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -159,7 +160,7 @@ class Backward {
       : op_(op),
         unit_(op.forward.normalize),
         views_(op.forward.views),
-        pairs_(pair_count(views_, op.forward.pairs)),
+        pairs_(pair_count(op.forward)),
         pair_weights_(pairs_),
         square_(row_form_used() ? views_ * views_ : 1),
         inverse_(views_),
@@ -278,18 +279,16 @@ class Backward {
 
 }  // namespace
 
-void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last);  // in the table of isa.cpp
-
-void alignment_backward(const AlignmentBackward& op, int64_t first, int64_t last) {
+void alignment_backward(const AlignmentBackward& op, const WorkRange& range) {
   switch (op.forward.dtype) {
     case DType::float32:
-      return Backward<float>(op).run(first, last);
+      return Backward<float>(op).run(range.first, range.last);
     case DType::float64:
-      return Backward<double>(op).run(first, last);
+      return Backward<double>(op).run(range.first, range.last);
     case DType::bfloat16:
-      return Backward<bf16>(op).run(first, last);
+      return Backward<bf16>(op).run(range.first, range.last);
     case DType::float16:
-      return Backward<f16>(op).run(first, last);
+      return Backward<f16>(op).run(range.first, range.last);
   }
 }
 

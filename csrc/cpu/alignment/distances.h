@@ -6,7 +6,7 @@
 #include "cpu/dispatch/scratch.h"
 #include "exact_distance.h"
 #include "ops.h"
-#include "pairs.h"
+#include "rules.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -46,9 +46,9 @@ struct Limits<double> {
 // the layers of an untrained ResNet50, and tapping them took twice the time; with the same for all dims it was three of
 // four layers at 224 pixels, and a third of the time. NaN is never trusted.
 template <class A>
-class Trust {
+class CancellationTest {
  public:
-  explicit Trust(int64_t dims) {
+  explicit CancellationTest(int64_t dims) {
     const double fewer = Limits<A>::more_dims && dims > 1024 ? __builtin_sqrt(1024 / double(dims)) : 1;
     const double errors = fewer > 0.25 ? fewer : 0.25;
     fair_share_ = Limits<A>::fair_share * errors;
@@ -74,7 +74,7 @@ class Distances {
         exact_(exact),
         elements_(elements),
         trusted_(op.dims),
-        pairs_(pair_count(op.views, op.pairs)),
+        pairs_(pair_count(op)),
         distances_(pairs_),
         gaps_(op.normalize ? pairs_ : 0),
         scales_(op.normalize ? pairs_ : 0),
@@ -242,7 +242,7 @@ class Distances {
   const Alignment& op_;
   const ExactViews exact_;
   const Elements* const elements_;
-  const Trust<A> trusted_;
+  const CancellationTest<A> trusted_;
   const int64_t pairs_;
   int64_t index_ = 0;            // of the point
   const char* point_ = nullptr;  // its elements, once it takes a look at them

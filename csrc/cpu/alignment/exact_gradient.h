@@ -8,7 +8,7 @@
 #include "cpu/dispatch/scratch.h"
 #include "cpu/simd/row_io.h"
 #include "exact_distance.h"
-#include "pairs.h"
+#include "rules.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -25,7 +25,7 @@ class ExactGradient {
   explicit ExactGradient(const AlignmentBackward& op)
       : op_(op),
         views_(op.forward.views),
-        pairs_(pair_count(views_, op.forward.pairs)),
+        pairs_(pair_count(op.forward)),
         weights_(pairs_),
         inverse_(views_),
         sphere_(views_),

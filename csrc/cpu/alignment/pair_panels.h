@@ -8,7 +8,7 @@
 #include "cpu/dispatch/scratch.h"
 #include "cpu/units/unit_sums.h"
 #include "pair_tiles.h"
-#include "pairs.h"
+#include "rules.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -64,16 +64,16 @@ class PairPanels {
         view_sums_(sums_of(panels_.size(0)) * (row_ + 2 * kLanes)) {}
 
   // Adds to `sums` the pair sums, and then the squared norms, of dims [first, last). `next` is where view 0 goes on
-  // afterwards, and is only prefetched. The observer is shown the sum of the views; the maker makes them, in the tiles
-  // or else a chunk at a time, so that they are read from L1.
+  // afterwards, and is only prefetched. The observer is shown the sum of the views; the producer makes them, in the
+  // tiles or else a chunk at a time, so that they are read from L1.
   void add(const StoredViews<A>& z, bool with_norms, int64_t first, int64_t last, const char* next, double* sums,
-           Company company) {
-    if (company.maker && panels_.blocks > 1) {  // which read a chunk more than once
-      company.maker->make(company.maker->self, company.point, first, last);
-      company.maker = nullptr;
+           PassContext context) {
+    if (context.producer && panels_.blocks > 1) {  // which read a chunk more than once
+      context.producer->make(context.producer->self, context.point, first, last);
+      context.producer = nullptr;
     }
     for (int64_t a = 0; a < panels_.blocks; ++a)
-      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums, company);
+      for (int64_t b = a; b < panels_.blocks; ++b) add_panel(z, with_norms, a, b, first, last, next, sums, context);
   }
 
  private:
@@ -100,8 +100,8 @@ class PairPanels {
   };
 
   void add_panel(const StoredViews<A>& z, bool with_norms, int64_t a, int64_t b, int64_t first, int64_t last,
-                 const char* next, double* sums, const Company& company) {
-    const auto [observer, maker, point, unit_sums] = company;
+                 const char* next, double* sums, const PassContext& context) {
+    const auto [observer, producer, point, unit_sums] = context;
     const int64_t first_a = panels_.first(a), views_a = panels_.size(a);
     const int64_t first_b = panels_.first(b), views_b = panels_.size(b);
     // A panel with itself keeps its upper triangle, in pair order: a single panel then is the whole result.
@@ -117,9 +117,9 @@ class PairPanels {
     for (int64_t d = first; d < last; d += chunk) {
       const int64_t n = last - d < chunk ? last - d : chunk, whole = (n + z.group - 1) / z.group * z.group;
       const char* const after = d + chunk < last ? z.first + (d + chunk) * z.element_bytes : next;
-      const bool in_tiles = maker && maker->add_diagonal && with_norms && n == whole;
-      if (maker && !in_tiles) maker->make(maker->self, point, d, d + n);
-      const Company in_triangle{observer, in_tiles ? maker : nullptr, point, unit_sums};
+      const bool in_tiles = producer && producer->add_diagonal && with_norms && n == whole;
+      if (producer && !in_tiles) producer->make(producer->self, point, d, d + n);
+      const PassContext in_triangle{observer, in_tiles ? producer : nullptr, point, unit_sums};
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         const int64_t sums_seen = observer ? sums_of(views_a) : 0;
@@ -156,20 +156,20 @@ class PairPanels {
     return {widened, row_, ahead};
   }
 
-  void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms, const Company& company,
-                    int64_t first) {
+  void add_triangle(const Rows& rows, int64_t views, int64_t n, Slots<A> slots, Vec<A>* norms,
+                    const PassContext& context, int64_t first) {
     const Blocks blocks(views, kTileRows);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
       const int i = int(blocks.first(b));
-      Besides<A> besides{norms ? norms + i : nullptr, nullptr, b % kBlocksOfASum > 0};
-      if (company.observer) besides.view_sum = view_sum(b / kBlocksOfASum);
+      DiagonalOutputs<A> outputs{norms ? norms + i : nullptr, nullptr, b % kBlocksOfASum > 0};
+      if (context.observer) outputs.view_sum = view_sum(b / kBlocksOfASum);
       if constexpr (sizeof(A) == sizeof(float)) {
-        if (const Maker* const maker = company.maker) {
-          maker->add_diagonal(maker->self, company.point, first, n, i, blocks.size(b), slots.from(i, i), besides);
+        if (const ViewProducer* const producer = context.producer) {
+          producer->add_diagonal(producer->self, context.point, first, n, i, blocks.size(b), slots.from(i, i), outputs);
           continue;
         }
       }
-      add_diagonal(blocks.size(b), InMemory<A>{rows.data + i * rows.stride, rows.stride}, n, slots.from(i, i), besides);
+      add_diagonal(blocks.size(b), InMemory<A>{rows.data + i * rows.stride, rows.stride}, n, slots.from(i, i), outputs);
     }
     for (int64_t b = 0; b + 1 < blocks.blocks; ++b)
       add_tiles(rows, blocks.first(b), blocks.size(b), rows, blocks.first(b + 1), views, b == 0, b == 0, n, slots);

@@ -18,9 +18,9 @@ class PairSums {
   explicit PairSums(const Reading& reading)
       : op_(*reading.op),
         observer_(reading.observer),
-        maker_(reading.maker),
+        producer_(reading.producer),
         last_dim_(reading.elements ? kRange<A> - 1 : -1),
-        pairs_(pair_count(op_.views, op_.pairs)),
+        pairs_(pair_count(op_)),
         slots_(direct() ? batch() * sums() : 0),
         tail_(direct() ? op_.views * kGroup<T> : 0),
         view_sum_(direct() && observer_ ? chunk() + 2 * Lanes<A>::count : 0) {
@@ -62,13 +62,13 @@ class PairSums {
     int64_t d = first;
     while (last - d >= kGroup<T>) {
       const int64_t n = (last - d < chunk() ? last - d : chunk()) / kGroup<T> * kGroup<T>;
-      if (maker_) maker_->make(maker_->self, p, d, d + n);
+      if (producer_) producer_->make(producer_->self, p, d, d + n);
       add_groups(view0(p, d), op_.view_stride, n, slots);
       show(view0(p, d), op_.view_stride, d, d + n, unit_sums);
       d += n;
     }
     if (d == last) return;
-    if (maker_) maker_->make(maker_->self, p, d, last);
+    if (producer_) producer_->make(producer_->self, p, d, last);
     for (int64_t v = 0; v < op_.views; ++v) {
       T* const row = tail_.get() + v * kGroup<T>;
       std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));
@@ -82,7 +82,8 @@ class PairSums {
     Vec<A>* const norms = op_.normalize ? slots + pairs_ : nullptr;
     if (op_.pairs == Pairs::anchor) {
       if (norms)
-        add_diagonal_tile<1, Also::norms>(InMemory<T>{x, stride}, n, Slots<A>{slots, nullptr}, {norms, nullptr, false});
+        add_diagonal_tile<1, DiagonalWork::norms>(InMemory<T>{x, stride}, n, Slots<A>{slots, nullptr},
+                                                  {norms, nullptr, false});
       for (int64_t v = 1; v < op_.views; v += 4)
         add_anchor(op_.views - v < 4 ? op_.views - v : 4, x, x + v * stride, stride, n, slots + v - 1,
                    norms ? norms + v : nullptr);
@@ -124,7 +125,7 @@ class PairSums {
     panels_->add({reinterpret_cast<const char*>(view0(p, 0)), last_dim_, op_.view_stride * int64_t(sizeof(T)),
                   int64_t(sizeof(T)), kGroup<T>, widen, in_memory_order<T>, sizeof(T) == sizeof(A)},
                  op_.normalize, first, last, reinterpret_cast<const char*>(next), sums,
-                 {observer_, maker_, p, unit_sums});
+                 {observer_, producer_, p, unit_sums});
   }
 
   A* view_sum() const { return view_sum_.get() + Lanes<A>::count; }
@@ -135,8 +136,8 @@ class PairSums {
 
   const Alignment& op_;
   const Observer* const observer_;
-  const Maker* const maker_;  // makes each chunk before it is read, where it finds it in L1
-  const int64_t last_dim_;    // of those in memory, which go round; or all bits
+  const ViewProducer* const producer_;  // makes each chunk before it is read, where it finds it in L1
+  const int64_t last_dim_;              // of those in memory, which go round; or all bits
   const int64_t pairs_;
   const Scratch<Vec<A>, 8 * 16> slots_;  // points_at_once() of 16 sums
   const Scratch<T, 8 * kGroup<T>> tail_;

@@ -116,9 +116,9 @@ inline void add_tile_of(int64_t rows, int64_t cols, const A* a, const A* b, int6
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
 // What a diagonal tile takes of its views besides their pairs.
-enum class Also { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
+enum class DiagonalWork { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
 template <class A>
-struct Besides {
+struct DiagonalOutputs {
   Vec<A>* norms;  // of each view, squared: added to; null: not wanted
   A* view_sum;    // [n] of each dim; null: not wanted
   bool more;      // add to view_sum, which holds that of other views
@@ -144,17 +144,17 @@ struct InMemory {
 
 // Every pair of views, n elements (whole groups) of each, and what it says besides: the elements are in registers
 // already. Each is taken once from the source, which is passed by value to be kept in registers too.
-template <int views, Also also, class Source>
+template <int views, DiagonalWork work, class Source>
 [[gnu::noinline]] void add_diagonal_tile(Source source, int64_t n, Slots<Wide<typename Source::Element>> slots,
-                                         const Besides<Wide<typename Source::Element>>& besides) {
+                                         const DiagonalOutputs<Wide<typename Source::Element>>& outputs) {
   using T = typename Source::Element;
   using A = Wide<T>;
   constexpr int columns = kColumns<T>, group = kGroup<T>;
-  constexpr bool with_norms = also != Also::nothing, with_sum = also == Also::norms_and_sum;
+  constexpr bool with_norms = work != DiagonalWork::nothing, with_sum = work == DiagonalWork::norms_and_sum;
   constexpr int sets = sets_for(views * (views - 1) / 2 + (with_norms ? views : 0));
   constexpr int groups = sets > columns ? sets / columns : 1;  // per step of the loop
-  [[maybe_unused]] A* const view_sum = besides.view_sum;
-  [[maybe_unused]] const bool more = views > 2 && besides.more;  // two views are all there are
+  [[maybe_unused]] A* const view_sum = outputs.view_sum;
+  [[maybe_unused]] const bool more = views > 2 && outputs.more;  // two views are all there are
   Vec<A> sum[sets][views][views] = {};
 
   const auto add_group = [&](int64_t d, int first_set) __attribute__((always_inline)) {
@@ -198,8 +198,8 @@ template <int views, Also also, class Source>
       for (int s = 1; s < sets; ++s) total += sum[s][i][j];
       if (i != j)
         slots(i, j) += total;
-      else if (besides.norms)
-        besides.norms[i] += total;
+      else if (outputs.norms)
+        outputs.norms[i] += total;
     }
 }
 
@@ -237,24 +237,24 @@ template <int views, class T>
 constexpr int64_t kFewViews = 5;
 
 template <int views, class T>
-inline void add_diagonal_of(InMemory<T> x, int64_t n, Slots<Wide<T>> slots, const Besides<Wide<T>>& besides) {
-  if (besides.view_sum) return add_diagonal_tile<views, Also::norms_and_sum>(x, n, slots, besides);
-  if (besides.norms) return add_diagonal_tile<views, Also::norms>(x, n, slots, besides);
-  add_diagonal_tile<views, Also::nothing>(x, n, slots, besides);
+inline void add_diagonal_of(InMemory<T> x, int64_t n, Slots<Wide<T>> slots, const DiagonalOutputs<Wide<T>>& outputs) {
+  if (outputs.view_sum) return add_diagonal_tile<views, DiagonalWork::norms_and_sum>(x, n, slots, outputs);
+  if (outputs.norms) return add_diagonal_tile<views, DiagonalWork::norms>(x, n, slots, outputs);
+  add_diagonal_tile<views, DiagonalWork::nothing>(x, n, slots, outputs);
 }
 
 template <class T>
 inline void add_diagonal(int64_t views, InMemory<T> x, int64_t n, Slots<Wide<T>> slots,
-                         const Besides<Wide<T>>& besides) {
+                         const DiagonalOutputs<Wide<T>>& outputs) {
   switch (views) {
     case 2:
-      return add_diagonal_of<2>(x, n, slots, besides);
+      return add_diagonal_of<2>(x, n, slots, outputs);
     case 3:
-      return add_diagonal_of<3>(x, n, slots, besides);
+      return add_diagonal_of<3>(x, n, slots, outputs);
     case 4:
-      return add_diagonal_of<4>(x, n, slots, besides);
+      return add_diagonal_of<4>(x, n, slots, outputs);
     case 5:
-      return add_diagonal_of<5>(x, n, slots, besides);
+      return add_diagonal_of<5>(x, n, slots, outputs);
   }
 }
 

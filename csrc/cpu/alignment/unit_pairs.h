@@ -52,7 +52,7 @@ inline void add_squares(int count, const float* a, const float* const* b, const 
   }
 }
 
-// sums[p] = |a / |a| - b / |b||^2 for the views of pair[p], which come in the order of pairs.h. `inverses`: one over
+// sums[p] = |a / |a| - b / |b||^2 for the views of pair[p], which come in the order of rules.h. `inverses`: one over
 // each norm. `rows`: [views, kUnitDims], for what is not float or ends between vectors.
 template <class T>
 void unit_pair_sums(const char* point_bytes, int64_t view_stride, int64_t views, int64_t dims, const double* inverses,

@@ -11,6 +11,8 @@
 #include <memory>
 #include <mutex>
 
+#include "rules.h"
+
 namespace memkern {
 namespace {
 
@@ -48,8 +50,6 @@ void split(int64_t count, int64_t elements, int threads, Body body, int64_t piec
   if (error) std::rethrow_exception(error);
 }
 
-int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : dtype == DType::float32 ? 4 : 2; }
-
 // Fresh memory from the allocator costs more in page faults than the arithmetic that fills it (42 MB gradient: 4.6 ms
 // into warm memory, 20.5 ms into new pages). Asking for 2 MB pages before the first touch takes one fault for 512.
 void ask_for_huge_pages(void* data, int64_t bytes) {
@@ -63,17 +63,11 @@ void ask_for_huge_pages(void* data, int64_t bytes) {
 #endif
 }
 
-int64_t elements_per_point(const Activations& x) {
-  int64_t elements = x.units;
-  for (int32_t d = 0; d < x.mean_dims; ++d) elements *= x.mean_sizes[d];
-  return elements;
-}
-
 // Points in pieces; but if there are few, and large ones, their slices, and then what is left to do for each point.
 template <class Op>
-void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, const Share&), int threads,
+void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, const WorkRange&), int threads,
                   int64_t piece_elements = kPieceElements) {
-  using What = Share::What;
+  using What = WorkRange::What;
   const int64_t elements = z.points * z.views * z.dims, slices = slices_of(op);
   const auto pieces = [&](What what, int64_t count, double* kept) {
     const auto piece = [&](int64_t first, int64_t last) { kernel(op, {what, first, last, kept}); };
@@ -86,96 +80,99 @@ void split_points(const Op& op, const Alignment& z, void (*kernel)(const Op&, co
   pieces(What::rest, z.points, kept.get());
 }
 
-// Owns the partial states of the chunks that run_selectivity hands out.
+// Owns the partial states of the chunks of selectivity.
 struct PartialStates {
   PartialStates(int64_t chunks, int64_t units, DType dtype)
       : units(units),
-        wide_size(dtype == DType::float64 ? 8 : 4),
-        peak(new char[chunks * units * wide_size]),
-        minimum(new char[chunks * units * wide_size]),
+        size(size_of(accumulate_dtype(dtype))),
+        peak(new char[chunks * units * size]),
+        minimum(new char[chunks * units * size]),
         index(new int64_t[chunks * units]),
         rest(new double[chunks * units]) {}
   SelectivityState operator[](int64_t chunk) const {
-    return {peak.get() + chunk * units * wide_size, index.get() + chunk * units, rest.get() + chunk * units,
-            minimum.get() + chunk * units * wide_size};
+    return {peak.get() + chunk * units * size, index.get() + chunk * units, rest.get() + chunk * units,
+            minimum.get() + chunk * units * size};
   }
-  int64_t units, wide_size;
+  int64_t units, size;
   std::unique_ptr<char[]> peak, minimum;
   std::unique_ptr<int64_t[]> index;
   std::unique_ptr<double[]> rest;
 };
 
-}  // namespace
+template <class Op>
+using Kernel = void (*)(const Op& op, const WorkRange& range);
 
-void run_alignment(const Alignment& op, int threads) { split_points(op, op, kernels().alignment, threads); }
+WorkRange whole(int64_t first, int64_t last) { return {WorkRange::What::points, first, last, nullptr}; }
 
-void run_layer_stats(const LayerStats& op, int threads) {
-  split_points(op, op.alignment, kernels().layer_stats, threads);
+// ---- ops: pieces of what work_of counts, unless an op asks for something else ---------------------------------------
+
+template <class Op>
+void split_work(const Op& op, Kernel<Op> kernel, int threads) {
+  const Work work = work_of(op);
+  split(work.items, work.elements, threads, [&](int64_t first, int64_t last) { kernel(op, whole(first, last)); });
 }
 
-void run_pointwise_stats(const PointwiseStats& op, int threads) {
+template <class Op>
+void run(const Op& op, Kernel<Op> kernel, int threads) {
+  split_work(op, kernel, threads);
+}
+
+void run(const Alignment& op, Kernel<Alignment> kernel, int threads) { split_points(op, op, kernel, threads); }
+
+void run(const LayerStats& op, Kernel<LayerStats> kernel, int threads) {
+  split_points(op, op.alignment, kernel, threads);
+}
+
+void run(const PointwiseStats& op, Kernel<PointwiseStats> kernel, int threads) {
   // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
   // units of four pixels and one).
-  split_points(op, op.input.alignment, kernels().pointwise_stats, threads, 2 * kPieceElements);
+  split_points(op, op.input.alignment, kernel, threads, 2 * kPieceElements);
 }
 
-void run_alignment_backward(const AlignmentBackward& op, int threads) {
-  const Kernels& k = kernels();
+void run(const AlignmentBackward& op, Kernel<AlignmentBackward> kernel, int threads) {
   const Alignment& f = op.forward;
   if (f.points > 0) {
     const int64_t span = (f.points - 1) * op.grad_point_stride + (f.views - 1) * op.grad_view_stride + f.dims;
     ask_for_huge_pages(op.grad_z, span * size_of(f.dtype));
   }
-  split(f.points, f.points * f.views * f.dims, threads,
-        [&](int64_t first, int64_t last) { k.alignment_backward(op, first, last); });
+  split_work(op, kernel, threads);
 }
 
-void run_unit_means(const UnitMeans& op, int threads) {
-  const Kernels& k = kernels();
-  split(op.x.points, op.x.points * elements_per_point(op.x), threads,
-        [&](int64_t first, int64_t last) { k.unit_means(op, first, last); });
-}
-
-void run_selectivity(const Selectivity& op, int threads) {
-  const Kernels& k = kernels();
-  const int64_t points = op.x.points, units = op.x.units;
+void run(const Selectivity& op, Kernel<Selectivity> kernel, int threads) {
+  const int64_t points = op.x.points, units = op.x.units, elements = elements_of(op.x);
   // At most 64 chunks, cut by the shape alone: the sums, and so the bits, do not depend on the threads. A chunk has at
   // least 256 elements for each unit, because its partial state costs as much as some 20 of them, page faults included.
-  const int64_t averaged = std::max<int64_t>(1, elements_per_point(op.x) / std::max<int64_t>(1, units));
+  const int64_t averaged = std::max<int64_t>(1, elements / std::max<int64_t>(1, points * units));
   const int64_t chunk = std::max({int64_t{8}, (points + 63) / 64, 256 / averaged});
   const int64_t chunks = (points + chunk - 1) / chunk;
   const auto position_range = [&](int64_t c, const SelectivityState& state) {
-    k.selectivity(op, c * chunk, std::min(points, (c + 1) * chunk), state);
+    Selectivity part = op;
+    part.state = state;
+    kernel(part, whole(c * chunk, std::min(points, (c + 1) * chunk)));
   };
   if (chunks <= 1) {
     if (points > 0) position_range(0, op.state);
     return;
   }
   const PartialStates partial(chunks, units, op.x.dtype);
-  split(chunks, points * elements_per_point(op.x), threads, [&](int64_t first, int64_t last) {
+  split(chunks, elements, threads, [&](int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) position_range(c, c == 0 ? op.state : partial[c]);
   });
+  const auto merge = kernels().merge_selectivity;
   split(units, chunks * units, threads, [&](int64_t first, int64_t last) {
-    for (int64_t c = 1; c < chunks; ++c) k.merge_selectivity(op.x.dtype, op.state, partial[c], first, last);
+    for (int64_t c = 1; c < chunks; ++c) merge(op.x.dtype, op.state, partial[c], whole(first, last));
   });
 }
 
-void run_median_of_others(const MedianOfOthers& op, int threads) {
-  const Kernels& k = kernels();
-  split(op.units, op.units * op.points, threads,
-        [&](int64_t first, int64_t last) { k.median_of_others(op, first, last); });
+void run(const Views& op, Kernel<Views> kernel, int threads) {
+  ask_for_huge_pages(op.out, work_of(op).elements * size_of(op.dtype));
+  split_work(op, kernel, threads);
 }
 
-void run_class_sums(const ClassSums& op, int threads) {
-  const Kernels& k = kernels();
-  split(op.units, op.units * op.points, threads, [&](int64_t first, int64_t last) { k.class_sums(op, first, last); });
-}
+}  // namespace
 
-void run_views(const Views& op, int threads) {
-  const Kernels& k = kernels();
-  const int64_t views = op.images * op.views, elements = views * op.channels * op.height * op.width;
-  ask_for_huge_pages(op.out, elements * size_of(op.dtype));
-  split(views, elements, threads, [&](int64_t first, int64_t last) { k.views(op, first, last); });
-}
+#define CPU_OP(name, Record, ...) \
+  void run_##name(const Record& op, int threads) { run(op, kernels().name, threads); }
+#include "ops_table.h"
 
 }  // namespace memkern

@@ -17,14 +17,7 @@ const Kernels& kernels();
 bool select_kernels(const std::string& name);
 
 // `threads` is the caller's limit (torch.get_num_threads()). Results do not depend on it.
-void run_alignment(const Alignment& op, int threads);
-void run_alignment_backward(const AlignmentBackward& op, int threads);
-void run_unit_means(const UnitMeans& op, int threads);
-void run_layer_stats(const LayerStats& op, int threads);
-void run_pointwise_stats(const PointwiseStats& op, int threads);
-void run_selectivity(const Selectivity& op, int threads);
-void run_median_of_others(const MedianOfOthers& op, int threads);
-void run_class_sums(const ClassSums& op, int threads);
-void run_views(const Views& op, int threads);
+#define CPU_OP(name, Record, ...) void run_##name(const Record& op, int threads);
+#include "ops_table.h"
 
 }  // namespace memkern

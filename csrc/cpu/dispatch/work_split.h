@@ -1,14 +1,14 @@
 // Points too large for one thread are taken in slices of their dims. These are cut by the shape alone, and the sums of
 // a slice are complete before they are added to those of the slices before: the bits do not depend on the threads.
 #pragma once
-#include "ops.h"
+#include "rules.h"
 
 namespace memkern {
 
 // What one call of a kernel does.
-struct Share {
+struct WorkRange {
   enum class What { points, slices, rest } what;
-  // points: points [first, last), all of them.
+  // points: points [first, last), or whatever else work_of counts, each as a whole.
   // slices: slices [first, last) of the slices of all points, one point after the other, whose sums are only kept.
   // rest: what is left to do for points [first, last) when the sums of all their slices are there.
   int64_t first, last;
@@ -49,9 +49,7 @@ static inline int64_t slices_of(const LayerStats& op) {
 static inline int64_t slices_of(const PointwiseStats& op) { return slices_of(op.input); }
 
 // Doubles that a slice leaves: of each pair, each norm, each unit.
-static inline int64_t sums_of_slice(const Alignment& op) {
-  return pair_count(op.views, op.pairs) + (op.normalize ? op.views : 0);
-}
+static inline int64_t sums_of_slice(const Alignment& op) { return pair_count(op) + (op.normalize ? op.views : 0); }
 static inline int64_t sums_of_slice(const LayerStats& op) {
   return sums_of_slice(op.alignment) + (op.means.means ? op.means.x.units : 0);
 }

@@ -12,10 +12,10 @@ namespace MEMKERN_ISA {
 namespace {
 
 template <class A>
-void stats(const LayerStats& op, const Share& share) {
+void stats(const LayerStats& op, const WorkRange& range) {
   const UnitsSeen<A> units(op);
   const Observer observer = units.observer();
-  align_points(op.alignment, slice_dims(op.alignment.dims, op.means.x.units), share, &observer);
+  align_points(op.alignment, slice_dims(op.alignment.dims, op.means.x.units), range, &observer);
 }
 
 // Two kernels in turn, over few enough points that the second finds them in L2.
@@ -26,17 +26,17 @@ void stats_of_other_layouts(const LayerStats& op, int64_t first, int64_t last) {
   const int64_t points = point_bytes < kInCache ? kInCache / point_bytes : 1;
   for (int64_t p = first; p < last; p += points) {
     const int64_t end = last - p < points ? last : p + points;
-    align_points(op.alignment, op.alignment.dims, {Share::What::points, p, end, nullptr}, nullptr);
+    align_points(op.alignment, op.alignment.dims, {WorkRange::What::points, p, end, nullptr}, nullptr);
     write_means(op.means.x, p, end, static_cast<char*>(op.means.means) + p * op.means.x.units * wide_bytes);
   }
 }
 
 }  // namespace
 
-void layer_stats(const LayerStats& op, const Share& share) {
-  if (layout_of(op) == ViewLayout::other) return stats_of_other_layouts(op, share.first, share.last);  // not in slices
-  if (op.alignment.dtype == DType::float64) return stats<double>(op, share);
-  stats<float>(op, share);
+void layer_stats(const LayerStats& op, const WorkRange& range) {
+  if (layout_of(op) == ViewLayout::other) return stats_of_other_layouts(op, range.first, range.last);  // not in slices
+  if (op.alignment.dtype == DType::float64) return stats<double>(op, range);
+  stats<float>(op, range);
 }
 
 }  // namespace MEMKERN_ISA

@@ -46,7 +46,7 @@ class Step {
         from_(from),
         to_(to) {}
   // GELU is left out of the tiles: it has more to compute than to read (0.99 to 1.05 of the time).
-  Maker maker() const { return {make, layer_.function() == Function::gelu ? nullptr : add_diagonal, this}; }
+  ViewProducer producer() const { return {make, layer_.function() == Function::gelu ? nullptr : add_diagonal, this}; }
 
  private:
   static void make(const void* self, int64_t point, int64_t first, int64_t last) {
@@ -58,26 +58,26 @@ class Step {
   }
 
   static void add_diagonal(const void* self, int64_t point, int64_t first, int64_t n, int64_t view, int64_t views,
-                           Slots<float> slots, const Besides<float>& besides) {
+                           Slots<float> slots, const DiagonalOutputs<float>& outputs) {
     const Step& step = *static_cast<const Step*>(self);
     const auto add = [&](auto f) {
       const int64_t from = step.from_.view_stride, to = step.to_.view_stride;
       const Made<decltype(f)> made{step.from_.at(point, first) + view * from, step.to_.at(point, first) + view * to,
                                    from, to, f};
-      if (besides.view_sum) return add_tile_of<Also::norms_and_sum>(views, made, n, slots, besides);
-      add_tile_of<Also::norms>(views, made, n, slots, besides);
+      if (outputs.view_sum) return add_tile_of<DiagonalWork::norms_and_sum>(views, made, n, slots, outputs);
+      add_tile_of<DiagonalWork::norms>(views, made, n, slots, outputs);
     };
     if (step.layer_.function() == Function::relu) return add(Relu());
     add(step.layer_.norm(first, n, view > 0));
   }
 
   // Blocks of six views or more have at least three rows.
-  template <Also also, class Source>
+  template <DiagonalWork work, class Source>
   static void add_tile_of(int64_t views, const Source& made, int64_t n, Slots<float> slots,
-                          const Besides<float>& besides) {
-    if (views == 3) return add_diagonal_tile<3, also>(made, n, slots, besides);
-    if (views == 4) return add_diagonal_tile<4, also>(made, n, slots, besides);
-    if constexpr (kTileRows == 5) add_diagonal_tile<5, also>(made, n, slots, besides);
+                          const DiagonalOutputs<float>& outputs) {
+    if (views == 3) return add_diagonal_tile<3, work>(made, n, slots, outputs);
+    if (views == 4) return add_diagonal_tile<4, work>(made, n, slots, outputs);
+    if constexpr (kTileRows == 5) add_diagonal_tile<5, work>(made, n, slots, outputs);
   }
 
   const PointwiseLayer layer_;
@@ -100,14 +100,14 @@ class Part {
   Part(const LayerStats& stats, const Pointwise& layer, Place from, Place to) : Part(stats, to) {
     layer_ = &layer;
     from_ = from;
-    maker_ = step_.emplace(layer, stats, from, to).maker();
+    producer_ = step_.emplace(layer, stats, from, to).producer();
     goes_round_ = to.last_dim >= 0;
   }
   Part(const Part&) = delete;
   Part& operator=(const Part&) = delete;
 
   Reading reading() const {
-    return {&stats_.alignment, units_ ? &observer_ : nullptr, step_ ? &maker_ : nullptr,
+    return {&stats_.alignment, units_ ? &observer_ : nullptr, step_ ? &producer_ : nullptr,
             goes_round_ ? &elements_ : nullptr};
   }
 
@@ -117,8 +117,8 @@ class Part {
     const Alignment& op = part.stats_.alignment;
     if (!part.all_) part.all_.emplace(op.views * op.dims);
     const Step again(*part.layer_, part.stats_, part.from_, {part.all_->get(), 0, op.dims});
-    const Maker maker = again.maker();
-    maker.make(maker.self, point, 0, op.dims);
+    const ViewProducer producer = again.producer();
+    producer.make(producer.self, point, 0, op.dims);
     *views = part.all_->get();
     *view_stride = op.dims;
   }
@@ -129,7 +129,7 @@ class Part {
   const Pointwise* layer_ = nullptr;
   Place from_{};
   std::optional<Step> step_;
-  Maker maker_{};
+  ViewProducer producer_{};
   bool goes_round_ = false;
   const Elements elements_{make, this};
   std::optional<Scratch<float>> all_;  // a point whose elements were asked for
@@ -137,7 +137,7 @@ class Part {
 
 }  // namespace
 
-void pointwise_stats(const PointwiseStats& op, const Share& share) {
+void pointwise_stats(const PointwiseStats& op, const WorkRange& range) {
   const Alignment& x = op.input.alignment;
   const auto place_of = [&](const Alignment& of) {
     return Place{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
@@ -159,7 +159,7 @@ void pointwise_stats(const PointwiseStats& op, const Share& share) {
     readings[count] = parts[count].emplace(output, op.layer[i], from, to).reading(), ++count;
     from = to;
   }
-  align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), share);
+  align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), range);
 }
 
 }  // namespace MEMKERN_ISA

@@ -28,12 +28,12 @@ void add_units(const ClassSums& op, int64_t first, int64_t last) {
 
 }  // namespace
 
-void class_sums(const ClassSums& op, int64_t first, int64_t last) {
+void class_sums(const ClassSums& op, const WorkRange& range) {
   // Units are taken in blocks whose sums of all classes (at most 1 MB) stay in the L2 cache, but never so few that a
   // row's part falls below four cache lines.
   const int64_t fitting = (int64_t{1} << 17) / (op.classes > 0 ? op.classes : 1), block = fitting < 64 ? 64 : fitting;
-  for (int64_t u = first; u < last; u += block) {
-    const int64_t end = last - u < block ? last : u + block;
+  for (int64_t u = range.first; u < range.last; u += block) {
+    const int64_t end = range.last - u < block ? range.last : u + block;
     if (op.dtype == DType::float64)
       add_units<double>(op, u, end);
     else

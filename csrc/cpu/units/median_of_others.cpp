@@ -312,11 +312,11 @@ class ColumnMedians {
 
 }  // namespace
 
-void median_of_others(const MedianOfOthers& op, int64_t first, int64_t last) {
+void median_of_others(const MedianOfOthers& op, const WorkRange& range) {
   if (op.dtype == DType::float64)
-    ColumnMedians<double>(op).run(first, last);
+    ColumnMedians<double>(op).run(range.first, range.last);
   else
-    ColumnMedians<float>(op).run(first, last);
+    ColumnMedians<float>(op).run(range.first, range.last);
 }
 
 }  // namespace MEMKERN_ISA

@@ -7,6 +7,7 @@
 
 #include "cpu/dispatch/kernels.h"
 #include "cpu/dispatch/scratch.h"
+#include "rules.h"
 #include "unit_means.h"
 #include "unit_sums.h"
 
@@ -15,16 +16,6 @@ namespace MEMKERN_ISA {
 namespace {
 
 constexpr int64_t kRows = 8;
-
-// The rules, for one value. NaN sticks: nothing replaces a NaN, and a NaN replaces every number. Ties keep the first.
-template <class A>
-inline bool replaces(A value, A peak) {
-  return !(value <= peak) & (peak == peak);
-}
-template <class A>
-inline A lower(A value, A minimum) {
-  return ((value < minimum) | (value != value)) & (minimum == minimum) ? value : minimum;
-}
 
 template <class Mask>
 inline bool any_lane(const Mask& mask) {
@@ -208,7 +199,7 @@ class UnitStates {
 
 // The input itself, a point per row of at least one whole group.
 template <class T>
-void visit_input(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
+void visit_input(const Selectivity& op, int64_t first, int64_t last) {
   const T* const x = static_cast<const T*>(op.x.data);
   const auto row = [&](int64_t position) { return x + (op.order ? op.order[position] : position) * op.x.point_stride; };
   UnitStates<T> states(op.x.units);
@@ -222,12 +213,12 @@ void visit_input(const Selectivity& op, int64_t first, int64_t last, const Selec
     }
     states.visit(rows, count, at - first, next);
   }
-  states.write(partial, first, op.x.units);
+  states.write(op.state, first, op.x.units);
 }
 
 // The means of each point, a few points at a time.
 template <class A>
-void visit_means(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
+void visit_means(const Selectivity& op, int64_t first, int64_t last) {
   const int64_t units = op.x.units, together = op.order ? kRows : points_together(op.x);
   const int64_t block = together > kRows ? together : kRows;
   // A row of fewer units than a group is read into the row after it; what comes of that is not written.
@@ -249,18 +240,18 @@ void visit_means(const Selectivity& op, int64_t first, int64_t last, const Selec
       states.visit(rows, n, at + r - first, rows);
     }
   }
-  states.write(partial, first, units);
+  states.write(op.state, first, units);
 }
 
 // The few who ask for an activation function pay for it with a copy in cache; compiling the above for each function
 // took twice as long as all the rest of this file.
 template <class T>
-void visit(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
+void visit(const Selectivity& op, int64_t first, int64_t last) {
   const Activations& x = op.x;
   if (x.mean_dims == 0 && x.unit_stride == 1 && x.units >= kGroup<T> && x.activation == Activation::raw)
-    visit_input<T>(op, first, last, partial);
+    visit_input<T>(op, first, last);
   else
-    visit_means<Wide<T>>(op, first, last, partial);
+    visit_means<Wide<T>>(op, first, last);
 }
 
 // Without branches: which part of the points holds a unit's peak cannot be predicted.
@@ -273,36 +264,36 @@ void merge(const SelectivityState& into, const SelectivityState& from, int64_t f
   const A* const later_peak = static_cast<const A*>(from.peak);
   const A* const later_minimum = static_cast<const A*>(from.minimum);
   for (int64_t u = first; u < last; ++u) {
-    const A before = peak[u], later = later_peak[u];
-    const bool rises = replaces(later, before);
-    rest[u] += from.rest[u] + double(rises ? before : later);
-    index[u] = rises ? from.index[u] : index[u];
-    peak[u] = rises ? later : before;
-    minimum[u] = lower(later_minimum[u], minimum[u]);
+    UnitState<A> state{peak[u], minimum[u], index[u], rest[u]};
+    join(state, UnitState<A>{later_peak[u], later_minimum[u], from.index[u], from.rest[u]});
+    peak[u] = state.peak;
+    minimum[u] = state.minimum;
+    index[u] = state.index;
+    rest[u] = state.rest;
   }
 }
 
 }  // namespace
 
-void selectivity(const Selectivity& op, int64_t first, int64_t last, const SelectivityState& partial) {
+void selectivity(const Selectivity& op, const WorkRange& range) {
   switch (op.x.dtype) {
     case DType::float32:
-      return visit<float>(op, first, last, partial);
+      return visit<float>(op, range.first, range.last);
     case DType::float64:
-      return visit<double>(op, first, last, partial);
+      return visit<double>(op, range.first, range.last);
     case DType::bfloat16:
-      return visit<bf16>(op, first, last, partial);
+      return visit<bf16>(op, range.first, range.last);
     case DType::float16:
-      return visit<f16>(op, first, last, partial);
+      return visit<f16>(op, range.first, range.last);
   }
 }
 
-void merge_selectivity(DType wide, const SelectivityState& into, const SelectivityState& from, int64_t first,
-                       int64_t last) {
-  if (wide == DType::float64)
-    merge<double>(into, from, first, last);
+void merge_selectivity(DType dtype, const SelectivityState& into, const SelectivityState& from,
+                       const WorkRange& units) {
+  if (dtype == DType::float64)
+    merge<double>(into, from, units.first, units.last);
   else
-    merge<float>(into, from, first, last);
+    merge<float>(into, from, units.first, units.last);
 }
 
 }  // namespace MEMKERN_ISA

@@ -250,9 +250,9 @@ int64_t points_together(const Activations& x) {
   return lanes ? PointMeans<float>::kLanePoints : 1;
 }
 
-void unit_means(const UnitMeans& op, int64_t first, int64_t last) {
+void unit_means(const UnitMeans& op, const WorkRange& range) {
   const int64_t row_bytes = op.x.units * (op.x.dtype == DType::float64 ? 8 : 4);
-  write_means(op.x, first, last, static_cast<char*>(op.means) + first * row_bytes);
+  write_means(op.x, range.first, range.last, static_cast<char*>(op.means) + range.first * row_bytes);
 }
 
 }  // namespace MEMKERN_ISA

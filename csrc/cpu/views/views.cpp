@@ -118,12 +118,12 @@ void make_views(const Views& op, int64_t first, int64_t last) {
 
 }  // namespace
 
-void views(const Views& op, int64_t first, int64_t last) {
-  if (first >= last) return;
+void views(const Views& op, const WorkRange& range) {
+  if (range.first >= range.last) return;
   if (op.pixel == Pixel::uint8)
-    make_views<true, Resample<ByteColumns, ByteRows>>(op, first, last);
+    make_views<true, Resample<ByteColumns, ByteRows>>(op, range.first, range.last);
   else
-    make_views<false, Resample<FloatColumns, FloatRows>>(op, first, last);
+    make_views<false, Resample<FloatColumns, FloatRows>>(op, range.first, range.last);
 }
 
 }  // namespace MEMKERN_ISA

@@ -1,6 +1,7 @@
 // The CUDA dialect for a plain C++17 compiler: the names that kernels use, and nothing more. A name that is missing
 // here is not emulated, so a kernel that uses it does not compile, rather than be tested by guesswork. Atomics and
-// fences are missing on purpose: results must not depend on the order of blocks. (count_up of port.cuh stays in one.)
+// fences are missing on purpose: results must not depend on the order of blocks. (count_up of cuda_compat.cuh stays in
+// one.)
 #pragma once
 #include <cmath>
 #include <cstring>

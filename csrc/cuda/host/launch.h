@@ -108,7 +108,7 @@ void launch(Kernel kernel, Dim3 grid, Dim3 dims, Arguments... arguments) {
   for (char* token : tokens) free(token);
 }
 
-// Every kernel that a launcher names, for launchers that were built without them (../by_name.h).
+// Every kernel that a launcher names, for launchers that were built without them (../nvrtc_launch.h).
 using Launcher = void (*)(Dim3 grid, Dim3 dims, void** arguments);
 inline std::map<std::string, Launcher>& launchers() {
   static std::map<std::string, Launcher> known;
