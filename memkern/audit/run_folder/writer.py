@@ -54,13 +54,13 @@ def write_run(
         ("units.parquet", units, UNITS),
         ("layers.parquet", layers, LAYERS),
     ):
-        with replace_atomically(folder / name) as part:
-            parquet.write_table(_table(columns, types), part)
+        with replace_atomically(folder / name) as temporary:
+            parquet.write_table(_table(columns, types), temporary)
         files[name] = sha256(folder / name)
-    with replace_atomically(folder / STATE) as part:
+    with replace_atomically(folder / STATE) as temporary:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
         require("safetensors.torch", "safetensors").save_file(
-            whole, part, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
+            whole, temporary, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
         )
     files[STATE] = sha256(folder / STATE)
     write_json(folder / MANIFEST, replace(manifest, files=files).to_json())
