@@ -72,7 +72,6 @@ ALLOWED = {
     "ops": {"checks", "dispatch", "native", "reference", "ops", "transforms", "triton_kernels"},
     "metrics": {"checks", "dispatch", "scores", "ops", "metrics"},
     "torchmetrics": {"checks", "dispatch", "scores", "ops", "metrics"},
-    "testing": {"native", "reference"},
     "memkern": {"dispatch", "errors", "scores", "ops", "metrics", "transforms"},
     "audit": {"memkern", "_util", "errors", "checks", "dispatch", "transforms", "metrics", "ops", "scores", "audit"},
     "lab": {"memkern", "_util", "errors", "audit", "lab", "dispatch", "scores", "transforms"},
@@ -119,7 +118,6 @@ def test_nothing_imports_the_command_line_tests_or_bench():
         for imported in imports(path):
             assert imported.partition(".")[0] not in {"python_tests", "bench", "conftest"}, name
             assert imported != "memkern.cli" or name == "memkern.__main__", name
-            assert imported != "memkern.testing", f"{name} imports test helpers"
 
 
 def test_importing_memkern_reaches_the_core_only():
