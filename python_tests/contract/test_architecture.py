@@ -91,7 +91,6 @@ def test_nothing_imports_the_command_line_tests_or_bench():
         for imported in imports(path):
             assert imported.partition(".")[0] not in {"python_tests", "bench", "conftest"}, name
             assert imported != "memkern.cli" or name == "memkern.__main__", name
-            assert imported != "memkern.testing", f"{name} imports test helpers"
 
 
 def test_importing_memkern_reaches_the_core_only():
