@@ -70,19 +70,13 @@ REPORT = (
 
 def _sentence(error: Exception, batches: bool) -> str | None:
     """One line for an error that the user can mend; `None` for a bug."""
+    from memkern._util.devices import is_out_of_memory
+
     message = " ".join(str(error).split()) or type(error).__name__
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         fix = "; a smaller --batch-size takes less" if batches else ""
         return f"Out of memory: {message[:300]}{fix}"
     return message if isinstance(error, (MemkernError, OSError)) else None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    from torch import OutOfMemoryError
-
-    # torch's CPU allocator raises a plain RuntimeError.
-    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    return said or isinstance(error, (MemoryError, OutOfMemoryError))
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -113,7 +113,7 @@ def cuda() -> Cuda:
     """The CUDA launchers; for callers that have asked ``without_cuda`` before."""
     module = library().cuda
     if module is None:
-        raise RuntimeError(f"memkern: {library().without_cuda}")
+        raise BackendError(f"memkern: {library().without_cuda}")
     return module
 
 

@@ -1,4 +1,4 @@
-"""Every op test runs once per path of memkern.testing: the reference, and each instruction set of the CPU kernels."""
+"""Every op test runs once per path of helpers/kernel_paths: the reference, each instruction set of the CPU kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import torch
 
-from memkern import testing
+from python_tests.helpers import testing
 
 PATHS = testing.paths()
 hypothesis.settings.register_profile(

@@ -12,7 +12,7 @@ import torch
 import memkern
 from memkern import dispatch
 from memkern.dispatch import MemkernWarning
-from memkern.testing import randn
+from python_tests.helpers.testing import randn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 TABLE = {name: (lambda name=name: name) for name in ("reference", "cpu", "triton", "cuda")}

@@ -11,7 +11,7 @@ import torch
 import memkern
 from memkern import dispatch, native
 from memkern.ops.layer_stats import layer_stats_many
-from memkern.testing import assert_same_bits, randn
+from python_tests.helpers.testing import assert_same_bits, randn
 
 CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
 DRIVER = "CUDA driver version is insufficient for CUDA runtime version"

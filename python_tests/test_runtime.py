@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import memkern
-from memkern import native, testing
-from memkern.testing import assert_same_bits, randn, relu_features
+from memkern import native
+from python_tests.helpers import testing
+from python_tests.helpers.testing import assert_same_bits, randn, relu_features
 
 if native.load()[0] is None:
     pytest.skip(f"no compiled library: {native.load()[1]}", allow_module_level=True)

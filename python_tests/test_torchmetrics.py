@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import assert_same_bits, relu_features
+from python_tests.helpers.testing import assert_same_bits, relu_features
 
 pytest.importorskip("torchmetrics", reason="torchmetrics is an extra (memkern[metrics])")
 from torchmetrics import Metric, MetricCollection

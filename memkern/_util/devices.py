@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Devices by name, and what they say when their memory is full."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ def usable_device(name: str) -> torch.device:
         except (RuntimeError, AssertionError) as error:  # NotImplementedError, of "meta", is a RuntimeError
             raise ArgumentValueError(f"Expected `device` to compute here, got {name!r}: {error}") from error
     return device
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that there was too little memory, on a GPU or a CPU."""
+    # torch's CPU allocator raises a plain RuntimeError.
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memkern import testing
+from python_tests.helpers import testing
 
 nan, inf = torch.nan, torch.inf
 

@@ -1,7 +1,7 @@
 """What the agreement suite calls and how it judges: one entry per op, each against the float64 reference.
 
 The unit of error is what plain torch errs on the same input in the same accumulating dtype, plus a few roundings
-(memkern.testing): a result may err by FACTOR of these units, which is how the tests of the ops hold their kernels too.
+(helpers/error_budgets): a result may err by FACTOR of these, which is how the tests of the ops hold their kernels too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from agreement.cases import Case, in_memory, values
 from torch import Tensor
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
 from memkern.ops.class_sums import class_sums
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
 from memkern.transforms import PRESETS
+from python_tests.helpers import testing
 
 Results = tuple[Tensor, ...]
 # One result: its name, what came, what was expected, the dtype it must have.

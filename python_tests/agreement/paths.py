@@ -20,7 +20,8 @@ from agreement.cases import Case
 from agreement.ops import OPS, Results
 from gpu import build
 
-from memkern import dispatch, testing
+from memkern import dispatch
+from python_tests.helpers import testing
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -16,7 +16,7 @@ from agreement.ops import OPS, worst_error
 from agreement.paths import paths
 from hypothesis import strategies as st
 
-from memkern import testing
+from python_tests.helpers import testing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu_triton"))
 

@@ -300,6 +300,22 @@ def test_mistakes_are_found_before_the_long_work(
     assert not given.out.exists()
 
 
+def test_an_encoder_that_fails_says_what_it_says(given: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(given.encoder.removeprefix("py:").partition(":")[0])
+    file.write_text(
+        "from audit_helpers import Net\nclass build(Net):\n    def forward(self, x):\n        return [][0]\n"
+    )
+    assert error(capsys, audit_helpers.arguments(given)).startswith(
+        "Expected the encoder to take views of shape [2, 3, 8, 8]; it says: list index out of range; set --size, or "
+    )
+    file.write_text(
+        "import torch\nfrom audit_helpers import Net\nclass build(Net):\n    def forward(self, x):\n"
+        "        raise torch.OutOfMemoryError('CUDA out of memory.')\n"
+    )
+    whole = "Out of memory: CUDA out of memory.; a smaller --batch-size takes less"
+    assert error(capsys, audit_helpers.arguments(given)) == whole
+
+
 def test_corrupt_images_are_skipped_only_with_the_flag(given: Options) -> None:
     (Path(given.data) / "class0" / "00.png").write_bytes(b"")
     run = run_audit(replace(given, skip_corrupt=True))

@@ -16,6 +16,7 @@ PACKAGE = Path(memkern.__file__).resolve().parent
 BUILTIN = {name for name, value in vars(builtins).items() if inspect.isclass(value) and issubclass(value, Exception)}
 # Mistakes of whoever writes memkern, an op's backward or a test, not of its users. An OSError is one line as it is.
 PROGRAMMERS = {
+    ("_util/records.py", "TypeError"),
     ("_util/registry.py", "RuntimeError"),
     ("lab/experiments/_report_pages.py", "ValueError"),
     ("nvrtc.py", "RuntimeError"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import memkern
-from memkern import testing
+from python_tests.helpers import testing
 
 ROOT = Path(memkern.__file__).resolve().parent.parent
 MARCH = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "baseline": "x86-64"}

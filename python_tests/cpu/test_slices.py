@@ -10,7 +10,8 @@ from test_pointwise_stats import assert_same_stats, assert_stats, fused, modules
 from torch import Tensor, nn
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
+from python_tests.helpers import testing
 
 THREADS = (2, 3, 8)
 # Slices have 4096 k dims, 16384 at most: one dim more than a slice, a ragged end, as many slices as threads and more.

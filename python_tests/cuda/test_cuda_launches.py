@@ -11,7 +11,8 @@ from gpu.emulated import ORDERS
 from gpu.tiny import check_alignment, check_class_sums, check_means, check_median, check_selectivity
 from torch import Tensor
 
-from memkern import native, reference, testing
+from memkern import native, reference
+from python_tests.helpers import testing
 
 pytestmark = pytest.mark.gpu_ladder
 

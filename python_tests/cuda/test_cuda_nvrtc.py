@@ -16,11 +16,12 @@ import torch
 from gpu import build, emulated, path, tools
 
 import memkern
-from memkern import dispatch, native, nvrtc, testing
+from memkern import dispatch, native, nvrtc
 from memkern.ops.class_sums import class_sums
 from memkern.ops.layer_stats import layer_stats_many
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
+from python_tests.helpers import testing
 
 pytestmark = pytest.mark.gpu_ladder
 

@@ -8,8 +8,8 @@ from gpu.path import kernel, path  # noqa: F401
 from gpu.tiny_views import PROGRAMS, images, table
 from test_views import *  # noqa: F403
 
-from memkern import testing
 from memkern.transforms import PRESETS
+from python_tests.helpers import testing
 
 pytestmark = pytest.mark.gpu_ladder
 

@@ -16,7 +16,7 @@ from memkern.ops.class_sums import class_sums
 from memkern.ops.layer_stats import layer_stats_many
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
-from memkern.testing import assert_same_bits, expected_alignment, misaligned, randn, relu_features
+from python_tests.helpers.testing import assert_same_bits, expected_alignment, misaligned, randn, relu_features
 
 GPU = torch.device("cuda")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU in this machine")

@@ -17,7 +17,8 @@ import torch
 from gpu import emulated, tiny_views
 from torch import Tensor
 
-from memkern import native, reference, testing
+from memkern import native, reference
+from python_tests.helpers import testing
 
 Case = tuple[str, Callable[[], None]]
 

@@ -14,8 +14,9 @@ from gpu import emulated
 from torch import Tensor
 
 import memkern
-from memkern import ViewSpec, testing
+from memkern import ViewSpec
 from memkern.transforms import COLUMNS, STEPS
+from python_tests.helpers import testing
 
 Case = tuple[str, Callable[[], None]]
 CODE = {name: code for code, name in enumerate(STEPS)}

@@ -11,11 +11,12 @@ import triton.language as tl
 from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.reference.alignment import pair_distances
 from memkern.triton_kernels import alignment as kernels
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.memory import wide
+from python_tests.helpers import testing
 
 ALL_PAIRS = [("all", True), ("all", False)]
 OPTIONS = [("all", True), ("anchor", False)]  # between them every path; pairs and normalizing do not meet

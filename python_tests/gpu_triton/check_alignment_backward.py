@@ -7,11 +7,12 @@ import torch
 from support import DEVICE, on_cpu, on_device, shape_name
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
 from memkern.triton_kernels.memory import wide
+from python_tests.helpers import testing
 
 OPTIONS = [("all", True), ("anchor", False)]  # between them every path
 ALL_OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]

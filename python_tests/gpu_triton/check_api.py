@@ -7,7 +7,7 @@ import torch
 from support import on_cpu, on_device
 
 import memkern
-from memkern.testing import assert_same_bits, in_order, randn, relu_features
+from python_tests.helpers.testing import assert_same_bits, in_order, randn, relu_features
 
 pytestmark = pytest.mark.numbers
 LABELS = torch.tensor([0, 2, 0, 1, 2, 2])

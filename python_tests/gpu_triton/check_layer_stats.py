@@ -6,10 +6,11 @@ import pytest
 import torch
 from support import on_cpu, on_device, shape_name
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.layer_stats import chunks_of, layer_stats
 from memkern.triton_kernels.memory import wide
+from python_tests.helpers import testing
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import torch
 from support import DEVICE, on_cpu
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
 from memkern.triton_kernels.selectivity import selectivity
 from memkern.triton_kernels.unit_means import unit_means
 from memkern.triton_kernels.views import views
+from python_tests.helpers import testing
 
 # ttsem fills and copies all of the memory, 24 GB.
 pytestmark = pytest.mark.numbers

@@ -9,10 +9,11 @@ import torch
 from support import on_cpu, on_device, shape_name
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.triton_kernels import class_sums, launches, median_of_others, selectivity, unit_means
 from memkern.triton_kernels.launches import setting
 from memkern.triton_kernels.memory import wide
+from python_tests.helpers import testing
 
 nan, inf = torch.nan, torch.inf
 

@@ -13,10 +13,11 @@ import triton.language as tl
 from support import on_cpu, on_device
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.transforms import COLUMNS, N_STEPS, PRESETS, STEPS, view_params
 from memkern.triton_kernels import launches, views_taps
 from memkern.triton_kernels.views import _sum_of, views
+from python_tests.helpers import testing
 
 CODE = {name: code for code, name in enumerate(STEPS)}
 HALF = (0.5, 0.5, 0.5)

@@ -6,7 +6,8 @@ import inside_ttsem
 import pytest
 import torch
 
-from memkern import dispatch, testing
+from memkern import dispatch
+from python_tests.helpers import testing
 
 
 def pytest_configure(config: pytest.Config) -> None:

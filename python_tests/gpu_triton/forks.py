@@ -124,7 +124,7 @@ def serve(rung: str) -> None:
     import torch
 
     import memkern
-    from memkern import testing  # noqa: F401
+    from python_tests.helpers import testing  # noqa: F401
 
     torch.set_num_threads(1)
     call = {"values": _checks, "ttsem": _checks_under_ttsem, "gate": _gate}[rung]()

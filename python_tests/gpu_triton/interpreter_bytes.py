@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder, interpreter_builder
 
-from memkern import testing
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
@@ -24,6 +23,7 @@ from memkern.triton_kernels.class_sums import class_sums
 from memkern.triton_kernels.layer_stats import layer_stats
 from memkern.triton_kernels.selectivity import selectivity
 from memkern.triton_kernels.unit_means import unit_means
+from python_tests.helpers import testing
 
 pytestmark = pytest.mark.numbers
 

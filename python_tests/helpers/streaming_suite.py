@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import memkern
-from memkern.testing import assert_same_bits, randn, relu_features
+from python_tests.helpers.testing import assert_same_bits, randn, relu_features
 
 
 class Points(NamedTuple):

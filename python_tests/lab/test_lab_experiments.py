@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from memkern import cli, testing
+from memkern import cli
 from memkern.lab.experiments import _catalogue as catalogue
 from memkern.lab.experiments import _experiment as experiment
 from memkern.lab.experiments import _report_pages as pages
 from memkern.lab.experiments._context import Lab
 from memkern.lab.presets import PRESETS
 from memkern.lab.training import checkpoint
+from python_tests.helpers import testing
 
 pytestmark = pytest.mark.long
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memkern import testing
 from memkern.lab.encoders import build as encoders
 from memkern.lab.methods.simclr import nt_xent
 from memkern.lab.training import method, recipe, trainer
 from memkern.lab.training.method import Batch, Output
+from python_tests.helpers import testing
 
 for package in ("lightly", "timm", "torchvision"):
     pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[ssl]'")

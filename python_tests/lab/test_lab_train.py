@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from memkern import testing
 from memkern.lab import probe
 from memkern.lab.data import datasets
 from memkern.lab.encoders import build as encoders
 from memkern.lab.training import checkpoint, trainer
 from memkern.transforms import ViewSpec
+from python_tests.helpers import testing
 
 for package in ("lightly", "timm", "torchvision", "sklearn"):
     pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[lab,ssl]'")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
+from python_tests.helpers.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
 
 PATHS = running_paths()
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 import memkern
-from memkern.testing import assert_same_bits, randn, relu_features
+from python_tests.helpers.testing import assert_same_bits, randn, relu_features
 
 POINTS = 11
 LABELS = torch.arange(POINTS) % 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
+from python_tests.helpers.testing import DTYPES, assert_same_bits, forced_path, randn, relu_features, running_paths
 
 PATHS = running_paths()
 A_G, A_F = [0.9, 0.6, 0.5, 0.2], [0.3, 0.5, 0.6, 0.2]

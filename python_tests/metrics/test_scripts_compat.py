@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import DTYPES, forced_path, randn, relu_features, running_paths
+from python_tests.helpers.testing import DTYPES, forced_path, randn, relu_features, running_paths
 
 EPS = np.finfo(np.float32).eps
 

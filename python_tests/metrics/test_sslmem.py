@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import DTYPES, FAMILIES, LAYOUTS, assert_same_bits, forced_path, randn, running_paths
+from python_tests.helpers.testing import DTYPES, FAMILIES, LAYOUTS, assert_same_bits, forced_path, randn, running_paths
 
 PATHS = running_paths()
 EIGHTHS_G, EIGHTHS_F = (7, 5, 4, 2), (2, 4, 5, 2)  # in units of 1/8: exact in every dtype

@@ -10,7 +10,7 @@ from streaming_suite import CASES, assert_same_stats, batches, points, some_poin
 
 import memkern
 from memkern.metrics.base import Streaming
-from memkern.testing import forced_path, relu_features, running_paths
+from python_tests.helpers.testing import forced_path, relu_features, running_paths
 
 MEMKERNS = [name for name in CASES if name != "torchmetrics"]
 

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import DTYPES, LAYOUTS, assert_same_bits, forced_path, randn, relu_features, running_paths
+from python_tests.helpers.testing import (
+    DTYPES,
+    LAYOUTS,
+    assert_same_bits,
+    forced_path,
+    randn,
+    relu_features,
+    running_paths,
+)
 
 PATHS = running_paths()
 MATRIX = torch.tensor([[0.0, 2, 1, 0], [0, 2, 3, 0], [1, 2, 9, 0], [8, 2, 9, 0]])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
+from python_tests.helpers import testing
 
 OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
 # Tiles of 4 or 5 views and blocks of pairs: each view count meets a different mixture of them.

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from memkern import reference, testing
+from memkern import reference
 from memkern.ops.class_sums import class_sums
+from python_tests.helpers import testing
 
 WIDE = [torch.float32, torch.float64]
 

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import memkern
 from memkern.ops import LIBRARY
-from memkern.testing import DTYPES, assert_same_bits, in_order, randn, relu_features, running_paths
+from python_tests.helpers.testing import DTYPES, assert_same_bits, in_order, randn, relu_features, running_paths
 
 ops = torch.ops.memkern
 BACKENDS = sorted({path.partition("-")[0] for path in running_paths()})

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import selectivity
+from python_tests.helpers import testing
 
 SHAPE = (9, 4, 6, 5, 5)
 

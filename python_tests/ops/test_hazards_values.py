@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
 from memkern.ops.selectivity import selectivity
+from python_tests.helpers import testing
 
 SPECIAL = [torch.nan, torch.inf, -torch.inf]
 SHAPES = [(5, 3, 7), (5, 10, 33), (3, 4, 515), (4, 2, 16, 5), (9, 6, 3, 2)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memkern
-from memkern.testing import assert_same_bits, forced_path, randn, relu_features, running_paths
+from python_tests.helpers.testing import assert_same_bits, forced_path, randn, relu_features, running_paths
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 

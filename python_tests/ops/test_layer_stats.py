@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern import native, reference, testing
+from memkern import native, reference
+from python_tests.helpers import testing
 
 OPTIONS = [(pairs, normalize) for pairs in ("all", "anchor") for normalize in (True, False)]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from memkern import reference, scores, testing
+from memkern import reference, scores
 from memkern.ops.median_of_others import median_of_others
+from python_tests.helpers import testing
 
 POINTS = [2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 100, 255, 256, 257, 999, 1000, 1001, 5000]
 UNITS = [1, 3, 16, 33]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern import testing
 from memkern.audit.taps.fusion import pointwise
 from memkern.ops.layer_stats import LayerStats, PointwiseStats
+from python_tests.helpers import testing
 
 VIEWS = [2, 3, 5, 6, 10, 17, 33]
 LAYERS = {"batch_norm": (nn.BatchNorm2d,), "relu": (nn.ReLU,), "gelu": (nn.GELU,), "both": (nn.BatchNorm2d, nn.ReLU)}

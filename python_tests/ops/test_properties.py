@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import memkern
-from memkern import native, scores, testing
+from memkern import native, scores
 from memkern.ops.class_sums import class_sums
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import SelectivityState, selectivity
+from python_tests.helpers import testing
 
 WIDE = st.sampled_from([torch.float32, torch.float64])
 DTYPES = st.sampled_from(testing.DTYPES)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from memkern import native, reference, scores, testing
+from memkern import native, reference, scores
 from memkern.ops.selectivity import SelectivityState, selectivity
+from python_tests.helpers import testing
 
 # One chunk of (256) points, the edge of one, and several.
 POINTS = [1, 2, 3, 7, 8, 9, 16, 17, 65, 255, 256, 257, 511, 512, 513, 1000]

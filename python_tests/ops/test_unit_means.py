@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern import native, reference, testing
-from memkern.testing import expected_unit_means as expected
+from memkern import native, reference
+from python_tests.helpers import testing
+from python_tests.helpers.testing import expected_unit_means as expected
 
 ACTIVATIONS = ("raw", "relu", "abs")
 

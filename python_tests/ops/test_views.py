@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 import memkern
-from memkern import ViewSpec, reference, testing
+from memkern import ViewSpec, reference
 from memkern.transforms import COLUMNS, PRESETS, STEPS, view_masks
+from python_tests.helpers import testing
 
 pytest.importorskip("torchvision", reason="the reference of views is torchvision")
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from memkern._util.files import sha256
+from memkern._util.text import first_of
 from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import load_weights
@@ -70,7 +71,7 @@ def pair_in_memory(f: nn.Module, g: nn.Module | None) -> EncoderPair:
 def _load(encoder: nn.Module, text: str, role: str, log: Callable[[str], None]) -> WeightsEntry:
     loaded = load_weights(encoder, text)
     if loaded.left:
-        some = ", ".join(loaded.left[:3]) + (" …" if len(loaded.left) > 3 else "")
+        some = first_of(loaded.left, 3)
         log(f"{role}: {len(loaded.left)} tensors of {loaded.file} are not the encoder's: {some}")
     return WeightsEntry(text, sha256(loaded.file), loaded.prefix, tuple(loaded.left))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
+from memkern._util.text import first_of
 from memkern.audit.measure import shard_files
 from memkern.audit.measure.plan import make_manifest
 from memkern.audit.measure.shard import PHASES
@@ -72,7 +73,7 @@ def _folders_of_shards(folders: Sequence[Path], plan: Plan) -> list[Path]:
     where = {number: folder for folder in reversed(folders) for number in shard_files.done(folder)}
     missing = [number for number in range(plan.n_shards) if number not in where]
     if missing:
-        listed = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+        listed = first_of(missing, 8)
         raise PlanError(
             f"Expected all {plan.n_shards} shards in {', '.join(map(str, folders))}; missing: {listed}; "
             "run the part that has them, shard k is in part k % n + 1 of n"

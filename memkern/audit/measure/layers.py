@@ -7,12 +7,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from memkern._util.devices import is_out_of_memory
 from memkern.audit.data.source import Source
 from memkern.audit.measure.draw import draw_views
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
-from memkern.errors import ArgumentValueError, EncoderError
+from memkern.errors import ArgumentValueError, EncoderError, MemkernError
 
 EXAMPLE_ROWS = 2
 """Rows of the forward pass in which layers are looked up, and which keeps every tensor: more of large images would take
@@ -37,7 +38,11 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
     few = few.to(options.torch_device())
     try:
         found = find_layers(encoder, few, options.layers)
-    except (RuntimeError, AssertionError) as error:
+    except MemkernError:
+        raise
+    except Exception as error:  # the encoder's own code raises what it likes
+        if is_out_of_memory(error):
+            raise
         raise EncoderError(
             f"Expected the encoder to take views of shape {list(few.shape)}; it says: "
             f"{' '.join(str(error).split())[:300]}; set --size, or the encoder's arguments after a '?'"

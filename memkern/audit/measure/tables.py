@@ -84,11 +84,11 @@ def put_together(shards: Iterable[Shard]) -> Measured:
         alignment_f.append(shard.alignment_f)
         alignment_g.append(shard.alignment_g)
         seconds.append(shard.seconds)
-        part, of_classes = UnitMem(), ClassMem()
+        of_units, of_classes = UnitMem(), ClassMem()
         # The means kept for the median stay in the file: they are read layer by layer.
-        part.load_state_dict({name: value for name, value in shard.units.items() if name != "means"})
+        of_units.load_state_dict({name: value for name, value in shard.units.items() if name != "means"})
         of_classes.load_state_dict(dict(shard.classes))
-        units.merge(part)
+        units.merge(of_units)
         classes.merge(of_classes)
     return Measured(
         torch.cat(alignment_f, 1),

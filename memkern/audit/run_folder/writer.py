@@ -14,6 +14,7 @@ from memkern._util.files import replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Column, Manifest
+from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,13 +54,13 @@ def write_run(
         ("units.parquet", units, UNITS),
         ("layers.parquet", layers, LAYERS),
     ):
-        with replace_atomically(folder / name) as part:
-            parquet.write_table(_table(columns, types), part)
+        with replace_atomically(folder / name) as temporary:
+            parquet.write_table(_table(columns, types), temporary)
         files[name] = sha256(folder / name)
-    with replace_atomically(folder / STATE) as part:
+    with replace_atomically(folder / STATE) as temporary:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
         require("safetensors.torch", "safetensors").save_file(
-            whole, part, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
+            whole, temporary, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
         )
     files[STATE] = sha256(folder / STATE)
     write_json(folder / MANIFEST, replace(manifest, files=files).to_json())
@@ -71,10 +72,10 @@ def _table(columns: Mapping[str, Column], types: Mapping[str, str]) -> pyarrow.T
     arrow = require("pyarrow", "pyarrow")
     unknown = sorted(set(columns) - set(types))
     if unknown:
-        raise ValueError(f"Expected columns among {list(types)}, got {unknown}")
+        raise ArgumentValueError(f"Expected columns among {list(types)}, got {unknown}")
     rows = {len(values) for values in columns.values()}
     if len(rows) != 1:
-        raise ValueError(f"Expected columns of one length, got {sorted(rows)}")
+        raise ArgumentValueError(f"Expected columns of one length, got {sorted(rows)}")
     count = rows.pop()
     arrays = []
     for name, kind in types.items():

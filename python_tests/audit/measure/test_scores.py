@@ -136,6 +136,31 @@ def test_the_most_memorized_images_are_ranked_at_the_output() -> None:
     assert len(scores.groups["most"]) == len(scores.groups["least"]) == 50
 
 
+def test_every_column_holds_its_group() -> None:
+    n = 120
+    candidate = torch.arange(n) % 2 == 0
+    units = state("a", 1).units
+    a_g = torch.rand(n, generator=torch.Generator().manual_seed(5)) + 1
+    layers = [LayerState(name, torch.full((n,), low), a_g, units, {}) for name, low in (("a", 0.25), ("b", 0.5))]
+    groups = tables.candidate_groups(candidate)
+    scores = run_scores(layers, output="b", groups=groups, ranked=groups["candidates"])
+    images = {"id": [f"{i}.png" for i in range(n)], "index": range(n)}
+    table = tables.columns(scores, images)["layers"]
+    ratio = ((a_g - 0.5) / (a_g + 0.5)).double()
+    ranked = ratio[candidate].sort(descending=True).values
+    wanted = {
+        "layermem": ratio, "layermem_candidates": ratio[candidate], "layermem_others": ratio[~candidate],
+        "layermem_top50": ranked[:50], "layermem_least50": ranked[-50:],
+    }  # fmt: skip
+    for name, values in wanted.items():
+        assert table[name][1] == pytest.approx(float(values.mean()), rel=1e-6), name
+    before = ((a_g - 0.25) / (a_g + 0.25)).double()
+    for name, rows in (("delta", candidate | True), ("delta_candidates", candidate)):
+        added = float(ratio[rows].mean() - before[rows].mean())
+        assert table[name] == [None, pytest.approx(added, rel=1e-4)], name
+    assert table["layermem_range"][1] == pytest.approx(float(((a_g - 0.5) / (a_g.max() - a_g.min())).mean()), rel=1e-5)
+
+
 def test_deltas_within_transformer_blocks() -> None:
     names = ("att", "norm:in", "fc", "block")
     states = [state(name, seed) for seed, name in enumerate(("other", *names))]
