@@ -14,6 +14,7 @@ from memkern.audit.taps.modules import hooks_beside
 from memkern.audit.taps.pointwise_modules import BATCH_NORMS, FUNCTIONS, LayerFields, PointwiseModule
 from memkern.audit.taps.protocol import PointwiseHost, TapPoint
 from memkern.audit.taps.reduction import Reduction, TapStats
+from memkern.errors import LayerError
 from memkern.ops.pointwise_stats import PreparedPointwiseStats, batch_norm_gives_torchs_bits
 
 
@@ -140,7 +141,7 @@ class Fusion:
         """The pass is over.
 
         Raises:
-            RuntimeError: If the layer that should have read a tensor next did not run.
+            LayerError: If the layer that should have read a tensor next did not run.
         """
         self._flush()
         self._running = False
@@ -252,9 +253,9 @@ class Fusion:
         return len(self._hooks[module].after) == hooks and not before and point.consumer not in self._read_before
 
 
-def _not_read(passed: _Passed) -> RuntimeError:
+def _not_read(passed: _Passed) -> LayerError:
     name = passed.point.hook_points[0].name
-    return RuntimeError(
+    return LayerError(
         f"Expected layer {name!r} to read what the batch norm before it makes, as it did when the layers were looked "
         "up; it read something else this time. Tap the model with fuse=False"
     )

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from memkern._util.text import first_of
 from memkern.audit.taps.example_pass import Call, Content, run_example
 from memkern.audit.taps.modules import first_tensor, named_layers, unwrapped
 from memkern.audit.taps.transformer_blocks import find_blocks
+from memkern.errors import ArgumentValueError
 
 OUTPUT = "output"
 """Label of the model's own output."""
@@ -106,13 +108,14 @@ def find_layers(model: nn.Module, example: object, layers: str = "*") -> Layers:
         The layers.
 
     Raises:
-        ValueError: If nothing matches, a name without wildcards did not run, or `layers` is no regular expression.
+        ArgumentValueError: If nothing matches, a name without wildcards did not run, or `layers` is no regular
+            expression.
     """
     model = unwrapped(model)
     blocks = find_blocks(list(named_layers(model)))
     if layers == "sublayers":
         if not blocks:
-            raise ValueError(
+            raise ArgumentValueError(
                 "Expected `layers='sublayers'` with a vision transformer of timm, torchvision or transformers; the "
                 "model has no blocks of their kinds"
             )
@@ -120,7 +123,9 @@ def find_layers(model: nn.Module, example: object, layers: str = "*") -> Layers:
     try:
         matches("", layers)
     except re.error as error:
-        raise ValueError(f"Expected a regular expression after 're:' in `layers`, got {layers!r}: {error}") from error
+        raise ArgumentValueError(
+            f"Expected a regular expression after 're:' in `layers`, got {layers!r}: {error}"
+        ) from error
     calls = run_example(model, example, {block.residual_att for block in blocks})
     batch = first_tensor(example)
     return _listed(calls, 0 if batch is None else len(batch), layers)
@@ -142,7 +147,7 @@ def _listed(calls: Sequence[Call], rows: int, layers: str) -> Layers:
         if tensor is None or not tensor.is_floating_point() or tensor.ndim < 2 or len(tensor) != rows:
             if is_output:
                 got = "no tensor" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-                raise ValueError(f"Expected the model to return a float tensor with {rows} rows, got {got}")
+                raise ArgumentValueError(f"Expected the model to return a float tensor with {rows} rows, got {got}")
             if wanted:
                 left_out[point.name] = (
                     "no tensor" if tensor is None else f"shape {list(tensor.shape)} for {rows} images"
@@ -180,5 +185,7 @@ def _all_found(layers: str, found: set[str], left_out: Mapping[str, str], ran: S
         if hits:
             continue
         reasons = [f"{name!r} gave {why}" for name, why in left_out.items() if matches(name, pattern)]
-        fix = "; ".join(reasons) or f"layers that run: {', '.join(ran[:12])}{' …' if len(ran) > 12 else ''}"
-        raise ValueError(f"Expected `layers` to name layers that run in the forward pass, got {pattern!r}; {fix}")
+        fix = "; ".join(reasons) or f"layers that run: {first_of(ran, 12)}"
+        raise ArgumentValueError(
+            f"Expected `layers` to name layers that run in the forward pass, got {pattern!r}; {fix}"
+        )

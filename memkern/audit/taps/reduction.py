@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from memkern.errors import ArgumentValueError
 from memkern.ops.alignment import alignment, repeat_alignment
 from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
 from memkern.ops.pointwise_stats import PreparedPointwiseStats
@@ -49,7 +50,7 @@ class Reduction:
         means: Whether unit means are wanted.
 
     Raises:
-        ValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view.
+        ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view.
     """
 
     n_views: int | None
@@ -61,7 +62,7 @@ class Reduction:
     def __post_init__(self) -> None:
         least = 3 if self.clean_first and self.pairs == "all" else 2
         if self.n_views is not None and self.n_views < least:
-            raise ValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")
+            raise ArgumentValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")
 
     def reduce(self, label: str, output: Tensor, unit_dim: int) -> TapStats:
         """Reduces an output, with everything checked.
@@ -72,12 +73,12 @@ class Reduction:
             unit_dim: The dimension of the units.
 
         Raises:
-            ValueError: If the rows are no whole number of points.
+            ArgumentValueError: If the rows are no whole number of points.
         """
         if self.n_views is None:
             return TapStats(None, unit_means(output, unit_dim=unit_dim))
         if len(output) % self.n_views:
-            raise ValueError(
+            raise ArgumentValueError(
                 f"Expected layer {label!r} to see {self.n_views} views of every point, got {len(output)} rows"
             )
         x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]

@@ -17,6 +17,7 @@ from memkern.audit.taps.modules import first_tensor, interpreted, named_layers, 
 from memkern.audit.taps.protocol import TapPoint
 from memkern.audit.taps.reduction import Reduction, TapStats
 from memkern.audit.taps.rng import kept_rng
+from memkern.errors import ArgumentTypeError, ArgumentValueError, LayerError
 
 __all__ = ["Tap", "TapStats"]
 
@@ -47,8 +48,8 @@ class Tap:
         example: A small batch that globs are looked up with.
 
     Raises:
-        TypeError: If globs are given without `example`.
-        ValueError: If there are no layers, the model lacks one of them, or `n_views` is below 2.
+        ArgumentTypeError: If globs are given without `example`.
+        ArgumentValueError: If there are no layers, the model lacks one of them, or `n_views` is below 2.
 
     Example:
         >>> from torch import nn, ones
@@ -77,7 +78,7 @@ class Tap:
         self._modules = named_layers(self.model)
         if isinstance(layers, str):
             if example is None:
-                raise TypeError("Expected `example`, a small batch, with globs in `layers`")
+                raise ArgumentTypeError("Expected `example`, a small batch, with globs in `layers`")
             layers = find_layers(self.model, example, layers).hook_points
         self.hook_points = self._resolved(layers)
         together: dict[tuple[str, int, bool], list[HookPoint]] = {}
@@ -115,7 +116,7 @@ class Tap:
             points.append(HookPoint(str(label), module, call, where.endswith(":in")))
         missing = [point.module for point in points if point.module not in self._modules]
         if missing or not points:
-            raise ValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
+            raise ArgumentValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
         return tuple(points)
 
     def __enter__(self) -> Tap:
@@ -154,11 +155,11 @@ class Tap:
         """Returns the statistics of the last forward pass, in the order of `layers`, and forgets them.
 
         Raises:
-            RuntimeError: If a layer did not run since the last call; the message names it.
+            LayerError: If a layer did not run since the last call; the message names it.
         """
         silent = [point.name for point in self.hook_points if point.name not in self._seen]
         if silent:
-            raise RuntimeError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
+            raise LayerError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
         seen, self._seen, self._calls = self._seen, {}, {}
         return {point.name: seen[point.name] for point in self.hook_points}
 
@@ -166,7 +167,7 @@ class Tap:
 
     def _begin(self, module: nn.Module, args: object) -> None:
         if self._seen:
-            raise RuntimeError("Expected `take` to be called after every forward pass; the model ran twice")
+            raise LayerError("Expected `take` to be called after every forward pass; the model ran twice")
         self._calls, self._running = {}, True
         self._cache.make_ready()
         if self._fusion is not None:
@@ -202,12 +203,12 @@ class Tap:
         """Counts a call of a module; returns where its output is read.
 
         Raises:
-            RuntimeError: If it ran twice since `take`, and not within one pass.
+            LayerError: If it ran twice since `take`, and not within one pass.
         """
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
         if call > 0 and not self._running:
-            raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
+            raise LayerError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
         return self._points.get((name, call, False))
 
     def upcoming(self, name: str) -> TapPoint | None:
@@ -234,11 +235,13 @@ class Tap:
         """Reduces a tensor with everything checked, and prepares the call for the next one like it.
 
         Raises:
-            TypeError: If the layer made no tensor, or one of too few dimensions.
+            ArgumentTypeError: If the layer made no tensor, or one of too few dimensions.
         """
         if output is None or output.ndim < 2:
             got = "none" if output is None else f"one of shape {list(output.shape)}"
-            raise TypeError(f"Expected layer {point.hook_points[0].name!r} to return a tensor [N, U, ...], got {got}")
+            raise ArgumentTypeError(
+                f"Expected layer {point.hook_points[0].name!r} to return a tensor [N, U, ...], got {got}"
+            )
         reduced: dict[int, TapStats] = {}
         for each in point.hook_points:
             unit_dim = unit_dimension(module, output.shape) if each.unit_dim is None else each.unit_dim
