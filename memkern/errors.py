@@ -57,7 +57,7 @@ class PlanError(MemkernError, ValueError):
 
 
 class LayerError(MemkernError, RuntimeError):
-    """A layer that does not run in the forward pass, or runs more often than it is read."""
+    """A layer that does not run as it did when it was looked up: not at all, twice, or on other input."""
 
 
 class NanError(MemkernError, RuntimeError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memkern.lab.training.recipe import Recipe
     from memkern.lab.training.trainer import Training
 
-PRESETS = ("tiny", "small", "paper")
+PRESET_NAMES = ("tiny", "small", "paper")
 
 
 def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     listed.add_argument("--json", action="store_true", help="with inputs, columns and published numbers")
     run = commands.add_parser("run", parents=[common], help="run experiments and write their pages")
     run.add_argument("ids", nargs="+", metavar="ID", help="experiments, by the ids that `memkern lab list` shows")
-    run.add_argument("--preset", choices=PRESETS, default="small", help="size (%(default)s)")
+    run.add_argument("--preset", choices=PRESET_NAMES, default="small", help="size (%(default)s)")
     run.add_argument("--out", type=Path, default=Path("memkern-lab"), help="folder of the pages (%(default)s)")
     run.add_argument("--cache", type=Path, help="folder of trained encoders (OUT/cache)")
     run.add_argument("--root", type=Path, help="folder of data sets that do not ship in packages")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     train.add_argument("--data", help="data set; default: that of the preset")
     train.add_argument("--root", type=Path, help="folder of a data set that does not ship in a package")
     train.add_argument("--role", choices=("f", "g"), default="f", help="which half of a pair (%(default)s)")
-    train.add_argument("--preset", choices=PRESETS, default="small", help="recipe and split (%(default)s)")
+    train.add_argument("--preset", choices=PRESET_NAMES, default="small", help="recipe and split (%(default)s)")
     train.add_argument("--seed", type=whole_number, default=0, help="seed of split and training (%(default)s)")
     train.add_argument(
         "--set", type=_field, action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON"
@@ -94,10 +94,11 @@ def _run(args: argparse.Namespace) -> None:
     import torch
 
     from memkern._util.devices import usable_device
-    from memkern.lab.experiments import _report_pages as pages
-    from memkern.lab.experiments._context import Lab
-    from memkern.lab.experiments._experiment import implemented, verdict
-    from memkern.lab.presets import PRESETS as presets
+    from memkern.lab.experiments import _report_pages
+    from memkern.lab.experiments._catalogue import implemented
+    from memkern.lab.experiments._context import ExperimentContext
+    from memkern.lab.experiments._experiment import verdict
+    from memkern.lab.presets import PRESETS
 
     known = implemented()
     wrong = [name for name in args.ids if name not in known]
@@ -107,23 +108,26 @@ def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does
     cache = args.cache or args.out / "cache"
-    lab = Lab(presets[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=device, say=print)
+    context = ExperimentContext(
+        PRESETS[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=device, log=print
+    )
     for name in args.ids:
-        lab.used.clear()
+        context.used.clear()
         start = time.monotonic()
-        result = known[name].run(lab)
+        result = known[name].run(context)
         shown = f"memkern lab run {name} --preset {args.preset}" + (" --reuse PAIRS" if args.reuse else "")
         shown += "" if args.device == "cpu" else f" --device {args.device}"
-        files = pages.write(known[name], result, lab, args.out, command=shown, seconds=time.monotonic() - start)
+        seconds = time.monotonic() - start
+        files = _report_pages.write(known[name], result, context, args.out, command=shown, seconds=seconds)
         for finding, effects in result.effects.items():
             print(f"{name}: {verdict(effects)}: {known[name].findings[finding]}")
         print(f"{name}: {files[-1]}")
 
 
 def _index(args: argparse.Namespace) -> None:
-    from memkern.lab.experiments import _report_pages as pages
+    from memkern.lab.experiments._report_pages import write_index
 
-    print(pages.write_index(args.folder))
+    print(write_index(args.folder))
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -131,17 +135,17 @@ def _train(args: argparse.Namespace) -> None:
 
     from memkern._util.devices import usable_device
     from memkern.lab.encoder_pairs import training_seed
-    from memkern.lab.experiments._context import Lab
-    from memkern.lab.presets import PRESETS as presets
+    from memkern.lab.experiments._context import ExperimentContext
+    from memkern.lab.presets import PRESETS
     from memkern.lab.training.distributed import processes
-    from memkern.lab.training.trainer import train
+    from memkern.lab.training.trainer import Checkpoints, train
 
     device = str(usable_device(args.device))
     torch.set_num_threads(args.threads)
-    preset = presets[args.preset]
+    preset = PRESETS[args.preset]
     recipe = preset.recipe(args.method, args.encoder, **dict(args.set))
-    lab = Lab(preset, cache=args.out.parent, root=args.root)
-    data, split = lab.data(args.data), lab.split(args.seed, args.data)
+    context = ExperimentContext(preset, cache=args.out.parent, root=args.root)
+    data, split = context.data(args.data), context.split(args.seed, args.data)
     ids = split.f if args.role == "f" else split.g
     with processes(device) as place:
         first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
@@ -160,8 +164,7 @@ def _train(args: argparse.Namespace) -> None:
             training_seed(args.seed, args.role),
             labels=data.labels[ids],
             device=place,
-            checkpoint=args.out,
-            every=args.every,
+            checkpoints=Checkpoints(args.out, args.every),
             on_epoch=report,
             metrics=watch,
         )

@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from memkern._util.optional_imports import require
 from memkern.errors import TrainingError
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import GROUPS, Sizes, Split, make_split
-from memkern.lab.encoders import build as encoders
-from memkern.lab.measure import Audit, audit_pair
+from memkern.lab.encoders.build import build
+from memkern.lab.pair_scores import PairScores, score_pair, separations
 from memkern.lab.training.recipe import VIEWS, Recipe, recipe_from
-from memkern.lab.training.trainer import train
+from memkern.lab.training.trainer import Checkpoints, Training, train
 
 ASSETS = Path(__file__).parent / "assets"
 """Where the shipped pair lies."""
@@ -44,7 +45,7 @@ RECIPE = Recipe(epochs=500, batch=20, views=replace(VIEWS, scale=(0.2, 1.0)))
 
 
 @dataclass(frozen=True)
-class Pair:
+class TrainedPair:
     """Two encoders, the images each was trained on, and how.
 
     Attributes:
@@ -79,7 +80,7 @@ def train_pair(
     sizes: Sizes = SIZES,
     checkpoints: Path | None = None,
     on_epoch: Callable[[str, int, float], None] | None = None,
-) -> Pair:
+) -> TrainedPair:
     """Trains f and g.
 
     Args:
@@ -97,31 +98,18 @@ def train_pair(
         ValueError: If a class has too few images, or a checkpoint belongs to another training.
     """
     split = make_split(data.labels, sizes, seed)
-    trained: dict[str, nn.Module] = {}
-    notes: dict[str, Any] = {}
-    for role, ids in (("f", split.f), ("g", split.g)):
 
-        def report(epoch: int, loss: float, role: str = role) -> None:
-            if on_epoch is not None:
-                on_epoch(role, epoch, loss)
-
-        training = train(
+    def train_role(role: str, ids: Tensor) -> Training:
+        return train(
             data.floats(ids) if recipe.pixels == "float32" else data.images[ids],
             recipe,
             training_seed(seed, role),
             labels=data.labels[ids],
-            checkpoint=None if checkpoints is None else checkpoints / f"{role}.checkpoint.safetensors",
-            on_epoch=report,
+            checkpoints=None if checkpoints is None else Checkpoints(checkpoints / f"{role}.checkpoint.safetensors"),
+            on_epoch=None if on_epoch is None else partial(on_epoch, role),
         )
-        trained[role] = training.encoder()
-        notes[role] = {
-            "seed": training_seed(seed, role),
-            "last_loss": training.losses[-1],
-            "cpu_seconds": round(training.cpu_seconds, 1),
-            "timing": training.timing(),
-        }
-        if training.privacy is not None:
-            notes[role]["epsilon"] = training.privacy.epsilon()
+
+    trained = {"f": train_role("f", split.f), "g": train_role("g", split.g)}
     manifest = {
         "seed": seed,
         "data": {
@@ -133,11 +121,22 @@ def train_pair(
         "sizes_per_class": asdict(sizes),
         "split": {name: ids.tolist() for name, ids in split.groups().items()},
         "recipe": asdict(recipe),
-        "training": notes,
+        "training": {role: _note(training) for role, training in trained.items()},
         "threads": torch.get_num_threads(),
         "made_with": versions(),
     }
-    return Pair(trained["f"], trained["g"], split, recipe, seed, data.sha256, manifest)
+    return TrainedPair(trained["f"].encoder(), trained["g"].encoder(), split, recipe, seed, data.sha256, manifest)
+
+
+def _note(training: Training) -> dict[str, object]:
+    """What the manifest of a pair says of one training."""
+    note: dict[str, object] = {
+        "seed": training.seed,
+        "last_loss": training.losses[-1],
+        "cpu_seconds": round(training.cpu_seconds, 1),
+        "timing": training.timing(),
+    }
+    return note if training.privacy is None else note | {"epsilon": training.privacy.epsilon()}
 
 
 def versions() -> dict[str, str]:
@@ -150,7 +149,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def save_pair(pair: Pair, folder: Path) -> None:
+def save_pair(pair: TrainedPair, folder: Path) -> None:
     """Writes `f.safetensors` and `g.safetensors` (float16) and, last, `manifest.json` with their digests.
 
     Raises:
@@ -172,7 +171,7 @@ def half(value: Tensor) -> Tensor:
     return value.detach().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
 
 
-def load_pair(folder: Path = ASSETS) -> Pair:
+def load_pair(folder: Path = ASSETS) -> TrainedPair:
     """Loads a pair and checks it against its manifest.
 
     Args:
@@ -195,9 +194,9 @@ def load_pair(folder: Path = ASSETS) -> Pair:
             path = folder / f"{role}.safetensors"
             if sha256(path) != manifest["files"][path.name]:
                 raise TrainingError(f"{path} is damaged: its SHA-256 is not the one in {folder / MANIFEST}")
-            loaded[role] = encoders.build(recipe.encoder, image_size=manifest["data"].get("size", 32)).eval()
+            loaded[role] = build(recipe.encoder, image_size=manifest["data"].get("size", 32)).eval()
             loaded[role].load_state_dict(torch_files.load_file(path))
-        return Pair(
+        return TrainedPair(
             loaded["f"],
             loaded["g"],
             split,
@@ -212,17 +211,18 @@ def load_pair(folder: Path = ASSETS) -> Pair:
         raise TrainingError(f"Expected {folder / MANIFEST} to describe an encoder pair: {error!r}") from error
 
 
-def summary(pair: Pair, audit: Audit) -> dict[str, Any]:
-    """Returns the headline numbers of an audit, for `seeds.json`."""
+def summary(pair: TrainedPair, scores: PairScores) -> dict[str, Any]:
+    """Returns the headline numbers of a pair, for `seeds.json`."""
+    training = pair.manifest["training"]
     return {
         "seed": pair.seed,
-        "mean_sslmem": audit.means,
-        "candidates_against": {row.group: asdict(row) for row in audit.comparisons},
-        "layermem_candidates": {layer.name: layer.layermem["candidate"] for layer in audit.layers},
-        "mean_unitmem": {layer.name: layer.unitmem for layer in audit.layers},
-        "mean_classmem": {layer.name: layer.classmem for layer in audit.layers},
-        "last_loss": {role: note["last_loss"] for role, note in pair.manifest["training"].items()},
-        "cpu_seconds": {role: note["cpu_seconds"] for role, note in pair.manifest["training"].items()},
+        "mean_sslmem": {group: scores.mean(group) for group in GROUPS},
+        "candidates_against": {row.group: asdict(row) for row in separations(scores)},
+        "layermem_candidates": {layer.name: layer.layermem["candidate"] for layer in scores.layers},
+        "mean_unitmem": {layer.name: layer.mean_unitmem for layer in scores.layers},
+        "mean_classmem": {layer.name: layer.mean_classmem for layer in scores.layers},
+        "last_loss": {role: note["last_loss"] for role, note in training.items()},
+        "cpu_seconds": {role: note["cpu_seconds"] for role, note in training.items()},
     }
 
 
@@ -235,7 +235,7 @@ def summarize(data: ImageSet, out: Path) -> list[dict[str, Any]]:
     rows = []
     for folder in sorted(path.parent for path in out.glob(f"seed-*/{MANIFEST}")):
         pair = load_pair(folder)
-        rows.append(summary(pair, audit_pair(pair.f, pair.g, data, pair.split, pair.recipe.views)))
+        rows.append(summary(pair, score_pair(pair.f, pair.g, data, pair.split, pair.recipe.views)))
     rows.sort(key=lambda row: int(row["seed"]))
     write_json(out / "seeds.json", {"n_views": 10, "view_seed": 0, "made_with": versions(), "pairs": rows})
     return rows
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     data = patches()
-    recipe = Recipe(**{**asdict(RECIPE), "epochs": args.epochs, "views": RECIPE.views})
+    recipe = replace(RECIPE, epochs=args.epochs)
     for seed in args.seeds:
         folder = args.out / f"seed-{seed}"
 

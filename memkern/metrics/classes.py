@@ -212,8 +212,7 @@ def classmem(
         num_classes: How many classes; None takes the largest label plus one (on a GPU that waits for the device; under
             ``torch.compile`` it must be given). Classes without a point take no part.
         rest: "mean" of the other classes (Eq. 15), or their "median".
-        activation: "raw", or "relu" or "abs" applied to each element first. Raw signed activations can score outside
-            [0, 1]; ``classmem_stats`` counts such units.
+        activation: "raw", or "relu" or "abs" applied to each element first; raw signed ones can score outside [0, 1].
         compat: "scripts" takes the median, as the released script does. That script groups by no label; its running
             mean over images is a defect and is not reproduced.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
@@ -224,8 +223,7 @@ def classmem(
 
     Raises:
         TypeError: If ``activations`` is no array or not floating, a dimension is no int, or ``labels`` is not int64.
-        ValueError: If a shape, dimension or option does not fit, labels are out of range, or fewer than 2 classes have
-            points.
+        ValueError: If a shape, dimension, option or label does not fit, or fewer than 2 classes have points.
         RuntimeError: If the named backend cannot run here.
 
     Example:

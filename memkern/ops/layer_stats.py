@@ -36,13 +36,13 @@ def _fake(
 # ---- autograd: through the alignment ------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
     ctx.save_for_backward(x, output[2])
     ctx.mark_non_differentiable(output[1], output[2])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
     x, saved = ctx.saved_tensors
@@ -152,101 +152,6 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     wide = native.wide(x.dtype)
     results = {"alignment": (x.shape[:1], wide), "means": ((x.shape[0], x.shape[unit_dim]), wide)}
     return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
-
-
-class Pointwise(NamedTuple):
-    """A layer that makes each element of its output from the one at the same place of its input.
-
-    Attributes:
-        function: "batch_norm" in eval mode, "relu", or "gelu" (the exact one).
-        moments: Of a batch norm: running mean, running variance, weight and bias, float32 ``[U]`` on the CPU; the last
-            two may be ``None``.
-        epsilon: Of a batch norm.
-    """
-
-    function: str
-    moments: tuple[Tensor | None, ...] = (None,) * 4
-    epsilon: float = 0.0
-
-    def arguments(self) -> native.Record:
-        """The fields of the kernel's record of a layer."""
-        mean, variance, weight, bias = (0 if moment is None else moment.data_ptr() for moment in self.moments)
-        return {
-            "function": native.FUNCTIONS[self.function], "mean": mean, "variance": variance, "weight": weight,
-            "bias": bias, "epsilon": self.epsilon,
-        }  # fmt: skip
-
-
-class PointwiseStats:
-    """Runs one or two such layers while what they read and make is reduced, for a tap.
-
-    Memory is read and written once, where each layer and each ``layer_stats`` alone would read it again. Nothing is
-    checked in a call: it takes memory that looks like that of ``x``.
-
-    Args:
-        x: ``[N, V, ...]`` float32 activations on the CPU, dense; in memory a view is ``[U, *space]`` or
-            ``[*space, U]``.
-        unit_dim: As for ``layer_stats``, not negative.
-        pairs: As for ``layer_stats``.
-        normalize: As for ``layer_stats``.
-        means: Whether unit means are wanted.
-        layers: How many layers, 1 or 2.
-    """
-
-    def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
-        self._fields = _fields(x, unit_dim, pairs == "anchor", normalize)[1]
-        self._points, self._units = x.shape[0], x.shape[unit_dim] if means else 0
-        self._tensors = layers + 1
-        self._ready: tuple[list[LayerStats], list[int], list[int]] | None = None
-
-    @staticmethod
-    def takes(x: Tensor, unit_dim: int) -> bool:
-        """Whether there is a kernel for activations like these."""
-        if dispatch.why_not("cpu", x.device) or not dispatch.direct(x) or x.dtype != torch.float32 or not x.numel():
-            return False
-        planes = x.shape[2:].numel() // x.shape[unit_dim]
-        in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
-        return in_order and native.is_dense(tuple(x.shape), x.stride())
-
-    def make_ready(self) -> None:
-        """Makes the results of the next call, those of one kind in one block: making a tensor takes a microsecond."""
-        shape = self._tensors, self._points
-        means: Sequence[Tensor | None] = [None] * self._tensors
-        if self._units:
-            means = torch.empty((*shape, self._units), dtype=torch.float32, device="cpu").unbind()
-        found = list(map(LayerStats, torch.empty(shape, dtype=torch.float32, device="cpu").unbind(), means))
-        alignments, averages = (
-            [0 if value is None else value.data_ptr() for value in values] for values in zip(*found, strict=True)
-        )
-        self._ready = found, alignments, averages
-
-    def __call__(self, x: Tensor, y: Tensor, layers: Sequence[native.Record], with_input: bool) -> list[LayerStats]:
-        """Writes the output of the last layer to ``y``.
-
-        ``y`` may be ``x`` of one layer if the statistics of ``x`` are not wanted: elements that sums cannot tell apart
-        are read once more at the end of a point, and those between two layers made again.
-
-        Args:
-            x: The input, in memory like the one that the call was made for.
-            y: The output, in memory like it too.
-            layers: Of each layer, ``Pointwise.arguments``.
-            with_input: Whether ``x`` is reduced too.
-
-        Returns:
-            The statistics of ``x`` (not to be used unless ``with_input``) and of the output of each layer.
-        """
-        if self._ready is None:
-            self.make_ready()
-        assert self._ready is not None
-        found, alignments, means = self._ready
-        self._ready = None
-        if not with_input:
-            alignments[0] = means[0] = 0
-        native.library().pointwise_stats(
-            torch.get_num_threads(), x=x.data_ptr(), y=y.data_ptr(), **self._fields, layers=layers,
-            alignments=alignments, means=means,
-        )  # fmt: skip
-        return found
 
 
 # ---- public function ----------------------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ def view_masks(
     Args:
         transform: A ``ViewSpec`` or the name of a preset.
         n_views: How many views of each image.
-        seed: Seed, as for ``view_params``.
-        index: Dataset index of each image, ``[N]``.
+        seed: Seed, a whole number in [0, 2**64); with that of ``view_params`` the masks belong to its views.
+        index: Dataset index of each image, ``[N]``, each in [0, 2**63).
         size: Height and width of a view; multiples of the patch.
         first_view: View index of the first view.
 

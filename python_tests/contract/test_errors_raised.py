@@ -22,7 +22,7 @@ PROGRAMMERS = {
     ("nvrtc.py", "RuntimeError"),
     ("ops/alignment.py", "RuntimeError"),
     ("ops/layer_stats.py", "RuntimeError"),
-    ("testing.py", "RuntimeError"),
+    ("ops/pointwise_stats.py", "RuntimeError"),
     ("triton_kernels/views.py", "ValueError"),
     ("audit/measure/shard_files.py", "OSError"),
 }

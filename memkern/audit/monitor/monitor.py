@@ -23,7 +23,8 @@ from memkern.audit.measure.draw import draw_views
 from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import RunScores, defined, mean, run_scores
 from memkern.audit.run_folder.schema import ViewCall
-from memkern.audit.taps.hook_points import Layers, find_layers, unwrapped
+from memkern.audit.taps.hook_points import Layers, find_layers
+from memkern.audit.taps.modules import unwrapped
 from memkern.audit.taps.rng import kept_rng
 from memkern.errors import ArgumentTypeError, ArgumentValueError
 from memkern.transforms import ViewSpec, named
@@ -51,20 +52,6 @@ class Measurement:
     layermem: dict[str, Tensor]
     sslmem: Tensor | None
 
-    @classmethod
-    def of(cls, scores: RunScores, epoch: int, seconds: float) -> Measurement:
-        """The measurement that holds these scores."""
-        layers = scores.layers
-        return cls(
-            epoch,
-            seconds,
-            alignment={layer.name: layer.alignment_f for layer in layers},
-            unitmem={layer.name: layer.unitmem for layer in layers},
-            classmem={layer.name: layer.classmem for layer in layers if layer.classmem is not None},
-            layermem={layer.name: layer.ratio for layer in layers if layer.ratio is not None},
-            sslmem=scores.sslmem,
-        )
-
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
         """The numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
         found: dict[str, float] = {}
@@ -79,6 +66,19 @@ class Measurement:
         if self.sslmem is not None:
             found[f"{prefix}/sslmem"] = _mean(self.sslmem)
         return found
+
+
+def _measurement(scores: RunScores, epoch: int, seconds: float) -> Measurement:
+    layers = scores.layers
+    return Measurement(
+        epoch,
+        seconds,
+        alignment={layer.name: layer.alignment_f for layer in layers},
+        unitmem={layer.name: layer.unitmem for layer in layers},
+        classmem={layer.name: layer.classmem for layer in layers if layer.classmem is not None},
+        layermem={layer.name: layer.ratio for layer in layers if layer.ratio is not None},
+        sslmem=scores.sslmem,
+    )
 
 
 def _mean(values: Tensor) -> float:
@@ -215,7 +215,7 @@ class Monitor:
         if self.reference is not None and self._of_reference is None:
             self._of_reference = self._read(unwrapped(self.reference), layers)
         scores = run_scores(layer_states(self._probe, of_f, self._of_reference), output=layers.output)
-        self.last = Measurement.of(scores, epoch, time.perf_counter() - start)
+        self.last = _measurement(scores, epoch, time.perf_counter() - start)
         self.history.append({"epoch": epoch, "seconds": self.last.seconds, **self.last.scalars()})
         if self.show is not None:
             self.show(f"memkern: epoch {epoch} measured in {self.last.seconds:.2f} s; {self.cost()}")
@@ -240,7 +240,7 @@ class Monitor:
 
     def _read(self, encoder: nn.Module, layers: Layers) -> Reading:
         clean = "no" if self._probe.labels is None else "first"
-        return read_encoder(encoder, layers.sites, self._probe, self._call, clean=clean, batch_size=self.batch)
+        return read_encoder(encoder, layers.hook_points, self._probe, self._call, clean=clean, batch_size=self.batch)
 
 
 def _probe(images: object, labels: object) -> Probe:

@@ -15,7 +15,7 @@ _resnet: Any = require("torchvision.models.resnet", "torchvision", extra="ssl")
 class Basic(_resnet.BasicBlock):  # type: ignore[misc]  # torchvision has no types
     """torchvision's basic block; its two activations are two modules, so that a hook can tell them apart."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.relu = nn.Identity()
         self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
@@ -31,7 +31,7 @@ class Basic(_resnet.BasicBlock):  # type: ignore[misc]  # torchvision has no typ
 class Bottleneck(_resnet.Bottleneck):  # type: ignore[misc]
     """torchvision's bottleneck with three activations of its own."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.relu = nn.Identity()
         self.relu1, self.relu2, self.relu3 = nn.ReLU(), nn.ReLU(), nn.ReLU()

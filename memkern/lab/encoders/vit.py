@@ -21,7 +21,7 @@ SIZES = {"nano": (48, 3, 3), "tiny": (192, 12, 3), "small": (384, 12, 6), "base"
 class Block(_timm.Block):  # type: ignore[misc]  # timm's types stop here
     """timm's block; the residual stream after attention and after the MLP are modules' outputs."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
         self.add_attn, self.add_mlp = Add(), Add()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memkern.lab.experiments._experiment import Experiment, implemented
+from memkern._util.registry import records
+from memkern.lab import experiments
+from memkern.lab.experiments._experiment import Experiment
 
 ENTRIES: Mapping[str, str] = {
     "P1-a": "Gallery of images with their SSLMem",
@@ -95,6 +97,11 @@ class Entry:
     title: str
     experiment: Experiment | None
     why: str
+
+
+def implemented() -> dict[str, Experiment]:
+    """Returns all experiments by id: the files of `memkern.lab.experiments`, helpers (`_name`) left out."""
+    return {experiment.id: experiment for experiment in records(experiments, "EXPERIMENT", Experiment)}
 
 
 def entries() -> list[Entry]:

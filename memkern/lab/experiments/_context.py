@@ -7,35 +7,31 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memkern._util.files import replace_atomically, write_json
 from memkern._util.optional_imports import require
+from memkern.audit.measure.reading import Reading
 from memkern.errors import TrainingError
 from memkern.lab import probe
 from memkern.lab.data import datasets
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split, make_split
 from memkern.lab.encoder_pairs import ASSETS, MANIFEST, half, load_pair, training_seed, versions
-from memkern.lab.encoders import build as encoders
-from memkern.lab.measure import Audit, audit_pair
+from memkern.lab.encoders.build import build
+from memkern.lab.pair_scores import PairScores, read_images, score_pair
 from memkern.lab.presets import Preset
 from memkern.lab.training import checkpoint
 from memkern.lab.training.method import Method
 from memkern.lab.training.recipe import Recipe
-from memkern.lab.training.trainer import Training, train
+from memkern.lab.training.trainer import Checkpoints, Training, train
 from memkern.transforms import ViewSpec
 
 
-def _silent(text: str) -> None:
-    """Says nothing."""
-
-
-class Lab:
-    """The workbench of one run.
+class ExperimentContext:
+    """What the experiments of one run share: data sets, splits, trained encoders and the scores of pairs.
 
     Trained encoders are kept in `cache` under a digest of all that decides their weights: recipe, seed, the pixels and
     labels of the training images. A stopped training goes on from its checkpoint. Processes may share a cache: what one
@@ -48,7 +44,7 @@ class Lab:
         reuse: Folder with pairs made by `python -m memkern.lab.encoder_pairs` (`seed-N`); one that was trained just so
             is taken. The pair that ships with memkern is always looked at.
         device: Where to train.
-        say: Told what is being trained.
+        log: Told what is being trained.
 
     Attributes:
         used: Where each encoder that was asked for came from: "trained", or the pair it was taken from. Empty it
@@ -63,15 +59,15 @@ class Lab:
         root: Path | None = None,
         reuse: Path | None = None,
         device: str = "cpu",
-        say: Callable[[str], None] = _silent,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.preset, self.cache, self.root, self.reuse = preset, cache, root, reuse
-        self.device, self.say = device, say
+        self.device, self.log = device, log
         self.used: dict[str, str] = {}
         self._data: dict[str, ImageSet] = {}
         self._encoders: dict[str, nn.Module] = {}
         self._origins: dict[str, str] = {}
-        self._audits: dict[str, Audit] = {}
+        self._scores: dict[str, PairScores] = {}
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -93,7 +89,7 @@ class Lab:
             return make_split(self.data(name).labels, self.preset.sizes, seed)
         return datasets.published_split(name) if name.startswith("cifar") else datasets.shares_split(self.data(name))
 
-    def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: Any) -> Recipe:
+    def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: object) -> Recipe:
         """Returns the recipe of a method at this size (`Preset.recipe`)."""
         return self.preset.recipe(method, encoder, **changes)
 
@@ -146,7 +142,7 @@ class Lab:
                 with checkpoint.alone(path.with_suffix(".lock")):
                     if not path.exists():
                         self._train(source, ids, seed, recipe, path)
-                model = encoders.build(recipe.encoder, image_size=source.images.shape[-1])
+                model = build(recipe.encoder, image_size=source.images.shape[-1])
                 model.load_state_dict(require("safetensors.torch", "safetensors", extra="lab").load_file(path))
                 self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"
         self.used[key] = self._origins[key]
@@ -179,8 +175,9 @@ class Lab:
 
     def _train(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, path: Path) -> None:
         what = f"{recipe.method} {recipe.encoder} on {len(ids)} images of {source.name}, seed {seed}"
-        self.say(f"train {what}: {recipe.epochs} epochs")
-        training = self.training(source, ids, seed, recipe, checkpoint=path.with_suffix(".checkpoint.safetensors"))
+        self.log(f"train {what}: {recipe.epochs} epochs")
+        unfinished = path.with_suffix(".checkpoint.safetensors")
+        training = self.training(source, ids, seed, recipe, checkpoints=Checkpoints(unfinished))
         state = {name: half(value.cpu()) for name, value in training.encoder().state_dict().items()}
         with replace_atomically(path) as part:
             require("safetensors.torch", "safetensors", extra="lab").save_file(state, part)
@@ -196,8 +193,8 @@ class Lab:
             "made_with": versions(),
         }
         write_json(path.with_suffix(".json"), note)
-        path.with_suffix(".checkpoint.safetensors").unlink(missing_ok=True)
-        self.say(f"trained {what}: loss {training.losses[-1]:.3f}, {training.timing()}")
+        unfinished.unlink(missing_ok=True)
+        self.log(f"trained {what}: loss {training.losses[-1]:.3f}, {training.timing()}")
 
     def training(
         self,
@@ -206,7 +203,7 @@ class Lab:
         seed: int,
         recipe: Recipe,
         *,
-        checkpoint: Path | None = None,
+        checkpoints: Checkpoints | None = None,
         metrics: Callable[[Training], None] | None = None,
     ) -> Training:
         """Trains without the cache, to watch a training from inside."""
@@ -217,7 +214,7 @@ class Lab:
             seed,
             labels=source.labels[ids],
             device=self.device,
-            checkpoint=checkpoint,
+            checkpoints=checkpoints,
             metrics=metrics,
         )
 
@@ -230,26 +227,35 @@ class Lab:
         key = self._key(source, ids, own_seed, recipe)
         path = self.cache / "methods" / f"{key}.safetensors"
         with checkpoint.alone(path.with_suffix(".lock")):
-            training = self.training(source, ids, own_seed, recipe, checkpoint=path)
+            training = self.training(source, ids, own_seed, recipe, checkpoints=Checkpoints(path))
         self.used[key] = "trained"
         return training.model.eval()
 
-    def audit(self, seed: int, recipe: Recipe | None = None, *, views: ViewSpec | None = None) -> Audit:
-        """Measures the pair of a seed on its four groups (`measure.audit_pair`), once.
+    def read(self, encoder: nn.Module, ids: Tensor, views: ViewSpec, *, data: str | None = None) -> Reading:
+        """Reads every layer of an encoder on some images, with the preset's number of views (`read_images`).
+
+        Args:
+            encoder: The encoder.
+            ids: Which images, int64 `[N]`.
+            views: What a view does.
+            data: Of which data set, by default that of the preset.
+        """
+        return read_images(encoder, self.data(data), ids, views, n_views=self.preset.n_views)
+
+    def measure(self, seed: int, recipe: Recipe | None = None) -> PairScores:
+        """Measures the pair of a seed on its four groups with the views of its training (`score_pair`), once.
 
         Args:
             seed: The repetition.
             recipe: How the pair was trained; by default SimCLR on ResNet9.
-            views: The views to measure with; by default those of the training.
         """
         recipe = recipe or self.recipe()
-        key = json.dumps([asdict(recipe), seed, None if views is None else asdict(views)], sort_keys=True)
+        key = json.dumps([asdict(recipe), seed], sort_keys=True)
         f, g = self.encoder(seed, "f", recipe), self.encoder(seed, "g", recipe)
-        if key not in self._audits:
-            spec = views or recipe.views
-            options = {"n_views": self.preset.n_views, "seed": 0}
-            self._audits[key] = audit_pair(f, g, self.data(), self.split(seed), spec, **options)  # type: ignore[arg-type]
-        return self._audits[key]
+        if key not in self._scores:
+            n_views = self.preset.n_views
+            self._scores[key] = score_pair(f, g, self.data(), self.split(seed), recipe.views, n_views=n_views)
+        return self._scores[key]
 
     def halves(self, seed: int, name: str | None = None) -> tuple[Tensor, Tensor]:
         """Returns the images of a data set that a probe is trained and tested on."""

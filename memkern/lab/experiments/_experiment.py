@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from memkern._util.optional_imports import require
-from memkern.lab import experiments
 
 if TYPE_CHECKING:
-    from memkern.lab.experiments._context import Lab
+    from matplotlib.figure import Figure
+
+    from memkern.lab.experiments._context import ExperimentContext
 
 Row = dict[str, Any]
 RULE = (
@@ -31,13 +30,13 @@ class Result:
     Attributes:
         rows: Our table, one mapping per row with the experiment's columns.
         effects: Finding -> its number for each seed.
-        figure: A matplotlib figure, if the paper has one.
+        figure: The figure, if the paper has one.
         notes: What a reader must know beside the numbers.
     """
 
     rows: list[Row]
     effects: dict[str, list[float]]
-    figure: Any = None
+    figure: Figure | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -63,14 +62,12 @@ class Experiment:
     columns: tuple[str, ...]
     findings: Mapping[str, str]
     published: Sequence[Row]
-    run: Callable[[Lab], Result]
+    run: Callable[[ExperimentContext], Result]
 
-
-def implemented() -> dict[str, Experiment]:
-    """Returns all experiments by id: the files of `memkern.lab.experiments`, helpers (`_name`) left out."""
-    names = sorted(found.name for found in pkgutil.iter_modules(experiments.__path__) if found.name[0] != "_")
-    found = [importlib.import_module(f"memkern.lab.experiments.{name}").EXPERIMENT for name in names]
-    return {experiment.id: experiment for experiment in found}
+    @property
+    def name(self) -> str:
+        """The id, by which the registry of experiments knows it."""
+        return self.id
 
 
 def p_value(effects: Sequence[float]) -> float:

@@ -10,9 +10,9 @@ import torch
 import memkern
 from memkern.audit.interventions.replace import replace_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments._common import center, kendall, ratios, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Row
+from memkern.lab.experiments._statistics import center, kendall, spread
 from memkern.lab.training.recipe import Recipe
 
 Layers = tuple[int, ...]
@@ -23,7 +23,7 @@ MODULES = tuple(TAPS[tap] for tap in CONV_TAPS)
 
 
 def measure(
-    lab: Lab,
+    context: ExperimentContext,
     donor: str,
     choices: Iterable[Layers],
     *,
@@ -35,7 +35,7 @@ def measure(
     As in the released code only the weights of the convolutions are replaced; norms and biases stay.
 
     Args:
-        lab: The workbench.
+        context: What the experiment runs on.
         donor: Data set of the encoder that gives its layers.
         choices: Which layers; the empty choice is the encoder as it is.
         recipe: How both encoders are trained; by default SimCLR on ResNet9.
@@ -47,20 +47,20 @@ def measure(
     """
     found: dict[Layers, list[tuple[float, float]]] = {}
     listed = list(choices)
-    for seed in lab.seeds:
-        encoder = lab.encoder(seed, "f", recipe)
-        giver = lab.encoder(seed, "f", recipe, data=donor)
+    for seed in context.seeds:
+        encoder = context.encoder(seed, "f", recipe)
+        giver = context.encoder(seed, "f", recipe, data=donor)
         for layers in listed:
             if not layers:
-                found.setdefault(layers, []).append(_accuracies(lab, encoder, seed, donor))
+                found.setdefault(layers, []).append(_accuracies(context, encoder, seed, donor))
                 continue
             with replace_layers(encoder, giver, [modules[layer - 1] for layer in layers]):
-                found.setdefault(layers, []).append(_accuracies(lab, encoder, seed, donor))
+                found.setdefault(layers, []).append(_accuracies(context, encoder, seed, donor))
     return found
 
 
-def _accuracies(lab: Lab, encoder: torch.nn.Module, seed: int, donor: str) -> tuple[float, float]:
-    return lab.accuracy(encoder, seed), lab.accuracy(encoder, seed, donor)
+def _accuracies(context: ExperimentContext, encoder: torch.nn.Module, seed: int, donor: str) -> tuple[float, float]:
+    return context.accuracy(encoder, seed), context.accuracy(encoder, seed, donor)
 
 
 def rows(
@@ -87,9 +87,9 @@ def rows(
 COLUMNS = ("donor", "layers", "chosen_by", "accuracy", "accuracy_std", "donor_accuracy", "donor_accuracy_std")
 
 
-def layer_scores(lab: Lab) -> tuple[list[float], list[float]]:
+def layer_scores(context: ExperimentContext) -> tuple[list[float], list[float]]:
     """LayerMem and its differences by convolution, means over the seeds; the first difference is LayerMem itself."""
-    mem = [center(float(ratios(lab.audit(seed), tap).mean()) for seed in lab.seeds) for tap in CONV_TAPS]
+    mem = [center(float(context.measure(seed).ratios(tap).mean()) for seed in context.seeds) for tap in CONV_TAPS]
     deltas = memkern.delta_layermem(mem)
     return mem, [mem[0], *deltas[1:]]
 

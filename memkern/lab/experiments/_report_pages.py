@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,20 +14,23 @@ from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
 from memkern.errors import DataError
 from memkern.lab.encoder_pairs import versions
-from memkern.lab.experiments._context import Lab
-from memkern.lab.experiments._experiment import RULE, Experiment, Result, Row, implemented, p_value, verdict
+from memkern.lab.experiments._catalogue import implemented
+from memkern.lab.experiments._context import ExperimentContext
+from memkern.lab.experiments._experiment import RULE, Experiment, Result, Row, p_value, verdict
 
 MOST_ROWS = 60
 """Longer tables stand in the parquet file only; their first rows are shown."""
 
 
-def write(experiment: Experiment, result: Result, lab: Lab, out: Path, *, command: str, seconds: float) -> list[Path]:
+def write(
+    experiment: Experiment, result: Result, context: ExperimentContext, out: Path, *, command: str, seconds: float
+) -> list[Path]:
     """Writes `ID.parquet`, `ID.json` (findings and provenance), `ID.png` if there is a figure, and `ID.md`.
 
     Args:
         experiment: What was run.
         result: What came out.
-        lab: The workbench it ran on.
+        context: What it ran on.
         out: Folder to write to.
         command: The command line that makes these files.
         seconds: Wall time of the run.
@@ -57,15 +59,15 @@ def write(experiment: Experiment, result: Result, lab: Lab, out: Path, *, comman
         }
         for name, values in result.effects.items()
     }
-    preset = asdict(lab.preset)
-    note = {"id": experiment.id, "command": command, "preset": preset, "findings": findings, "encoders": lab.used}
+    preset = asdict(context.preset)
+    note = {"id": experiment.id, "command": command, "preset": preset, "findings": findings, "encoders": context.used}
     write_json(
         stem.with_suffix(".json"),
-        note | {"made_with": versions(), "hardware": hardware(lab.device), "seconds": round(seconds, 1)},
+        note | {"made_with": versions(), "hardware": hardware(context.device), "seconds": round(seconds, 1)},
     )
     files.append(stem.with_suffix(".json"))
     with replace_atomically(stem.with_suffix(".md")) as part:
-        part.write_text(_page(experiment, result, lab, command, seconds), encoding="utf-8")
+        part.write_text(_page(experiment, result, context, command, seconds), encoding="utf-8")
     return [*files, stem.with_suffix(".md")]
 
 
@@ -84,11 +86,12 @@ def _parquet(experiment: Experiment, result: Result, path: Path) -> Path:
     return path
 
 
-def _page(experiment: Experiment, result: Result, lab: Lab, command: str, seconds: float) -> str:
-    preset, made = lab.preset, versions()
-    taken = sorted({origin for origin in lab.used.values() if origin != "trained"})
-    reused = " (PAIRS: made by `python -m memkern.lab.encoder_pairs --seeds 0 1 2 --out PAIRS`)" if lab.reuse else ""
-    trained = sum(origin == "trained" for origin in lab.used.values())
+def _page(experiment: Experiment, result: Result, context: ExperimentContext, command: str, seconds: float) -> str:
+    preset, made = context.preset, versions()
+    taken = sorted({origin for origin in context.used.values() if origin != "trained"})
+    made_by = "python -m memkern.lab.encoder_pairs --seeds 0 1 2 --out PAIRS"
+    reused = f" (PAIRS: made by `{made_by}`)" if context.reuse else ""
+    trained = sum(origin == "trained" for origin in context.used.values())
     parts = [
         f"# {experiment.id}: {experiment.title}",
         f"Makes {', '.join(experiment.covers)}. Inputs: {experiment.inputs}.",
@@ -98,7 +101,8 @@ def _page(experiment: Experiment, result: Result, lab: Lab, command: str, second
            "candidate/independent/extra images per class" if preset.sizes else ", the published split")
         + f". Encoders: {trained} trained for this page or found in its cache"
         + (f", others are {' and '.join(taken)}{reused}" if taken else "")
-        + f". Run in {seconds:.0f} s with memkern {made['memkern']}, torch {made['torch']}, on {hardware(lab.device)}.",
+        + f". Run in {seconds:.0f} s with memkern {made['memkern']}, torch {made['torch']}, "
+        + f"on {hardware(context.device)}.",
         "## Findings",
         _table([
             {"finding": experiment.findings[name], "each seed": ", ".join(_shown(value) for value in values),
@@ -181,7 +185,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str] | None = None) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):

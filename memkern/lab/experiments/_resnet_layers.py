@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from memkern.lab.encoders.build import described
-from memkern.lab.experiments._common import center, lines, ratios, slope, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, slope, spread
 
 
-def encoder(lab: Lab, depth: int) -> str:
+def encoder(context: ExperimentContext, depth: int) -> str:
     """The ResNet of a depth with the preset's stem."""
-    return lab.preset.resnet.replace("18", str(depth))
+    return context.preset.resnet.replace("18", str(depth))
 
 
-def layermem(lab: Lab, method: str, name: str) -> dict[str, list[float]]:
+def layermem(context: ExperimentContext, method: str, name: str) -> dict[str, list[float]]:
     """LayerMem of the candidates: tap -> one number per seed."""
-    recipe = lab.recipe(method, name)
+    recipe = context.recipe(method, name)
     found: dict[str, list[float]] = {}
-    for seed in lab.seeds:
-        audit = lab.audit(seed, recipe)
-        for tap in described(lab.encoder(seed, "f", recipe)).taps:
-            found.setdefault(tap, []).append(float(ratios(audit, tap).mean()))
+    for seed in context.seeds:
+        measured = context.measure(seed, recipe)
+        for tap in described(context.encoder(seed, "f", recipe)).taps:
+            found.setdefault(tap, []).append(float(measured.ratios(tap).mean()))
     return found
 
 
@@ -35,18 +36,20 @@ def experiment(table: int, depth: int, published: Mapping[str, float]) -> Experi
         published: The paper's LayerMem by tap.
     """
 
-    def run(lab: Lab) -> Result:
-        found = layermem(lab, "simclr", encoder(lab, depth))
+    def run(context: ExperimentContext) -> Result:
+        found = layermem(context, "simclr", encoder(context, depth))
         rows: list[Row] = [
             {"layer": tap, "layermem": center(values), "std": spread(values)} for tap, values in found.items()
         ]
         convs = [tap for tap in found if tap.startswith("conv")]
         effects = {
-            "rises with depth": [slope([found[tap][i] for tap in convs]) for i in range(len(lab.seeds))],
-            "the average pool lowers it": [found[convs[-1]][i] - found["avgpool"][i] for i in range(len(lab.seeds))],
+            "rises with depth": [slope([found[tap][i] for tap in convs]) for i in range(len(context.seeds))],
+            "the average pool lowers it": [
+                last - pooled for last, pooled in zip(found[convs[-1]], found["avgpool"], strict=True)
+            ],
         }
         series = {"LayerMem": [row["layermem"] for row in rows]}
-        title = f"LayerMem of {encoder(lab, depth)}"
+        title = f"LayerMem of {encoder(context, depth)}"
         figure = lines(series, list(found), xlabel="layer", ylabel="LayerMem", title=title)
         note = "The paper's last rows, fully-connected and softmax, belong to a classifier that SimCLR does not train."
         return Result(rows, effects, figure, [note])

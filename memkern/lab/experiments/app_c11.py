@@ -6,30 +6,31 @@ import torch
 
 from memkern.audit.interventions.replace import replace_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments._common import center, kendall, ratios
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
-from memkern.lab.measure import audit_pair
+from memkern.lab.experiments._statistics import center, kendall
+from memkern.lab.pair_scores import score_pair
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Replaces the layer with the largest change of LayerMem by that of an encoder trained on other data."""
-    _, delta = replacement.layer_scores(lab)
-    (layer,) = replacement.best(delta, 1)
-    tap, donor = CONV_TAPS[layer - 1], lab.preset.others[0]
+    _, delta = _replacement.layer_scores(context)
+    (layer,) = _replacement.best(delta, 1)
+    tap, donor = CONV_TAPS[layer - 1], context.preset.others[0]
     before: dict[str, list[float]] = {}
     after: dict[str, list[float]] = {}
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for seed in lab.seeds:
-        f, g, giver = lab.encoder(seed), lab.encoder(seed, "g"), lab.encoder(seed, data=donor)
+    for seed in context.seeds:
+        f, g, giver = context.encoder(seed), context.encoder(seed, "g"), context.encoder(seed, data=donor)
         with replace_layers(f, giver, [TAPS[tap]]), replace_layers(g, giver, [TAPS[tap]]):
-            options = {"n_views": lab.preset.n_views, "seed": 0}
-            changed = audit_pair(f, g, lab.data(), lab.split(seed), lab.recipe().views, **options)  # type: ignore[arg-type]
-        whole = lab.audit(seed)
+            changed = score_pair(
+                f, g, context.data(), context.split(seed), context.recipe().views, n_views=context.preset.n_views
+            )
+        whole = context.measure(seed)
         for name in CONV_TAPS:
-            before.setdefault(name, []).append(float(ratios(whole, name).mean()))
-            after.setdefault(name, []).append(float(ratios(changed, name).mean()))
+            before.setdefault(name, []).append(float(whole.ratios(name).mean()))
+            after.setdefault(name, []).append(float(changed.ratios(name).mean()))
         effects["the replaced layer falls"].append(before[tap][-1] - after[tap][-1])
         pair = (torch.tensor([each[name][-1] for name in CONV_TAPS]) for each in (before, after))
         effects["the pattern stays"].append(kendall(*pair)[0])

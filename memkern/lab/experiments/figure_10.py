@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments._common import center, ratios, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 from memkern.lab.training.recipe import Recipe
 from memkern.transforms import PRESETS
 
@@ -20,22 +20,22 @@ STRENGTHS = ("weak", "normal", "strong")
 DECAYS = (0.0, 1e-2, 1e-1)
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Pairs trained with three strengths of augmentation (measured with the same), and with three weight decays."""
-    trained: dict[str, Recipe] = {name: lab.recipe(views=PRESETS[name]) for name in STRENGTHS}
-    trained |= {f"weight decay {decay}": lab.recipe(weight_decay=decay) for decay in DECAYS}
-    if lab.preset.name == "tiny":  # the ends of both scales
+    trained: dict[str, Recipe] = {name: context.recipe(views=PRESETS[name]) for name in STRENGTHS}
+    trained |= {f"weight decay {decay}": context.recipe(weight_decay=decay) for decay in DECAYS}
+    if context.preset.name == "tiny":  # the ends of both scales
         trained = {name: trained[name] for name in ("weak", "strong", *list(trained)[-1:], *list(trained)[3:4])}
     mem: dict[tuple[str, str], list[float]] = {}
     units: dict[tuple[str, str], list[float]] = {}
     accuracy: dict[str, list[float]] = {}
     for name, recipe in trained.items():
-        for seed in lab.seeds:
-            audit = lab.audit(seed, recipe)
-            accuracy.setdefault(name, []).append(lab.accuracy(lab.encoder(seed, "f", recipe), seed))
+        for seed in context.seeds:
+            measured = context.measure(seed, recipe)
+            accuracy.setdefault(name, []).append(context.accuracy(context.encoder(seed, "f", recipe), seed))
             for tap in TAPS:
-                mem.setdefault((name, tap), []).append(float(ratios(audit, tap).mean()))
-                units.setdefault((name, tap), []).append(float(audit.unitmem[tap].mean()))
+                mem.setdefault((name, tap), []).append(float(measured.ratios(tap).mean()))
+                units.setdefault((name, tap), []).append(float(measured[tap].unitmem.mean()))
     rows: list[Row] = [
         {
             "training": name,
@@ -48,7 +48,7 @@ def run(lab: Lab) -> Result:
         }
         for (name, tap), values in mem.items()
     ]
-    seeds, hard, soft = range(len(lab.seeds)), f"weight decay {DECAYS[-1]}", f"weight decay {DECAYS[0]}"
+    seeds, hard, soft = range(len(context.seeds)), f"weight decay {DECAYS[-1]}", f"weight decay {DECAYS[0]}"
 
     def fall(values: dict[tuple[str, str], list[float]], a: str, b: str, i: int) -> float:
         return center(values[a, tap][i] - values[b, tap][i] for tap in CONV_TAPS)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
-from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, order, overlap, ratios
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import new_figure
+from memkern.lab.experiments._statistics import center, order, overlap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Ranks the candidates at every layer; the figure shows the first seed's."""
     rows: list[Row] = []
     effects: list[float] = []
-    for seed in lab.seeds:
-        audit, data = lab.audit(seed), lab.data()
-        place = audit.of("candidate")
-        tops = {tap: audit.ids[place[order(ratios(audit, tap))[:10]]] for tap in CONV_TAPS}
+    for seed in context.seeds:
+        measured, data = context.measure(seed), context.data()
+        place = measured.rows("candidate")
+        tops = {tap: measured.ids[place[order(measured.ratios(tap))[:10]]] for tap in CONV_TAPS}
         for tap, ids in tops.items():
             for rank, image in enumerate(ids.tolist(), 1):
                 name = data.label_names[int(data.labels[image])]
@@ -26,18 +30,18 @@ def run(lab: Lab) -> Result:
         listed = list(tops.values())
         near = center(overlap(a, b) for a, b in itertools.pairwise(listed))
         effects.append(near - overlap(listed[0], listed[-1]))
-    return Result(rows, {"neighboring layers share images": effects}, _draw(lab, rows))
+    return Result(rows, {"neighboring layers share images": effects}, _draw(context, rows))
 
 
-def _draw(lab: Lab, rows: list[Row]) -> object:
-    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(9, 7), layout="constrained")
+def _draw(context: ExperimentContext, rows: list[Row]) -> Figure:
+    figure = new_figure(9, 7)
     grid = figure.subplots(len(CONV_TAPS), 10)
     for axes in grid.flat:
         axes.axis("off")
     for row in rows:
-        if row["seed"] == lab.seeds[0]:
+        if row["seed"] == context.seeds[0]:
             axes = grid[CONV_TAPS.index(row["layer"]), row["rank"] - 1]
-            axes.imshow(lab.data().images[row["id"]].permute(1, 2, 0).numpy())
+            axes.imshow(context.data().images[row["id"]].permute(1, 2, 0).numpy())
             if row["rank"] == 1:
                 axes.set_title(row["layer"], fontsize=8, loc="left")
     return figure

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import memkern
-from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
-from memkern.lab.measure import read
+from memkern.lab.experiments._plots import new_figure
+from memkern.lab.experiments._statistics import center, spread
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """UnitMem of the last convolution of an encoder trained on each data set, over its training images."""
-    tap, recipe = CONV_TAPS[-1], lab.recipe()
+    tap, recipe = CONV_TAPS[-1], context.recipe()
     values: dict[str, list[list[float]]] = {}
-    for seed in lab.seeds:
-        for name in (lab.preset.data, *lab.preset.others):
-            encoder, ids = lab.encoder(seed, data=name), lab.split(seed, name).f
-            options = {"n_views": lab.preset.n_views, "seed": 0}
-            reading = read(encoder, lab.data(name), ids, recipe.views, **options)  # type: ignore[arg-type]
+    for seed in context.seeds:
+        for name in (context.preset.data, *context.preset.others):
+            encoder, ids = context.encoder(seed, data=name), context.split(seed, name).f
+            reading = context.read(encoder, ids, recipe.views, data=name)
             values.setdefault(name, []).append(memkern.unitmem(reading.unit_means[tap]).tolist())
     rows: list[Row] = [
         {
@@ -30,9 +28,9 @@ def run(lab: Lab) -> Result:
         }
         for name, seeds in values.items()
     ]
-    simple = lab.preset.others[-1]
-    effects = [center(values[lab.preset.data][i]) - center(values[simple][i]) for i in range(len(lab.seeds))]
-    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(6, 4), layout="constrained")
+    simple = context.preset.others[-1]
+    effects = [center(values[context.preset.data][i]) - center(values[simple][i]) for i in range(len(context.seeds))]
+    figure = new_figure(6, 4)
     axes = figure.subplots()
     for name, seeds in values.items():
         axes.hist([unit for units in seeds for unit in units], bins=40, histtype="step", density=True, label=name)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import kendall
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._plots import new_figure
+from memkern.lab.experiments._statistics import kendall
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """For every unit of the last convolution: its UnitMem and the SSLMem of its peak image."""
     tap, rows, effects = CONV_TAPS[-1], [], []
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        score = dict(zip(audit.ids.tolist(), audit.sslmem.tolist(), strict=True))
-        for unit, (mem, peak) in enumerate(zip(audit.unitmem[tap].tolist(), audit.peak_ids[tap].tolist(), strict=True)):
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        score = dict(zip(measured.ids.tolist(), measured.sslmem.tolist(), strict=True))
+        peaks = measured[tap].units.index.tolist()
+        for unit, (mem, peak) in enumerate(zip(measured[tap].unitmem.tolist(), peaks, strict=True)):
             rows.append({"seed": seed, "unit": unit, "unitmem": mem, "peak_id": peak, "sslmem_of_peak": score[peak]})
         of_seed = [(row["unitmem"], row["sslmem_of_peak"]) for row in rows if row["seed"] == seed]
         effects.append(kendall(*torch.tensor(of_seed).T)[0])
-    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(5, 4), layout="constrained")
+    figure = new_figure(5, 4)
     axes = figure.subplots()
     axes.scatter([row["sslmem_of_peak"] for row in rows], [row["unitmem"] for row in rows], s=6, alpha=0.4)
     axes.set_xlabel("SSLMem of the image with the unit's peak")

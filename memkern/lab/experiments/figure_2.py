@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import memkern
-from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, slope, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
-from memkern.lab.measure import read
+from memkern.lab.experiments._plots import new_figure
+from memkern.lab.experiments._statistics import center, slope, spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """UnitMem over augmented and ClassMem over clean training images of f."""
     found: dict[str, list[dict[str, tuple[list[float], list[float]]]]] = {"simclr": [], "supervised": []}
     accuracy: dict[str, list[float]] = {"simclr": [], "supervised": []}
-    for seed in lab.seeds:
-        ids, data = lab.split(seed).f, lab.data()
+    for seed in context.seeds:
+        ids, data = context.split(seed).f, context.data()
         for method in found:
-            recipe = lab.recipe(method)
-            encoder = lab.encoder(seed, "f", recipe)
-            reading = read(encoder, data, ids, recipe.views, n_views=lab.preset.n_views, seed=0)
+            recipe = context.recipe(method)
+            encoder = context.encoder(seed, "f", recipe)
+            reading = context.read(encoder, ids, recipe.views)
             layers = {}
             for tap in CONV_TAPS:
                 units = memkern.unitmem(reading.unit_means[tap]).tolist()
                 layers[tap] = (units, memkern.classmem(reading.clean_means[tap], data.labels[ids]).tolist())
             found[method].append(layers)
-            accuracy[method].append(lab.accuracy(encoder, seed))
+            accuracy[method].append(context.accuracy(encoder, seed))
     rows = []
     for method, seeds in found.items():
         for tap in CONV_TAPS:
@@ -66,14 +70,14 @@ def run(lab: Lab) -> Result:
         effects,
         _draw(found),
         [
-            f"Linear probe on {lab.preset.data}: {note}. The paper stops the supervised training where both agree; "
+            f"Linear probe on {context.preset.data}: {note}. The paper stops the supervised training where both agree; "
             "here it runs as long as the other."
         ],
     )
 
 
-def _draw(found: dict[str, list[dict[str, tuple[list[float], list[float]]]]]) -> object:
-    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(14, 4.2), layout="constrained")
+def _draw(found: dict[str, list[dict[str, tuple[list[float], list[float]]]]]) -> Figure:
+    figure = new_figure(14, 4.2)
     grid = figure.subplots(2, len(CONV_TAPS), sharex=True, sharey=True)
     for row, (method, seeds) in zip(grid, found.items(), strict=True):
         for axes, tap in zip(row, CONV_TAPS, strict=True):

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 import memkern
 from memkern.lab.encoder_pairs import training_seed
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, lines, slope
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
-from memkern.lab.measure import read
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, slope
 from memkern.lab.training.recipe import Recipe
 from memkern.lab.training.trainer import Training
+from memkern.scores import sslmem_score
 
 TAP = CONV_TAPS[-1]
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Measures f and g every few epochs on the candidates, with the same views each time."""
-    recipe = lab.recipe()
-    every = {"tiny": 1, "small": 25, "paper": 5}[lab.preset.name]
+    recipe = context.recipe()
+    every = {"tiny": 1, "small": 25, "paper": 5}[context.preset.name]
     unitmem: dict[int, list[float]] = {}
     sslmem: dict[int, list[float]] = {}
-    for seed in lab.seeds:
-        curves = {role: _watched(lab, seed, role, recipe, every) for role in "fg"}
+    for seed in context.seeds:
+        curves = {role: _watched(context, seed, role, recipe, every) for role in "fg"}
         for epoch in curves["f"]:
             unitmem.setdefault(epoch, []).append(curves["f"][epoch][0])
-            sslmem.setdefault(epoch, []).append(curves["g"][epoch][1] - curves["f"][epoch][1])
+            score = sslmem_score(curves["f"][epoch][1], curves["g"][epoch][1])
+            sslmem.setdefault(epoch, []).append(float(score))
     rows: list[Row] = [
         {"epoch": epoch, "unitmem": center(values), "sslmem": center(sslmem[epoch])}
         for epoch, values in sorted(unitmem.items())
     ]
     epochs = sorted(unitmem)
     effects = {
-        name: [slope([values[epoch][place] for epoch in epochs]) for place in range(len(lab.seeds))]
+        name: [slope([values[epoch][place] for epoch in epochs]) for place in range(len(context.seeds))]
         for name, values in (("UnitMem rises during training", unitmem), ("SSLMem rises during training", sslmem))
     }
     series = {"UnitMem of the last convolution": [row["unitmem"] for row in rows]}
@@ -42,20 +46,21 @@ def run(lab: Lab) -> Result:
     )
 
 
-def _watched(lab: Lab, seed: int, role: str, recipe: Recipe, every: int) -> dict[int, tuple[float, float]]:
-    """Trains f or g and returns, by epoch, mean UnitMem and mean alignment of the candidates."""
-    split, data = lab.split(seed), lab.data()
-    curve: dict[int, tuple[float, float]] = {}
+def _watched(
+    context: ExperimentContext, seed: int, role: str, recipe: Recipe, every: int
+) -> dict[int, tuple[float, Tensor]]:
+    """Trains f or g and returns, by epoch, mean UnitMem and mean alignment (a float64 scalar) of the candidates."""
+    split, data = context.split(seed), context.data()
+    curve: dict[int, tuple[float, Tensor]] = {}
 
     def watch(training: Training) -> None:
         if training.epoch % every == 0 or training.epoch == recipe.epochs:
-            options = {"n_views": lab.preset.n_views, "seed": 0}
-            reading = read(training.encoder(), data, split.candidate, recipe.views, **options)  # type: ignore[arg-type]
+            reading = context.read(training.encoder(), split.candidate, recipe.views)
             mem = float(memkern.unitmem(reading.unit_means[TAP]).mean())
-            curve[training.epoch] = mem, float(reading.alignment["output"].mean())
+            curve[training.epoch] = mem, reading.alignment["output"].mean().double()
 
     ids = split.f if role == "f" else split.g
-    lab.training(data, ids, training_seed(seed, role), recipe, metrics=watch)
+    context.training(data, ids, training_seed(seed, role), recipe, metrics=watch)
     return curve
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import memkern
 from memkern._util.optional_imports import require
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, lines, order, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, order, spread
 
 _PAPER = {
     "most": (0.507, 0.501, 0.503, 0.512, 0.509, 0.514, 0.515, 0.522),
@@ -16,17 +17,17 @@ _PAPER = {
 }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """UnitMem of f over two sets of candidates, and Student's one-sided t-test over the units."""
     ttest = require("scipy.stats", "scipy", extra="lab").ttest_ind
     found: dict[str, list[dict[str, float]]] = {tap: [] for tap in CONV_TAPS}
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        place = audit.of("candidate")
-        ranked = place[order(audit.sslmem[place])]
-        some = min(lab.preset.points(50), len(ranked) // 2)
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        place = measured.rows("candidate")
+        ranked = place[order(measured.of("candidate"))]
+        some = min(context.preset.points(50), len(ranked) // 2)
         for tap in CONV_TAPS:
-            most, least = (audit.f.unit_means[tap][ids] for ids in (ranked[:some], ranked.flip(0)[:some]))
+            most, least = (measured.f.unit_means[tap][ids] for ids in (ranked[:some], ranked.flip(0)[:some]))
             a, b = memkern.unitmem(most), memkern.unitmem(least)
             tested = ttest(a.double().numpy(), b.double().numpy(), alternative="greater")
             median = memkern.unitmem(most, rest="median")
@@ -46,7 +47,7 @@ def run(lab: Lab) -> Result:
             row[name] = center(values[name] for values in seeds)
         row["most_std"], row["least_std"] = (spread(values[name] for values in seeds) for name in ("most", "least"))
         rows.append(row)
-    seeds_range = range(len(lab.seeds))
+    seeds_range = range(len(context.seeds))
     effects = {
         "most above least": [
             center(found[tap][i]["most"] - found[tap][i]["least"] for tap in CONV_TAPS) for i in seeds_range
@@ -66,8 +67,8 @@ def run(lab: Lab) -> Result:
     series = {name: [float(row[name]) for row in rows] for name in ("most", "least", "most_median")}
     figure = lines(series, CONV_TAPS, xlabel="layer", ylabel="mean UnitMem", title="UnitMem on two sets")
     note = (
-        f"{lab.preset.points(50)} points each. The paper's t near 65 cannot be had from the units of one layer; what "
-        "its samples were is not said. Here they are the units of the layer; t and p are means over seeds."
+        f"{context.preset.points(50)} points each. The paper's t near 65 cannot be had from the units of one layer; "
+        "what its samples were is not said. Here they are the units of the layer; t and p are means over seeds."
     )
     return Result(rows, effects, figure, [note])
 

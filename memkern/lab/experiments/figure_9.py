@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import memkern
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, lines, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
-from memkern.lab.measure import read
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, spread
 from memkern.transforms import PRESETS
 
 VIEWS = ("training", "none", "normal", "weak", "strong", "independent", "masking")
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Mean UnitMem of every layer of f over its training images, with each set of views."""
     found: dict[tuple[str, str, str], list[float]] = {}
-    for seed in lab.seeds:
+    for seed in context.seeds:
         for method in ("simclr", "supervised"):
-            recipe = lab.recipe(method)
-            encoder, ids = lab.encoder(seed, "f", recipe), lab.split(seed).f
+            recipe = context.recipe(method)
+            encoder, ids = context.encoder(seed, "f", recipe), context.split(seed).f
             for name in VIEWS:
                 spec = recipe.views if name in ("training", "none") else PRESETS[name]
-                reading = read(encoder, lab.data(), ids, spec, n_views=lab.preset.n_views, seed=0)
+                reading = context.read(encoder, ids, spec)
                 means = reading.clean_means if name == "none" else reading.unit_means
                 for tap in CONV_TAPS:
                     value = float(memkern.unitmem(means[tap]).mean())
@@ -31,7 +31,7 @@ def run(lab: Lab) -> Result:
         {"method": method, "views": name, "layer": tap, "unitmem": center(values), "std": spread(values)}
         for (method, name, tap), values in found.items()
     ]
-    last, seeds = CONV_TAPS[-1], range(len(lab.seeds))
+    last, seeds = CONV_TAPS[-1], range(len(context.seeds))
 
     def range_of(method: str, place: int) -> float:
         each = [found[method, name, last][place] for name in VIEWS[2:]]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from memkern._util.optional_imports import require
 from memkern.lab.data.splits import GROUPS
-from memkern.lab.experiments._common import center
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._plots import new_figure
+from memkern.lab.experiments._statistics import center
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Means of every group and, beside the candidates, Student's t-tests as in the released script."""
     rows, effects = [], {"candidate > shared": [], "candidate > extra": [], "shared > independent": []}  # type: ignore[var-annotated]
     ttest = require("scipy.stats", "scipy", extra="lab").ttest_ind
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        means = {name: float(audit.sslmem[audit.of(name)].mean()) for name in GROUPS}
-        candidates = audit.sslmem[audit.of("candidate")].double().numpy()
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        means = {name: measured.mean(name) for name in GROUPS}
+        candidates = measured.of("candidate").double().numpy()
         for name in GROUPS:
-            row = {"seed": seed, "group": name, "images": len(audit.of(name)), "mean": means[name]}
+            row = {"seed": seed, "group": name, "images": len(measured.rows(name)), "mean": means[name]}
             if name != "candidate":
-                others = audit.sslmem[audit.of(name)].double().numpy()
+                others = measured.of(name).double().numpy()
                 both = ttest(candidates, others)
                 row |= {"t": float(both.statistic), "p_two_sided": float(both.pvalue)}
                 row["p_one_sided"] = float(ttest(candidates, others, alternative="greater").pvalue)
@@ -28,7 +34,7 @@ def run(lab: Lab) -> Result:
         for pair, values in effects.items():
             larger, _, smaller = pair.split()
             values.append(means[larger] - means[smaller])
-    figure = _draw(lab)
+    figure = _draw(context)
     return Result(rows, effects, figure, [f"Mean over seeds: {_means(rows)}."])
 
 
@@ -38,14 +44,14 @@ def _means(rows: list[dict[str, object]]) -> str:
     )
 
 
-def _draw(lab: Lab) -> object:
-    figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(figsize=(7, 4), layout="constrained")
+def _draw(context: ExperimentContext) -> Figure:
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     scores = {name: [] for name in GROUPS}  # type: ignore[var-annotated]
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
+    for seed in context.seeds:
+        measured = context.measure(seed)
         for name in GROUPS:
-            scores[name] += audit.sslmem[audit.of(name)].tolist()
+            scores[name] += measured.of(name).tolist()
     axes.boxplot(list(scores.values()), tick_labels=list(scores), showmeans=True)
     axes.axhline(0, color="black", linewidth=0.6)
     axes.set_ylabel("SSLMem")

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 from memkern.lab.training.recipe import Recipe
 
 
-def recipes(lab: Lab) -> dict[str, Recipe]:
+def recipes(context: ExperimentContext) -> dict[str, Recipe]:
     """The method and encoder pairs that are compared."""
-    vit = lab.preset.vit
+    vit = context.preset.vit
     return {
-        "simclr resnet9": lab.recipe("simclr"),
-        "vicreg resnet9": lab.recipe("vicreg"),
-        "simsiam resnet9": lab.recipe("simsiam"),
-        "byol resnet9": lab.recipe("byol"),
-        f"dino {vit}": lab.recipe("dino", vit),
-        f"mae {vit}": lab.recipe("mae"),
+        "simclr resnet9": context.recipe("simclr"),
+        "vicreg resnet9": context.recipe("vicreg"),
+        "simsiam resnet9": context.recipe("simsiam"),
+        "byol resnet9": context.recipe("byol"),
+        f"dino {vit}": context.recipe("dino", vit),
+        f"mae {vit}": context.recipe("mae"),
     }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Mean SSLMem of candidates against extra images, and a linear probe of f."""
     rows: list[Row] = []
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for name, recipe in recipes(lab).items():
+    for name, recipe in recipes(context).items():
         mem, outside, accuracy = [], [], []
-        for seed in lab.seeds:
-            audit = lab.audit(seed, recipe)
-            mem.append(audit.means["candidate"])
-            outside.append(audit.means["extra"])
-            accuracy.append(lab.accuracy(lab.encoder(seed, "f", recipe), seed))
+        for seed in context.seeds:
+            measured = context.measure(seed, recipe)
+            mem.append(measured.mean("candidate"))
+            outside.append(measured.mean("extra"))
+            accuracy.append(context.accuracy(context.encoder(seed, "f", recipe), seed))
         rows.append(
             {
-                "data": lab.preset.data,
+                "data": context.preset.data,
                 "encoder": recipe.encoder,
                 "method": recipe.method,
                 "accuracy": center(accuracy),

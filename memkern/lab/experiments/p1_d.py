@@ -6,23 +6,23 @@ import itertools
 
 import torch
 
-from memkern.lab.experiments._common import center, kendall, order, overlap, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, kendall, order, overlap, spread
 from memkern.lab.experiments.p1_c import recipes
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Overlap of the top points and Kendall's tau of the rankings, for every pair of methods."""
-    chosen = {**recipes(lab), "supervised resnet9": lab.recipe("supervised")}
+    chosen = {**recipes(context), "supervised resnet9": context.recipe("supervised")}
     overlaps: dict[tuple[str, str], list[float]] = {}
     taus: dict[tuple[str, str], list[float]] = {}
-    for seed in lab.seeds:
+    for seed in context.seeds:
         scores = {}
         for name, recipe in chosen.items():
-            audit = lab.audit(seed, recipe)
-            scores[name] = audit.sslmem[audit.of("candidate")]
-        most = min(lab.preset.points(100), len(next(iter(scores.values()))) // 3)
+            measured = context.measure(seed, recipe)
+            scores[name] = measured.of("candidate")
+        most = min(context.preset.points(100), len(next(iter(scores.values()))) // 3)
         for a, b in itertools.combinations(chosen, 2):
             overlaps.setdefault((a, b), []).append(overlap(order(scores[a])[:most], order(scores[b])[:most]))
             taus.setdefault((a, b), []).append(kendall(scores[a], scores[b])[0])
@@ -32,8 +32,8 @@ def run(lab: Lab) -> Result:
     ]
     own = [pair for pair in taus if "supervised resnet9" not in pair]
     contrast = [pair for pair in taus if "supervised resnet9" in pair]
-    within = [center(taus[pair][place] for pair in own) for place in range(len(lab.seeds))]
-    across = [center(taus[pair][place] for pair in contrast) for place in range(len(lab.seeds))]
+    within = [center(taus[pair][place] for pair in own) for place in range(len(context.seeds))]
+    across = [center(taus[pair][place] for pair in contrast) for place in range(len(context.seeds))]
     effects = {
         "methods agree": within,
         "methods agree more than with supervised": torch.tensor(within).sub(torch.tensor(across)).tolist(),

@@ -5,32 +5,32 @@ from __future__ import annotations
 import torch
 
 from memkern.lab.encoder_pairs import training_seed
-from memkern.lab.experiments._common import center, order, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, order, spread
 from memkern.scores import removal_score
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Ranks the candidates with the released removal score, removes some, trains again, and probes."""
-    tasks = (lab.preset.data, *lab.preset.others)
-    most = len(lab.split(lab.seeds[0]).candidate)
-    counts = [500, 1000, 2000, 4000] if lab.preset.name == "paper" else [most // 3, 2 * most // 3]
-    counts = counts[:1] if lab.preset.name == "tiny" else counts
+    tasks = (context.preset.data, *context.preset.others)
+    most = len(context.split(context.seeds[0]).candidate)
+    counts = [500, 1000, 2000, 4000] if context.preset.name == "paper" else [most // 3, 2 * most // 3]
+    counts = counts[:1] if context.preset.name == "tiny" else counts
     found: dict[tuple[int, str, str], list[float]] = {}
-    for seed in lab.seeds:
-        audit, split = lab.audit(seed), lab.split(seed)
-        place = audit.of("candidate")
-        score = removal_score(audit.alignment_f["output"][place], audit.alignment_g["output"][place])
+    for seed in context.seeds:
+        measured, split = context.measure(seed), context.split(seed)
+        place = measured.rows("candidate")
+        score = removal_score(measured.f.alignment["output"][place], measured.g.alignment["output"][place])
         shuffled = torch.randperm(len(place), generator=torch.Generator().manual_seed(seed))
         for task in tasks:
-            found.setdefault((0, "none", task), []).append(lab.accuracy(lab.encoder(seed), seed, task))
+            found.setdefault((0, "none", task), []).append(context.accuracy(context.encoder(seed), seed, task))
         for count in counts:
             for strategy, ranked in (("memorized", order(score)), ("random", shuffled)):
-                kept = audit.ids[place][ranked[count:].sort().values]
-                encoder = lab.trained(torch.cat([split.shared, kept]), training_seed(seed, "f"))
+                kept = measured.ids[place][ranked[count:].sort().values]
+                encoder = context.trained(torch.cat([split.shared, kept]), training_seed(seed, "f"))
                 for task in tasks:
-                    found.setdefault((count, strategy, task), []).append(lab.accuracy(encoder, seed, task))
+                    found.setdefault((count, strategy, task), []).append(context.accuracy(encoder, seed, task))
     rows: list[Row] = [
         {"removed": count, "strategy": strategy, "task": task, "accuracy": center(values), "std": spread(values)}
         for (count, strategy, task), values in found.items()
@@ -39,7 +39,7 @@ def run(lab: Lab) -> Result:
         center(
             found[count, "random", task][i] - found[count, "memorized", task][i] for count in counts for task in tasks
         )
-        for i in range(len(lab.seeds))
+        for i in range(len(context.seeds))
     ]
     note = "The same number of epochs means fewer steps where points were removed, equally for both strategies."
     return Result(rows, {"memorized points are missed more": effects}, None, [note])

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiments._common import center, lines, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, spread
 
 WEIGHTS = (-0.5, -0.1, 0.0, 0.1, 0.5)
 """Below 0 views are pushed apart (alignment is penalized), above 0 they are pulled together."""
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Trains both encoders of every pair with the term; memkern's `alignment_loss` is the term."""
-    weights = WEIGHTS if lab.preset.name != "tiny" else (-0.5, 0.0, 0.5)
+    weights = WEIGHTS if context.preset.name != "tiny" else (-0.5, 0.0, 0.5)
     mem: dict[float, list[float]] = {}
     accuracy: dict[float, list[float]] = {}
     for weight in weights:
-        recipe = lab.recipe(alignment=weight)
-        for seed in lab.seeds:
-            audit = lab.audit(seed, recipe)
-            mem.setdefault(weight, []).append(audit.means["candidate"])
-            accuracy.setdefault(weight, []).append(lab.accuracy(lab.encoder(seed, "f", recipe), seed))
+        recipe = context.recipe(alignment=weight)
+        for seed in context.seeds:
+            measured = context.measure(seed, recipe)
+            mem.setdefault(weight, []).append(measured.mean("candidate"))
+            accuracy.setdefault(weight, []).append(context.accuracy(context.encoder(seed, "f", recipe), seed))
     rows = [
         {
             "lambda": weight,

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 from memkern.lab.training import checkpoint
 from memkern.lab.training.recipe import Recipe
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """MAE on a transformer, which has no batch norm: without privacy, then with two budgets."""
-    budgets: tuple[float | None, ...] = (None, 20.0, 8.0) if lab.preset.name != "tiny" else (None, 8.0)
-    # A step of DP-SGD costs three others, and the noise that a budget asks for grows with the number of steps.
-    changes: dict[str, Any] = {"epochs": 100} if lab.preset.name == "small" else {}
+    budgets: tuple[float | None, ...] = (None, 20.0, 8.0) if context.preset.name != "tiny" else (None, 8.0)
     mem: dict[float | None, list[float]] = {}
     units: dict[float | None, list[float]] = {}
     accuracy: dict[float | None, list[float]] = {}
     spent: dict[float | None, str] = {}
     for budget in budgets:
-        recipe = lab.recipe("mae", precision="fp32", epsilon=budget, delta=1e-5, **changes)
-        for seed in lab.seeds:
-            audit = lab.audit(seed, recipe)
-            mem.setdefault(budget, []).append(audit.means["candidate"])
-            last = f"block{len(audit.unitmem) // 4}.fc"
-            units.setdefault(budget, []).append(float(audit.unitmem[last].mean()))
-            accuracy.setdefault(budget, []).append(lab.accuracy(lab.encoder(seed, "f", recipe), seed))
-        spent[budget] = _spent(lab, recipe)
+        recipe = context.recipe("mae", precision="fp32", epsilon=budget, delta=1e-5)
+        if context.preset.name == "small":
+            # A step of DP-SGD costs three others, and the noise that a budget asks for grows with the number of steps.
+            recipe = replace(recipe, epochs=100)
+        for seed in context.seeds:
+            measured = context.measure(seed, recipe)
+            mem.setdefault(budget, []).append(measured.mean("candidate"))
+            last = measured.layers[-2].name  # the MLP of the last block; the stream after it is the last layer
+            units.setdefault(budget, []).append(float(measured[last].unitmem.mean()))
+            accuracy.setdefault(budget, []).append(context.accuracy(context.encoder(seed, "f", recipe), seed))
+        spent[budget] = _spent(context, recipe)
     rows: list[Row] = [
         {
             "epsilon": "inf" if budget is None else str(budget),
@@ -60,13 +60,13 @@ def run(lab: Lab) -> Result:
     return Result(rows, effects, None, [note])
 
 
-def _spent(lab: Lab, recipe: Recipe) -> str:
+def _spent(context: ExperimentContext, recipe: Recipe) -> str:
     """The largest epsilon that the trainings of a recipe report, from the notes beside their weights."""
     if recipe.epsilon is None:
         return "inf"
-    wanted = checkpoint.as_json({"recipe": asdict(recipe), "data": lab.data().name})
+    wanted = checkpoint.as_json({"recipe": asdict(recipe), "data": context.data().name})
     # names with a leading dot are files that another process is writing
-    notes = [json.loads(path.read_text()) for path in (lab.cache / "encoders").glob("[!.]*.json")]
+    notes = [json.loads(path.read_text()) for path in (context.cache / "encoders").glob("[!.]*.json")]
     found = [note["epsilon"] for note in notes if {key: note[key] for key in wanted} == wanted]
     return f"{max(found):.2f}" if found else "-"
 

@@ -6,9 +6,10 @@ import torch
 
 import memkern
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments._common import center, lines, order, ratios, slope, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, order, slope, spread
 
 _PAPER = {
     "conv1": (0.091, 0.144, 0.003),
@@ -24,18 +25,18 @@ _PAPER = {
 }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Eq. 3 and 4 on a random sample of the candidates, and on those with the highest and lowest SSLMem."""
     seeds = []
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        ranked = order(audit.sslmem[audit.of("candidate")])
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        ranked = order(measured.of("candidate"))
         generator = torch.Generator().manual_seed(seed)
-        sample = torch.randperm(len(ranked), generator=generator)[: lab.preset.points(100)]
-        some = min(lab.preset.points(50), len(ranked) // 2)
+        sample = torch.randperm(len(ranked), generator=generator)[: context.preset.points(100)]
+        some = min(context.preset.points(50), len(ranked) // 2)
         parts = {"layermem": sample, "top50": ranked[:some], "least50": ranked.flip(0)[:some]}
-        values = {name: {tap: float(ratios(audit, tap)[ids].mean()) for tap in TAPS} for name, ids in parts.items()}
+        values = {name: {tap: float(measured.ratios(tap)[ids].mean()) for tap in TAPS} for name, ids in parts.items()}
         seeds.append(values)
         depth = [values["layermem"][tap] for tap in CONV_TAPS]
         effects["rises with depth"].append(slope(depth))
@@ -57,7 +58,7 @@ def run(lab: Lab) -> Result:
     series = {name: [float(row[name]) for row in rows] for name in ("layermem", "top50", "least50")}
     series["LayerMem in the paper"] = [_PAPER[tap][0] for tap in TAPS]
     figure = lines(series, list(TAPS), xlabel="layer", ylabel="LayerMem", title="LayerMem by layer")
-    count = lab.preset.points(50)
+    count = context.preset.points(50)
     return Result(rows, effects, figure, [f"Top 50 and least 50 are the {count} most and least memorized here."])
 
 

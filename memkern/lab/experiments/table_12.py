@@ -5,28 +5,28 @@ from __future__ import annotations
 import torch
 
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, order
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, order
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Counts how often each image is the peak of the tenth of the last layer's units with the highest UnitMem."""
     tap, rows, effects = CONV_TAPS[-1], list[Row](), {name: list[float]() for name in EXPERIMENT.findings}
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        score = dict(zip(audit.ids.tolist(), audit.sslmem.tolist(), strict=True))
-        top = order(audit.unitmem[tap])[: round(0.1 * len(audit.unitmem[tap]))]
-        images, counts = audit.peak_ids[tap][top].unique(return_counts=True)
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        score = dict(zip(measured.ids.tolist(), measured.sslmem.tolist(), strict=True))
+        top = order(measured[tap].unitmem)[: round(0.1 * len(measured[tap].unitmem))]
+        images, counts = measured[tap].units.index[top].unique(return_counts=True)
         for count in counts.unique().tolist():
             which = images[counts == count].tolist()
             mean = center(score[image] for image in which)
             rows.append({"seed": seed, "times": count, "points": len(which), "sslmem": mean})
-        trained = torch.cat([audit.of("shared"), audit.of("candidate")])
-        all_mean = float(audit.sslmem[trained].mean())
+        trained = torch.cat([measured.rows("shared"), measured.rows("candidate")])
+        all_mean = float(measured.sslmem[trained].mean())
         effects["peaks are memorized points"].append(center(score[image] for image in images.tolist()) - all_mean)
-        candidates = set(audit.ids[audit.of("candidate")].tolist())
-        share = center(float(image in candidates) for image in audit.peak_ids[tap][top].tolist())
+        candidates = set(measured.ids[measured.rows("candidate")].tolist())
+        share = center(float(image in candidates) for image in measured[tap].units.index[top].tolist())
         effects["peaks are candidates"].append(share - len(candidates) / len(trained))
     return Result(rows, effects)
 

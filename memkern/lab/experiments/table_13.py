@@ -10,10 +10,9 @@ from torch import Tensor
 import memkern
 from memkern.audit.interventions.finetune import finetune_layers
 from memkern.lab.encoders.build import described
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
-from memkern.lab.measure import read
+from memkern.lab.experiments._statistics import center, spread
 from memkern.lab.training.method import Batch, Method
 from memkern.lab.training.recipe import Recipe
 
@@ -31,42 +30,42 @@ RATE = 2.5e-2
 _STEPS = (0, 10, 50, 200, 500, 1000)
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Tunes one unit of a SimSiam encoder on extra points, with the method's own loss and heads; the rest stays."""
-    recipe = lab.recipe("simsiam", lab.preset.resnet)
-    steps = {"tiny": (0, 2), "small": (0, 10, 50, 200), "paper": _STEPS}[lab.preset.name]
+    recipe = context.recipe("simsiam", context.preset.resnet)
+    steps = {"tiny": (0, 2), "small": (0, 10, 50, 200), "paper": _STEPS}[context.preset.name]
     found: dict[tuple[str, str, int], list[float]] = {}
     others: list[float] = []
-    for seed in lab.seeds:
-        split = lab.split(seed)
-        model = lab.method(seed, recipe)
+    for seed in context.seeds:
+        split = context.split(seed)
+        model = context.method(seed, recipe)
         module = described(model.encoder).unit_taps[TAP]
-        means = _means(lab, model, recipe, split.f)
+        means = _means(context, model, recipe, split.f)
         peaks = means.max(0).values
         units = {"highest": int(peaks.argmax()), "lowest": int(peaks.argmin())}
-        clean = _means(lab, model, recipe, split.extra)
+        clean = _means(context, model, recipe, split.extra)
         point = split.extra[int(clean[:, units["highest"]].argmax())]
-        many = split.extra[: lab.preset.points(300)]
+        many = split.extra[: context.preset.points(300)]
         sets = {"one point": point[None], "300 points": many, "one point 300 times": point.repeat(len(many))}
         for name, ids in sets.items():
             for which, unit in units.items():
                 tuned = copy.deepcopy(model)
                 done = 0
                 for count in steps:
-                    _tune(tuned, module, unit, lab, recipe, ids, seed, done, count)
+                    _tune(tuned, module, unit, context, recipe, ids, seed, done, count)
                     done = count
-                    after = _means(lab, tuned, recipe, torch.cat([split.f, ids.unique()]))
+                    after = _means(context, tuned, recipe, torch.cat([split.f, ids.unique()]))
                     mem = memkern.unitmem(after)
                     found.setdefault((name, which, count), []).append(float(mem[unit]))
                 rest = torch.ones(len(peaks), dtype=torch.bool)
                 rest[unit] = False
-                same = _means(lab, tuned, recipe, split.f)
+                same = _means(context, tuned, recipe, split.f)
                 others.append(float((same - means)[:, rest].abs().max()))
     rows: list[Row] = [
         {"trained_on": name, "unit": which, "steps": count, "unitmem": center(values), "std": spread(values)}
         for (name, which, count), values in found.items()
     ]
-    last, n = steps[-1], range(len(lab.seeds))
+    last, n = steps[-1], range(len(context.seeds))
 
     def gain(name: str, which: str, i: int) -> float:
         return found[name, which, last][i] - found[name, which, 0][i]
@@ -87,13 +86,20 @@ def run(lab: Lab) -> Result:
     return Result(rows, effects, None, [note])
 
 
-def _means(lab: Lab, model: Method, recipe: Recipe, ids: Tensor) -> Tensor:
-    options = {"n_views": lab.preset.n_views, "seed": 0}
-    return read(model.encoder, lab.data(), ids, recipe.views, **options).unit_means[TAP]  # type: ignore[arg-type]
+def _means(context: ExperimentContext, model: Method, recipe: Recipe, ids: Tensor) -> Tensor:
+    return context.read(model.encoder, ids, recipe.views).unit_means[TAP]
 
 
 def _tune(
-    model: Method, module: str, unit: int, lab: Lab, recipe: Recipe, ids: Tensor, seed: int, start: int, stop: int
+    model: Method,
+    module: str,
+    unit: int,
+    context: ExperimentContext,
+    recipe: Recipe,
+    ids: Tensor,
+    seed: int,
+    start: int,
+    stop: int,
 ) -> None:
     """Trains row `unit` of the convolution from step `start` to `stop`."""
     tuning = finetune_layers(model.encoder, {module.replace("relu2", "conv2"): [unit]})
@@ -102,9 +108,9 @@ def _tune(
     for step in range(start, stop):
         # Views are keyed by the place in the list, so a point that is there many times has many different views.
         place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
-        images = lab.data().images[ids[place]].to(lab.device)
+        images = context.data().images[ids[place]].to(context.device)
         views = memkern.views(images, n_views=2, transform=recipe.views, seed=seed, index=place, first_view=2 * step)
-        labels = torch.zeros(len(place), dtype=torch.int64, device=lab.device)
+        labels = torch.zeros(len(place), dtype=torch.int64, device=context.device)
         batch = Batch(list(views.unbind(1)), labels, place, seed, step, 0.0)
         loss = model.loss(model(batch), batch)
         optimizer.zero_grad()

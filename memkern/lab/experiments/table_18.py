@@ -8,9 +8,9 @@ from torch import Tensor, nn
 import memkern
 from memkern.audit.taps.tap import Tap
 from memkern.lab.encoders.resnet9 import TAPS
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 from memkern.scores import sslmem_score
 
 _PAPER = {
@@ -19,7 +19,7 @@ _PAPER = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """LayerMem of the candidates after every convolution, norm, pool and skip connection."""
     places: dict[str, str] = {}
     for name, module in TAPS.items():
@@ -27,12 +27,12 @@ def run(lab: Lab) -> Result:
         places |= {name: module} if name.startswith("Res") else {f"{name}.{p}": f"{module}.{p}" for p in parts}
     places["output"] = "pool"
     found: dict[str, list[float]] = {}
-    for seed in lab.seeds:
-        ids = lab.split(seed).candidate
-        f, g = (_alignments(lab, lab.encoder(seed, role), ids, places) for role in "fg")
+    for seed in context.seeds:
+        ids = context.split(seed).candidate
+        f, g = (_alignments(context, context.encoder(seed, role), ids, places) for role in "fg")
         for name in places:
             found.setdefault(name, []).append(float(sslmem_score(f[name], g[name], "ratio").mean()))
-    deltas = [memkern.delta_layermem([values[i] for values in found.values()]) for i in range(len(lab.seeds))]
+    deltas = [memkern.delta_layermem([values[i] for values in found.values()]) for i in range(len(context.seeds))]
     rows: list[Row] = [
         {
             "layer": name,
@@ -56,18 +56,20 @@ def run(lab: Lab) -> Result:
 
 
 @torch.inference_mode()
-def _alignments(lab: Lab, encoder: nn.Module, ids: Tensor, places: dict[str, str]) -> dict[str, Tensor]:
+def _alignments(
+    context: ExperimentContext, encoder: nn.Module, ids: Tensor, places: dict[str, str]
+) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {name: [] for name in places}
     for part in ids.split(16):
         views = memkern.views(
-            lab.data().images[part].to(lab.device),
-            n_views=lab.preset.n_views,
-            transform=lab.recipe().views,
+            context.data().images[part].to(context.device),
+            n_views=context.preset.n_views,
+            transform=context.recipe().views,
             seed=0,
             index=part,
             channels_last=True,
         )
-        with Tap(encoder, places, n_views=lab.preset.n_views) as tap:
+        with Tap(encoder, places, n_views=context.preset.n_views) as tap:
             tap.model(views.flatten(0, 1))
         for name, stats in tap.take().items():
             assert stats.alignment is not None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from memkern.lab.encoders.resnet9 import TAPS
-from memkern.lab.experiments._common import center, ratios, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._statistics import center, spread
 
 _PAPER = {
     "conv1": (0.092, 0.093, 0.089, 0.091),
@@ -25,17 +25,17 @@ _COUNTS = (100, 500, 1000, 5000)
 _DRAWS = 3
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """LayerMem of three random subsets of every size."""
-    n = len(lab.split(lab.seeds[0]).candidate)
-    counts = [min(n, count) for count in _COUNTS] if lab.preset.name == "paper" else [n // 4, n // 2, 3 * n // 4, n]
+    n = len(context.split(context.seeds[0]).candidate)
+    counts = [min(n, count) for count in _COUNTS] if context.preset.name == "paper" else [n // 4, n // 2, 3 * n // 4, n]
     values: dict[tuple[str, int], list[list[float]]] = {}  # per seed, three draws
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
+    for seed in context.seeds:
+        measured = context.measure(seed)
         generator = torch.Generator().manual_seed(seed)
         subsets = {count: [torch.randperm(n, generator=generator)[:count] for _ in range(_DRAWS)] for count in counts}
         for tap in TAPS:
-            score = ratios(audit, tap)
+            score = measured.ratios(tap)
             for count, draws in subsets.items():
                 values.setdefault((tap, count), []).append([float(score[draw].mean()) for draw in draws])
     rows = [
@@ -48,7 +48,7 @@ def run(lab: Lab) -> Result:
         for (tap, count), seeds in values.items()
     ]
     effects = []
-    for place in range(len(lab.seeds)):
+    for place in range(len(context.seeds)):
         full = {tap: center(values[tap, counts[-1]][place]) for tap in TAPS}
         moved = center(abs(center(values[tap, counts[0]][place]) - full[tap]) for tap in TAPS)
         effects.append((max(full.values()) - min(full.values())) - moved)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from memkern.lab.encoders.build import described
-from memkern.lab.experiments._common import center, lines, ratios
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center
 
 _FC = (0.020, 0.039, 0.060, 0.083, 0.105, 0.129, 0.155, 0.182, 0.210, 0.240, 0.271, 0.303)
 _ATT = (0.006, 0.028, 0.046, 0.067, 0.092, 0.114, 0.140, 0.164, 0.191, 0.220, 0.249, 0.280)
@@ -15,16 +16,16 @@ _DELTA_FC = (None, 0.011, 0.013, 0.017, 0.014, 0.015, 0.016, 0.018, 0.020, 0.020
 _BLOCK = (None, 0.018, 0.021, 0.024, 0.021, 0.025, 0.025, 0.026, 0.029, 0.030, 0.030, 0.033)
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """LayerMem of both sub-layers and of the residual stream after each, with the three differences of the paper."""
-    recipe = lab.recipe("mae")
+    recipe = context.recipe("mae")
     found: dict[int, list[dict[str, float]]] = {}
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for seed in lab.seeds:
-        audit = lab.audit(seed, recipe)
-        depth = len(described(lab.encoder(seed, "f", recipe)).unit_taps)
+    for seed in context.seeds:
+        measured = context.measure(seed, recipe)
+        depth = len(described(context.encoder(seed, "f", recipe)).unit_taps)
         mem = {
-            (block, row): float(ratios(audit, f"block{block}.{row}").mean())
+            (block, row): float(measured.ratios(f"block{block}.{row}").mean())
             for block in range(1, depth + 1)
             for row in ("att", "res-att", "fc", "res-fc")
         }

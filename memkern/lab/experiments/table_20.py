@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from memkern.lab import probe
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 
 _PAPER = {
     "simclr": {"cifar100": 65.4, "cifar10": 57.6, "stl10": 48.7, "svhn": 59.2},
@@ -13,15 +13,15 @@ _PAPER = {
 }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Linear probe and nearest neighbors of f on every task, features extracted once."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    tasks = (lab.preset.data, *lab.preset.others)
-    for seed in lab.seeds:
+    tasks = (context.preset.data, *context.preset.others)
+    for seed in context.seeds:
         for method in _PAPER:
-            encoder = lab.encoder(seed, "f", lab.recipe(method))
+            encoder = context.encoder(seed, "f", context.recipe(method))
             for task in tasks:
-                features = lab.features(encoder, seed, task)
+                features = context.features(encoder, seed, task)
                 both = probe.linear_probe(features), probe.nearest_neighbors(features)
                 found.setdefault((method, task), []).append(both)
     rows: list[Row] = [
@@ -36,7 +36,7 @@ def run(lab: Lab) -> Result:
     ]
     effects = [
         center(found["simclr", task][i][0] - found["supervised", task][i][0] for task in tasks[1:])
-        for i in range(len(lab.seeds))
+        for i in range(len(context.seeds))
     ]
     return Result(rows, {"self-supervised transfers better": effects})
 

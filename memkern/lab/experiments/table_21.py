@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments._common import center
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center
 
 _TRIPLES = {
     "stl10": {
@@ -21,26 +21,26 @@ _TRIPLES = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Chooses three layers, and one, by LayerMem and by its difference, as this pair measures them."""
-    mem, delta = replacement.layer_scores(lab)
-    chosen_by: dict[replacement.Layers, str] = {(): "none"}
+    mem, delta = _replacement.layer_scores(context)
+    chosen_by: dict[_replacement.Layers, str] = {(): "none"}
     choices = {
-        "most delta": replacement.best(delta, 3),
-        "most LayerMem": replacement.best(mem, 3),
-        "least delta": replacement.best(delta, 3, most=False),
-        "least LayerMem": replacement.best(mem, 3, most=False),
+        "most delta": _replacement.best(delta, 3),
+        "most LayerMem": _replacement.best(mem, 3),
+        "least delta": _replacement.best(delta, 3, most=False),
+        "least LayerMem": _replacement.best(mem, 3, most=False),
         "random": (4, 5, 7),
-        "single most delta": replacement.best(delta, 1),
-        "single least delta": replacement.best(delta, 1, most=False),
+        "single most delta": _replacement.best(delta, 1),
+        "single least delta": _replacement.best(delta, 1, most=False),
     }
     for name, layers in choices.items():
         chosen_by[layers] = f"{chosen_by[layers]}, {name}" if layers in chosen_by else name
     rows: list[Row] = []
     costs: dict[str, list[list[float]]] = {name: [] for name in EXPERIMENT.findings}
-    for donor in lab.preset.others:
-        found = replacement.measure(lab, donor, chosen_by)
-        rows += replacement.rows(donor, found, chosen_by)
+    for donor in context.preset.others:
+        found = _replacement.measure(context, donor, chosen_by)
+        rows += _replacement.rows(donor, found, chosen_by)
         for name, more, less in (
             ("most delta costs more than least delta", "most delta", "least delta"),
             ("most LayerMem costs more than least LayerMem", "most LayerMem", "least LayerMem"),
@@ -62,7 +62,7 @@ EXPERIMENT = Experiment(
     covers=("Table 21", "Table 22", "Table 23"),
     title="Accuracy after replacing layers by those of an encoder trained on other data",
     inputs="pairs f, g; an encoder of the other data set; labeled images of both",
-    columns=replacement.COLUMNS,
+    columns=_replacement.COLUMNS,
     findings={
         "most delta costs more than least delta": "The layers with the largest change of LayerMem cost more accuracy.",
         "most LayerMem costs more than least LayerMem": "Those with the largest LayerMem cost more than the smallest.",

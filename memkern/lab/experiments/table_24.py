@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments import _resnet_layers
-from memkern.lab.experiments._common import center
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement, _resnet_layers
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center
 
 _STAGES = (3, 4, 6, 3)
 """Blocks of each stage; a block has three convolutions."""
@@ -25,29 +24,29 @@ _PAPER_BLOCKS = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Chooses three blocks by what LayerMem gains from the end of the block before to their own."""
-    name = _resnet_layers.encoder(lab, 50)
-    recipe = lab.recipe("simclr", name)
-    mem = _resnet_layers.layermem(lab, "simclr", name)
+    name = _resnet_layers.encoder(context, 50)
+    recipe = context.recipe("simclr", name)
+    mem = _resnet_layers.layermem(context, "simclr", name)
     ends = ["conv1", *(f"conv{stage + 1}-{3 * (block + 1)}" for stage, block in _BLOCKS)]
     delta = [center(mem[b]) - center(mem[a]) for a, b in itertools.pairwise(ends)]
     ranked = sorted(range(len(delta)), key=lambda place: delta[place], reverse=True)
     random = tuple(_NAMES.index(block) + 1 for block in _PAPER_BLOCKS["random"].split(","))
-    choices: dict[str, replacement.Layers] = {
+    choices: dict[str, _replacement.Layers] = {
         "none": (),
         "most": tuple(sorted(place + 1 for place in ranked[:3])),
         "random": random,
         "least": tuple(sorted(place + 1 for place in ranked[-3:])),
     }
-    chosen_by: dict[replacement.Layers, str] = {}
+    chosen_by: dict[_replacement.Layers, str] = {}
     for which, layers in choices.items():
         chosen_by[layers] = f"{chosen_by[layers]}, {which}" if layers in chosen_by else which
     rows: list[Row] = []
     costs: dict[str, list[list[float]]] = {finding: [] for finding in EXPERIMENT.findings}
-    for donor in lab.preset.others:
-        found = replacement.measure(lab, donor, chosen_by, recipe=recipe, modules=_MODULES)
-        rows += replacement.rows(donor, found, chosen_by, _NAMES)
+    for donor in context.preset.others:
+        found = _replacement.measure(context, donor, chosen_by, recipe=recipe, modules=_MODULES)
+        rows += _replacement.rows(donor, found, chosen_by, _NAMES)
         for less in ("random", "least"):
             values = zip(found[choices[less]], found[choices["most"]], strict=True)
             costs[f"most costs more than {less}"].append([kept[0] - lost[0] for kept, lost in values])
@@ -65,7 +64,7 @@ EXPERIMENT = Experiment(
     covers=("Table 24",),
     title="Accuracy after replacing three blocks of ResNet50 by those of an encoder trained on other data",
     inputs="pairs f, g: ResNet50; an encoder of each other data set; labeled images of all",
-    columns=replacement.COLUMNS,
+    columns=_replacement.COLUMNS,
     findings={
         "most costs more than random": "Blocks with the largest change of LayerMem cost more than random ones.",
         "most costs more than least": "They cost more than those with the smallest.",

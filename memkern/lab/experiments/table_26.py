@@ -12,9 +12,10 @@ from torch.nn import functional
 import memkern
 from memkern.lab.encoders.build import described
 from memkern.lab.encoders.resnet9 import TAPS
-from memkern.lab.experiments._common import center, kendall, lines, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, kendall, spread
 from memkern.scores import sslmem_score
 
 DISTANCES = ("l1", "l2", "cosine", "angular")
@@ -27,23 +28,23 @@ _PAPER = {
 }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """LayerMem of all candidates; vectors have unit length before l1 and l2."""
     values: dict[tuple[str, str], list[float]] = {}
-    for seed in lab.seeds:
-        spec, ids = lab.recipe().views, lab.split(seed).candidate[: lab.preset.points(500)]
+    for seed in context.seeds:
+        spec, ids = context.recipe().views, context.split(seed).candidate[: context.preset.points(500)]
         sums = {}
         for role in "fg":
             parts = []
             for part in ids.split(10):
                 drawn = memkern.views(
-                    lab.data().images[part].to(lab.device),
-                    n_views=lab.preset.n_views,
+                    context.data().images[part].to(context.device),
+                    n_views=context.preset.n_views,
                     transform=spec,
                     seed=0,
                     index=part,
                 )
-                parts.append(_distances(lab.encoder(seed, role), drawn))
+                parts.append(_distances(context.encoder(seed, role), drawn))
             sums[role] = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         for key in sums["f"]:
             values.setdefault(key, []).append(float(sslmem_score(sums["f"][key], sums["g"][key], "ratio").mean()))
@@ -52,7 +53,7 @@ def run(lab: Lab) -> Result:
         for (tap, name), found in values.items()
     ]
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for place in range(len(lab.seeds)):
+    for place in range(len(context.seeds)):
         by_layer = {name: torch.tensor([values[tap, name][place] for tap in TAPS]) for name in DISTANCES}
         taus = {name: kendall(by_layer["l2"], by_layer[name])[0] for name in DISTANCES if name != "l2"}
         for name, tau in taus.items():

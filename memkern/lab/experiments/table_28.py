@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, order, overlap, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
-from memkern.lab.measure import read
+from memkern.lab.experiments._statistics import center, order, overlap, spread
 from memkern.scores import sslmem_score
 
 _PAPER = (73, 69, 75, 89, 85, 88, 86, 90)
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Trains f once more with other random numbers on the same images; g stays."""
     overlaps: dict[str, list[float]] = {tap: [] for tap in CONV_TAPS}
     chance: list[float] = []
-    for seed in lab.seeds:
-        audit, recipe = lab.audit(seed), lab.recipe()
-        place = audit.of("candidate")
-        twin = lab.encoder(seed, "f", recipe, repeat=1)
-        options = {"n_views": lab.preset.n_views, "seed": 0}
-        reading = read(twin, lab.data(), audit.ids[place], recipe.views, **options)  # type: ignore[arg-type]
-        most = min(lab.preset.points(100), len(place) // 3)
+    for seed in context.seeds:
+        measured, recipe = context.measure(seed), context.recipe()
+        place = measured.rows("candidate")
+        twin = context.encoder(seed, "f", recipe, repeat=1)
+        reading = context.read(twin, measured.ids[place], recipe.views)
+        most = min(context.preset.points(100), len(place) // 3)
         chance.append(100 * most / len(place))
         for tap in CONV_TAPS:
-            reference = audit.alignment_g[tap][place]
-            first = order(sslmem_score(audit.alignment_f[tap][place], reference, "ratio"))[:most]
+            reference = measured.g.alignment[tap][place]
+            first = order(measured.ratios(tap))[:most]
             second = order(sslmem_score(reading.alignment[tap], reference, "ratio"))[:most]
             overlaps[tap].append(overlap(first, second))
     rows = [{"layer": tap, "overlap": center(values), "std": spread(values)} for tap, values in overlaps.items()]
-    seeds = range(len(lab.seeds))
+    seeds = range(len(context.seeds))
     effects = {"above chance": [center(overlaps[tap][i] for tap in CONV_TAPS) - chance[i] for i in seeds]}
     note = (
         f"Two random lists would overlap by {center(chance):.0f} %. Both scores share g, whose "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center, kendall, order, overlap, ratios, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
+from memkern.lab.experiments._statistics import center, kendall, order, overlap, spread
 
 _PAPER = {
     "1-2": (79, 0.607), "2-3": (70, 0.562), "3-4": (82, 0.665), "4-5": (68, 0.557), "5-6": (72, 0.559),
@@ -17,13 +17,13 @@ _PAPER = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Overlap of the top points of two layers, and Kendall's tau-b over the union of both tops."""
     found: dict[str, list[tuple[float, float, float, int]]] = {}
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        scores = [ratios(audit, tap) for tap in CONV_TAPS]
-        most = min(lab.preset.points(100), len(scores[0]) // 3)
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        scores = [measured.ratios(tap) for tap in CONV_TAPS]
+        most = min(context.preset.points(100), len(scores[0]) // 3)
         tops = [order(score)[:most] for score in scores]
         for i in range(8):
             for j in range(i + 1, 8):
@@ -48,10 +48,10 @@ def run(lab: Lab) -> Result:
     effects = {
         "neighbors agree more than distant layers": [
             center(found[pair][place][0] for pair in near) - center(found[pair][place][0] for pair in far)
-            for place in range(len(lab.seeds))
+            for place in range(len(context.seeds))
         ],
         "neighbors' rankings agree": [
-            center(found[pair][place][2] for pair in near) for place in range(len(lab.seeds))
+            center(found[pair][place][2] for pair in near) for place in range(len(context.seeds))
         ],
     }
     note = (

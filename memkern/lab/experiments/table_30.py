@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
@@ -12,13 +12,13 @@ _PAPER = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Eight replacements and none."""
-    donor = lab.preset.others[0]
-    found = replacement.measure(lab, donor, replacement.all_choices(1))
-    _, delta = replacement.layer_scores(lab)
-    effects = replacement.cost_and_memory(found, delta, len(lab.seeds))
-    return Result(replacement.rows(donor, found, {}), {"cost follows delta": effects})
+    donor = context.preset.others[0]
+    found = _replacement.measure(context, donor, _replacement.all_choices(1))
+    _, delta = _replacement.layer_scores(context)
+    effects = _replacement.cost_and_memory(found, delta, len(context.seeds))
+    return Result(_replacement.rows(donor, found, {}), {"cost follows delta": effects})
 
 
 EXPERIMENT = Experiment(
@@ -26,7 +26,7 @@ EXPERIMENT = Experiment(
     covers=("Table 30",),
     title="Accuracy after replacing each single layer",
     inputs="pairs f, g; an encoder of the other data set; labeled images of both",
-    columns=replacement.COLUMNS,
+    columns=_replacement.COLUMNS,
     findings={"cost follows delta": "Layers with a larger change of LayerMem cost more accuracy (Kendall's tau)."},
     published=[
         {"donor": "stl10", "layers": layers, "accuracy": own, "donor_accuracy": other}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result
 
 _PAPER = {
@@ -12,20 +12,20 @@ _PAPER = {
 }  # fmt: skip
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """28 pairs and 56 triples; at `tiny` every seventh of them."""
-    donor = lab.preset.others[0]
-    choices = [(), *replacement.all_choices(2)[1:], *replacement.all_choices(3)[1:]]
-    if lab.preset.name == "tiny":
+    donor = context.preset.others[0]
+    choices = [(), *_replacement.all_choices(2)[1:], *_replacement.all_choices(3)[1:]]
+    if context.preset.name == "tiny":
         choices = choices[::14]
-    found = replacement.measure(lab, donor, choices)
-    _, delta = replacement.layer_scores(lab)
+    found = _replacement.measure(context, donor, choices)
+    _, delta = _replacement.layer_scores(context)
     of_size = {size: {key: value for key, value in found.items() if len(key) in (0, size)} for size in (2, 3)}
     effects = {
-        f"cost of {size} layers follows delta": replacement.cost_and_memory(part, delta, len(lab.seeds))
+        f"cost of {size} layers follows delta": _replacement.cost_and_memory(part, delta, len(context.seeds))
         for size, part in of_size.items()
     }
-    return Result(replacement.rows(donor, found, {}), effects)
+    return Result(_replacement.rows(donor, found, {}), effects)
 
 
 EXPERIMENT = Experiment(
@@ -33,7 +33,7 @@ EXPERIMENT = Experiment(
     covers=("Table 32", "Table 33"),
     title="Accuracy after replacing every pair and every three layers",
     inputs="pairs f, g; an encoder of the other data set; labeled images of both",
-    columns=replacement.COLUMNS,
+    columns=_replacement.COLUMNS,
     findings={
         f"cost of {size} layers follows delta": (
             f"{size} layers with a larger summed change of LayerMem cost more accuracy (Kendall's tau)."

@@ -6,20 +6,20 @@ import torch
 
 import memkern
 from memkern.lab.encoders.resnet9 import CONV_TAPS
-from memkern.lab.experiments._common import center
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center
 
 _PAPER = {"all classes": (0.366, 0.409), "3 classes": (0.357, 0.385), "1 class": (0.360, 0.397)}
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """UnitMem of f over equally many training images of all, three and one classes, and over more of all."""
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    for seed in lab.seeds:
-        audit = lab.audit(seed)
-        trained = torch.cat([audit.of("shared"), audit.of("candidate")])
-        labels = audit.labels[trained]
+    for seed in context.seeds:
+        measured = context.measure(seed)
+        trained = torch.cat([measured.rows("shared"), measured.rows("candidate")])
+        labels = measured.labels[trained]
         one = trained[labels == labels.unique()[0]]
         three = trained[labels < labels.unique()[3]]
         generator = torch.Generator().manual_seed(seed)
@@ -34,7 +34,7 @@ def run(lab: Lab) -> Result:
         }
         for name, ids in sets.items():
             for tap in CONV_TAPS:
-                mem = memkern.unitmem(audit.f.unit_means[tap][ids])
+                mem = memkern.unitmem(measured.f.unit_means[tap][ids])
                 found.setdefault((name, tap), []).append((float(mem.min()), float(mem.max()), float(mem.mean())))
     rows: list[Row] = [
         {
@@ -50,7 +50,7 @@ def run(lab: Lab) -> Result:
     def mean(name: str, i: int) -> float:
         return center(found[name, tap][i][2] for tap in CONV_TAPS)
 
-    seeds = range(len(lab.seeds))
+    seeds = range(len(context.seeds))
     effects = {
         "one class keeps half of it": [mean("1 class", i) - 0.5 * mean("all classes", i) for i in seeds],
         "one image per class is like all": [

@@ -6,9 +6,10 @@ import torch
 
 from memkern.lab.encoders.build import described
 from memkern.lab.experiments import _resnet_layers
-from memkern.lab.experiments._common import center, kendall, lines, ratios, slope, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._plots import lines
+from memkern.lab.experiments._statistics import center, kendall, slope, spread
 
 _RESNET = {
     "conv1": (0.038, 0.040), "conv2-9": (0.072, 0.073), "conv3-12": (0.134, 0.136), "conv4-18": (0.235, 0.240),
@@ -20,32 +21,32 @@ _VIT = {
 }
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """LayerMem and mean UnitMem by layer, with the data and the sizes of the preset instead of ImageNet's."""
-    resnet = lab.preset.resnet if lab.preset.name != "paper" else _resnet_layers.encoder(lab, 50)
-    vit = lab.recipe("mae").encoder
+    resnet = context.preset.resnet if context.preset.name != "paper" else _resnet_layers.encoder(context, 50)
+    vit = context.recipe("mae").encoder
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     last: dict[tuple[str, str], list[float]] = {}
     rows: list[Row] = []
     for encoder, methods in ((resnet, ("simclr", "dino")), (vit, ("mae", "dino"))):
         for method in methods:
-            recipe = lab.recipe(method, encoder)
+            recipe = context.recipe(method, encoder)
             mem: dict[str, list[float]] = {}
             units: dict[str, list[float]] = {}
-            for seed in lab.seeds:
-                audit = lab.audit(seed, recipe)
-                model = described(lab.encoder(seed, "f", recipe))
+            for seed in context.seeds:
+                measured = context.measure(seed, recipe)
+                model = described(context.encoder(seed, "f", recipe))
                 taps = [tap for tap in model.taps if tap.startswith("conv") or tap.endswith(".res-fc")]
                 for tap in taps:
-                    mem.setdefault(tap, []).append(float(ratios(audit, tap).mean()))
+                    mem.setdefault(tap, []).append(float(measured.ratios(tap).mean()))
                     fully = tap.replace("res-fc", "fc")
-                    units.setdefault(tap, []).append(float(audit.unitmem[fully].mean()))
+                    units.setdefault(tap, []).append(float(measured[fully].unitmem.mean()))
             found[encoder, method], last[encoder, method] = mem, list(units.values())[-1]
             for tap, values in mem.items():
                 row = {"encoder": encoder, "method": method, "layer": tap, "layermem": center(values)}
                 rows.append(row | {"layermem_std": spread(values), "unitmem": center(units[tap])})
     effects: dict[str, list[float]] = {name: [] for name in EXPERIMENT.findings}
-    for i in range(len(lab.seeds)):
+    for i in range(len(context.seeds)):
         curves = {key: [values[i] for values in mem.values()] for key, mem in found.items()}
         effects["rises with depth everywhere"].append(min(slope(curve) for curve in curves.values()))
         for encoder, a, b in ((resnet, "simclr", "dino"), (vit, "mae", "dino")):
@@ -59,8 +60,8 @@ def run(lab: Lab) -> Result:
     figure = lines(series, blocks, xlabel="block", ylabel="LayerMem", title="LayerMem of two frameworks")
     note = (
         f"The paper's encoders are ResNet50 and ViT-Base trained on ImageNet; here they are {resnet} and {vit} trained "
-        f"on {lab.preset.data}, all for equally many epochs, not stopped where their probes agree. LayerMem of a block "
-        "is that of the stream after it, UnitMem that of its MLP's output (Figure 12 shows the last layers)."
+        f"on {context.preset.data}, all for equally many epochs, not stopped where their probes agree. LayerMem of a "
+        "block is that of the stream after it, UnitMem that of its MLP's output (Figure 12 shows the last layers)."
     )
     return Result(rows, effects, figure, [note])
 

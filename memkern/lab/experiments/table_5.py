@@ -11,31 +11,31 @@ from torch.nn import functional
 import memkern
 from memkern.audit.interventions.finetune import finetune_layers
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments import _replacement as replacement
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments import _replacement
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 
 _PAPER = {"none": 48.6, "6": 53.0, "8": 52.7, "6,8": 56.7, "7,8": 55.3, "4,6,8": 57.9, "6,7,8": 56.5}
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Tunes layers and a linear head on other data, then tests; "none" tunes the head alone."""
-    mem, delta = replacement.layer_scores(lab)
-    choices: dict[str, replacement.Layers] = {
+    mem, delta = _replacement.layer_scores(context)
+    choices: dict[str, _replacement.Layers] = {
         "none": (),
-        "most delta": replacement.best(delta, 1),
-        "least delta": replacement.best(delta, 1, most=False),
+        "most delta": _replacement.best(delta, 1),
+        "least delta": _replacement.best(delta, 1, most=False),
         "last": (8,),
-        "2 most delta": replacement.best(delta, 2),
-        "3 most delta": replacement.best(delta, 3),
-        "3 most LayerMem": replacement.best(mem, 3),
+        "2 most delta": _replacement.best(delta, 2),
+        "3 most delta": _replacement.best(delta, 3),
+        "3 most LayerMem": _replacement.best(mem, 3),
     }
-    task = lab.preset.others[-1]
+    task = context.preset.others[-1]
     accuracy: dict[str, list[float]] = {name: [] for name in choices}
-    for seed in lab.seeds:
+    for seed in context.seeds:
         for name, layers in choices.items():
-            accuracy[name].append(tune(lab, seed, task, layers))
+            accuracy[name].append(tune(context, seed, task, layers))
     rows: list[Row] = [
         {
             "chosen_by": name,
@@ -59,19 +59,19 @@ def run(lab: Lab) -> Result:
     return Result(rows, effects)
 
 
-def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
+def tune(context: ExperimentContext, seed: int, task: str, layers: _replacement.Layers) -> float:
     """Trains some layers and a linear head with labels; norms keep their statistics.
 
     Returns:
         Accuracy on the test half, in percent.
     """
-    data, spec = lab.data(task), lab.recipe().views
-    train, test = lab.halves(seed, task)
-    epochs = {"tiny": 1, "small": 20, "paper": 90}[lab.preset.name]
-    encoder = copy.deepcopy(lab.encoder(seed)).requires_grad_(bool(layers))
+    data, spec = context.data(task), context.recipe().views
+    train, test = context.halves(seed, task)
+    epochs = {"tiny": 1, "small": 20, "paper": 90}[context.preset.name]
+    encoder = copy.deepcopy(context.encoder(seed)).requires_grad_(bool(layers))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Linear(256, len(data.label_names)).to(lab.device)
+        head = nn.Linear(256, len(data.label_names)).to(context.device)
     generator = torch.Generator().manual_seed(seed)
     learned = list(head.parameters())
     tuning = finetune_layers(encoder, [TAPS[CONV_TAPS[layer - 1]] for layer in layers]) if layers else None
@@ -81,13 +81,13 @@ def tune(lab: Lab, seed: int, task: str, layers: replacement.Layers) -> float:
     encoder.eval()
 
     def clean(ids: Tensor) -> Tensor:
-        images = data.images[ids].to(lab.device)
+        images = data.images[ids].to(context.device)
         drawn: Tensor = memkern.views(images, n_views=0, transform=spec, seed=0, index=ids, clean=True)
         return drawn[:, 0]
 
     for _ in range(epochs):
         for ids in train[torch.randperm(len(train), generator=generator)].split(64):
-            loss = functional.cross_entropy(head(encoder(clean(ids))), data.labels[ids].to(lab.device))
+            loss = functional.cross_entropy(head(encoder(clean(ids))), data.labels[ids].to(context.device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -6,32 +6,33 @@ import torch
 
 from memkern.audit.interventions.prune import prune_units
 from memkern.lab.encoders.resnet9 import CONV_TAPS, TAPS
-from memkern.lab.experiments._common import center, spread
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
+from memkern.lab.experiments._statistics import center, spread
 
 Chosen = dict[str, list[int]]
 _SCHEMES = {"per layer 10 %": (0.1, True), "per layer 20 %": (0.2, True), "total 10 %": (0.1, False)}
 
 
-def run(lab: Lab) -> Result:
+def run(context: ExperimentContext) -> Result:
     """Prunes whole units, extracts features anew and trains the probe again."""
-    tasks = (lab.preset.data, *lab.preset.others)
-    trials = 1 if lab.preset.name == "tiny" else 10 if lab.preset.name == "paper" else 3
+    tasks = (context.preset.data, *context.preset.others)
+    trials = 1 if context.preset.name == "tiny" else 10 if context.preset.name == "paper" else 3
     accuracy: dict[tuple[str, str, str], list[float]] = {}
-    for seed in lab.seeds:
-        encoder, unitmem = lab.encoder(seed), lab.audit(seed).unitmem
+    for seed in context.seeds:
+        encoder, measured = context.encoder(seed), context.measure(seed)
+        unitmem = {tap: measured[tap].unitmem for tap in CONV_TAPS}
         for task in tasks:
-            accuracy.setdefault(("none", "none", task), []).append(lab.accuracy(encoder, seed, task))
+            accuracy.setdefault(("none", "none", task), []).append(context.accuracy(encoder, seed, task))
         for scheme, (share, per_layer) in _SCHEMES.items():
             for which in ("top", "random", "low"):
                 draws = range(trials if which == "random" else 1)
                 each: dict[str, list[float]] = {task: [] for task in tasks}
                 for draw in draws:
-                    units = choose({tap: unitmem[tap] for tap in CONV_TAPS}, share, which, per_layer, 100 * seed + draw)
+                    units = choose(unitmem, share, which, per_layer, 100 * seed + draw)
                     with prune_units(encoder, units):
                         for task in tasks:
-                            each[task].append(lab.accuracy(encoder, seed, task))
+                            each[task].append(context.accuracy(encoder, seed, task))
                 for task in tasks:
                     accuracy.setdefault((scheme, which, task), []).append(center(each[task]))
     rows: list[Row] = []
@@ -46,7 +47,7 @@ def run(lab: Lab) -> Result:
                 for scheme in _SCHEMES
                 for task in tasks
             )
-            for place in range(len(lab.seeds))
+            for place in range(len(context.seeds))
         ]
 
     effects = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, Method, Output, follow, frozen_copy
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output, follow, frozen_copy
 
 
 class BYOL(Method):
@@ -17,22 +17,18 @@ class BYOL(Method):
 
     Args:
         encoder: The encoder.
-        hidden: Width of the hidden layers of projector and predictor.
-        out: Width of the projection.
-        temperature: Unused.
+        settings: Widths of projector and predictor (`hidden`) and of the projection (`out`).
         momentum: Of the target at the first step; it rises to 1 as a half cosine (section 3.3).
     """
 
     defaults: ClassVar = {"momentum": 0.996}
 
-    def __init__(
-        self, encoder: nn.Module, *, hidden: int, out: int, temperature: float, momentum: float = 0.996
-    ) -> None:
+    def __init__(self, encoder: nn.Module, settings: HeadSettings, *, momentum: float = 0.996) -> None:
         super().__init__(encoder)
         heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.momentum = momentum
-        self.projector = heads.BYOLProjectionHead(encoder.dim, hidden, out)
-        self.predictor = heads.BYOLPredictionHead(out, hidden, out)
+        self.projector = heads.BYOLProjectionHead(encoder.dim, settings.hidden, settings.out)
+        self.predictor = heads.BYOLPredictionHead(settings.out, settings.hidden, settings.out)
         self.target = frozen_copy(nn.Sequential(encoder, self.projector))
         self.distance = require("lightly.loss", "lightly", extra="ssl").NegativeCosineSimilarity()
 

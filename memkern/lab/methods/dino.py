@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, Method, Output, Wanted, follow, frozen_copy
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest, follow, frozen_copy
+from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec
 
 
@@ -19,9 +21,7 @@ class DINO(Method):
 
     Args:
         encoder: The encoder; with local views of another size it must take both sizes.
-        hidden: Width of the head's hidden layers.
-        out: Number of prototypes.
-        temperature: Temperature of the student.
+        settings: Width of the head's hidden layers, number of prototypes (`out`), temperature of the student.
         teacher_temperature: Temperature of the teacher.
         momentum: Of the teacher at the first step; it rises to 1 as a half cosine.
         bottleneck: Width before the prototypes.
@@ -40,10 +40,8 @@ class DINO(Method):
     def __init__(
         self,
         encoder: nn.Module,
+        settings: HeadSettings,
         *,
-        hidden: int,
-        out: int,
-        temperature: float,
         teacher_temperature: float = 0.04,
         momentum: float = 0.996,
         bottleneck: int = 256,
@@ -53,20 +51,23 @@ class DINO(Method):
         super().__init__(encoder)
         heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
         self.momentum = momentum
-        self.head = heads.DINOProjectionHead(encoder.dim, hidden, bottleneck, out)
+        self.head = heads.DINOProjectionHead(encoder.dim, settings.hidden, bottleneck, settings.out)
         self.teacher = nn.ModuleDict({"encoder": frozen_copy(encoder), "head": _frozen_head(self.head, heads)})
         self.cross_entropy = require("lightly.loss", "lightly", extra="ssl").DINOLoss(
-            output_dim=out, student_temp=temperature, teacher_temp=teacher_temperature, warmup_teacher_temp_epochs=0
+            output_dim=settings.out,
+            student_temp=settings.temperature,
+            teacher_temp=teacher_temperature,
+            warmup_teacher_temp_epochs=0,
         )
 
     @staticmethod
-    def wanted(views: ViewSpec, options: dict[str, Any]) -> list[Wanted]:
+    def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
         """Two global views of the recipe and, if asked for, local ones: crops of 5 to 40 % of the area."""
-        wanted = [Wanted(views, 2)]
+        requests = [ViewRequest(views, 2)]
         if options.get("n_local", 0):
             local = replace(views, scale=(0.05, 0.4))
-            wanted.append(Wanted(local, options["n_local"], options.get("local_size") or None))
-        return wanted
+            requests.append(ViewRequest(local, options["n_local"], options.get("local_size") or None))
+        return requests
 
     def forward(self, batch: Batch) -> Output:
         """`parts` are the teacher's two outputs, then the student's for every view, `[N, out]` each."""
@@ -90,9 +91,10 @@ class DINO(Method):
         follow(self.teacher["head"], self.head, momentum)
 
 
-def _frozen_head(head: Any, heads: Any) -> nn.Module:
+def _frozen_head(head: nn.Module, heads: ModuleType) -> nn.Module:
     """A frozen copy; weight normalization keeps a tensor that cannot be deep-copied, so the head is built again."""
-    first, last = head.layers[0], head.last_layer
+    layers: Any = head  # lightly has no types
+    first, last = layers.layers[0], layers.last_layer
     twin = heads.DINOProjectionHead(first.in_features, first.out_features, last.in_features, last.out_features)
     twin.load_state_dict(head.state_dict())
     for parameter in twin.parameters():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.method import Batch, Method, Output, Wanted
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
+from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec, view_masks
 
 
@@ -19,9 +20,7 @@ class MAE(Method):
 
     Args:
         encoder: A vision transformer of the lab.
-        hidden: Width of the decoder.
-        out: Unused.
-        temperature: Unused.
+        settings: Width of the decoder (`hidden`).
         mask: Share of the patches that are hidden.
         depth: Blocks of the decoder.
         heads: Heads of the decoder.
@@ -36,10 +35,8 @@ class MAE(Method):
     def __init__(
         self,
         encoder: nn.Module,
+        settings: HeadSettings,
         *,
-        hidden: int,
-        out: int,
-        temperature: float,
         mask: float = 0.75,
         depth: int = 4,
         heads: int = 3,
@@ -51,12 +48,12 @@ class MAE(Method):
         if not isinstance(encoder, ViT):
             raise ArgumentValueError(f"Expected `encoder` to be a vit-... for MAE, got {type(encoder).__name__}")
         self.mask, self.n_masks, self.patch = mask, n_masks, encoder.patch
-        self.decoder = MAEDecoder(encoder, dim=hidden, depth=depth, heads=heads)
+        self.decoder = MAEDecoder(encoder, dim=settings.hidden, depth=depth, heads=heads)
 
     @staticmethod
-    def wanted(views: ViewSpec, options: dict[str, Any]) -> list[Wanted]:
+    def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
         """The whole image, normalized as the recipe's views are."""
-        return [Wanted(ViewSpec(scale=None, mean=views.mean, std=views.std), 1)]
+        return [ViewRequest(ViewSpec(scale=None, mean=views.mean, std=views.std), 1)]
 
     def hidden(self, batch: Batch) -> Tensor:
         """Draws the hidden patches from (seed, image, epoch): bool, `[N * n_masks, T]`, equally many in each row."""

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from memkern.errors import ArgumentValueError
 from memkern.lab.training.distributed import gather
-from memkern.lab.training.method import Batch, Method, Output
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output
 
 
 def projector(dim: int, hidden: int, out: int) -> nn.Sequential:
@@ -51,15 +51,13 @@ class SimCLR(Method):
 
     Args:
         encoder: The encoder.
-        hidden: Width of the projector's hidden layer.
-        out: Width of the projection.
-        temperature: Temperature of NT-Xent.
+        settings: Widths of the projector's hidden layer and of the projection, temperature of NT-Xent.
     """
 
-    def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float) -> None:
+    def __init__(self, encoder: nn.Module, settings: HeadSettings) -> None:
         super().__init__(encoder)
-        self.temperature = temperature
-        self.projector = projector(int(encoder.dim), hidden, out)  # type: ignore[arg-type]
+        self.temperature = settings.temperature
+        self.projector = projector(int(encoder.dim), settings.hidden, settings.out)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Output:
         """Projects two views; `parts` are the projections, `[N, out]` each."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, Method, Output
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output
 
 
 class SimSiam(Method):
@@ -16,16 +16,15 @@ class SimSiam(Method):
 
     Args:
         encoder: The encoder.
-        hidden: Width of the projector's hidden layers.
-        out: Width of the projection; the predictor's hidden layer has a quarter of it.
-        temperature: Unused.
+        settings: Width of the projector's hidden layers, and of the projection; the predictor's hidden layer has a
+            quarter of the latter.
     """
 
-    def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float) -> None:
+    def __init__(self, encoder: nn.Module, settings: HeadSettings) -> None:
         super().__init__(encoder)
         heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
-        self.projector = heads.SimSiamProjectionHead(encoder.dim, hidden, out)
-        self.predictor = heads.SimSiamPredictionHead(out, max(1, out // 4), out)
+        self.projector = heads.SimSiamProjectionHead(encoder.dim, settings.hidden, settings.out)
+        self.predictor = heads.SimSiamPredictionHead(settings.out, max(1, settings.out // 4), settings.out)
         self.distance = require("lightly.loss", "lightly", extra="ssl").NegativeCosineSimilarity()
 
     def forward(self, batch: Batch) -> Output:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab.training.method import Batch, Method, Output, Wanted
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
+from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec
 
 
@@ -18,23 +19,21 @@ class Supervised(Method):
 
     Args:
         encoder: The encoder.
-        hidden: Unused.
-        out: Unused.
-        temperature: Unused.
+        settings: Of no use here: the head is one linear layer.
         n_classes: Number of classes; the trainer fills it in.
     """
 
     needs_labels = True
     defaults: ClassVar = {"n_classes": 10}
 
-    def __init__(self, encoder: nn.Module, *, hidden: int, out: int, temperature: float, n_classes: int = 10) -> None:
+    def __init__(self, encoder: nn.Module, settings: HeadSettings, *, n_classes: int = 10) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(int(encoder.dim), n_classes)  # type: ignore[arg-type]
 
     @staticmethod
-    def wanted(views: ViewSpec, options: dict[str, Any]) -> list[Wanted]:
+    def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
         """One view, as supervised training augments; `replace` keeps the spec's own strength."""
-        return [Wanted(replace(views), 1)]
+        return [ViewRequest(replace(views), 1)]
 
     def forward(self, batch: Batch) -> Output:
         """`parts` is the logits, `[N, n_classes]`."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, Method, Output
+from memkern.lab.training.method import Batch, HeadSettings, Method, Output
 
 
 class VICReg(Method):
@@ -16,9 +16,7 @@ class VICReg(Method):
 
     Args:
         encoder: The encoder.
-        hidden: Width of the expander's hidden layers.
-        out: Width of the embedding.
-        temperature: Unused.
+        settings: Widths of the expander's hidden layer and of the embedding.
         invariance: Weight of the invariance term (lambda).
         variance: Weight of the variance term (mu).
         covariance: Weight of the covariance term (nu).
@@ -29,17 +27,15 @@ class VICReg(Method):
     def __init__(
         self,
         encoder: nn.Module,
+        settings: HeadSettings,
         *,
-        hidden: int,
-        out: int,
-        temperature: float,
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
     ) -> None:
         super().__init__(encoder)
         heads = require("lightly.models.modules.heads", "lightly", extra="ssl")
-        self.expander = heads.VICRegProjectionHead(encoder.dim, hidden, out)
+        self.expander = heads.VICRegProjectionHead(encoder.dim, settings.hidden, settings.out)
         self.terms = require("lightly.loss", "lightly", extra="ssl").VICRegLoss(
             invariance, variance, covariance, gather_distributed=torch.distributed.is_available()
         )

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
+from memkern._util.records import Json
 from memkern.errors import WeightsError
 
 
-def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+def write(path: Path, tensors: dict[str, Tensor], notes: Mapping[str, Json]) -> None:
     """Writes tensors and notes, atomically.
 
     Raises:
@@ -29,7 +30,7 @@ def write(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None
         torch_files.save_file(own, part, metadata={"notes": json.dumps(notes)})
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path) -> tuple[dict[str, Tensor], Json]:
     """Reads what `write` wrote.
 
     Raises:
@@ -56,20 +57,20 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def as_json(value: dict[str, Any]) -> dict[str, Any]:
+def as_json(value: Mapping[str, object]) -> dict[str, Json]:
     """Returns `value` as it comes back from JSON: tuples as lists, keys as strings."""
-    same: dict[str, Any] = json.loads(json.dumps(value))
+    same: dict[str, Json] = json.loads(json.dumps(value))
     return same
 
 
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """Returns the state of an optimizer as `optimizer.<parameter>.<name>`; its settings are the recipe's."""
-    state: dict[int, dict[str, Any]] = optimizer.state_dict()["state"]
+    state: dict[int, dict[str, Tensor | float | None]] = optimizer.state_dict()["state"]
     return {
         f"optimizer.{place}.{name}": torch.as_tensor(value)
         for place, values in state.items()
@@ -78,11 +79,11 @@ def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in under("optimizer.", tensors).items():
+    for key, value in strip_prefix("optimizer.", tensors).items():
         place, _, name = key.partition(".")
         parameter = parameters[int(place)]
         if value.shape == parameter.shape:  # files hold contiguous tensors; fused steps go by the parameter's strides

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -28,13 +28,13 @@ def gather(part: Tensor) -> Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, part: Tensor) -> Tensor:
         rows = [torch.empty_like(part) for _ in range(rank_and_world()[1])]
         dist.all_gather(rows, part)
         return torch.cat(rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         # Every process holds the same loss: summed here and averaged over processes by DDP, the gradient of a
         # parameter is that of one process with all rows.
         rank, world = rank_and_world()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
@@ -18,7 +17,7 @@ METHODS = ("mae", "supervised")
 """Methods whose loss of an image does not depend on the other images; the others have no gradient per image."""
 
 
-def check(recipe: Recipe) -> None:
+def check_private(recipe: Recipe) -> None:
     """Refuses a recipe that cannot be trained privately.
 
     Raises:
@@ -86,8 +85,8 @@ class Privacy:
         self.noises = generator
         if device.type != "cpu":
             self.noises = torch.Generator(device).manual_seed(generator.initial_seed() + 1_000_000)
-        self.network: Any = opacus.GradSampleModule(model)
-        self.optimizer: Any = opacus.optimizers.DPOptimizer(
+        self.network: nn.Module = opacus.GradSampleModule(model)
+        self.optimizer: torch.optim.Optimizer = opacus.optimizers.DPOptimizer(
             optimizer,
             noise_multiplier=self.noise,
             max_grad_norm=recipe.clip,
@@ -115,6 +114,6 @@ class Privacy:
         """Returns what the accountant has booked, for a checkpoint."""
         return [list(entry) for entry in self.accountant.history]
 
-    def restore(self, history: list[list[float]]) -> None:
+    def restore(self, history: Iterable[Sequence[float]]) -> None:
         """Puts back what `history` returned."""
         self.accountant.history = [(noise, rate, int(steps)) for noise, rate, steps in history]

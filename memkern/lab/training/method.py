@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from memkern.errors import ArgumentValueError
-from memkern.lab import methods
+from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Some views of every image, all drawn alike.
+class HeadSettings:
+    """What a recipe says of the networks behind the encoder; a method takes what it has a use for.
+
+    Attributes:
+        hidden: Width of the hidden layers; of MAE's decoder.
+        out: Width of the last layer.
+        temperature: Temperature of NT-Xent, and of DINO's student.
+    """
+
+    hidden: int
+    out: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """Some views of every image that a step needs, all drawn alike.
 
     Attributes:
         views: What such a view does.
@@ -38,7 +50,7 @@ class Batch:
     """What a step works on.
 
     Attributes:
-        views: One tensor `[N, 3, H, W]` per view, in the order of `Method.wanted`.
+        views: One tensor `[N, 3, H, W]` per view, in the order of `Method.view_requests`.
         labels: Class of every image, int64, `[N]`.
         ids: Place of every image in the training set, int64, `[N]`.
         seed: Seed of the training, for what a method draws per image.
@@ -70,16 +82,16 @@ class Output:
 class Method(nn.Module, ABC):
     """An encoder with the heads and the loss that train it.
 
-    A subclass builds its heads in `__init__` after calling this one, runs the networks in `forward` (that part may
-    run in bfloat16) and turns what they return into a scalar in `loss` (that part runs in float32). All that must
-    survive a checkpoint is a parameter or a buffer.
+    A subclass takes the encoder, `HeadSettings` and, by name, options of its own. It builds its heads in `__init__`
+    after calling this one, runs the networks in `forward` (that part may run in bfloat16) and turns what they return
+    into a scalar in `loss` (that part runs in float32). All that must survive a checkpoint is a parameter or a buffer.
 
     Args:
         encoder: Maps `[N, 3, H, W]` to `[N, encoder.dim]`.
     """
 
     needs_labels: ClassVar[bool] = False
-    defaults: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[MethodOptions] = {}
     """The options of the method and their values in its paper, widths excepted."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -87,9 +99,9 @@ class Method(nn.Module, ABC):
         self.encoder = encoder
 
     @staticmethod
-    def wanted(views: ViewSpec, options: dict[str, Any]) -> list[Wanted]:
+    def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
         """Returns the views of every image that a step needs; most methods take two of the recipe's."""
-        return [Wanted(views, 2)]
+        return [ViewRequest(views, 2)]
 
     @abstractmethod
     def forward(self, batch: Batch) -> Output:
@@ -132,21 +144,3 @@ def follow(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """Moves every parameter of `target` to `momentum * target + (1 - momentum) * online`; buffers stay."""
     for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
         slow.lerp_(fast, 1 - momentum)
-
-
-def names() -> list[str]:
-    """Returns the names of all methods: the files of `memkern.lab.methods`."""
-    return sorted(found.name for found in pkgutil.iter_modules(methods.__path__))
-
-
-def load(name: str) -> type[Method]:
-    """Returns the class of a method.
-
-    Raises:
-        ArgumentValueError: If there is no such method; the message lists them.
-        ImportError: If it needs a package that is missing; the message names the extra to install.
-    """
-    if name not in names():
-        raise ArgumentValueError(f"Expected `method` to be one of {', '.join(names())}, got {name!r}")
-    method: type[Method] = importlib.import_module(f"memkern.lab.methods.{name}").METHOD
-    return method

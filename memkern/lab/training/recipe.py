@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,9 @@ from memkern.transforms import PRESETS, ViewSpec
 
 VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
 """The random views of the lab: SimCLR's for small images, with half its color strength."""
+
+MethodOptions = dict[str, Any]
+"""Options of a method by name, as JSON holds them: numbers, for the methods there are."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Recipe:
         hidden: Width of the hidden layers of the heads; of MAE's decoder.
         out: Width of the last layer of the heads.
         views: The random views that are pulled together; the same are used to measure.
-        method: One of `memkern.lab.training.method.names()`.
+        method: One of `memkern.lab.training.registry.method_names()`.
         encoder: One of `memkern.lab.encoders.build.NAMES`.
         optimizer: `adamw`, `sgd` or `lars`.
         momentum: Of SGD and LARS.
@@ -71,7 +74,7 @@ class Recipe:
     delta: float = 1e-5
     clip: float = 1.0
     compile: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
+    options: MethodOptions = field(default_factory=dict)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Returns the learning rate of step `step` (from 0) of `steps`."""
@@ -79,18 +82,18 @@ class Recipe:
         return self.lr * min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def recipe_from(values: dict[str, Any]) -> Recipe:
+def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """Builds a recipe from what `dataclasses.asdict` gave, JSON in between or not.
 
     Raises:
         TypeError: If there is an unknown field.
     """
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    spec: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields["views"].items()
-    }
-    fields["views"] = ViewSpec(**spec)
-    return Recipe(**fields)
+    return Recipe(**{**_tuples(values), "views": ViewSpec(**_tuples(values["views"]))})
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with tuples where JSON has lists."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -123,8 +126,31 @@ def _of_rank(parameters: Iterable[nn.Parameter], *, matrices: bool) -> list[nn.P
     return [parameter for parameter in parameters if (parameter.ndim > 1) == matrices]
 
 
+_PUBLISHED: Mapping[str, Mapping[str, object]] = {
+    "simclr": {"optimizer": "lars", "lr": 4.8, "weight_decay": 1e-6, "temperature": 0.5, "hidden": 512, "out": 128},
+    "mae": {
+        "batch": 2048, "lr": 1.2e-3, "weight_decay": 0.05, "betas": (0.9, 0.95), "views": PRESETS["script-scores"],
+        "hidden": 192,
+    },
+    "dino": {"batch": 1024, "lr": 2e-3, "weight_decay": 0.04, "temperature": 0.1, "hidden": 2048, "out": 65536},
+    "simsiam": {
+        "epochs": 200, "warmup": 24 / 200, "batch": 128, "optimizer": "sgd", "lr": 2.5e-2, "weight_decay": 1e-4,
+        "hidden": 2048, "out": 2048,
+    },
+    "vicreg": {
+        "epochs": 1000, "warmup": 10 / 1000, "batch": 2048, "optimizer": "lars", "lr": 1.6, "weight_decay": 1e-6,
+        "hidden": 8192, "out": 8192,
+    },
+    "byol": {"optimizer": "lars", "lr": 3.2, "weight_decay": 1.5e-6, "hidden": 4096, "out": 256},
+    "supervised": {
+        "epochs": 10, "warmup": 0.3, "batch": 32, "lr": 5e-3, "weight_decay": 1e-4, "views": PRESETS["weak"],
+    },
+}  # fmt: skip
+"""Method -> fields of its recipe that differ from those that all have in common."""
+
+
 def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
-    """The settings of arXiv:2409.19069, Table 9, and appendix B; what they leave open is the released scripts'.
+    """Returns the settings of arXiv:2409.19069, Table 9, and appendix B; what they leave open is the released scripts'.
 
     Args:
         method: `simclr`, `mae`, `dino`, `simsiam` or `supervised`; of `vicreg` the script of arXiv:2401.12233, and of
@@ -135,59 +161,15 @@ def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
     Raises:
         ArgumentValueError: If nothing is published for the method.
     """
+    if method not in _PUBLISHED:
+        raise ArgumentValueError(
+            f"Expected `method` to have published settings: {', '.join(_PUBLISHED)}; got {method!r}"
+        )
     epochs, warmup = (300, 30) if imagenet else (600, 60)
-    base = Recipe(
-        epochs=epochs,
-        batch=4096,
-        warmup=warmup / epochs,
-        views=PRESETS["normal"],
-        method=method,
-        encoder=encoder,
-        pixels="uint8",
-    )
-    if method == "simclr":
-        return replace(base, optimizer="lars", lr=4.8, weight_decay=1e-6, temperature=0.5, hidden=512, out=128)
-    if method == "mae":
-        return replace(
-            base,
-            batch=2048,
-            lr=1.2e-3,
-            weight_decay=0.05,
-            betas=(0.9, 0.95),
-            views=PRESETS["script-scores"],
-            hidden=192,
-        )
-    if method == "dino":
-        options = {"n_local": 8, "local_size": 96} if imagenet else {}
-        return replace(
-            base, batch=1024, lr=2e-3, weight_decay=0.04, temperature=0.1, hidden=2048, out=65536, options=options
-        )
-    if method == "simsiam":
-        return replace(
-            base,
-            epochs=200,
-            warmup=24 / 200,
-            batch=128,
-            optimizer="sgd",
-            lr=2.5e-2,
-            weight_decay=1e-4,
-            hidden=2048,
-            out=2048,
-        )
-    if method == "vicreg":
-        return replace(
-            base,
-            epochs=1000,
-            warmup=10 / 1000,
-            batch=2048,
-            optimizer="lars",
-            lr=1.6,
-            weight_decay=1e-6,
-            hidden=8192,
-            out=8192,
-        )
-    if method == "byol":
-        return replace(base, optimizer="lars", lr=3.2, weight_decay=1.5e-6, hidden=4096, out=256)
-    if method == "supervised":
-        return replace(base, epochs=10, warmup=0.3, batch=32, lr=5e-3, weight_decay=1e-4, views=PRESETS["weak"])
-    raise ArgumentValueError(f"Expected `method` to have published settings, got {method!r}")
+    fields: dict[str, Any] = {
+        "epochs": epochs, "batch": 4096, "warmup": warmup / epochs, "views": PRESETS["normal"], "method": method,
+        "encoder": encoder, "pixels": "uint8", **_PUBLISHED[method],
+    }  # fmt: skip
+    if method == "dino" and imagenet:
+        fields["options"] = {"n_local": 8, "local_size": 96}
+    return Recipe(**fields)

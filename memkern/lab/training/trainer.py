@@ -7,29 +7,66 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import memkern
-from memkern.errors import ArgumentValueError
-from memkern.lab.encoders import build as encoders
+from memkern._util.records import Json, Record
+from memkern.errors import ArgumentValueError, WeightsError
+from memkern.lab.encoders.build import build
 from memkern.lab.training import checkpoint
-from memkern.lab.training import dp_sgd as private
 from memkern.lab.training.distributed import mean_over_processes, rank_and_world
-from memkern.lab.training.method import Batch, Method, load
-from memkern.lab.training.recipe import VIEWS, Recipe, build_optimizer
-
-__all__ = ["VIEWS", "Recipe", "Training", "train"]
+from memkern.lab.training.dp_sgd import Privacy, check_private
+from memkern.lab.training.method import Batch, HeadSettings, Method
+from memkern.lab.training.recipe import Recipe, build_optimizer
+from memkern.lab.training.registry import load_method
 
 PARTS = ("views", "forward", "backward", "metrics")
 """What the time of a step is spent on; the optimizer's share is in `backward`."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where a training is kept, so that it can go on after it was stopped.
+
+    Attributes:
+        path: The file (safetensors).
+        every: Epochs between two writes; the last epoch is always written.
+    """
+
+    path: Path
+    every: int = 50
+
+    def due(self, epoch: int, epochs: int) -> bool:
+        """Whether to write after `epoch` of `epochs`."""
+        return epoch % self.every == 0 or epoch == epochs
+
+
+@dataclass(frozen=True)
+class Notes(Record):
+    """What a checkpoint says beside its tensors.
+
+    Attributes:
+        key: Digest of all that the checkpoint must agree in with the training that goes on.
+        losses: Mean loss of every epoch.
+        cpu_seconds: CPU time spent.
+        seconds: Wall time spent, by part (`PARTS`).
+        privacy: What the accountant of DP-SGD has booked; `None` without privacy.
+    """
+
+    ERROR = WeightsError
+
+    key: Mapping[str, object]
+    losses: tuple[float, ...]
+    cpu_seconds: float
+    seconds: Mapping[str, float]
+    privacy: tuple[tuple[float, ...], ...] | None
 
 
 class Training:
@@ -67,8 +104,8 @@ class Training:
     ) -> None:
         if len(images) < recipe.batch:
             raise ArgumentValueError(f"Expected {recipe.batch} training images (one batch) or more, got {len(images)}")
-        private.check(recipe)
-        kind = load(recipe.method)
+        check_private(recipe)
+        kind = load_method(recipe.method)
         if labels is None and kind.needs_labels:
             raise ArgumentValueError(f"Expected `labels` of the images, which {recipe.method} training needs")
         self.device = torch.device(device)
@@ -84,19 +121,19 @@ class Training:
             options.setdefault("n_classes", int(self.labels.max()) + 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = encoders.build(recipe.encoder, image_size=images.shape[-1])
-            heads = {"hidden": recipe.hidden, "out": recipe.out, "temperature": recipe.temperature}
-            self.model: Method = kind(encoder, **heads, **options)
-        self.wanted = kind.wanted(recipe.views, options)
+            encoder = build(recipe.encoder, image_size=images.shape[-1])
+            make: Callable[..., Method] = kind  # each method has options of its own
+            self.model = make(encoder, HeadSettings(recipe.hidden, recipe.out, recipe.temperature), **options)
+        self.view_requests = kind.view_requests(recipe.views, options)
         # Opacus returns contiguous gradients, and fused AdamW takes no other layout than the parameter's.
         layout = torch.channels_last if recipe.epsilon is None else torch.contiguous_format
         self.model.to(self.device, memory_format=layout)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(self.model, recipe)
         self.generator = torch.Generator().manual_seed(seed + 1_000_000)
         self.network: nn.Module = self.model
-        self.privacy: private.Privacy | None = None
+        self.privacy: Privacy | None = None
         if recipe.epsilon is not None:
-            self.privacy = private.Privacy(self.model, self.optimizer, recipe, len(images), self.generator)
+            self.privacy = Privacy(self.model, self.optimizer, recipe, len(images), self.generator)
             self.network, self.optimizer = self.privacy.network, self.privacy.optimizer
         elif self.world > 1:
             self.network = DistributedDataParallel(self.model)
@@ -167,20 +204,20 @@ class Training:
 
     def _batch(self, ids: Tensor, progress: float) -> Batch:
         # Every epoch has view numbers of its own, so a resumed run draws the same ones.
-        per_epoch, first, views = sum(wanted.count for wanted in self.wanted), 0, []
-        for wanted in self.wanted:
+        per_epoch, first, views = sum(request.count for request in self.view_requests), 0, []
+        for request in self.view_requests:
             drawn = memkern.views(
                 self.images[ids],
-                n_views=wanted.count,
-                transform=wanted.views,
+                n_views=request.count,
+                transform=request.views,
                 seed=self.seed,
                 index=ids,
-                size=wanted.size,
+                size=request.size,
                 first_view=per_epoch * self.epoch + first,
                 channels_last=True,
             )
             views += list(drawn.unbind(1))
-            first += wanted.count
+            first += request.count
         return Batch(views, self.labels[ids].to(self.device), ids, self.seed, self.epoch, progress)
 
     @contextmanager
@@ -203,7 +240,7 @@ class Training:
         return f"{1000 * total / steps:.1f} ms a step: {shares}"
 
     def encoder(self) -> nn.Module:
-        """Returns the encoder, in eval mode; an `encoders.Encoder`."""
+        """Returns the encoder, a `memkern.lab.encoders.build.Encoder`, in eval mode."""
         return self.model.encoder.eval()
 
     def save(self, path: Path) -> None:
@@ -213,14 +250,9 @@ class Training:
         tensors["generator"] = self.generator.get_state()
         if self.privacy is not None:
             tensors["noises"] = self.privacy.noises.get_state()
-        notes: dict[str, Any] = {
-            "key": self._key(),
-            "losses": self.losses,
-            "cpu_seconds": self.cpu_seconds,
-            "seconds": self.seconds,
-            "privacy": None if self.privacy is None else self.privacy.history(),
-        }
-        checkpoint.write(path, tensors, notes)
+        booked = None if self.privacy is None else tuple(map(tuple, self.privacy.history()))
+        notes = Notes(self._key(), tuple(self.losses), self.cpu_seconds, self.seconds, booked)
+        checkpoint.write(path, tensors, notes.to_json())
 
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint.
@@ -228,20 +260,21 @@ class Training:
         Raises:
             ArgumentValueError: If the checkpoint belongs to another recipe, seed or set of images.
         """
-        tensors, notes = checkpoint.read(path)
-        if notes["key"] != self._key():
+        tensors, found = checkpoint.read(path)
+        notes = Notes.from_json(found, path)
+        if notes.key != self._key():
             raise ArgumentValueError(
-                f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {notes['key']}"
+                f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {notes.key}"
             )
-        self.losses, self.cpu_seconds, self.seconds = notes["losses"], notes["cpu_seconds"], notes["seconds"]
-        self.model.load_state_dict(checkpoint.under("model.", tensors))
+        self.losses, self.cpu_seconds, self.seconds = list(notes.losses), notes.cpu_seconds, dict(notes.seconds)
+        self.model.load_state_dict(checkpoint.strip_prefix("model.", tensors))
         checkpoint.restore_optimizer(self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         if self.privacy is not None:
             self.privacy.noises.set_state(tensors["noises"])
-            self.privacy.restore(notes["privacy"])
+            self.privacy.restore(notes.privacy or ())
 
-    def _key(self) -> dict[str, Any]:
+    def _key(self) -> dict[str, Json]:
         """What a checkpoint must agree in, as JSON gives it back."""
         digest = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
@@ -256,12 +289,11 @@ def train(
     *,
     labels: Tensor | None = None,
     device: str | torch.device = "cpu",
-    checkpoint: Path | None = None,
-    every: int = 50,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
     metrics: Callable[[Training], None] | None = None,
 ) -> Training:
-    """Trains an encoder, going on from `checkpoint` if that file exists.
+    """Trains an encoder, going on from the checkpoint if there is one.
 
     Args:
         images: Training images, `[N, 3, H, W]`: float32 in [0, 1], or uint8.
@@ -269,9 +301,7 @@ def train(
         seed: Seed of the weights, the order of the images and the views.
         labels: Class of every image, int64, `[N]`, for supervised training.
         device: Where to train.
-        checkpoint: File to go on from and to write to every `every` epochs and at the end; `None` keeps
-            nothing.
-        every: Epochs between two checkpoints.
+        checkpoints: The file to go on from and to write to; `None` keeps nothing.
         on_epoch: Called after every epoch with the number of epochs done and their last mean loss.
         metrics: Called before the first epoch and after every epoch with the training, to measure the encoder.
 
@@ -283,17 +313,16 @@ def train(
             training.
     """
     training = Training(images, recipe, seed, labels=labels, device=device)
-    if checkpoint is not None and checkpoint.exists():
-        training.load(checkpoint)
+    if checkpoints is not None and checkpoints.path.exists():
+        training.load(checkpoints.path)
     if metrics is not None and training.epoch == 0:
         training.measured(metrics)
     while training.epoch < recipe.epochs:
         loss = training.run_epoch()
         if metrics is not None:
             training.measured(metrics)
-        due = training.epoch % every == 0 or training.epoch == recipe.epochs
-        if checkpoint is not None and due and training.rank == 0:
-            training.save(checkpoint)
+        if checkpoints is not None and training.rank == 0 and checkpoints.due(training.epoch, recipe.epochs):
+            training.save(checkpoints.path)
         if on_epoch is not None:
             on_epoch(training.epoch, loss)
     return training
