@@ -42,6 +42,7 @@ def tree(tmp_path_factory):
     return root
 
 
+@pytest.mark.xdist_group("extend")  # one copy serves all
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in BUILDS], ids=lambda page: page.stem)
 def test_the_files_of_a_page_work_in_a_copy(page, tree):
     text = page.read_text(encoding="utf-8")
@@ -56,6 +57,16 @@ def test_the_files_of_a_page_work_in_a_copy(page, tree):
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d+ passed", done.stdout), done.stdout
     assert "skipped" not in done.stdout.splitlines()[-1], done.stdout
+
+
+def test_the_changes_that_a_page_shows_apply(tmp_path):
+    """`git apply` finds the place of every change in the sources of today."""
+    shown = CHANGE.findall((FOLDER / "instruction-set.md").read_text(encoding="utf-8"))
+    assert len(shown) == 1
+    for name in re.findall(r"^--- a/(.*)$", shown[0], re.MULTILINE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run(["git", "apply", "--check", "-"], cwd=tmp_path, input=shown[0], text=True, check=True)
 
 
 def test_every_page_is_listed():
