@@ -86,6 +86,13 @@ def floating(x: Tensor, name: str) -> None:
         )
 
 
+def float32(x: Tensor, name: str) -> None:
+    """Requires float32."""
+    if x.dtype != torch.float32:
+        got = str(x.dtype).removeprefix("torch.")
+        raise TypeError(f"Expected `{name}` to be float32, got {got}; call .float() first")
+
+
 def strided(x: Tensor, name: str) -> None:
     """Requires ordinary strided memory."""
     if x.layout != torch.strided or x.is_quantized:
@@ -99,6 +106,21 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
         raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
+
+
+def length(value: Sequence[object], name: str, least: int, most: int) -> None:
+    """Requires a sequence of ``least`` to ``most`` entries."""
+    if not least <= len(value) <= most:
+        wanted = f"{least}" if least == most else f"{least} to {most}"
+        raise ValueError(f"Expected `{name}` to have {wanted} entries, got {len(value)}")
+
+
+def one_per_unit(value: Tensor | None, name: str, units: int) -> None:
+    """Requires float32 ``[U]``."""
+    if value is None or value.shape != (units,):
+        got = "None" if value is None else str(list(value.shape))
+        raise ValueError(f"Expected `{name}` to have shape [{units}], one number per unit, got {got}")
+    float32(value, name)
 
 
 def views_shape(z: Tensor, name: str) -> None:

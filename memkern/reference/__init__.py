@@ -7,6 +7,7 @@ from memkern.reference.alignment import alignment, alignment_backward
 from memkern.reference.class_sums import class_sums
 from memkern.reference.layer_stats import layer_stats
 from memkern.reference.median_of_others import median_of_others
+from memkern.reference.pointwise_stats import pointwise_stats
 from memkern.reference.selectivity import selectivity
 from memkern.reference.unit_means import unit_means
 from memkern.reference.views import views
@@ -17,6 +18,7 @@ __all__ = [
     "class_sums",
     "layer_stats",
     "median_of_others",
+    "pointwise_stats",
     "selectivity",
     "unit_means",
     "views",

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps.fusion import pointwise
-from memkern.ops.layer_stats import LayerStats, PointwiseStats
+from memkern.audit.taps.pointwise_modules import pointwise
+from memkern.ops.layer_stats import LayerStats
+from memkern.ops.pointwise_stats import PreparedPointwiseStats
 from python_tests.helpers import testing
 
 VIEWS = [2, 3, 5, 6, 10, 17, 33]
@@ -33,12 +34,12 @@ def fused(
     x: Tensor, modules: list[nn.Module], unit_dim: int = 2, pairs: str = "all", normalize: bool = True,
     means: bool = True, with_input: bool = True, in_place: bool = False,
 ) -> tuple[Tensor, list[LayerStats]]:  # fmt: skip
-    assert PointwiseStats.takes(x, unit_dim)
+    assert PreparedPointwiseStats.is_possible(x, unit_dim)
     count = len(modules)
-    stats = PointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
+    call = PreparedPointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
     layers = [layer.arguments() for module in modules if (layer := pointwise(module)) is not None]
     y = x if in_place else torch.full_like(x, math.nan)
-    return y, stats(x, y, layers, with_input)
+    return y, [LayerStats(*found) for found in call(x, y, layers, with_input)]
 
 
 def run(x: Tensor, modules: list[nn.Module]) -> Tensor:
@@ -200,15 +201,17 @@ def test_any_number_of_threads_gives_the_same_bits(kernel: str) -> None:
 
 def test_what_is_taken() -> None:
     x = testing.randn(4, 3, 8, 5, 6)
-    assert PointwiseStats.takes(x, 2)
-    assert PointwiseStats.takes(x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (4, 3)), 2)
-    assert not PointwiseStats.takes(x, 3)  # units neither first nor last
-    assert not PointwiseStats.takes(x[..., ::2], 2)
-    assert not PointwiseStats.takes(x[:, 1:], 2)
-    assert not PointwiseStats.takes(x.double(), 2)
-    assert not PointwiseStats.takes(x.bfloat16(), 2)
-    assert not PointwiseStats.takes(x[:0], 2)
-    assert not PointwiseStats.takes(x.to("meta"), 2)
+    assert PreparedPointwiseStats.is_possible(x, 2)
+    assert PreparedPointwiseStats.is_possible(
+        x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (4, 3)), 2
+    )
+    assert not PreparedPointwiseStats.is_possible(x, 3)  # units neither first nor last
+    assert not PreparedPointwiseStats.is_possible(x[..., ::2], 2)
+    assert not PreparedPointwiseStats.is_possible(x[:, 1:], 2)
+    assert not PreparedPointwiseStats.is_possible(x.double(), 2)
+    assert not PreparedPointwiseStats.is_possible(x.bfloat16(), 2)
+    assert not PreparedPointwiseStats.is_possible(x[:0], 2)
+    assert not PreparedPointwiseStats.is_possible(x.to("meta"), 2)
 
 
 def test_which_modules_have_a_kernel() -> None:

@@ -23,7 +23,8 @@ from memkern.audit.measure.draw import draw_views
 from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import RunScores, defined, mean, run_scores
 from memkern.audit.run_folder.schema import ViewCall
-from memkern.audit.taps.hook_points import Layers, find_layers, unwrapped
+from memkern.audit.taps.hook_points import Layers, find_layers
+from memkern.audit.taps.modules import unwrapped
 from memkern.audit.taps.rng import kept_rng
 from memkern.errors import ArgumentTypeError, ArgumentValueError
 from memkern.transforms import ViewSpec, named

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from memkern.audit.taps.modules import tensors_in
 
 Call = tuple[str, int]
-"""Name of a module, and which call of it."""
+"""Name of a module, and which call of it in one pass, from 0."""
 
 
-class Readers(TorchDispatchMode):
-    """Notes every operation: which memory it takes, and in which call of which module it runs.
+class Consumers(TorchDispatchMode):
+    """Records every operation: which memory it takes, and in which call of which module it runs.
 
-    The tensors that are asked about must be alive until the end, because memory that is free is given away again.
+    What calls are given and make is kept alive until the end, because memory that is free is given away again. Of what
+    torch offers, only a dispatch mode, which has no public name, sees operations that Python code does not call itself.
     """
 
     def __init__(self) -> None:
@@ -24,53 +26,63 @@ class Readers(TorchDispatchMode):
         self._count = 0  # of operations so far
         self._reads: dict[int | None, list[tuple[int, Call | None]]] = {}  # memory -> number of the operation, its call
         self._ends: dict[Call, int] = {}  # how many operations there were when a call ended
+        self._given: dict[Call, Tensor | None] = {}
+        self._made: dict[Call, Tensor | None] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         """Runs an operation."""
         call = self._running[-1] if self._running else None
-        for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor):
-                self._reads.setdefault(memory_of(value), []).append((self._count, call))
+        for tensor in tensors_in((args, kwargs or {})):
+            self._reads.setdefault(memory_of(tensor), []).append((self._count, call))
         self._count += 1
         return func(*args, **(kwargs or {}))
 
-    def begin(self, call: Call) -> None:
-        """A module begins."""
+    def begin(self, call: Call, given: Tensor | None) -> None:
+        """Records that a call begins, and the first tensor that it is given."""
         self._running.append(call)
+        self._given[call] = given
 
-    def end(self, call: Call) -> None:
-        """A module has ended."""
+    def end(self, call: Call, made: Tensor | None) -> None:
+        """Records that a call has ended, and the first tensor that it made."""
         self._running.remove(call)
         self._ends[call] = self._count
+        self._made[call] = made
 
-    def reader(self, call: Call, made: Tensor, given: dict[Call, Any], outputs: dict[Call, Any], result: Any) -> str:
-        """The module that alone reads what a call has made, just as it was made; "" if there is none.
+    def only_consumer(self, call: Call, result: object) -> str:
+        """Finds the module that alone reads what a call has made, just as the call has made it.
 
         Args:
             call: The call.
-            made: What it made.
-            given: What each call was given: its first tensor.
-            outputs: What each call made.
             result: What the model returned.
+
+        Returns:
+            The module's name; "" if there is none.
         """
+        made = self._made[call]
         memory = memory_of(made)
         reads = [(at, who) for at, who in self._reads.get(memory, []) if at >= self._ends[call]]
         if memory is None or not reads or reads[0][1] is None:
             return ""
-        reader = reads[0][1]
-        in_place = memory_of(outputs.get(reader)) == memory
-        # What happens to the memory after a reader that works in place happens to the reader's output.
-        others = [who for at, who in reads if who != reader and not (in_place and at >= self._ends[reader])]
-        kept = [value for value in tree_leaves(result) if isinstance(value, Tensor) and memory_of(value) == memory]
-        same = given.get(reader) is made
-        return reader[0] if same and not others and (in_place or not kept) else ""
+        consumer = reads[0][1]
+        in_place = memory_of(self._made.get(consumer)) == memory
+        # What happens to the memory after a consumer that works in place happens to the consumer's output.
+        others = [who for at, who in reads if who != consumer and not (in_place and at >= self._ends[consumer])]
+        is_returned = any(memory_of(tensor) == memory for tensor in tensors_in(result))
+        same = self._given.get(consumer) is made
+        return consumer[0] if same and not others and (in_place or not is_returned) else ""
 
 
-def memory_of(value: Any) -> int | None:
+def memory_of(tensor: Tensor | None) -> int | None:
     """Tells the memory of a tensor from that of others, views of it included; `None` if it has none of its own."""
-    if not isinstance(value, Tensor):
+    if tensor is None:
         return None
     try:
-        return int(value.untyped_storage()._cdata)
+        return tensor.untyped_storage().data_ptr() or None
     except (NotImplementedError, RuntimeError):  # sparse, or of another library
         return None

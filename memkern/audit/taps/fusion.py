@@ -2,189 +2,139 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from memkern.ops.layer_stats import Pointwise, PointwiseStats
-
-if TYPE_CHECKING:
-    from memkern.audit.taps.tap import Place, Tap
-
-FUNCTIONS: dict[type[nn.Module], str] = {
-    nn.BatchNorm1d: "batch_norm",
-    nn.BatchNorm2d: "batch_norm",
-    nn.BatchNorm3d: "batch_norm",
-    nn.ReLU: "relu",
-    nn.GELU: "gelu",
-}
-"""The modules that can be fused, by their exact class: a class derived from one may do anything."""
-
-PLAIN = (Tensor, nn.Parameter)
-
-
-def pointwise(module: Any) -> Pointwise | None:
-    """How a kernel runs the module as it is now; `None` where only the module itself can."""
-    function = FUNCTIONS.get(type(module))
-    if function == "gelu":
-        return Pointwise(function) if module.approximate == "none" else None
-    if function != "batch_norm":
-        return None if function is None else Pointwise(function)
-    moments = (module.running_mean, module.running_var, module.weight, module.bias)
-    usable = all(value is None or _is_plain(value) for value in moments)
-    if module.training or moments[0] is None or moments[1] is None or not usable:
-        return None
-    return Pointwise(function, moments, module.eps)
-
-
-def _is_plain(value: Tensor) -> bool:
-    return type(value) in PLAIN and value.is_cpu and value.dtype == torch.float32 and value.is_contiguous()
-
-
-class Layer:
-    """A module as the kernel takes it.
-
-    To ask a module for its tensors, and these for all that matters, takes 10 us, and more between two layers, which
-    have emptied the caches. So every time only that is asked which can have changed.
-
-    Args:
-        module: The module.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self._looks: tuple[Any, ...] | None = None
-        self._arguments: dict[str, object] | None = None
-
-    def arguments(self) -> dict[str, object] | None:
-        """As it is now, because weights may be replaced, and FSDP has them in memory only while the module runs.
-
-        Returns:
-            `Pointwise.arguments`, or `None` where only the module itself can run.
-        """
-        looks = self._now()
-        if looks is None or looks != self._looks:
-            known = pointwise(self.module)
-            self._arguments = None if known is None else known.arguments()
-            self._looks = looks
-        return self._arguments
-
-    def _now(self) -> tuple[Any, ...] | None:
-        """Everything that `arguments` depends on; `None` if that is not known."""
-        module: Any = self.module
-        if type(module) in (nn.ReLU, nn.GELU):
-            return (getattr(module, "approximate", ""),)
-        try:  # where they are kept: asking for them as attributes is a call of Python each
-            mean, variance = module._buffers["running_mean"], module._buffers["running_var"]
-            weight, bias = module._parameters["weight"], module._parameters["bias"]
-        except KeyError:  # computed from others, say
-            return None
-        looks: list[Any] = [module.training, module.eps]
-        for value in (mean, variance, weight, bias):
-            if value is not None and type(value) not in PLAIN:
-                return None
-            looks += (None,) if value is None else (value.data_ptr(), value.dtype, value.is_contiguous())
-        return tuple(looks)
+from memkern.audit.taps.call_cache import MemorySignature, memory_signature
+from memkern.audit.taps.modules import hooks_beside
+from memkern.audit.taps.pointwise_modules import FUNCTIONS, KernelLayer, PointwiseModule, gives_torchs_bits
+from memkern.audit.taps.protocol import PointwiseHost, TapPoint
+from memkern.audit.taps.reduction import Reduction, TapStats
+from memkern.ops.pointwise_stats import PreparedPointwiseStats
 
 
 class Plan(NamedTuple):
     """How a fused layer is run.
 
     Attributes:
-        looks: How its input lies in memory.
-        stats: The kernel; `None` if such tensors are left to torch, so that it is not asked again in every pass.
-        layers: The layer, and the ReLU that is done with it.
-        second: Where that ReLU is read.
-        in_place: Whether it writes over its input.
+        signature: How its input lies in memory.
+        call: The kernel; `None` if such inputs are left to torch, so that it is not asked again in every pass.
+        modules: The layer, and the ReLU that is run with it.
+        second: Where the output of that ReLU is read.
+        in_place: Whether the layer writes over its input.
     """
 
-    looks: Any
-    stats: PointwiseStats | None
-    layers: tuple[Layer, ...]
-    second: Place | None
+    signature: MemorySignature
+    call: PreparedPointwiseStats | None
+    modules: tuple[PointwiseModule, ...]
+    second: TapPoint | None
     in_place: bool
 
-    def arguments(self) -> list[dict[str, object]] | None:
-        """Of each layer, as it is now; `None` if one of them is left to torch."""
-        known = [arguments for layer in self.layers if (arguments := layer.arguments()) is not None]
-        return known if len(known) == len(self.layers) else None
+    def layers(self) -> list[KernelLayer] | None:
+        """The modules as they are now; `None` if one of them is left to torch."""
+        known = [arguments for module in self.modules if (arguments := module.arguments()) is not None]
+        return known if len(known) == len(self.modules) else None
 
 
 class _Passed(NamedTuple):
-    """The output of a ReLU that is there, and read, before the ReLU runs."""
+    """The output of a ReLU that is there, and reduced, before the ReLU runs."""
 
-    place: Place
+    point: TapPoint
     output: Tensor
 
 
 class _Held(NamedTuple):
     """A tensor that will be reduced by the layer that reads it next."""
 
-    place: Place
+    point: TapPoint
     module: nn.Module
     output: Tensor
 
 
-class Fused:
-    """Puts the fused layers of a tap in the place of `forward`, and takes them out again.
+class _Hooks(NamedTuple):
+    """The hooks of a module, those of others too."""
+
+    before: Mapping[int, object]
+    after: Mapping[int, object]
+
+    @staticmethod
+    def of(module: nn.Module) -> _Hooks:
+        return _Hooks(hooks_beside(module.register_forward_pre_hook), hooks_beside(module.register_forward_hook))
+
+
+class Fusion:
+    """Puts the pointwise layers of a tap in the place of `forward`, and takes them out again.
 
     A layer between two others costs a pass over memory, and so does each statistic of what it reads and makes; a fused
     one costs one pass for all. Where `find_layers` has seen that nothing else reads what a batch norm makes, the ReLU
-    behind it is done in the same pass, and what lies between them is not kept.
+    behind it is run in the same pass, and what lies between them is not kept.
 
     Args:
-        tap: The tap.
+        host: Who reads the layers.
     """
 
-    def __init__(self, tap: Tap) -> None:
-        self._tap = tap
+    def __init__(self, host: PointwiseHost) -> None:
+        self._host = host
+        self._reduction = Reduction(None)
         self._modules: dict[str, nn.Module] = {}
+        self._hooks: dict[nn.Module, _Hooks] = {}
         self._read_before: set[str] = set()
-        self.forget()
-
-    def forget(self) -> None:
-        """Nothing is under way."""
+        self._plans: dict[TapPoint, Plan] = {}
+        self._running = False
         self._held: _Held | None = None
         self._passed: _Passed | None = None
 
     # ---- in and out -------------------------------------------------------------------------------------------------
 
-    def enter(self, modules: dict[str, nn.Module], read_before: set[str]) -> set[str]:
+    def enter(self, modules: Mapping[str, nn.Module], read_before: Iterable[str]) -> set[str]:
         """Takes over the forward pass of the layers among these that can be fused.
 
         Args:
             modules: The tapped modules by name.
-            read_before: Those of them whose input is read by a hook.
+            read_before: Names of modules whose input is read by a hook.
 
         Returns:
-            Their names. They are read without a hook, which costs as much as a small layer.
+            The names of the layers. They are read without a hook, which costs as much as a small layer.
         """
-        if nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks:
+        if hooks_beside(register_module_forward_hook) or hooks_beside(register_module_forward_pre_hook):
+            self._plans = {}
             return set()  # they may want to see, or to change, what a layer makes
-        self._read_before = read_before
+        self._read_before = set(read_before)
+        self._hooks = {module: _Hooks.of(module) for module in modules.values()}
         for name, module in modules.items():
-            if type(module) in FUNCTIONS and "forward" not in module.__dict__ and not module._forward_hooks:
+            if type(module) in FUNCTIONS and "forward" not in vars(module) and not self._hooks[module].after:
                 self._modules[name] = module
                 module.forward = self._forward(name, module)
+        fused = set(self._modules.values())
+        self._plans = {
+            point: plan for point, plan in self._plans.items() if all(each.module in fused for each in plan.modules)
+        }
         return set(self._modules)
 
     def leave(self) -> None:
-        """Gives it back."""
+        """Gives every layer its own forward pass back."""
         for module in self._modules.values():
-            del module.__dict__["forward"]
-        self._modules = {}
-        self.forget()
+            del module.forward
+        self._modules, self._hooks = {}, {}
+        self._running, self._held, self._passed = False, None, None
 
-    def begin(self) -> None:
-        """Makes ready what the last pass needed: here rather than in the layers, because Python is in cache here."""
-        self.forget()
-        for place in self._tap.places():
-            if place.fused is not None and self._is_usable(place.fused):
-                if place.fused.stats is not None:
-                    place.fused.stats.make_ready()
-            else:
-                place.fused = None
+    def begin(self, reduction: Reduction) -> None:
+        """A pass begins: makes ready what the last one needed, because between layers Python is slow.
+
+        Args:
+            reduction: How outputs are reduced in this pass.
+        """
+        self._running, self._held, self._passed = True, None, None
+        self._reduction = reduction
+        for point, plan in list(self._plans.items()):
+            if not self._is_usable(plan):
+                del self._plans[point]
+            elif plan.call is not None:
+                plan.call.make_ready()
 
     def end(self) -> None:
         """The pass is over.
@@ -192,104 +142,117 @@ class Fused:
         Raises:
             RuntimeError: If the layer that should have read a tensor next did not run.
         """
-        self.flush()
+        self._flush()
+        self._running = False
         if self._passed is not None:
             raise _not_read(self._passed)
 
-    # ---- what the tap asks ------------------------------------------------------------------------------------------
-
-    def hold(self, place: Place, module: nn.Module, output: Tensor) -> bool:
-        """Whether the layer that reads this tensor will reduce it."""
-        if place.reader not in self._modules or not self._is_alone(module, place):
-            return False
-        self._held = _Held(place, module, output)
-        return True
-
-    def flush(self) -> None:
-        """Reduces what was held for a layer that does not take it."""
-        held, self._held = self._held, None
-        if held is not None:
-            self._tap.reduce(*held)
-
     # ---- a forward pass ---------------------------------------------------------------------------------------------
 
-    def _forward(self, name: str, module: Any) -> Any:
-        tap = self._tap
+    def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
+        """Has a tensor reduced: by the layer that reads it next, if that one is fused, or by the host."""
+        self._flush()
+        if output is not None and self._running and point.consumer in self._modules and self._is_alone(module, point):
+            self._held = _Held(point, module, output)
+        else:
+            self._host.reduce(point, module, output)
 
+    def _flush(self) -> None:
+        """Has reduced what was held for a layer that does not take it."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._host.reduce(*held)
+
+    def _forward(self, name: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
         def forward(input: Tensor) -> Tensor:
-            x, place = input, tap.visit(name)
+            x, point = input, self._host.visit(name)
             passed, self._passed = self._passed, None
             if passed is not None:
-                if passed.output is not x or passed.place is not place:
+                if passed.output is not x or passed.point is not point:
                     raise _not_read(passed)
                 return x
-            # A layer that is run on its own, outside the model, is left to torch: it has no reader.
-            if place is not None and tap.running and not torch.is_grad_enabled():
-                looks = tap.looks(x)
-                if place.fused is None or place.fused.looks != looks:
-                    place.fused = self._plan(place, module, x, looks)
-                plan = place.fused
-                layers = None if plan is None or plan.stats is None else plan.arguments()
-                if plan is not None and plan.stats is not None and layers is not None:
-                    return self._run(place, plan, plan.stats, x, layers)
-            self.flush()  # before the layer overwrites it
+            # A layer that is run on its own, outside the model, is left to torch: it has no consumer.
+            if point is not None and self._running and not torch.is_grad_enabled():
+                plan = self._plan_of(point, module, x)
+                layers = None if plan.call is None else plan.layers()
+                if plan.call is not None and layers is not None:
+                    return self._run(point, plan, plan.call, x, layers)
+            self._flush()  # before the layer overwrites it
             output: Tensor = type(module).forward(module, x)
-            if place is not None:
-                tap.keep(place, module, output)
+            if point is not None:
+                self.reduce(point, module, output)
             return output
 
         return forward
 
-    def _run(self, place: Place, plan: Plan, stats: PointwiseStats, x: Tensor, layers: list[Any]) -> Tensor:
+    def _run(
+        self, point: TapPoint, plan: Plan, call: PreparedPointwiseStats, x: Tensor, layers: list[KernelLayer]
+    ) -> Tensor:
         """One fused layer, or two."""
         held = self._held
         with_input = False
         if held is not None:
-            with_input = held.output is x and held.place.unit_dim == place.unit_dim and not plan.in_place
+            with_input = held.output is x and held.point.unit_dim == point.unit_dim and not plan.in_place
             if not with_input:
-                self.flush()
+                self._flush()
         y = x if plan.in_place else torch.empty_like(x)
-        found = stats(x, y, layers, with_input)
+        found = call(x, y, layers, with_input)
         if plan.in_place and not x.is_inference():
             torch.autograd.graph.increment_version(x)
         if held is not None and with_input:
             self._held = None
-            self._tap.note(held.place, found[0])
-        self._tap.note(place, found[1])
+            self._host.receive(held.point, TapStats(*found[0]))
+        self._host.receive(point, TapStats(*found[1]))
         if plan.second is not None:
-            self._tap.note(plan.second, found[2])
+            self._host.receive(plan.second, TapStats(*found[2]))
             self._passed = _Passed(plan.second, y)
         return y
 
-    def _plan(self, place: Place, module: nn.Module, x: Tensor, looks: Any) -> Plan | None:
+    # ---- plans ------------------------------------------------------------------------------------------------------
+
+    def _plan_of(self, point: TapPoint, module: nn.Module, x: Tensor) -> Plan:
+        """How a layer is run on tensors like this: as in the last pass, if it looked like this then."""
+        signature = memory_signature(x, self._reduction.n_views)
+        plan = self._plans.get(point)
+        if plan is None or plan.signature != signature:
+            plan = self._plans[point] = self._plan(point, module, x, signature)
+        return plan
+
+    def _plan(self, point: TapPoint, module: nn.Module, x: Tensor, signature: MemorySignature) -> Plan:
         """How a layer is run on tensors like this, together with the ReLU behind it if that is possible."""
-        if module._forward_hooks:
-            return None  # they may want to see, or to change, what it makes
-        layers: tuple[Layer, ...] = (Layer(module),)
-        second: Place | None = None
-        reader = self._modules.get(place.reader)
-        if type(reader) is nn.ReLU and FUNCTIONS.get(type(module)) == "batch_norm" and not reader._forward_hooks:
-            there = self._tap.place_of(place.reader)
-            if there is not None and there.unit_dim == place.unit_dim and self._is_alone(module, place):
-                layers, second = (*layers, Layer(reader)), there
-        stats = self._tap.pointwise_stats(place, x, len(layers))
-        in_place = second is None and bool(getattr(module, "inplace", False))
-        return Plan(looks, stats, layers, second, in_place)
+        modules: tuple[PointwiseModule, ...] = (PointwiseModule(module),)
+        if self._hooks[module].after or point.unit_dim is None or not gives_torchs_bits(module, x):
+            return Plan(signature, None, modules, None, False)
+        second = self._relu_behind(point, module)
+        if second is not None:
+            modules = (*modules, PointwiseModule(self._modules[point.consumer]))
+        call = self._reduction.prepared_with_layers(x, point.unit_dim, len(modules))
+        return Plan(signature, call, modules, second, second is None and bool(getattr(module, "inplace", False)))
+
+    def _relu_behind(self, point: TapPoint, module: nn.Module) -> TapPoint | None:
+        """Where the ReLU is read that can be run together with a batch norm; `None` if there is none."""
+        relu = self._modules.get(point.consumer)
+        if type(relu) is not nn.ReLU or FUNCTIONS[type(module)] != "batch_norm" or self._hooks[relu].after:
+            return None
+        there = self._host.upcoming(point.consumer)
+        if there is None or there.unit_dim != point.unit_dim or not self._is_alone(module, point):
+            return None
+        return there
 
     def _is_usable(self, plan: Plan) -> bool:
         """Whether nobody has set a hook since."""
-        before = plan.second is not None and plan.layers[1].module._forward_pre_hooks
-        return not before and not any(layer.module._forward_hooks for layer in plan.layers)
+        before = plan.second is not None and self._hooks[plan.modules[1].module].before
+        return not before and not any(self._hooks[module.module].after for module in plan.modules)
 
-    def _is_alone(self, module: nn.Module, place: Place) -> bool:
-        """Whether nobody else sees what goes from a module, which is read at a place, to its reader."""
-        hooks = 0 if place.sites[0].module in self._modules else 1  # of the tap, which reads its own without one
-        before = self._modules[place.reader]._forward_pre_hooks
-        return len(module._forward_hooks) == hooks and not before and place.reader not in self._read_before
+    def _is_alone(self, module: nn.Module, point: TapPoint) -> bool:
+        """Whether nobody else sees what goes from a module, which is read at a point, to its consumer."""
+        hooks = 0 if point.hook_points[0].module in self._modules else 1  # of the tap, which reads its own without one
+        before = self._hooks[self._modules[point.consumer]].before
+        return len(self._hooks[module].after) == hooks and not before and point.consumer not in self._read_before
 
 
 def _not_read(passed: _Passed) -> RuntimeError:
-    name = passed.place.sites[0].name
+    name = passed.point.hook_points[0].name
     return RuntimeError(
         f"Expected layer {name!r} to read what the batch norm before it makes, as it did when the layers were looked "
         "up; it read something else this time. Tap the model with fuse=False"

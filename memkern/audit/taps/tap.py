@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from memkern import dispatch
-from memkern.audit.taps.fusion import Fused, Plan
-from memkern.audit.taps.hook_points import (
-    Site,
-    find_layers,
-    first_tensor,
-    interpreted,
-    named_layers,
-    unit_dimension,
-    unwrapped,
-)
+from memkern.audit.taps.call_cache import CallCache, memory_signature
+from memkern.audit.taps.fusion import Fusion
+from memkern.audit.taps.hook_points import HookPoint, find_layers, unit_dimension
+from memkern.audit.taps.modules import first_tensor, interpreted, named_layers, unwrapped
+from memkern.audit.taps.protocol import TapPoint
+from memkern.audit.taps.reduction import Reduction, TapStats
 from memkern.audit.taps.rng import kept_rng
-from memkern.ops.alignment import alignment, repeat_alignment
-from memkern.ops.layer_stats import PointwiseStats, layer_stats, repeat_layer_stats
-from memkern.ops.unit_means import unit_means
 
-
-class TapStats(NamedTuple):
-    """What is kept of one layer.
-
-    Attributes:
-        alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
-        unit_means: Mean activation of each unit, over views and space, `[N, U]`; `None` if they were not asked for.
-        clean_means: Mean activation of each unit on the clean image, `[N, U]`; `None` without `clean_first`.
-    """
-
-    alignment: Tensor | None
-    unit_means: Tensor | None = None
-    clean_means: Tensor | None = None
-
-
-class Place:
-    """Where a pass is read: the labels that read it, and how to reduce it again if it looks as it did last time."""
-
-    def __init__(self) -> None:
-        self.sites: list[Site] = []
-        self.reader = ""  # the module that alone reads what lies here; "" if others do, or nobody knows
-        self.unit_dim: int | None = None
-        self.looks: tuple[Any, ...] = ()  # n_views, and all that says how the output lies in memory
-        self.again: Any = None
-        self.fused: Plan | None = None
-
-    def add(self, site: Site) -> None:
-        """One more label reads here."""
-        self.reader = site.reader
-        self.unit_dim = site.unit_dim if not self.sites or site.unit_dim == self.unit_dim else None
-        self.sites.append(site)
+__all__ = ["Tap", "TapStats"]
 
 
 class Tap:
@@ -71,7 +33,7 @@ class Tap:
         model: The model. Wrappers of DDP and `torch.compile` are taken off (hooks do not fire in compiled code), so run
             the attribute `model` of the tap.
         layers: Name to report -> name of the submodule; or a list of submodule names ("name_1" for a submodule's second
-            call in a pass, "name:in" for its input); or the `sites` of `find_layers`; or globs separated by commas.
+            call in a pass, "name:in" for its input); or the hook points of `find_layers`; or globs separated by commas.
         n_views: Number of views V of each point; the batch holds the views of one point next to each other.
             `None`: one row per point, no views, no alignment. May be set anew between passes.
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
@@ -79,8 +41,9 @@ class Tap:
         clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
         means: Whether unit means are wanted; without them there is less to compute.
         fuse: Whether batch norms, ReLUs and GELUs of plain classes may be run by the kernel that reduces them: on the
-            CPU, in float32, without autograd. Their outputs are torch's up to rounding. Where globs, or `find_layers`,
-            have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it the rectified values.
+            CPU, in float32, without autograd. Outputs are torch's to the bit, those of a GELU up to rounding. Where
+            globs, or `find_layers`, have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it
+            the rectified values.
         example: A small batch that globs are looked up with.
 
     Raises:
@@ -99,7 +62,7 @@ class Tap:
     def __init__(
         self,
         model: nn.Module,
-        layers: str | Mapping[str, str] | Sequence[str] | Sequence[Site],
+        layers: str | Mapping[str, str] | Sequence[str] | Sequence[HookPoint],
         *,
         n_views: int | None,
         pairs: str = "all",
@@ -107,81 +70,82 @@ class Tap:
         clean_first: bool = False,
         means: bool = True,
         fuse: bool = True,
-        example: Any = None,
+        example: object = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
-        least = 3 if clean_first and pairs == "all" else 2
-        if n_views is not None and n_views < least:
-            raise ValueError(f"Expected `n_views` to be None or {least} or more, got {n_views}")
-        self.n_views, self.pairs, self.normalize = n_views, pairs, normalize
-        self.clean_first, self.means = clean_first, means
+        self._reduction = Reduction(n_views, pairs, normalize, clean_first, means)
         self._modules = named_layers(self.model)
         if isinstance(layers, str):
             if example is None:
                 raise TypeError("Expected `example`, a small batch, with globs in `layers`")
             layers = find_layers(self.model, example, layers).sites
-        self.sites = self._resolved(layers)
-        self._at: dict[tuple[str, int, bool], Place] = {}
-        self._fused = Fused(self) if fuse else None
-        for site in self.sites:
-            self._at.setdefault((site.module, site.call, site.input), Place()).add(site)
+        self.hook_points = self._resolved(layers)
+        together: dict[tuple[str, int, bool], list[HookPoint]] = {}
+        for point in self.hook_points:
+            together.setdefault((point.module, point.call, point.input), []).append(point)
+        self._points = {where: TapPoint(points) for where, points in together.items()}
+        self._fusion = Fusion(self) if fuse else None
+        self._cache = CallCache()
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
-        self.running = False
+        self._running = False
         self.seconds = 0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
-        self._handles: list[Any] = []
-        self._modes: list[tuple[nn.Module, bool]] = []
         self._stack = ExitStack()
 
-    def _resolved(self, layers: Mapping[str, str] | Sequence[str] | Sequence[Site]) -> tuple[Site, ...]:
+    @property
+    def n_views(self) -> int | None:
+        """Number of views of each point."""
+        return self._reduction.n_views
+
+    @n_views.setter
+    def n_views(self, n_views: int | None) -> None:
+        self._reduction = replace(self._reduction, n_views=n_views)
+
+    def _resolved(self, layers: Mapping[str, str] | Sequence[str] | Sequence[HookPoint]) -> tuple[HookPoint, ...]:
         named = layers if isinstance(layers, Mapping) else {getattr(each, "name", each): each for each in layers}
-        sites = []
+        points = []
         for label, where in named.items():
-            if isinstance(where, Site):
-                sites.append(where)
+            if isinstance(where, HookPoint):
+                points.append(where)
                 continue
             module, call = where.removesuffix(":in"), 0
             stem, _, number = module.rpartition("_")
             if module not in self._modules and number.isdigit() and stem in self._modules:
                 module, call = stem, int(number)
-            sites.append(Site(str(label), module, call, where.endswith(":in")))
-        missing = [site.module for site in sites if site.module not in self._modules]
-        if missing or not sites:
+            points.append(HookPoint(str(label), module, call, where.endswith(":in")))
+        missing = [point.module for point in points if point.module not in self._modules]
+        if missing or not points:
             raise ValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
-        return tuple(sites)
+        return tuple(points)
 
     def __enter__(self) -> Tap:
-        self._stack.enter_context(kept_rng())
-        self._stack.enter_context(interpreted(self.model))
-        self._modes = [(module, module.training) for module in self.model.modules()]
-        if any(training for _, training in self._modes):  # asking costs little, setting half a millisecond
-            self.model.eval()
-        self._handles.append(self.model.register_forward_pre_hook(self._begin))
-        read_before = {site.module for site in self.sites if site.input}
-        fused: set[str] = set()
-        if self._fused is not None:
-            names = dict.fromkeys(site.module for site in self.sites if not site.input)
-            fused = self._fused.enter({name: self._modules[name] for name in names}, read_before)
-        for name in dict.fromkeys(site.module for site in self.sites):
-            module = self._modules[name]
-            if name in read_before:
-                self._handles.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
-            if name not in fused:
-                self._handles.append(module.register_forward_hook(self._after(name)))
-        self._handles.append(self.model.register_forward_hook(self._end))
+        with ExitStack() as stack:  # undone here if something fails
+            stack.enter_context(kept_rng())
+            stack.enter_context(interpreted())
+            stack.callback(_restore_modes, [(module, module.training) for module in self.model.modules()])
+            if any(module.training for module in self.model.modules()):  # setting takes half a millisecond
+                self.model.eval()
+            stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
+            read_before = {point.module for point in self.hook_points if point.input}
+            fused: set[str] = set()
+            if self._fusion is not None:
+                stack.callback(self._fusion.leave)
+                names = dict.fromkeys(point.module for point in self.hook_points if not point.input)
+                fused = self._fusion.enter({name: self._modules[name] for name in names}, read_before)
+            for name in dict.fromkeys(point.module for point in self.hook_points):
+                module = self._modules[name]
+                if name in read_before:
+                    stack.callback(module.register_forward_pre_hook(self._before(name), with_kwargs=True).remove)
+                if name not in fused:
+                    stack.callback(module.register_forward_hook(self._after(name)).remove)
+            stack.callback(self.model.register_forward_hook(self._end).remove)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fused is not None:
-            self._fused.leave()
-        for handle in self._handles:
-            handle.remove()
-        for module, mode in self._modes:
-            if module.training != mode:
-                module.training = mode
-        self._handles, self._modes, self.running = [], [], False
+        self._running = False
         self._stack.close()
         if kind is not None:
             self._seen = {}  # a pass that broke off says nothing
@@ -192,149 +156,103 @@ class Tap:
         Raises:
             RuntimeError: If a layer did not run since the last call; the message names it.
         """
-        silent = [site.name for site in self.sites if site.name not in self._seen]
+        silent = [point.name for point in self.hook_points if point.name not in self._seen]
         if silent:
             raise RuntimeError(f"Expected every tapped layer to run in the forward pass; these did not: {silent}")
         seen, self._seen, self._calls = self._seen, {}, {}
-        return {site.name: seen[site.name] for site in self.sites}
+        return {point.name: seen[point.name] for point in self.hook_points}
 
-    def _begin(self, module: nn.Module, args: Any) -> None:
+    # ---- hooks ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, module: nn.Module, args: object) -> None:
         if self._seen:
             raise RuntimeError("Expected `take` to be called after every forward pass; the model ran twice")
-        self._calls, self.running = {}, True
-        for place in self.places():  # here rather than in the hooks: Python is in cache here
-            if place.again is not None:
-                place.again.make_ready()
-        if self._fused is not None:
-            self._fused.begin()
+        self._calls, self._running = {}, True
+        self._cache.make_ready()
+        if self._fusion is not None:
+            self._fusion.begin(self._reduction)
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.running = False
-        if self._fused is not None:
-            self._fused.end()
+    def _end(self, module: nn.Module, args: object, output: object) -> None:
+        self._running = False
+        if self._fusion is not None:
+            self._fusion.end()
 
-    def _before(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            place = self._at.get((name, self._calls.get(name, 0), True))
-            if place is not None:
-                self.keep(place, module, first_tensor([*args, *kwargs.values()]))
+    def _before(self, name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
+        def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+            point = self._points.get((name, self._calls.get(name, 0), True))
+            if point is not None:
+                self._read(point, module, first_tensor([*args, *kwargs.values()]))
 
         return hook
 
-    def _after(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            place = self.visit(name)
-            if place is not None:
-                self.keep(place, module, output if isinstance(output, Tensor) else first_tensor(output))
+    def _after(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+            point = self.visit(name)
+            if point is not None:
+                self._read(point, module, output if isinstance(output, Tensor) else first_tensor(output))
 
         return hook
 
-    # ---- for fused layers -------------------------------------------------------------------------------------------
+    def _read(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
+        (self if self._fusion is None else self._fusion).reduce(point, module, output)
 
-    def visit(self, name: str) -> Place | None:
-        """Counts a call of a module, and says where its output is read.
+    # ---- what fusion needs: `protocol.PointwiseHost` ----------------------------------------------------------------
+
+    def visit(self, name: str) -> TapPoint | None:
+        """Counts a call of a module; returns where its output is read.
 
         Raises:
             RuntimeError: If it ran twice since `take`, and not within one pass.
         """
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
-        if call > 0 and not self.running:
+        if call > 0 and not self._running:
             raise RuntimeError(f"Expected layer {name!r} to run once between two calls of `take`; it ran twice")
-        return self._at.get((name, call, False))
+        return self._points.get((name, call, False))
 
-    def keep(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
-        """Reduces one tensor for the labels that read it, or leaves it to the layer that reads it next."""
-        if self._fused is not None:
-            self._fused.flush()
-            if output is not None and self.running and self._fused.hold(place, module, output):
-                return
-        self.reduce(place, module, output)
+    def upcoming(self, name: str) -> TapPoint | None:
+        """Returns where the output of a module's next call is read, which is not counted yet."""
+        return self._points.get((name, self._calls.get(name, 0), False))
 
-    def places(self) -> Iterable[Place]:
-        """Every place that is read."""
-        return self._at.values()
-
-    def place_of(self, name: str) -> Place | None:
-        """Where the output of a module's next call is read."""
-        return self._at.get((name, self._calls.get(name, 0), False))
-
-    def looks(self, output: Tensor) -> tuple[Any, ...]:
-        """All that a reduction was made ready for."""
-        return self.n_views, output.shape, output.stride(), output.dtype, output.device, dispatch.direct(output)
-
-    def note(self, place: Place, stats: Any) -> None:
-        """Keeps what was found at a place."""
-        kept = TapStats(*stats)
-        for site in place.sites:
-            self._seen[site.name] = kept
-
-    def pointwise_stats(self, place: Place, x: Tensor, layers: int) -> PointwiseStats | None:
-        """How fused layers are run on tensors like this; `None` where they are not."""
-        dim, views = place.unit_dim, self.n_views
-        if dim is None or views is None or self.clean_first or len(x) % views or dim >= x.ndim:
-            return None
-        split = x.unflatten(0, (-1, views))
-        if not PointwiseStats.takes(split, dim + 1):
-            return None
-        return PointwiseStats(
-            split, unit_dim=dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers
-        )
-
-    # ---- reductions -------------------------------------------------------------------------------------------------
-
-    def reduce(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
-        """Reduces one tensor for the labels that read it."""
+    def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
+        """Reduces a tensor for the names under which it is reported."""
         start = time.perf_counter()
-        if place.again is not None and output is not None and self.looks(output) == place.looks:
-            self.note(place, place.again(output))
+        signature = None if output is None else memory_signature(output, self.n_views)
+        call = None if signature is None else self._cache.find(point, signature)
+        if call is not None and output is not None:
+            self.receive(point, TapStats(*call(output)))
         else:
-            self._reduce_new(place, module, output)
+            self._reduce_new(point, module, output)
         self.seconds += time.perf_counter() - start
 
-    def _reduce_new(self, place: Place, module: nn.Module, output: Tensor | None) -> None:
-        """The same with everything checked."""
+    def receive(self, point: TapPoint, stats: TapStats) -> None:
+        """Keeps the statistics of a tensor."""
+        for each in point.hook_points:
+            self._seen[each.name] = stats
+
+    def _reduce_new(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
+        """Reduces a tensor with everything checked, and prepares the call for the next one like it.
+
+        Raises:
+            TypeError: If the layer made no tensor, or one of too few dimensions.
+        """
         if output is None or output.ndim < 2:
             got = "none" if output is None else f"one of shape {list(output.shape)}"
-            raise TypeError(f"Expected layer {place.sites[0].name!r} to return a tensor [N, U, ...], got {got}")
-        reduced: dict[int, Any] = {}
-        for site in place.sites:
-            unit_dim = unit_dimension(module, output.shape) if site.unit_dim is None else site.unit_dim
+            raise TypeError(f"Expected layer {point.hook_points[0].name!r} to return a tensor [N, U, ...], got {got}")
+        reduced: dict[int, TapStats] = {}
+        for each in point.hook_points:
+            unit_dim = unit_dimension(module, output.shape) if each.unit_dim is None else each.unit_dim
             if unit_dim not in reduced:
-                reduced[unit_dim] = self._reduce(site.name, output.detach(), unit_dim)
-            self._seen[site.name] = reduced[unit_dim]
-        looks = self.looks(output)
-        if looks != place.looks:
-            place.again = self._repeat(output.detach(), next(iter(reduced))) if len(reduced) == 1 else None
-            place.looks = looks
+                reduced[unit_dim] = self._reduction.reduce(each.name, output.detach(), unit_dim)
+            self._seen[each.name] = reduced[unit_dim]
+        signature = memory_signature(output, self.n_views)
+        if not self._cache.is_known(point, signature):
+            alone = next(iter(reduced)) if len(reduced) == 1 else None
+            call = None if alone is None else self._reduction.prepared(output.detach(), alone)
+            self._cache.keep(point, signature, call)
 
-    def _repeat(self, output: Tensor, unit_dim: int) -> Any:
-        """`_reduce` again, without looking; `None` where there is no such way."""
-        if self.n_views is None or self.clean_first:
-            return None
-        x = output.unflatten(0, (-1, self.n_views))
-        if not self.means:
-            return repeat_alignment(x, pairs=self.pairs, normalize=self.normalize)
-        return repeat_layer_stats(x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
 
-    def _reduce(self, label: str, output: Tensor, unit_dim: int) -> TapStats:
-        if self.n_views is None:
-            return TapStats(None, unit_means(output, unit_dim=unit_dim))
-        if len(output) % self.n_views:
-            raise ValueError(
-                f"Expected layer {label!r} to see {self.n_views} views of every point, got {len(output)} rows"
-            )
-        x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]
-        options: dict[str, Any] = {"view_dim": 1, "unit_dim": unit_dim + 1}
-        if not self.means:
-            x = x[:, 1:] if self.clean_first and self.pairs == "all" else x
-            return TapStats(alignment(x, pairs=self.pairs, normalize=self.normalize), None)
-        if not self.clean_first:
-            stats = layer_stats(x, **options, pairs=self.pairs, normalize=self.normalize)
-            return TapStats(stats.alignment, stats.unit_means)
-        clean = unit_means(x[:, 0], unit_dim=unit_dim)
-        if self.pairs == "all":
-            stats = layer_stats(x[:, 1:], **options, normalize=self.normalize)
-            return TapStats(stats.alignment, stats.unit_means, clean)
-        stats = layer_stats(x, **options, pairs=self.pairs, normalize=self.normalize)
-        return TapStats(stats.alignment, unit_means(x[:, 1:], **options), clean)
+def _restore_modes(modes: Sequence[tuple[nn.Module, bool]]) -> None:
+    for module, mode in modes:
+        if module.training != mode:
+            module.training = mode

@@ -11,22 +11,22 @@ from fused_models import MODELS, VIEWS, assert_same, batch, made, passed, tap_of
 from torch import Tensor, nn
 
 from memkern.audit.taps.consumers import memory_of
-from memkern.audit.taps.hook_points import Site, find_layers
+from memkern.audit.taps.hook_points import HookPoint, find_layers
 from memkern.audit.taps.tap import Tap
-from memkern.ops.layer_stats import PointwiseStats
+from memkern.ops.pointwise_stats import PreparedPointwiseStats
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     """(layers, with the input) of each call of the kernel."""
     seen: list[tuple[int, bool]] = []
-    call = PointwiseStats.__call__
+    call = PreparedPointwiseStats.__call__
 
-    def spy(self: PointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
+    def spy(self: PreparedPointwiseStats, x: Tensor, y: Tensor, layers: Any, with_input: bool) -> Any:
         seen.append((len(layers), with_input))
         return call(self, x, y, layers, with_input)
 
-    monkeypatch.setattr(PointwiseStats, "__call__", spy)
+    monkeypatch.setattr(PreparedPointwiseStats, "__call__", spy)
     return seen
 
 
@@ -69,14 +69,21 @@ def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: 
         runs.clear()
 
 
-def test_readers_are_those_that_read_alone() -> None:
-    def readers(which: str) -> dict[str, str]:
-        return {site.name: site.reader for site in find_layers(made(which), batch()[:2]).sites}
+def test_consumers_are_those_that_read_alone() -> None:
+    def consumers(which: str) -> dict[str, str]:
+        return {site.name: site.consumer for site in find_layers(made(which), batch()[:2]).sites}
 
-    assert readers("block") == {"conv1": "bn1", "bn1": "relu", "relu": "conv2", "conv2": "bn2", "bn2": "", "relu_1": ""}
-    assert readers("before") == {"bn": "", "relu": "conv", "conv": "", "output": ""}
-    assert readers("changed") == {"conv": "", "bn": "relu", "relu": ""}
-    assert readers("vgg") == {"0": "1", "1": "2", "2": "3", "3": ""}
+    assert consumers("block") == {
+        "conv1": "bn1",
+        "bn1": "relu",
+        "relu": "conv2",
+        "conv2": "bn2",
+        "bn2": "",
+        "relu_1": "",
+    }
+    assert consumers("before") == {"bn": "", "relu": "conv", "conv": "", "output": ""}
+    assert consumers("changed") == {"conv": "", "bn": "relu", "relu": ""}
+    assert consumers("vgg") == {"0": "1", "1": "2", "2": "3", "3": ""}
 
 
 def test_without_an_example_each_layer_is_run_alone(runs: list[Any]) -> None:
@@ -179,7 +186,7 @@ def test_a_second_tap_inside() -> None:
 def test_inputs_that_are_tapped_are_those_of_the_layer(runs: list[Any]) -> None:
     model = made("block")
     sites = find_layers(model, batch()[:2]).sites
-    stats = passed(Tap(model, [*sites, Site("into", "relu", 0, True, 1)], n_views=VIEWS), batch())[1]
+    stats = passed(Tap(model, [*sites, HookPoint("into", "relu", 0, True, 1)], n_views=VIEWS), batch())[1]
     assert (2, True) not in runs  # the ReLU is shown what the batch norm made, so it is not done with it
     assert (1, True) in runs
     assert_same({"bn1": stats["into"]}, {"bn1": stats["bn1"]})
@@ -189,8 +196,9 @@ def test_what_has_no_kernel_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -
     model = made("block").double()
     tap = Tap(model, "*", n_views=VIEWS, example=batch()[:2].double())
     asked = []
-    takes = PointwiseStats.takes
-    monkeypatch.setattr(PointwiseStats, "takes", lambda *given: asked.append(given) or takes(*given))
+    possible = PreparedPointwiseStats.is_possible
+    spy = staticmethod(lambda *given: asked.append(given) or possible(*given))
+    monkeypatch.setattr(PreparedPointwiseStats, "is_possible", spy)
     for _ in range(3):
         passed(tap, batch().double())
     assert len(asked) == 4  # two batch norms, a ReLU in two places

@@ -58,7 +58,7 @@ def test_later_passes_find_what_a_first_one_does(means: bool) -> None:
         torch.rand(12, 3, 8, 8).contiguous(memory_format=torch.channels_last), torch.rand(6, 3, 8, 8),
     ]  # fmt: skip
     found = [tapped(tap, x) for x in changes]  # none overwrites one before it
-    assert [place.again is not None for place in tap._at.values()] == [True, False, True]
+    assert [call is not None for _, call in tap._cache._calls.values()] == [True, False, True]
     for got, x in zip(found, changes, strict=True):
         assert_bits(got, ordinary(model, x, 3, means))
     tap.n_views = 2

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps.hook_points import find_layers, first_tensor, matches, unit_dimension
+from memkern.audit.taps.hook_points import find_layers, matches, unit_dimension
+from memkern.audit.taps.modules import first_tensor
+from memkern.audit.taps.reduction import Reduction
 from memkern.audit.taps.tap import Tap
 from memkern.audit.taps.transformer_blocks import Block, find_blocks, sublayer_deltas
 
@@ -352,8 +354,8 @@ def test_the_three_deltas_by_hand() -> None:
 
 def test_a_place_with_two_labels_is_read_for_both_and_reduced_once(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     reduced = []
-    whole = Tap._reduce
-    monkeypatch.setattr(Tap, "_reduce", lambda self, *rest: (reduced.append(rest[0]), whole(self, *rest))[1])
+    whole = Reduction.reduce
+    monkeypatch.setattr(Reduction, "reduce", lambda self, *rest: (reduced.append(rest[0]), whole(self, *rest))[1])
     with Tap(nn.Sequential(nn.Conv2d(3, 4, 3)), {"a": "0", "b": "0"}, n_views=2) as tap:
         tap.model(x)
     stats = tap.take()

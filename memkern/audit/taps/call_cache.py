@@ -1,0 +1,47 @@
+"""The reduction of each tap point, prepared for outputs that lie in memory as those of the last pass did."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memkern import dispatch, native
+from memkern.audit.taps.protocol import TapPoint
+
+MemorySignature = tuple[int | None, torch.Size, tuple[int, ...], torch.dtype, torch.device, bool]
+"""Views of a point, shape, strides, dtype, device, and whether a kernel may be called past torch's dispatcher."""
+
+
+def memory_signature(x: Tensor, n_views: int | None) -> MemorySignature:
+    """All that a prepared call depends on: equal signatures, equal arguments but for the address."""
+    return n_views, x.shape, x.stride(), x.dtype, x.device, dispatch.direct(x)
+
+
+class CallCache:
+    """Prepared calls by tap point."""
+
+    def __init__(self) -> None:
+        self._calls: dict[TapPoint, tuple[MemorySignature, native.Repeat | None]] = {}
+
+    def make_ready(self) -> None:
+        """Makes the results of the next calls.
+
+        Called before a pass rather than between its layers, which empty the caches that Python needs.
+        """
+        for _, call in self._calls.values():
+            if call is not None:
+                call.make_ready()
+
+    def find(self, point: TapPoint, signature: MemorySignature) -> native.Repeat | None:
+        """The call that was prepared for such an output; `None` if there is none."""
+        known = self._calls.get(point)
+        return None if known is None or known[0] != signature else known[1]
+
+    def is_known(self, point: TapPoint, signature: MemorySignature) -> bool:
+        """Whether such an output was seen last, even if no call could be prepared for it."""
+        known = self._calls.get(point)
+        return known is not None and known[0] == signature
+
+    def keep(self, point: TapPoint, signature: MemorySignature, call: native.Repeat | None) -> None:
+        """Replaces the call of a tap point."""
+        self._calls[point] = signature, call

@@ -1,0 +1,46 @@
+"""What fusion needs of the tap that it works for, so that neither imports the other's module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from memkern.audit.taps.hook_points import HookPoint
+from memkern.audit.taps.reduction import TapStats
+
+
+class TapPoint:
+    """One tensor of a pass that is read: the output, or input, of one call of a submodule.
+
+    Args:
+        hook_points: The hook points there; more than one if a tensor is reported under several names.
+
+    Attributes:
+        hook_points: The same.
+        consumer: Name of the module that alone reads the tensor; "" if others do, or nobody knows.
+        unit_dim: The dimension of the units; `None` if it is not known, or the hook points disagree.
+    """
+
+    def __init__(self, hook_points: Sequence[HookPoint]) -> None:
+        self.hook_points = tuple(hook_points)
+        self.consumer = self.hook_points[-1].consumer
+        dims = {point.unit_dim for point in self.hook_points}
+        self.unit_dim = dims.pop() if len(dims) == 1 else None
+
+
+class PointwiseHost(Protocol):
+    """Who reads the layers that fusion runs."""
+
+    def visit(self, name: str) -> TapPoint | None:
+        """Counts a call of a module; returns where its output is read."""
+
+    def upcoming(self, name: str) -> TapPoint | None:
+        """Returns where the output of a module's next call is read, which is not counted yet."""
+
+    def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
+        """Reduces what a module has made."""
+
+    def receive(self, point: TapPoint, stats: TapStats) -> None:
+        """Takes the statistics of a tensor that fusion has reduced."""

@@ -1,0 +1,105 @@
+"""How the output of a layer is reduced to what an audit keeps: the ways, and the calls that are prepared for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from memkern import native
+from memkern.ops.alignment import alignment, repeat_alignment
+from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
+from memkern.ops.pointwise_stats import PreparedPointwiseStats
+from memkern.ops.unit_means import unit_means
+
+
+class TapStats(NamedTuple):
+    """What is kept of one layer.
+
+    Attributes:
+        alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
+        unit_means: Mean activation of each unit, over views and space, `[N, U]`; `None` if they were not asked for.
+        clean_means: Mean activation of each unit on the clean image, `[N, U]`; `None` without `clean_first`.
+    """
+
+    alignment: Tensor | None
+    unit_means: Tensor | None = None
+    clean_means: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How an output `[N * V, …]` is reduced.
+
+    Attributes:
+        n_views: Number of views V of each point; `None`: one row per point and no alignment.
+        pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        clean_first: Whether view 0 is the clean image.
+        means: Whether unit means are wanted.
+
+    Raises:
+        ValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view.
+    """
+
+    n_views: int | None
+    pairs: str = "all"
+    normalize: bool = True
+    clean_first: bool = False
+    means: bool = True
+
+    def __post_init__(self) -> None:
+        least = 3 if self.clean_first and self.pairs == "all" else 2
+        if self.n_views is not None and self.n_views < least:
+            raise ValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")
+
+    def reduce(self, label: str, output: Tensor, unit_dim: int) -> TapStats:
+        """Reduces an output, with everything checked.
+
+        Args:
+            label: Name of the layer, for errors.
+            output: `[N * V, …]`, any float dtype and device.
+            unit_dim: The dimension of the units.
+
+        Raises:
+            ValueError: If the rows are no whole number of points.
+        """
+        if self.n_views is None:
+            return TapStats(None, unit_means(output, unit_dim=unit_dim))
+        if len(output) % self.n_views:
+            raise ValueError(
+                f"Expected layer {label!r} to see {self.n_views} views of every point, got {len(output)} rows"
+            )
+        x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]
+        drawn = x[:, 1:] if self.clean_first else x
+        compared = drawn if self.pairs == "all" else x
+        if not self.means:
+            return TapStats(alignment(compared, pairs=self.pairs, normalize=self.normalize), None)
+        stats = layer_stats(compared, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
+        if not self.clean_first:
+            return TapStats(stats.alignment, stats.unit_means)
+        means = stats.unit_means
+        if compared is not drawn:
+            means = unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1)
+        return TapStats(stats.alignment, means, unit_means(x[:, 0], unit_dim=unit_dim))
+
+    def prepared(self, output: Tensor, unit_dim: int) -> native.Repeat | None:
+        """Prepares `reduce` for outputs that lie in memory as this one does; `None` where only `reduce` will do."""
+        if self.n_views is None or self.clean_first:
+            return None
+        x = output.unflatten(0, (-1, self.n_views))
+        if not self.means:
+            return repeat_alignment(x, pairs=self.pairs, normalize=self.normalize)
+        return repeat_layer_stats(x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
+
+    def prepared_with_layers(self, x: Tensor, unit_dim: int, layers: int) -> PreparedPointwiseStats | None:
+        """Prepares running layers on inputs that lie in memory as `x` does; `None` where they are left to torch."""
+        if self.n_views is None or self.clean_first or len(x) % self.n_views or unit_dim >= x.ndim:
+            return None
+        split = x.unflatten(0, (-1, self.n_views))
+        if not PreparedPointwiseStats.is_possible(split, unit_dim + 1):
+            return None
+        return PreparedPointwiseStats(
+            split, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers
+        )

@@ -1,0 +1,282 @@
+"""Pointwise statistics: batch norm, ReLU or GELU, run while what goes in and comes out is reduced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memkern import dispatch, native
+from memkern.checks import values as checks
+from memkern.ops import LIBRARY
+from memkern.reference.pointwise_stats import pointwise_stats as reference
+
+Moments = tuple[Tensor | None, ...]
+
+# ---- schema and fake ----------------------------------------------------------------------------------------------
+
+LIBRARY.define(
+    "pointwise_stats(Tensor x, str[] functions, Tensor?[] moments, float[] epsilons, int unit_dim, bool anchor, "
+    "bool normalize, str backend) -> (Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.register_fake("memkern::pointwise_stats", lib=LIBRARY)
+def _fake(
+    x: Tensor, functions: list[str], moments: list[Tensor | None], epsilons: list[float], unit_dim: int, anchor: bool,
+    normalize: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    shape = len(functions) + 1, x.shape[0]
+    return torch.empty_like(x), x.new_empty(shape), x.new_empty((*shape, x.shape[unit_dim]))
+
+
+# ---- autograd: refused --------------------------------------------------------------------------------------------
+
+
+def _backward(ctx: object, *grads: Tensor) -> None:
+    raise RuntimeError("memkern::pointwise_stats has no backward; run the layers with torch where gradients are needed")
+
+
+torch.library.register_autograd("memkern::pointwise_stats", _backward, lib=LIBRARY)
+
+# ---- backend table ------------------------------------------------------------------------------------------------
+
+
+class Pointwise(NamedTuple):
+    """A layer that makes each element of its output from the element at the same place of its input.
+
+    Attributes:
+        function: "batch_norm" in eval mode, "relu", or "gelu" (the exact one).
+        moments: Running mean, running variance, weight and bias of a batch norm, float32 ``[U]``; the last two may be
+            ``None``.
+        epsilon: What a batch norm adds to the variance.
+    """
+
+    function: str
+    moments: Moments = (None,) * 4
+    epsilon: float = 0.0
+
+    def arguments(self) -> tuple[int | float, ...]:
+        """A number for the function, four addresses and epsilon: a layer as the CPU kernel takes it."""
+        moments = (0 if moment is None else moment.data_ptr() for moment in self.moments)
+        return native.FUNCTIONS[self.function], *moments, self.epsilon
+
+
+def _has_layout(x: Tensor, unit_dim: int) -> bool:
+    """Whether the kernel reads ``x`` in place: dense, and each view ``[U, *space]`` or ``[*space, U]`` in memory."""
+    planes = math.prod(x.shape[2:]) // x.shape[unit_dim]
+    in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
+    return in_order and native.is_dense(tuple(x.shape), x.stride())
+
+
+def _launch(
+    x: Tensor, y: Tensor, layout: tuple[object, ...], layers: Sequence[tuple[int | float, ...]], addresses: list[int]
+) -> None:
+    functions = tuple(value for layer in layers for value in layer)
+    native.library().pointwise_stats(
+        x.data_ptr(), y.data_ptr(), *layout, functions, *addresses, torch.get_num_threads()
+    )
+
+
+def _layout(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[object, ...]:
+    """What a kernel takes between the addresses of input and output and the layers."""
+    return (
+        native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim, x.shape[0], x.shape[1], math.prod(x.shape[2:]),
+        x.stride(0), x.stride(1), anchor, normalize,
+    )  # fmt: skip
+
+
+def _cpu(
+    x: Tensor, layers: list[Pointwise], unit_dim: int, anchor: bool, normalize: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    y = torch.empty_like(x)
+    alignment = x.new_empty((len(layers) + 1, x.shape[0]))
+    means = x.new_empty((len(layers) + 1, x.shape[0], x.shape[unit_dim]))
+    if not x.numel():
+        return y, alignment, means
+    source, made, unit = x, y, unit_dim
+    if not _has_layout(x, unit_dim):
+        source, unit = x.movedim(unit_dim, 2).contiguous(), 2
+        made = torch.empty_like(source)
+    moments = [tuple(None if each is None else each.contiguous() for each in layer.moments) for layer in layers]
+    ready = [layer._replace(moments=kept).arguments() for layer, kept in zip(layers, moments, strict=True)]
+    addresses = [each.data_ptr() for pair in zip(alignment, means, strict=True) for each in pair]
+    _launch(source, made, _layout(source, unit, anchor, normalize), ready, addresses)
+    if made is not y:
+        y.copy_(made.movedim(2, unit_dim))
+    return y, alignment, means
+
+
+def _reference(
+    x: Tensor, layers: list[Pointwise], unit_dim: int, anchor: bool, normalize: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    pairs = "anchor" if anchor else "all"
+    made, alignment, means = reference(x, layers, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
+    return torch.empty_like(x).copy_(made), alignment.float(), means.float()
+
+
+# No "cuda" and no "triton": GPU kernels are not written yet, and `dispatch.pick` says so where one is named.
+TABLE = {"cpu": _cpu, "reference": _reference}
+
+
+def _run(
+    x: Tensor, functions: list[str], moments: list[Tensor | None], epsilons: list[float], unit_dim: int, anchor: bool,
+    normalize: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    layers = [
+        Pointwise(function, tuple(moments[4 * i : 4 * i + 4]), epsilons[i]) for i, function in enumerate(functions)
+    ]
+    run = dispatch.pick(backend, x.device, TABLE)
+    result: tuple[Tensor, Tensor, Tensor] = run(x, layers, unit_dim, anchor, normalize)
+    return result
+
+
+LIBRARY.impl("pointwise_stats", _run, "CompositeExplicitAutograd")
+
+
+class PreparedPointwiseStats:
+    """One call of the CPU kernel over and over, on memory that always looks like that of a call which was checked.
+
+    Results are made beforehand and nothing is checked: it is for taps, which run between two layers of a model, where
+    the caches are cold and Python is slow.
+
+    Args:
+        x: ``[N, V, ...]`` float32 activations that ``is_possible`` has accepted.
+        unit_dim: The dimension of the units, not negative.
+        pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        means: Whether unit means are wanted.
+        layers: How many layers, 1 or 2.
+    """
+
+    def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
+        self._layout = _layout(x, unit_dim, pairs == "anchor", normalize)
+        self._shape = layers + 1, x.shape[0]
+        self._units = x.shape[unit_dim] if means else 0
+        self._ready: tuple[list[tuple[Tensor, Tensor | None]], list[int]] | None = None
+
+    @staticmethod
+    def is_possible(x: Tensor, unit_dim: int) -> bool:
+        """Whether the CPU kernel reads activations like ``x`` in place, past torch's dispatcher."""
+        if dispatch.why_not("cpu", x.device) or not dispatch.direct(x) or x.dtype != torch.float32 or not x.numel():
+            return False
+        return _has_layout(x, unit_dim)
+
+    def make_ready(self) -> None:
+        """Makes the results of the next call, those of one kind in one block: making a tensor takes a microsecond."""
+        alignment = torch.empty(self._shape, dtype=torch.float32, device="cpu").unbind()
+        means: Sequence[Tensor | None] = [None] * len(alignment)
+        if self._units:
+            means = torch.empty((*self._shape, self._units), dtype=torch.float32, device="cpu").unbind()
+        results = list(zip(alignment, means, strict=True))
+        self._ready = results, [0 if each is None else each.data_ptr() for pair in results for each in pair]
+
+    def __call__(
+        self, x: Tensor, y: Tensor, layers: Sequence[tuple[int | float, ...]], with_input: bool
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Runs the layers on the memory of ``x`` and writes the output of the last one to ``y``.
+
+        Args:
+            x: The input, in memory like the one that the call was prepared for.
+            y: The output, in memory like ``x``; may be ``x`` if there is one layer and ``x`` is not reduced, because
+                elements that sums cannot tell apart are read once more at the end of a point.
+            layers: ``Pointwise.arguments`` of each layer.
+            with_input: Whether ``x`` is reduced too.
+
+        Returns:
+            Alignment ``[N]`` and unit means ``[N, U]`` (``None`` if not wanted) of ``x``, and of the output of each
+            layer; those of ``x`` hold nothing unless ``with_input``.
+        """
+        if self._ready is None:
+            self.make_ready()
+        assert self._ready is not None
+        results, addresses = self._ready
+        self._ready = None
+        if not with_input:
+            addresses[:2] = 0, 0
+        _launch(x, y, self._layout, layers, addresses)
+        return results
+
+
+# ---- function -----------------------------------------------------------------------------------------------------
+
+
+class PointwiseStats(NamedTuple):
+    """What layers made, and the statistics of what they read and made.
+
+    Attributes:
+        output: ``[N, V, ...]``, the output of the last layer.
+        alignment: ``[layers + 1, N]``, of the input and of the output of each layer.
+        unit_means: ``[layers + 1, N, U]``, likewise.
+    """
+
+    output: Tensor
+    alignment: Tensor
+    unit_means: Tensor
+
+
+def pointwise_stats(
+    x: Tensor,
+    layers: Sequence[Pointwise],
+    *,
+    unit_dim: int = 2,
+    pairs: str = "all",
+    normalize: bool = True,
+    backend: str = "auto",
+) -> PointwiseStats:
+    """Runs one or two layers of a network, and reduces what they read and make in the same pass over memory.
+
+    The statistics are the bits of ``layer_stats`` on the same tensors; batch norm and ReLU give torch's values.
+
+    Args:
+        x: ``[N, V, ...]`` float32 activations, V >= 2.
+        layers: One or two layers, run one after the other.
+        unit_dim: The dimension of the units.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        backend: "auto", "reference" or "cpu"; one that is named but cannot run raises.
+
+    Returns:
+        ``PointwiseStats(output [N, V, ...], alignment [layers + 1, N], unit_means [layers + 1, N, U])``, float32. No
+        gradient flows through it.
+
+    Raises:
+        TypeError: If ``x`` is not float32.
+        ValueError: If a shape, dimension, option or layer does not fit.
+        RuntimeError: If the named backend cannot run here.
+
+    Example:
+        >>> import torch
+        >>> from memkern.ops.pointwise_stats import Pointwise, pointwise_stats
+        >>> stats = pointwise_stats(torch.tensor([[[3.0, -4.0], [4.0, -3.0]]]), [Pointwise("relu")])
+        >>> stats.output, stats.unit_means[1]
+        (tensor([[[3., 0.],
+                 [4., 0.]]]), tensor([[3.5000, 0.0000]]))
+    """
+    checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.one_of(backend, "backend", dispatch.NAMES)
+    checks.float32(x, "x")
+    checks.strided(x, "x")
+    unit = checks.unit_dimension(x, 1, unit_dim, "x")
+    checks.views_shape(x, "x")
+    _check_layers(layers, x.shape[unit])
+    functions, epsilons = [layer.function for layer in layers], [float(layer.epsilon) for layer in layers]
+    moments = [moment for layer in layers for moment in layer.moments]
+    x = x.detach()
+    run = _run if dispatch.direct(x) else torch.ops.memkern.pointwise_stats.default
+    return PointwiseStats(*run(x, functions, moments, epsilons, unit, pairs == "anchor", bool(normalize), backend))
+
+
+def _check_layers(layers: Sequence[Pointwise], units: int) -> None:
+    checks.length(layers, "layers", 1, 2)
+    for index, layer in enumerate(layers):
+        checks.one_of(layer.function, f"layers[{index}].function", tuple(native.FUNCTIONS))
+        checks.length(layer.moments, f"layers[{index}].moments", 4, 4)
+        needed = 2 if layer.function == "batch_norm" else 0
+        for at, moment in enumerate(layer.moments):
+            name = f"layers[{index}].moments[{at}]"
+            if moment is not None or at < needed:
+                checks.one_per_unit(moment, name, units)
