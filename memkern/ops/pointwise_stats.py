@@ -69,7 +69,8 @@ def _has_layout(x: Tensor, unit_dim: int) -> bool:
     """Whether the kernel reads ``x`` in place: dense, and each view ``[U, *space]`` or ``[*space, U]`` in memory."""
     planes = math.prod(x.shape[2:]) // x.shape[unit_dim]
     in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
-    return in_order and native.is_dense(tuple(x.shape), x.stride())
+    view = native.is_dense(x.shape[2:], x.stride()[2:])  # not so where points lie between the elements of a view
+    return in_order and view and native.is_dense(tuple(x.shape), x.stride())
 
 
 def _launch(
