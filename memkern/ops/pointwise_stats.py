@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -202,6 +203,42 @@ class PreparedPointwiseStats:
         return results
 
 
+def batch_norm_gives_torchs_bits(x: Tensor) -> bool:
+    """Whether the CPU kernel's batch norm makes of ``x`` the very bits that torch's makes.
+
+    Torch has two ways, which round differently: the kernel's, and another for memory that is neither contiguous nor
+    channels last.
+
+    Args:
+        x: ``[rows, U, *space]`` float32 on the CPU.
+    """
+    dense = x.is_contiguous()
+    dense |= x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    dense |= x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+    return dense and _rounds_as_torch(native.library().isa())
+
+
+@functools.cache
+def _rounds_as_torch(isa: str) -> bool:
+    """Whether batch norms of the kernel's instruction set and of torch's round alike, as far as some elements show.
+
+    Torch multiplies and adds with one rounding where its own instruction set can, which need not be the kernel's.
+    """
+    units, generator = 37, torch.Generator("cpu").manual_seed(0)
+    mean, variance, weight, bias = torch.rand(4, units, generator=generator, device="cpu", dtype=torch.float32)
+    x = torch.randn(4, units, 5, 7, generator=generator, device="cpu", dtype=torch.float32)
+    # With one rounding the sum of product and bias is just below the middle of two floats; in double it is the middle.
+    mean[0], variance[0], weight[0], bias[0], x[:, 0] = 0, 1, 1 - 2**-18, 1 + 2**-23, 2**-24 * (1 + 2**-18)
+    layer = Pointwise("batch_norm", (mean, variance, weight, bias))
+    for memory in (torch.contiguous_format, torch.channels_last):
+        z = x.contiguous(memory_format=memory)
+        want = torch.nn.functional.batch_norm(z, mean, variance, weight, bias, eps=0.0)
+        got = pointwise_stats(z.unflatten(0, (2, 2)), [layer], backend="cpu").output.flatten(0, 1)
+        if not torch.equal(got, want):
+            return False
+    return True
+
+
 # ---- function -----------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +302,7 @@ def pointwise_stats(
     checks.views_shape(x, "x")
     _check_layers(layers, x.shape[unit])
     functions, epsilons = [layer.function for layer in layers], [float(layer.epsilon) for layer in layers]
-    moments = [moment for layer in layers for moment in layer.moments]
+    moments = [None if moment is None else moment.detach() for layer in layers for moment in layer.moments]
     x = x.detach()
     run = _run if dispatch.direct(x) else torch.ops.memkern.pointwise_stats.default
     return PointwiseStats(*run(x, functions, moments, epsilons, unit, pairs == "anchor", bool(normalize), backend))

@@ -18,6 +18,7 @@ import memkern
 from memkern import native, reference
 from memkern.ops.class_sums import class_sums
 from memkern.ops.median_of_others import median_of_others
+from memkern.ops.pointwise_stats import Pointwise, pointwise_stats
 from memkern.ops.selectivity import selectivity
 from memkern.transforms import PRESETS
 from python_tests.helpers import testing
@@ -34,11 +35,13 @@ class Op(NamedTuple):
         inputs: The tensors of a case, in their layouts, on the CPU.
         call: Runs the op on a backend, on whatever device the inputs are.
         judge: What each result is held to.
+        backends: Those that have a kernel, if not all.
     """
 
     inputs: Callable[[Case], Results]
     call: Callable[[Case, Results, str], Results]
     judge: Callable[[Case, Results, Results], Iterator[Judged]]
+    backends: tuple[str, ...] = ("reference", "cpu", "cuda", "triton")
 
 
 def worst_error(case: Case, inputs: Results, results: Results) -> float:
@@ -110,6 +113,45 @@ def _judge_layer_stats(case: Case, inputs: Results, results: Results) -> Iterato
     unit_dim = options.pop("unit_dim")
     yield "alignment", results[0], testing.expected_alignment(inputs[0], **options), wide
     yield "unit means", results[1], testing.expected_unit_means(inputs[0], unit_dim=unit_dim), wide
+
+
+def _layer_numbers(case: Case) -> Results:
+    """The input, and four numbers of each unit: what a batch norm is made of."""
+    x = _main(case)
+    mean, variance, weight, bias = testing.randn(4, x.shape[case.options["unit_dim"]])
+    return x, mean, variance.abs() + 0.1, weight, bias
+
+
+def _pointwise(case: Case, inputs: Results) -> list[Pointwise]:
+    layers = {"batch_norm": Pointwise("batch_norm", inputs[1:], 1e-5)}
+    return [layers.get(name, Pointwise(name)) for name in case.options["layers"]]
+
+
+def _pointwise_stats(case: Case, inputs: Results, backend: str) -> Results:
+    options = {key: value for key, value in case.options.items() if key != "layers"}
+    return tuple(pointwise_stats(inputs[0], _pointwise(case, inputs), backend=backend, **options))
+
+
+def _judge_pointwise_stats(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
+    """The output beside float32 torch's; statistics against the reference on the output that came."""
+    x, output = inputs[0], results[0]
+    options = {key: value for key, value in case.options.items() if key not in ("layers", "unit_dim")}
+    unit_dim, wanted, usual = case.options["unit_dim"], x.double(), x
+    for layer in _pointwise(case, inputs):
+        wanted, usual = (_run_layer(each, layer, unit_dim) for each in (wanted, usual))
+    error = (usual.double() - wanted).abs().amax() + wanted.abs().amax() * 2**-22
+    yield "output", output, testing.Expected(wanted, error.expand(wanted.shape)), torch.float32
+    for name, tensor, at in (("input", x, 0), ("output", output, -1)):
+        yield f"alignment of the {name}", results[1][at], testing.expected_alignment(tensor, **options), torch.float32
+        means = testing.expected_unit_means(tensor, unit_dim=unit_dim)
+        yield f"unit means of the {name}", results[2][at], means, torch.float32
+
+
+def _run_layer(x: Tensor, layer: Pointwise, unit_dim: int) -> Tensor:
+    if layer.function != "batch_norm":
+        return getattr(torch.nn.functional, layer.function)(x)
+    moments = [None if moment is None else moment.to(x.dtype) for moment in layer.moments]
+    return torch.nn.functional.batch_norm(x.movedim(unit_dim, 1), *moments, eps=layer.epsilon).movedim(1, unit_dim)
 
 
 def _selectivity(case: Case, inputs: Results, backend: str) -> Results:
@@ -216,6 +258,7 @@ OPS = {
     "alignment_backward": Op(_upstream, _gradient, _judge_gradient),
     "unit_means": Op(lambda case: (_main(case),), _unit_means, _judge_unit_means),
     "layer_stats": Op(lambda case: (_main(case),), _layer_stats, _judge_layer_stats),
+    "pointwise_stats": Op(_layer_numbers, _pointwise_stats, _judge_pointwise_stats, ("reference", "cpu")),
     "selectivity": Op(_shuffled_ids, _selectivity, _judge_selectivity),
     "median_of_others": Op(lambda case: (_main(case),), _median, _judge_median),
     "class_sums": Op(_labels, _class_sums, _judge_class_sums),

@@ -1,6 +1,7 @@
 """The house rules: who imports whom, one name per op in every room, the lists of CONTRIBUTING.md, what is public."""
 
 import ast
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ ROOT = PACKAGE.parent
 if not (ROOT / "csrc").is_dir():
     pytest.skip("an installed package has no source tree around it", allow_module_level=True)
 OPS = sorted(path.stem for path in (PACKAGE / "ops").glob("[!_]*.py"))
+# Op -> backends that its table does not have, whose files it has not either.
+WITHOUT = {op: {"cuda", "triton"} - set(importlib.import_module(f"memkern.ops.{op}").TABLE) for op in OPS}
 
 
 def module_name(path):
@@ -80,8 +83,10 @@ def test_an_op_imports_its_own_files_and_no_other_op(op):
 def test_the_references_stand_alone():
     for path in (PACKAGE / "reference").glob("[!_]*.py"):
         allowed = {"__future__", "collections.abc", "itertools", "math", "torch"}
-        # the one oracle that is somebody else's library; imported when called
-        outside = {"torchvision.transforms.v2"} if path.stem == "views" else set()
+        # "views" is the one oracle that is somebody else's library; imported when called
+        outside = {"views": {"torchvision.transforms.v2"}}.get(path.stem, set())
+        if path.stem == "pointwise_stats":  # layers by torch's own functions, and another oracle's statistics
+            allowed |= {"torch.nn", "memkern.reference.layer_stats"}
         assert imports(path) <= allowed | outside, path.name
         assert imports(path, inside_functions=False) <= allowed, path.name
 
@@ -134,8 +139,9 @@ def test_an_op_keeps_its_name_in_every_room(op):
         "csrc/cuda/{op}.cuh", "python_tests/ops/test_{op}.py", "python_tests/cuda/test_cuda_{op}.py",
         "bench/bench_{op}.py",
     ):  # fmt: skip
-        assert list(ROOT.glob(place.format(op=op))), place.format(op=op)
-    assert re.search(rf"\bOP\({op}, |_OP\({op}, ", (ROOT / "csrc/ops_table.h").read_text())
+        if not any(backend in place for backend in WITHOUT[op]):
+            assert list(ROOT.glob(place.format(op=op))), place.format(op=op)
+    assert re.search(rf"OP\({op}, |_OP\({op}, ", (ROOT / "csrc/ops_table.h").read_text())
     record = "".join(part.capitalize() for part in op.split("_"))
     assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
 
@@ -210,6 +216,8 @@ def test_touch_lists_name_files_that_exist(title):
         assert set(holes) <= set(FILL), f"{line}: nothing is known to fill {holes}"
         for filling in FILL[holes[0]] if holes else [None]:
             path = line.format(**{holes[0]: filling}) if holes else line
+            if holes and any(backend in line for backend in WITHOUT.get(filling, ())):
+                continue
             assert list(ROOT.glob(path)), f"{title}: {path} does not exist"
 
 

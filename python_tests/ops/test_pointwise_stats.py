@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import memkern
+from memkern import reference
 from memkern.audit.taps.pointwise_modules import pointwise
 from memkern.ops.layer_stats import LayerStats
-from memkern.ops.pointwise_stats import PreparedPointwiseStats
+from memkern.ops.pointwise_stats import Pointwise, PreparedPointwiseStats, pointwise_stats
 from python_tests.helpers import testing
 
 VIEWS = [2, 3, 5, 6, 10, 17, 33]
@@ -212,6 +214,93 @@ def test_what_is_taken() -> None:
     assert not PreparedPointwiseStats.is_possible(x.bfloat16(), 2)
     assert not PreparedPointwiseStats.is_possible(x[:0], 2)
     assert not PreparedPointwiseStats.is_possible(x.to("meta"), 2)
+
+    assert not PreparedPointwiseStats.is_possible(
+        testing.randn(8, 6, 4).movedim(0, 1).unflatten(0, (2, 3)), 3
+    )  # [T, B, C]
+
+
+# ---- the registered op ----------------------------------------------------------------------------------------------
+
+
+def layers_of(which: str, units: int) -> list[Pointwise]:
+    return [layer for module in modules_of(which, units) if (layer := pointwise(module)) is not None]
+
+
+@pytest.mark.parametrize("which", LAYERS)
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+def test_the_op_in_every_layout(path: str, layout: str, which: str) -> None:
+    """The reference's values, wherever the units are; the memory order of the input."""
+    x = testing.LAYOUTS[layout](testing.randn(3, 4, 6, 5, 2))
+    for unit_dim, (pairs, normalize) in itertools.product((2, 3, 4), (("all", True), ("anchor", False))):
+        layers = layers_of(which, x.shape[unit_dim])
+        options: dict[str, Any] = {"unit_dim": unit_dim, "pairs": pairs, "normalize": normalize}
+        got = pointwise_stats(x, layers, backend=path, **options)
+        want = reference.pointwise_stats(x, layers, **options)
+        assert got.output.stride() == torch.empty_like(x).stride()
+        for one, other in zip(got, want, strict=True):
+            assert one.dtype == torch.float32
+            torch.testing.assert_close(one, other.float(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("which", LAYERS)
+def test_the_op_is_the_prepared_call(kernel: str, which: str) -> None:
+    x, modules = testing.randn(3, 6, 10, 4, 4), modules_of(which, 10)
+    y, found = fused(x, modules)
+    got = pointwise_stats(x, layers_of(which, 10), backend=kernel)
+    testing.assert_same_bits(got.output, y)
+    for alignment, means, stats in zip(got.alignment, got.unit_means, found, strict=True):
+        testing.assert_same_bits(alignment, stats.alignment)
+        testing.assert_same_bits(means, stats.unit_means)
+
+
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+@pytest.mark.parametrize("which", LAYERS)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_opcheck(backend: str, which: str, layout: str) -> None:
+    layers = [layer._replace(moments=tuple(map(detached, layer.moments))) for layer in layers_of(which, 4)]
+    functions, moments, epsilons = zip(*layers, strict=True)
+    layout_of = testing.LAYOUTS[layout]
+    for x in (layout_of(testing.randn(3, 2, 4, 5)), torch.empty(0, 2, 4, 5)):
+        arguments = (x, functions, list(itertools.chain(*moments)), epsilons, 2, False, True, backend)
+        torch.library.opcheck(torch.ops.memkern.pointwise_stats.default, arguments)
+
+
+def detached(moment: Tensor | None) -> Tensor | None:
+    return None if moment is None else moment.detach()
+
+
+def test_full_graph() -> None:
+    x, layers = testing.randn(3, 2, 4, 5), layers_of("both", 4)
+    compiled = torch.compile(lambda x: pointwise_stats(x, layers, backend="cpu"), fullgraph=True, backend="aot_eager")
+    for got, want in zip(compiled(x), pointwise_stats(x, layers, backend="cpu"), strict=True):
+        testing.assert_same_bits(got, want)
+
+
+def test_no_gradient_gets_lost() -> None:
+    x = testing.randn(3, 2, 4).requires_grad_()
+    arguments = (["relu"], [None] * 4, [0.0], 2, False, True, "cpu")
+    output, _, _ = torch.ops.memkern.pointwise_stats(x, *arguments)
+    with pytest.raises(RuntimeError, match="has no backward; run the layers with torch"):
+        output.sum().backward()
+    assert not pointwise_stats(x, [Pointwise("relu")]).output.requires_grad
+
+
+RELU, NORM = Pointwise("relu"), Pointwise("batch_norm", (torch.zeros(4), torch.ones(4), None, None))
+
+
+@pytest.mark.parametrize(("x", "layers", "kind", "says"), [
+    (torch.ones(3, 2, 4).double(), [RELU], TypeError, "Expected `x` to be float32, got float64"),
+    (torch.ones(3, 1, 4), [RELU], ValueError, r"Expected `x` to have shape \[N, V, ...\] with V >= 2"),
+    (torch.ones(3, 2, 4), [], ValueError, "Expected `layers` to have 1 to 2 entries, got 0"),
+    (torch.ones(3, 2, 4), [RELU] * 3, ValueError, "Expected `layers` to have 1 to 2 entries, got 3"),
+    (torch.ones(3, 2, 4), [Pointwise("silu")], ValueError, r"`layers\[0\].function` to be one of 'batch_norm'"),
+    (torch.ones(3, 2, 5), [RELU, NORM], ValueError, r"Expected `layers\[1\].moments\[0\]` to have shape \[5\]"),
+    (torch.ones(3, 2, 4), [Pointwise("batch_norm")], ValueError, r"moments\[0\]` to have shape \[4\].*, got None"),
+])  # fmt: skip
+def test_errors(x: Tensor, layers: list[Pointwise], kind: type[Exception], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        pointwise_stats(x, layers)
 
 
 def test_which_modules_have_a_kernel() -> None:

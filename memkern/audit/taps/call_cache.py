@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import dispatch
 from memkern.audit.taps.protocol import TapPoint
+from memkern.audit.taps.reduction import PreparedCall
 
 MemorySignature = tuple[int | None, torch.Size, tuple[int, ...], torch.dtype, torch.device, bool]
 """Views of a point, shape, strides, dtype, device, and whether a kernel may be called past torch's dispatcher."""
@@ -21,7 +22,7 @@ class CallCache:
     """Prepared calls by tap point."""
 
     def __init__(self) -> None:
-        self._calls: dict[TapPoint, tuple[MemorySignature, native.Repeat | None]] = {}
+        self._calls: dict[TapPoint, tuple[MemorySignature, PreparedCall | None]] = {}
 
     def make_ready(self) -> None:
         """Makes the results of the next calls.
@@ -32,7 +33,7 @@ class CallCache:
             if call is not None:
                 call.make_ready()
 
-    def find(self, point: TapPoint, signature: MemorySignature) -> native.Repeat | None:
+    def find(self, point: TapPoint, signature: MemorySignature) -> PreparedCall | None:
         """The call that was prepared for such an output; `None` if there is none."""
         known = self._calls.get(point)
         return None if known is None or known[0] != signature else known[1]
@@ -42,6 +43,6 @@ class CallCache:
         known = self._calls.get(point)
         return known is not None and known[0] == signature
 
-    def keep(self, point: TapPoint, signature: MemorySignature, call: native.Repeat | None) -> None:
+    def keep(self, point: TapPoint, signature: MemorySignature, call: PreparedCall | None) -> None:
         """Replaces the call of a tap point."""
         self._calls[point] = signature, call

@@ -11,10 +11,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from memkern.audit.taps.call_cache import MemorySignature, memory_signature
 from memkern.audit.taps.modules import hooks_beside
-from memkern.audit.taps.pointwise_modules import FUNCTIONS, KernelLayer, PointwiseModule, gives_torchs_bits
+from memkern.audit.taps.pointwise_modules import BATCH_NORMS, FUNCTIONS, KernelLayer, PointwiseModule
 from memkern.audit.taps.protocol import PointwiseHost, TapPoint
 from memkern.audit.taps.reduction import Reduction, TapStats
-from memkern.ops.pointwise_stats import PreparedPointwiseStats
+from memkern.ops.pointwise_stats import PreparedPointwiseStats, batch_norm_gives_torchs_bits
 
 
 class Plan(NamedTuple):
@@ -221,7 +221,8 @@ class Fusion:
     def _plan(self, point: TapPoint, module: nn.Module, x: Tensor, signature: MemorySignature) -> Plan:
         """How a layer is run on tensors like this, together with the ReLU behind it if that is possible."""
         modules: tuple[PointwiseModule, ...] = (PointwiseModule(module),)
-        if self._hooks[module].after or point.unit_dim is None or not gives_torchs_bits(module, x):
+        left_to_torch = isinstance(module, BATCH_NORMS) and not batch_norm_gives_torchs_bits(x)
+        if self._hooks[module].after or point.unit_dim is None or left_to_torch:
             return Plan(signature, None, modules, None, False)
         second = self._relu_behind(point, module)
         if second is not None:
@@ -232,7 +233,7 @@ class Fusion:
     def _relu_behind(self, point: TapPoint, module: nn.Module) -> TapPoint | None:
         """Where the ReLU is read that can be run together with a batch norm; `None` if there is none."""
         relu = self._modules.get(point.consumer)
-        if type(relu) is not nn.ReLU or FUNCTIONS[type(module)] != "batch_norm" or self._hooks[relu].after:
+        if type(relu) is not nn.ReLU or not isinstance(module, BATCH_NORMS) or self._hooks[relu].after:
             return None
         there = self._host.upcoming(point.consumer)
         if there is None or there.unit_dim != point.unit_dim or not self._is_alone(module, point):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from memkern import native
-from memkern.ops.pointwise_stats import Pointwise, pointwise_stats
+from memkern.ops.pointwise_stats import Pointwise
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 FUNCTIONS: dict[type[nn.Module], str] = {
@@ -82,38 +78,3 @@ class PointwiseModule:
             else:
                 return None
         return tuple(state)
-
-
-def gives_torchs_bits(module: nn.Module, x: Tensor) -> bool:
-    """Whether the kernel makes of `x` the very bits that the module makes; of a GELU, the same up to rounding.
-
-    Of a batch norm torch has two ways, which round differently: the kernel's, and another for memory that is neither
-    contiguous nor channels last.
-    """
-    if not isinstance(module, BATCH_NORMS):
-        return True
-    dense = x.is_contiguous()
-    dense |= x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    dense |= x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
-    return dense and _rounds_as_torch(native.library().isa())
-
-
-@functools.cache
-def _rounds_as_torch(isa: str) -> bool:
-    """Whether batch norms of the kernel's instruction set and of torch's round alike, from some elements of both kinds.
-
-    Torch multiplies and adds with one rounding where its own instruction set can, which need not be the kernel's.
-    """
-    units, generator = 37, torch.Generator("cpu").manual_seed(0)
-    mean, variance, weight, bias = torch.rand(4, units, generator=generator, device="cpu", dtype=torch.float32)
-    x = torch.randn(4, units, 5, 7, generator=generator, device="cpu", dtype=torch.float32)
-    # With one rounding the sum of product and bias is just below the middle of two floats; in double it is the middle.
-    mean[0], variance[0], weight[0], bias[0], x[:, 0] = 0, 1, 1 - 2**-18, 1 + 2**-23, 2**-24 * (1 + 2**-18)
-    layer = Pointwise("batch_norm", (mean, variance, weight, bias))
-    for memory in (torch.contiguous_format, torch.channels_last):
-        z = x.contiguous(memory_format=memory)
-        want = functional.batch_norm(z, mean, variance, weight, bias, eps=0.0)
-        got = pointwise_stats(z.unflatten(0, (2, 2)), [layer], backend="cpu").output.flatten(0, 1)
-        if not torch.equal(got, want):
-            return False
-    return True

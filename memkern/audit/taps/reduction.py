@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from memkern import native
 from memkern.ops.alignment import alignment, repeat_alignment
 from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
 from memkern.ops.pointwise_stats import PreparedPointwiseStats
@@ -26,6 +25,16 @@ class TapStats(NamedTuple):
     alignment: Tensor | None
     unit_means: Tensor | None = None
     clean_means: Tensor | None = None
+
+
+class PreparedCall(Protocol):
+    """A reduction whose arguments are worked out, for outputs that lie in memory as a known one does."""
+
+    def make_ready(self) -> None:
+        """Makes the results of the next call."""
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the alignment and, if wanted, the unit means of an output `[N * V, …]`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Reduction:
             means = unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1)
         return TapStats(stats.alignment, means, unit_means(x[:, 0], unit_dim=unit_dim))
 
-    def prepared(self, output: Tensor, unit_dim: int) -> native.Repeat | None:
+    def prepared(self, output: Tensor, unit_dim: int) -> PreparedCall | None:
         """Prepares `reduce` for outputs that lie in memory as this one does; `None` where only `reduce` will do."""
         if self.n_views is None or self.clean_first:
             return None
