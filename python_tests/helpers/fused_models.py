@@ -72,6 +72,58 @@ class Tokens(nn.Module):
         return x + self.fc2(self.act(self.fc1(self.norm(x))))
 
 
+class Branches(nn.Module):
+    """A convolution that two batch norms read, one of which two layers read; a sum of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+        self.left, self.right = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        right = self.right(y)
+        return self.relu(self.left(y)) + self.relu(right) + right
+
+
+class Shared(nn.Module):
+    """One convolution, batch norm and ReLU for two places: behind one another, and once with others that read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.relu = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(self.relu(self.bn(self.conv(x)))))
+        return self.relu(y) - y
+
+
+class Viewed(nn.Module):
+    """A batch norm whose output a ReLU reads, and somebody else through a view made before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.relu = nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x))
+        rows = y.flatten(2)
+        return self.relu(y) + rows.mean(2)[:, :, None, None]
+
+
+class Transposed(nn.Module):
+    """Tokens whose points lie between the elements of a view, and a batch norm on memory of no usual order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.act, self.relu = nn.BatchNorm1d(6), nn.GELU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).permute(2, 0, 1).contiguous()  # [T, rows, C]
+        y = self.bn(x.flatten(2).transpose(1, 2).contiguous().transpose(1, 2))
+        return self.relu(self.act(tokens.transpose(0, 1))) + y.transpose(1, 2)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "block": lambda: Block(inplace=False),
     "block in place": lambda: nn.Sequential(nn.Conv2d(6, 6, 3), Block(inplace=True)),
@@ -83,6 +135,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "gelu behind a norm": lambda: nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.GELU()),
     "points": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6 * 64, 10), nn.BatchNorm1d(10), nn.ReLU()),
     "one pixel": lambda: nn.Sequential(nn.Conv2d(6, 8, 8), nn.BatchNorm2d(8), nn.ReLU()),
+    "branches": Branches,
+    "shared": Shared,
+    "viewed": Viewed,
+    "transposed": Transposed,
     "first": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.BatchNorm2d(6), nn.ReLU(inplace=True)),
 }
 
@@ -94,6 +150,8 @@ def made(which: str) -> nn.Module:
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features)
             module.running_var = torch.rand(module.num_features) + 0.5
+            module.weight.data = torch.rand(module.num_features) + 0.5
+            module.bias.data = torch.randn(module.num_features)
     return model.eval()
 
 
