@@ -58,7 +58,7 @@ class Eager:
 
     def _pass(self, encoder: nn.Module, views: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         modules, self.kept, handles = dict(encoder.named_modules()), {}, []
-        for name in dict.fromkeys(site.module for site in self.job.layers.sites):
+        for name in dict.fromkeys(hook_point.module for hook_point in self.job.layers.hook_points):
             handles.append(modules[name].register_forward_hook(self._hook(name)))
         encoder(views)
         for handle in handles:
@@ -66,14 +66,14 @@ class Eager:
         return self.kept
 
     def _hook(self, name: str) -> Any:
-        sites = [site for site in self.job.layers.sites if site.module == name]
+        hook_points = [each for each in self.job.layers.hook_points if each.module == name]
         calls = iter(range(100))
 
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             call = next(calls)
-            for site in sites:
-                if site.call == call:
-                    self.kept[site.name] = reduced(output.unflatten(0, (-1, VIEWS)), int(site.unit_dim or 1))
+            for each in hook_points:
+                if each.call == call:
+                    self.kept[each.name] = reduced(output.unflatten(0, (-1, VIEWS)), int(each.unit_dim or 1))
 
         return hook
 
@@ -110,13 +110,13 @@ def scripts(job: Job, pictures: Tensor, images: int, layers: list[int]) -> float
     assert job.g is not None
     start = time.perf_counter()
     for layer in layers:
-        site = job.layers.sites[layer]
+        hook_point = job.layers.hook_points[layer]
         outputs: list[Tensor] = []
 
         def keep(module: nn.Module, args: Any, output: Tensor, outputs: list[Tensor] = outputs) -> None:
             outputs.append(output)
 
-        handles = [dict(net.named_modules())[site.module].register_forward_hook(keep) for net in (job.f, job.g)]
+        handles = [dict(net.named_modules())[hook_point.module].register_forward_hook(keep) for net in (job.f, job.g)]
 
         def represented(net: nn.Module, x: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
             outputs.clear()

@@ -146,7 +146,7 @@ def bare(job: Job, pictures: Tensor) -> Callable[[], None]:
 
 def read_once(job: Job, pictures: Tensor) -> Callable[[], None]:
     """The same with one read of every tapped output by torch, `output.sum()`: the least that any metric costs."""
-    work, names = bare(job, pictures), {site.module for site in job.layers.sites}
+    work, names = bare(job, pictures), {hook_point.module for hook_point in job.layers.hook_points}
     nets = [net for net in (job.f, job.g) if net is not None]
     modules = [module for net in nets for name, module in net.named_modules() if name in names]
 
@@ -190,7 +190,13 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     torch.set_grad_enabled(True)
     eager = Eager(job)
     error = agreement(job, eager(memkern_draw(job, pictures)))
-    row: dict[str, Any] = {"encoder": name, "edge": edge, "images": images, "layers": len(job.layers.sites), **error}
+    row: dict[str, Any] = {
+        "encoder": name,
+        "edge": edge,
+        "images": images,
+        "layers": len(job.layers.hook_points),
+        **error,
+    }
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     row["memkern"] = best(lambda: measure_shard(job, 0), seconds) / images
     shard = measure_shard(job, 0)
@@ -201,8 +207,8 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
     row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     row["eager_as_python_starts"] = float(alone(name, device, "eager", seconds))
-    layers = [0, len(job.layers.sites) // 2, len(job.layers.sites) - 1]
-    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.sites)
+    layers = [0, len(job.layers.hook_points) // 2, len(job.layers.hook_points) - 1]
+    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.hook_points)
     return row | peaks(name, device, seconds) | metrics(name, device, seconds)
 
 

@@ -36,13 +36,13 @@ def _fake(
 # ---- autograd: through the alignment ------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
     ctx.save_for_backward(x, output[2])
     ctx.mark_non_differentiable(output[1], output[2])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
     x, saved = ctx.saved_tensors

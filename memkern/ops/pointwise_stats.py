@@ -60,10 +60,13 @@ class Pointwise(NamedTuple):
     moments: Moments = (None,) * 4
     epsilon: float = 0.0
 
-    def arguments(self) -> tuple[int | float, ...]:
-        """A number for the function, four addresses and epsilon: a layer as the CPU kernel takes it."""
-        moments = (0 if moment is None else moment.data_ptr() for moment in self.moments)
-        return native.FUNCTIONS[self.function], *moments, self.epsilon
+    def fields(self) -> native.Record:
+        """The fields of the kernel's record of a layer."""
+        mean, variance, weight, bias = (0 if moment is None else moment.data_ptr() for moment in self.moments)
+        return {
+            "function": native.FUNCTIONS[self.function], "mean": mean, "variance": variance, "weight": weight,
+            "bias": bias, "epsilon": self.epsilon,
+        }  # fmt: skip
 
 
 def _has_layout(x: Tensor, unit_dim: int) -> bool:
@@ -74,21 +77,10 @@ def _has_layout(x: Tensor, unit_dim: int) -> bool:
     return in_order and view and native.is_dense(tuple(x.shape), x.stride())
 
 
-def _launch(
-    x: Tensor, y: Tensor, layout: tuple[object, ...], layers: Sequence[tuple[int | float, ...]], addresses: list[int]
-) -> None:
-    functions = tuple(value for layer in layers for value in layer)
-    native.library().pointwise_stats(
-        x.data_ptr(), y.data_ptr(), *layout, functions, *addresses, torch.get_num_threads()
-    )
-
-
-def _layout(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[object, ...]:
-    """What a kernel takes between the addresses of input and output and the layers."""
-    return (
-        native.DTYPES[x.dtype], tuple(x.shape), x.stride(), unit_dim, x.shape[0], x.shape[1], math.prod(x.shape[2:]),
-        x.stride(0), x.stride(1), anchor, normalize,
-    )  # fmt: skip
+def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> native.Record:
+    """The fields of the kernel's record that input and outputs have in common."""
+    _, views = native.compared_views(x, anchor, normalize)  # x itself: its views are dense
+    return {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
 
 def _cpu(
@@ -104,9 +96,11 @@ def _cpu(
         source, unit = x.movedim(unit_dim, 2).contiguous(), 2
         made = torch.empty_like(source)
     moments = [tuple(None if each is None else each.contiguous() for each in layer.moments) for layer in layers]
-    ready = [layer._replace(moments=kept).arguments() for layer, kept in zip(layers, moments, strict=True)]
-    addresses = [each.data_ptr() for pair in zip(alignment, means, strict=True) for each in pair]
-    _launch(source, made, _layout(source, unit, anchor, normalize), ready, addresses)
+    records = [layer._replace(moments=kept).fields() for layer, kept in zip(layers, moments, strict=True)]
+    native.library().pointwise_stats(
+        torch.get_num_threads(), x=source.data_ptr(), y=made.data_ptr(), **_fields(source, unit, anchor, normalize),
+        layers=records, alignments=[each.data_ptr() for each in alignment], means=[each.data_ptr() for each in means],
+    )  # fmt: skip
     if made is not y:
         y.copy_(made.movedim(2, unit_dim))
     return y, alignment, means
@@ -155,10 +149,10 @@ class PreparedPointwiseStats:
     """
 
     def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
-        self._layout = _layout(x, unit_dim, pairs == "anchor", normalize)
+        self._fields = _fields(x, unit_dim, pairs == "anchor", normalize)
         self._shape = layers + 1, x.shape[0]
         self._units = x.shape[unit_dim] if means else 0
-        self._ready: tuple[list[tuple[Tensor, Tensor | None]], list[int]] | None = None
+        self._ready: tuple[list[tuple[Tensor, Tensor | None]], list[int], list[int]] | None = None
 
     @staticmethod
     def is_possible(x: Tensor, unit_dim: int) -> bool:
@@ -173,11 +167,14 @@ class PreparedPointwiseStats:
         means: Sequence[Tensor | None] = [None] * len(alignment)
         if self._units:
             means = torch.empty((*self._shape, self._units), dtype=torch.float32, device="cpu").unbind()
-        results = list(zip(alignment, means, strict=True))
-        self._ready = results, [0 if each is None else each.data_ptr() for pair in results for each in pair]
+        self._ready = (
+            list(zip(alignment, means, strict=True)),
+            [each.data_ptr() for each in alignment],
+            [0 if each is None else each.data_ptr() for each in means],
+        )
 
     def __call__(
-        self, x: Tensor, y: Tensor, layers: Sequence[tuple[int | float, ...]], with_input: bool
+        self, x: Tensor, y: Tensor, layers: Sequence[native.Record], with_input: bool
     ) -> list[tuple[Tensor, Tensor | None]]:
         """Runs the layers on the memory of ``x`` and writes the output of the last one to ``y``.
 
@@ -185,7 +182,7 @@ class PreparedPointwiseStats:
             x: The input, in memory like the one that the call was prepared for.
             y: The output, in memory like ``x``; may be ``x`` if there is one layer and ``x`` is not reduced, because
                 elements that sums cannot tell apart are read once more at the end of a point.
-            layers: ``Pointwise.arguments`` of each layer.
+            layers: ``Pointwise.fields`` of each layer.
             with_input: Whether ``x`` is reduced too.
 
         Returns:
@@ -195,11 +192,14 @@ class PreparedPointwiseStats:
         if self._ready is None:
             self.make_ready()
         assert self._ready is not None
-        results, addresses = self._ready
+        results, alignments, means = self._ready
         self._ready = None
         if not with_input:
-            addresses[:2] = 0, 0
-        _launch(x, y, self._layout, layers, addresses)
+            alignments[0] = means[0] = 0
+        native.library().pointwise_stats(
+            torch.get_num_threads(), x=x.data_ptr(), y=y.data_ptr(), **self._fields, layers=layers,
+            alignments=alignments, means=means,
+        )  # fmt: skip
         return results
 
 

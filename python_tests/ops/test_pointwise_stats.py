@@ -39,7 +39,7 @@ def fused(
     assert PreparedPointwiseStats.is_possible(x, unit_dim)
     count = len(modules)
     call = PreparedPointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
-    layers = [layer.arguments() for module in modules if (layer := pointwise(module)) is not None]
+    layers = [layer.fields() for module in modules if (layer := pointwise(module)) is not None]
     y = x if in_place else torch.full_like(x, math.nan)
     return y, [LayerStats(*found) for found in call(x, y, layers, with_input)]
 

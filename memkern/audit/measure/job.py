@@ -47,7 +47,7 @@ class Job:
     @property
     def names(self) -> list[str]:
         """The layers in forward order."""
-        return [site.name for site in self.layers.sites]
+        return [hook_point.name for hook_point in self.layers.hook_points]
 
     def rows(self, number: int) -> range:
         """The rows of a shard."""

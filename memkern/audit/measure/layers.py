@@ -49,7 +49,7 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
         ) from error
     if options.output is None:
         return found
-    names = [site.name for site in found.sites]
+    names = [hook_point.name for hook_point in found.hook_points]
     if options.output in names or options.output in found.same:
         return replace(found, output=found.same.get(options.output, options.output))
     return replace(_with_output(encoder, few, options), output=options.output)

@@ -29,7 +29,7 @@ from memkern.audit.run_folder.schema import (
     ViewCall,
     WeightsEntries,
 )
-from memkern.audit.taps.hook_points import named_layers
+from memkern.audit.taps.modules import named_layers
 from memkern.audit.taps.transformer_blocks import Block, find_blocks
 
 
@@ -68,7 +68,10 @@ def make_plan(job: Job, images: CheckedImages, weights: WeightsEntries, size: tu
         precision=options.precision,
         device=options.torch_device().type,
         allow_nan=options.allow_nan,
-        layers=tuple(LayerPlan(site.name, site.units, len(source), tuple(site.shape)) for site in job.layers.sites),
+        layers=tuple(
+            LayerPlan(hook_point.name, hook_point.units, len(source), tuple(hook_point.shape))
+            for hook_point in job.layers.hook_points
+        ),
         output=job.layers.output,
         blocks=tuple(Block(*[same.get(name, name) for name in block]) for block in blocks),
     )

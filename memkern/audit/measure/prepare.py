@@ -91,7 +91,7 @@ def prepare(
 def _log_what_to_expect(job: Job, log: Log) -> None:
     options = job.options
     if options.median:
-        units = sum(site.units for site in job.layers.sites)
+        units = sum(hook_point.units for hook_point in job.layers.hook_points)
         megabytes = 4e-6 * len(job.source) * units
         log(f"--median keeps one number per image and unit: {megabytes:.1f} MB on disk while it runs.")
     if options.precision == "bf16" and options.torch_device().type == "cpu" and _emulates_bf16():

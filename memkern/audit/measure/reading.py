@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from memkern.audit.measure.draw import draw_clean, draw_views
 from memkern.audit.measure.scores import LayerState
 from memkern.audit.run_folder.schema import ViewCall
-from memkern.audit.taps.hook_points import Site
+from memkern.audit.taps.hook_points import HookPoint
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.checks import values as checks
 from memkern.errors import ArgumentValueError
@@ -61,7 +61,7 @@ class Reading:
 
 def read_encoder(
     encoder: nn.Module,
-    layers: Mapping[str, str] | Sequence[Site],
+    layers: Mapping[str, str] | Sequence[HookPoint],
     probe: Probe,
     call: ViewCall,
     *,
@@ -78,7 +78,7 @@ def read_encoder(
 
     Args:
         encoder: The encoder; it takes `[rows, C, h, w]` in the dtype of its parameters.
-        layers: Label -> name of the submodule, or the `sites` of `find_layers`.
+        layers: Label -> name of the submodule, or the `hook_points` of `find_layers`.
         probe: The images.
         call: The views of each image, and how they are compared.
         clean: Whether the images themselves are read too: "no", "first", as the first row of each image, or "apart", in

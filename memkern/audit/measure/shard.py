@@ -119,7 +119,7 @@ def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
     options = job.options
     return Tap(
         encoder,
-        job.layers.sites,
+        job.layers.hook_points,
         n_views=rows_per_image(options),
         pairs=options.pairs,
         normalize=options.normalize,
@@ -223,6 +223,6 @@ def _require_numbers(job: Job, shard: Shard) -> None:
             layer, at = bad[bad[:, 1].argmin()].tolist()
             where = job.source.ids[shard.rows[0] + at]
             raise NanError(
-                f"Expected numbers, got NaN from layer {job.layers.sites[layer].name!r} of {role} for image {where!r}; "
+                f"Expected numbers, got NaN from layer {job.names[layer]!r} of {role} for image {where!r}; "
                 "check the weights, or go on with --allow-nan (such scores are NaN and counted)"
             )

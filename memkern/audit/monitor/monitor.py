@@ -241,7 +241,7 @@ class Monitor:
 
     def _read(self, encoder: nn.Module, layers: Layers) -> Reading:
         clean = "no" if self._probe.labels is None else "first"
-        return read_encoder(encoder, layers.sites, self._probe, self._call, clean=clean, batch_size=self.batch)
+        return read_encoder(encoder, layers.hook_points, self._probe, self._call, clean=clean, batch_size=self.batch)
 
 
 def _probe(images: object, labels: object) -> Probe:

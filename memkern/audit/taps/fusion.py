@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from memkern.audit.taps.call_cache import MemorySignature, memory_signature
 from memkern.audit.taps.modules import hooks_beside
-from memkern.audit.taps.pointwise_modules import BATCH_NORMS, FUNCTIONS, KernelLayer, PointwiseModule
+from memkern.audit.taps.pointwise_modules import BATCH_NORMS, FUNCTIONS, LayerFields, PointwiseModule
 from memkern.audit.taps.protocol import PointwiseHost, TapPoint
 from memkern.audit.taps.reduction import Reduction, TapStats
 from memkern.ops.pointwise_stats import PreparedPointwiseStats, batch_norm_gives_torchs_bits
@@ -34,9 +34,9 @@ class Plan(NamedTuple):
     second: TapPoint | None
     in_place: bool
 
-    def layers(self) -> list[KernelLayer] | None:
+    def layers(self) -> list[LayerFields] | None:
         """The modules as they are now; `None` if one of them is left to torch."""
-        known = [arguments for module in self.modules if (arguments := module.arguments()) is not None]
+        known = [fields for module in self.modules if (fields := module.fields()) is not None]
         return known if len(known) == len(self.modules) else None
 
 
@@ -186,7 +186,7 @@ class Fusion:
         return forward
 
     def _run(
-        self, point: TapPoint, plan: Plan, call: PreparedPointwiseStats, x: Tensor, layers: list[KernelLayer]
+        self, point: TapPoint, plan: Plan, call: PreparedPointwiseStats, x: Tensor, layers: list[LayerFields]
     ) -> Tensor:
         """One fused layer, or two."""
         held = self._held

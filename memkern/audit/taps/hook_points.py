@@ -50,13 +50,13 @@ class Layers:
     """What `find_layers` found.
 
     Attributes:
-        sites: The layers to read, in the order in which they finish.
+        hook_points: The layers to read, in the order in which they finish.
         output: Name of the hook point that holds the model's output.
         same: Name -> name of the hook point with the same tensor, for layers that hand on what an inner one made.
         left_out: Name -> why a layer that matched cannot be read.
     """
 
-    sites: tuple[HookPoint, ...]
+    hook_points: tuple[HookPoint, ...]
     output: str
     same: Mapping[str, str]
     left_out: Mapping[str, str]

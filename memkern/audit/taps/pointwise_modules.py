@@ -15,8 +15,8 @@ FUNCTIONS: dict[type[nn.Module], str] = {
 }
 """The modules that can be fused, by their exact class: a class derived from one may do anything."""
 
-KernelLayer = tuple[int | float, ...]
-"""`Pointwise.arguments`."""
+LayerFields = dict[str, object]
+"""`Pointwise.fields`."""
 
 _PLAIN = (Tensor, nn.Parameter)
 _ModuleState = tuple[object, ...]
@@ -53,19 +53,19 @@ class PointwiseModule:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self._state: _ModuleState | None = None
-        self._arguments: KernelLayer | None = None
+        self._fields: LayerFields | None = None
 
-    def arguments(self) -> KernelLayer | None:
+    def fields(self) -> LayerFields | None:
         """The module as it is now, as the kernel takes it; `None` where only the module itself can run."""
         state = self._state_now()
         if state is None or state != self._state:
             known = pointwise(self.module)
-            self._arguments = None if known is None else known.arguments()
+            self._fields = None if known is None else known.fields()
             self._state = state
-        return self._arguments
+        return self._fields
 
     def _state_now(self) -> _ModuleState | None:
-        """Everything that `arguments` depends on; `None` if that is not known."""
+        """Everything that `fields` depends on; `None` if that is not known."""
         module = self.module
         if not isinstance(module, BATCH_NORMS):
             return (getattr(module, "approximate", ""),)

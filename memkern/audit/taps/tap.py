@@ -78,7 +78,7 @@ class Tap:
         if isinstance(layers, str):
             if example is None:
                 raise TypeError("Expected `example`, a small batch, with globs in `layers`")
-            layers = find_layers(self.model, example, layers).sites
+            layers = find_layers(self.model, example, layers).hook_points
         self.hook_points = self._resolved(layers)
         together: dict[tuple[str, int, bool], list[HookPoint]] = {}
         for point in self.hook_points:

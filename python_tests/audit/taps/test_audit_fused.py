@@ -94,7 +94,9 @@ def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: 
 
 def test_consumers_are_those_that_read_alone() -> None:
     def consumers(which: str) -> dict[str, str]:
-        return {site.name: site.consumer for site in find_layers(made(which), batch()[:2]).sites}
+        return {
+            hook_point.name: hook_point.consumer for hook_point in find_layers(made(which), batch()[:2]).hook_points
+        }
 
     assert consumers("block") == {
         "conv1": "bn1",
@@ -212,7 +214,7 @@ def test_a_second_tap_inside() -> None:
 
 def test_inputs_that_are_tapped_are_those_of_the_layer(runs: list[Any]) -> None:
     model = made("block")
-    sites = find_layers(model, batch()[:2]).sites
+    sites = find_layers(model, batch()[:2]).hook_points
     stats = passed(Tap(model, [*sites, HookPoint("into", "relu", 0, True, 1)], n_views=VIEWS), batch())[1]
     assert (2, True) not in runs  # the ReLU is shown what the batch norm made, so it is not done with it
     assert (1, True) in runs

@@ -55,11 +55,11 @@ def x() -> Tensor:
 
 def test_every_layer_once_in_forward_order(model: Tricky, x: Tensor) -> None:
     found = find_layers(model, x)
-    assert [site.name for site in found.sites] == ["stem.0", "relu", "bn", "relu_1", "pair", "output"]
+    assert [hook_point.name for hook_point in found.hook_points] == ["stem.0", "relu", "bn", "relu_1", "pair", "output"]
     assert found.output == "output"
     assert found.same == {"stem.1": "stem.0", "stem": "stem.0"}  # the dropout hands on what came in and is no layer
-    assert [site.units for site in found.sites] == [4] * 6
-    assert found.sites[0].shape == (4, 6, 6)
+    assert [hook_point.units for hook_point in found.hook_points] == [4] * 6
+    assert found.hook_points[0].shape == (4, 6, 6)
 
 
 def test_in_place_activations_are_read_before_they_are_overwritten(model: Tricky, x: Tensor) -> None:
@@ -149,9 +149,9 @@ def test_wrappers_are_taken_off(model: Tricky, x: Tensor) -> None:
         assert torch.equal(tap.take()["0"].unit_means, wanted)
     assert in_place._compiled_call_impl is not None
     parallel = nn.DataParallel(inner)
-    assert [site.name for site in find_layers(parallel, x).sites] == ["0", "1"]
+    assert [hook_point.name for hook_point in find_layers(parallel, x).hook_points] == ["0", "1"]
     nested = nn.Sequential(torch.compile(inner, backend="eager"))
-    assert [site.name for site in find_layers(nested, x).sites] == ["0.0", "0.1"]
+    assert [hook_point.name for hook_point in find_layers(nested, x).hook_points] == ["0.0", "0.1"]
 
 
 @pytest.fixture
@@ -245,7 +245,13 @@ def test_an_activation_has_its_units_where_the_layer_before_has_them() -> None:
             return x.permute(0, 2, 3, 1) + 1
 
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), ChannelsLast(), nn.Linear(6, 5), nn.GELU())
-    assert [site.unit_dim for site in find_layers(model, torch.rand(2, 3, 4, 4)).sites] == [1, 1, 1, 3, 3]
+    assert [hook_point.unit_dim for hook_point in find_layers(model, torch.rand(2, 3, 4, 4)).hook_points] == [
+        1,
+        1,
+        1,
+        3,
+        3,
+    ]
 
 
 def test_first_tensor_and_matches() -> None:
@@ -273,7 +279,7 @@ def test_sublayers_of_timm_and_torchvision() -> None:
         "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=24, num_heads=2, num_classes=0
     ).eval()
     found = find_layers(vit, x, "sublayers")
-    assert [site.name for site in found.sites] == [
+    assert [hook_point.name for hook_point in found.hook_points] == [
         "blocks.0.attn", "blocks.0.norm2:in", "blocks.0.mlp", "blocks.0",
         "blocks.1.attn", "blocks.1.norm2:in", "blocks.1.mlp", "blocks.1", "output",
     ]  # fmt: skip
@@ -286,7 +292,7 @@ def test_sublayers_of_timm_and_torchvision() -> None:
         getattr(vit.blocks[1], part).register_forward_hook(keep(part))
     vit.blocks[0].register_forward_hook(keep("before"))
     vit.blocks[1].register_forward_hook(keep("after"))
-    with torch.no_grad(), Tap(vit, found.sites, n_views=2) as tap:
+    with torch.no_grad(), Tap(vit, found.hook_points, n_views=2) as tap:
         tap.model(x)
     stats = tap.take()
     middle = kept["before"] + kept["attn"]
@@ -298,7 +304,7 @@ def test_sublayers_of_timm_and_torchvision() -> None:
     }.items():
         torch.testing.assert_close(stats[name].unit_means, wanted.mean((0, 1))[None], rtol=1e-4, atol=1e-5)
     other = models.VisionTransformer(32, 16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)
-    names = [site.name for site in find_layers(other, x, "sublayers").sites]
+    names = [hook_point.name for hook_point in find_layers(other, x, "sublayers").hook_points]
     block = "encoder.layers.encoder_layer_0"
     assert names[:4] == [f"{block}.self_attention", f"{block}.ln_2:in", f"{block}.mlp", block]
     with pytest.raises(ValueError, match="no blocks of their kinds"):

@@ -32,5 +32,5 @@ def test_transformers(tmp_path: Path) -> None:
     from memkern.audit.taps.hook_points import find_layers
 
     found = find_layers(encoder, x, "sublayers")
-    assert len(found.sites) == 5, [site.name for site in found.sites]
-    assert len(find_layers(encoder, x).sites) > 6
+    assert len(found.hook_points) == 5, [hook_point.name for hook_point in found.hook_points]
+    assert len(find_layers(encoder, x).hook_points) > 6
