@@ -23,12 +23,14 @@ from memkern.audit.report.thumbnails import write_thumbs
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import MANIFEST
 from memkern.audit.run_folder.write_exports import chosen, require_packages, write_exports
+from memkern.audit.taps.rng import kept_rng
 
 
 def _silent(text: str) -> None:
     """Says nothing."""
 
 
+@kept_rng()  # encoders are built, and images drawn, with the generators of the whole process
 def run_audit(
     options: Options,
     *,
@@ -135,6 +137,7 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
     return run
 
 
+@kept_rng()
 def dry_run(
     options: Options,
     *,

@@ -141,7 +141,7 @@ def test_an_op_keeps_its_name_in_every_room(op):
     ):  # fmt: skip
         if not any(backend in place for backend in WITHOUT[op]):
             assert list(ROOT.glob(place.format(op=op))), place.format(op=op)
-    assert re.search(rf"OP\({op}, |_OP\({op}, ", (ROOT / "csrc/ops_table.h").read_text())
+    assert re.search(rf"\bOP\({op}, |_OP\({op}, ", (ROOT / "csrc/ops_table.h").read_text())
     record = "".join(part.capitalize() for part in op.split("_"))
     assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
 

@@ -20,6 +20,11 @@ class Consumers(TorchDispatchMode):
     torch offers, only a dispatch mode, which has no public name, sees operations that Python code does not call itself.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Asked by torch, which would import its compiler: a second, and an environment variable that it sets."""
+        return False  # nothing is compiled in an example pass
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._running: list[Call] = []
