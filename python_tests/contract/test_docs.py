@@ -120,6 +120,18 @@ def test_readme_is_short_and_has_python_blocks():
     assert len(blocks(ROOT / "README.md")) == 2
 
 
+@pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="an installed package has no source tree around it")
+def test_one_version_everywhere():
+    names = ("pyproject.toml", "CITATION.cff", "CHANGELOG.md")
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    project = re.search(r'^version = "(.*)"$', texts["pyproject.toml"], re.MULTILINE)[1]
+    assert re.search(r"^version: (.*)$", texts["CITATION.cff"], re.MULTILINE)[1] == project
+    released, date = re.search(r"^## \[(.*)\](?: - (.*))?$", texts["CHANGELOG.md"], re.MULTILINE).groups()
+    if released != "Unreleased":
+        assert released == project
+        assert re.search(r"^date-released: (.*)$", texts["CITATION.cff"], re.MULTILINE)[1] == date
+
+
 # ---- tables and links -----------------------------------------------------------------------------------------------
 
 needs_docs = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an installed package has no docs beside it")

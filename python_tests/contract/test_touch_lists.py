@@ -32,7 +32,7 @@ class Added(NamedTuple):
 ALWAYS = {
     "CHANGELOG.md": "history",
     "CONTRIBUTING.md": "the lists themselves",
-    "README.md": "what users read first",
+    "*README.md": "what users, and newcomers to a folder, read first",
     "docs/*": "pages for users; tables in them are made from the registries",
 }
 ADDED = {
