@@ -140,7 +140,7 @@ needs_docs = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="an install
 @needs_docs
 @pytest.mark.parametrize("page", ["audit.md", "run-folder.md"])
 def test_the_tables_of_the_docs_are_those_of_the_code(page):
-    """Red after a change of a registry or a record: `python python_tests/contract/test_docs.py` writes the tables."""
+    """Red after a change of a registry or a record: `python python_tests/helpers/doc_tables.py` writes the tables."""
     found = doc_tables.TABLE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
     assert dict(found) == doc_tables.tables()[page]
     assert len(found) == len(doc_tables.tables()[page])
@@ -187,7 +187,3 @@ def test_links_lead_to_files_and_headings_that_exist(page):
         assert path.exists(), f"{page.name} links to {link}"
         if anchor:
             assert anchor in anchors(path), f"{page.name} links to {link}"
-
-
-if __name__ == "__main__":
-    doc_tables.write(ROOT / "docs")

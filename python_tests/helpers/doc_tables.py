@@ -1,6 +1,6 @@
 """The tables of the docs that are made from the code, between `<!-- table: NAME -->` and `<!-- end of table -->`.
 
-`python python_tests/contract/test_docs.py` writes them anew.
+`python python_tests/helpers/doc_tables.py` writes them anew.
 """
 
 import dataclasses
@@ -80,3 +80,7 @@ def write(docs: Path) -> None:
             lambda mark, made=made: f"<!-- table: {mark[1]} -->\n{made[mark[1]]}<!-- end of table -->", path.read_text()
         )
         path.write_text(text)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).resolve().parents[2] / "docs")

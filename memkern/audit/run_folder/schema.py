@@ -9,7 +9,7 @@ layers.parquet     one row per layer, in forward order
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
 
-`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what every column means. A
+`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what a column means. A
 column that was not measured (no reference encoder, no labels, no candidates) is there and null.
 """
 
