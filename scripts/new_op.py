@@ -84,9 +84,16 @@ def create(op: str, room: str, root: Path = ROOT) -> list[Path]:
         )
         if not count:
             raise ValueError(f"{file}: nothing of {TEMPLATE} was found by {pattern!r}")
-        path.write_text(text)
+        path.write_text(in_order(text) if path.name == "__init__.py" else text)
         touched.append(path)
     return touched
+
+
+def in_order(text: str) -> str:
+    """The references' ``__init__.py`` with its imports and names sorted."""
+    for lines in (r"(?:^from memkern\.reference\..*\n)+", r"(?:^    \"\w+\",\n)+"):
+        text = re.sub(lines, lambda match: "".join(sorted(match[0].splitlines(True))), text, flags=re.MULTILINE)
+    return text
 
 
 def main() -> int:

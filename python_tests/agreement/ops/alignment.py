@@ -24,7 +24,7 @@ def _call(case: Case, inputs: Results, backend: str) -> Results:
 
 def _judge(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
     want = testing.expected_alignment(inputs[0], **case.options)
-    yield "alignment", results[0], want, native.wide(inputs[0].dtype)
+    yield "alignment", results[0], want, native.accumulate_dtype(inputs[0].dtype)
 
 
 def _example(x: Tensor) -> tuple[object, ...]:

@@ -25,7 +25,7 @@ def _draw(draw: st.DrawFn, largest: int) -> Drawn:
 
 def _inputs(case: Case) -> Results:
     z = main_input(case)
-    return z, testing.randn(z.shape[0], dtype=native.wide(z.dtype))
+    return z, testing.randn(z.shape[0], dtype=native.accumulate_dtype(z.dtype))
 
 
 def _call(case: Case, inputs: Results, backend: str) -> Results:
@@ -41,7 +41,7 @@ def _judge(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
 
 
 def _example(x: Tensor) -> tuple[object, ...]:
-    grad = torch.ones(len(x), dtype=native.wide(x.dtype))
+    grad = torch.ones(len(x), dtype=native.accumulate_dtype(x.dtype))
     saved = torch.ops.memkern.alignment(x.detach(), True, False, True, "auto")[1]
     return grad, x.detach(), saved, True, False
 

@@ -24,7 +24,7 @@ def _call(case: Case, inputs: Results, backend: str) -> Results:
 
 
 def _judge(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
-    wide, options = native.wide(inputs[0].dtype), dict(case.options)
+    wide, options = native.accumulate_dtype(inputs[0].dtype), dict(case.options)
     unit_dim = options.pop("unit_dim")
     yield "alignment", results[0], testing.expected_alignment(inputs[0], **options), wide
     yield "unit means", results[1], testing.expected_unit_means(inputs[0], unit_dim=unit_dim), wide

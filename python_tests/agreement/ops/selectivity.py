@@ -33,7 +33,7 @@ def _inputs(case: Case) -> Results:
 
 def _judge(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
     (x, ids), (peak, index, rest, low) = inputs, results
-    wide, order = native.wide(x.dtype), ids.argsort()
+    wide, order = native.accumulate_dtype(x.dtype), ids.argsort()
     means = testing.expected_unit_means(x[order], **case.options)
     want_peak, position, want_rest, want_low = reference.selectivity(x[order], **case.options)
     slack = (means.tolerance + means.oracle.abs() * torch.finfo(wide).eps / 2).nan_to_num(0, 0, 0)

@@ -25,7 +25,12 @@ def _call(case: Case, inputs: Results, backend: str) -> Results:
 
 
 def _judge(case: Case, inputs: Results, results: Results) -> Iterator[Judged]:
-    yield "unit means", results[0], testing.expected_unit_means(inputs[0], **case.options), native.wide(inputs[0].dtype)
+    yield (
+        "unit means",
+        results[0],
+        testing.expected_unit_means(inputs[0], **case.options),
+        native.accumulate_dtype(inputs[0].dtype),
+    )
 
 
 def _example(x: Tensor) -> tuple[object, ...]:
