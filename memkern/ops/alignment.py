@@ -62,12 +62,16 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 def _compiled(
     kernels: native.Kernels, where: object, z: Tensor, anchor: bool, normalize: bool, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
-    z, views = native.compared_views(z, anchor, normalize)
+    z, dims, point_stride, view_stride = native.view_block(z)
     dtype = native.accumulate_dtype(z.dtype)
     out = z.new_empty(z.shape[0], dtype=dtype)  # on the device of z, whatever the default device is
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype) if keep else None
     kept = 0 if saved is None else saved.data_ptr()
-    kernels.alignment(where, z=z.data_ptr(), **views, alignment=out.data_ptr(), saved=kept)
+    kernels.alignment(  # by keywords: with the dict of `compared_views` a call takes 0.5 us more
+        where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
+        point_stride=point_stride, view_stride=view_stride, pairs=anchor, normalize=normalize,
+        alignment=out.data_ptr(), saved=kept,
+    )  # fmt: skip
     return out, saved
 
 
