@@ -80,7 +80,7 @@ def test_scores_of_the_shipped_pair_equal_plain_torch() -> None:
         torch.testing.assert_close(row.unitmem, plain_selectivity(units), rtol=1e-3, atol=1e-4, check_dtype=False)
         assert torch.equal(units.gather(0, units.argmax(0, keepdim=True))[0], units.max(0).values)
         alive = units.max(0).values > 0
-        assert torch.equal(row.units.index[alive], ids[trained][units.argmax(0)][alive])
+        assert torch.equal(scores.peak_ids(name)[alive], ids[trained][units.argmax(0)][alive])
         rows, labels = unit_rows(clean[name])[trained], data.labels[ids[trained]]
         by_class = torch.stack([rows[labels == label].mean(0) for label in labels.unique()])
         torch.testing.assert_close(row.classmem, plain_selectivity(by_class), rtol=1e-3, atol=1e-4, check_dtype=False)
