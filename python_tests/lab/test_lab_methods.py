@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memkern.lab import method
 from memkern.lab.encoders import build as encoders
+from memkern.lab.method import Batch, HeadSettings, Output
 from memkern.lab.methods.simclr import nt_xent
-from memkern.lab.training import method, recipe, registry, trainer
-from memkern.lab.training.method import Batch, HeadSettings, Output
+from memkern.lab.training import recipe, registry, trainer
 from memkern.lab.training.recipe import Recipe
 from python_tests.helpers import testing
 

@@ -91,7 +91,7 @@ import sys, torch
 from pathlib import Path
 from memkern.lab.training import trainer
 from memkern.lab.training.recipe import Recipe
-from memkern.lab.training.distributed import processes
+from memkern.lab.distributed import processes
 
 class Linear(torch.nn.Sequential):  # no batch norm, which would see half a batch
     dim = 6

@@ -14,7 +14,7 @@ from memkern.lab.encoders.build import described
 from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.experiments._statistics import center, spread
-from memkern.lab.training.method import Batch, Method
+from memkern.lab.method import Batch, Method
 from memkern.lab.training.recipe import Recipe
 
 TAP = "conv5-4"
