@@ -14,7 +14,7 @@
 
 namespace memkern {
 
-__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op.views, op.pairs) + op.views; }
+__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op) + op.views; }
 
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 

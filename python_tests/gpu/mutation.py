@@ -63,7 +63,7 @@ OPS = {
     "layer_stats": (LAYERS, ("layer_stats",)),
     "batch": (LAYERS, ("layer_stats float",)),
     **dict.fromkeys(
-        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "elements", "launch"),
+        ("alignment", "distances", "unit_pairs", "alignment_backward", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
     "reduce": (

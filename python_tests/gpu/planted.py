@@ -98,7 +98,7 @@ FAULTS = {
         ALIGNMENT, "float32 ragged packs", "plain", VALUES,
     ),
     "ties take the last": Fault(
-        "selectivity.cuh", "return !(value <= peak) && peak == peak;", "return !(value < peak) && peak == peak;",
+        "../rules.h", "return !(value <= peak) & (peak == peak);", "return !(value < peak) & (peak == peak);",
         ("selectivity", "unit_means"), "selectivity float32", "plain", "FAILED .*(index|differ|close)",
     ),
     "a block takes the layer before its own": Fault(
@@ -110,8 +110,8 @@ FAULTS = {
         "float32 second look", "plain", VALUES,
     ),
     "a second look with the norms of the first point": Fault(
-        "unit_pairs.cuh", "task.partial + point * task.chunks * sums + count_pairs(op)",
-        "task.partial + count_pairs(op)", ALIGNMENT, "float32 second look", "plain", VALUES,
+        "unit_pairs.cuh", "task.partial + point * task.chunks * sums + pair_count(op)",
+        "task.partial + pair_count(op)", ALIGNMENT, "float32 second look", "plain", VALUES,
     ),
     "a tile of views filtered anew while it is read": Fault(
         "views.cuh", "y + at_once : height(), at);\n        __syncthreads();\n", "y + at_once : height(), at);\n",
