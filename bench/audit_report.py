@@ -27,13 +27,15 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
         *(f"{row[way] * 1e3:.1f}" for way in ways),
         *(f"{row[way] / row['memkern']:.{digits}f}" for way, digits in zip(ways[:3], (0, 2, 2), strict=True)),
         f"{row['memkern_bf16'] * 1e3:.1f}",
-        _share(row, "taps_over_bare"),
-        _share(row, "read_over_bare"),
+        *shares(row),
         f"{row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f}",
     )
 
 
-def _share(row: Mapping[str, Any], key: str) -> str:
-    """A share of the forward passes of both encoders, and of f and of g where they were timed apart."""
-    apart = f" ({row[key + '_f']:.1%}, {row[key + '_g']:.1%})" if key + "_f" in row else ""
-    return f"{row[key]:.1%}{apart}"
+def shares(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What taps, and one read of every output, cost: shares of the passes of both encoders, and of f and of g."""
+    taps, read = (
+        f"{row[key]:.1%}" + (f" ({row[key + '_f']:.1%}, {row[key + '_g']:.1%})" if key + "_f" in row else "")
+        for key in ("taps_over_bare", "read_over_bare")
+    )
+    return taps, read

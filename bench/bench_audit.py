@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
-from bench.audit_report import table
+from bench.audit_report import shares, table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.build import build_encoder
@@ -315,7 +315,7 @@ def main() -> None:
     if args.taps:
         print("| encoder | taps (f, g) | one read (f, g) |\n| --- | --- | --- |")
         for name in args.encoders:
-            print(f"| {name} | {shares(metrics(name, args.device, args.seconds))} |", flush=True)
+            print(f"| {name} | {' | '.join(shares(metrics(name, args.device, args.seconds)))} |", flush=True)
         return
     if not args.usual_memory:
         set_up_process()
