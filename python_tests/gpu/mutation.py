@@ -65,9 +65,10 @@ OPS = {
     "layer_stats": (LAYERS, ("layer_stats",)),
     "batch": (LAYERS, ("layer_stats float",)),
     **dict.fromkeys(
-        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "elements", "launch"),
+        ("alignment", "distances", "unit_pairs", "alignment_backward", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
+    "rules": ((*ALIGNMENT, "selectivity", "unit_means"), ("alignment", "hazards", "selectivity")),
     "reduce": (
         (*ALIGNMENT, "unit_means", "class_sums", "views"),
         ("alignment", "hazards", "means", "classes", "images"),
@@ -81,7 +82,8 @@ EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 
 def all_mutants() -> list[Mutant]:
     """Every place of every operator in the files that belong to an op."""
-    paths = [path for path in sorted(build.SOURCES.glob("*.*")) if path.stem in OPS]
+    files = [build.SOURCES.parent / "rules.h", *sorted(build.SOURCES.glob("*.*"))]
+    paths = [path for path in files if path.stem in OPS]
     return [mutant for path in paths for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
 
 
@@ -92,7 +94,7 @@ def hunt(mutant: Mutant) -> str:
     modes = ("tsan", "plain", "asan") if mutant.what == "barrier dropped" else ("plain", "asan", "tsan")
     with tempfile.TemporaryDirectory() as folder:
         sources = planted.copy_of_sources(Path(folder))
-        mutant.plant(sources)
+        mutant.plant(sources if mutant.path.parent == build.SOURCES else sources.parent)
         for mode in modes:
             try:
                 library = build.emulated_library(mode, sources, stems, quick=True)

@@ -44,8 +44,10 @@ TAPS = [
           "audit/taps/test_audit_fused.py::test_what_is_done_together"),
     Fault("a model may read something else", Python(_FUSION, "Fusion._forward.forward", "BoolOp or"), constant("False"),
           "audit/taps/test_audit_fused.py::test_a_model_that_reads_something_else_than_before"),
-    Fault("a reader beside others", Python(_CONSUMERS, "Consumers.only_consumer", "BoolOp and", 2), without(2), "audit/taps/test_audit_fused.py::test_as_without"),
-    Fault("a reader of what is kept", Python(_CONSUMERS, "Consumers.only_consumer", "BoolOp and", 2), without(3), "audit/taps/test_audit_fused.py::test_as_without"),
+    Fault("a reader beside others", Python(_CONSUMERS, "Consumers.only_consumer", "IfExp"), within("BoolOp and", 1, without(2)),
+          "audit/taps/test_audit_fused.py::test_as_without"),
+    Fault("a reader of what is kept", Python(_CONSUMERS, "Consumers.only_consumer", "IfExp"), within("BoolOp and", 1, without(3)),
+          "audit/taps/test_audit_fused.py::test_as_without"),
 ]  # fmt: skip
 
 FAULTS = [*KERNELS, *TAPS]
