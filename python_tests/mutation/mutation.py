@@ -28,7 +28,7 @@ COPIED = ("CMakeLists.txt", "cmake", "csrc", "memkern", "python_tests", "pyproje
 
 
 FAULTS = [*faults_python.FAULTS, *faults_fusion.FAULTS, *faults_cpu.FAULTS]
-# Quick to compile. The second option rounds a product and a sum once, as torch does: a batch norm has the bits of torch.
+# Quick to compile. The second option rounds a product and a sum once, as torch does: a batch norm has torch's bits.
 OPTIMIZE = "-O1;-fexpensive-optimizations"
 KILLED, SURVIVED, DOES_NOT_BUILD = "killed", "survived", "does_not_build"  # or the outcome of a PlaceError
 
