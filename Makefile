@@ -10,7 +10,7 @@ GPU_LONGEST := python_tests/triton_kernels/test_triton_compile.py python_tests/t
 GPU_TESTS ?= $(GPU_LONGEST) python_tests
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation wheel clean
+.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation mutation-sample wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -86,6 +86,9 @@ gpu-faults: install  ## Plant faults in the GPU kernels; the rung that is named 
 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation/mutation.py
+
+mutation-sample: install  ## The same with a few faults, drawn anew for every commit
+	$(BIN)/python python_tests/mutation/mutation.py --quick 10 --seed $$(git rev-list --count HEAD)
 
 # libgomp stays outside: a second OpenMP runtime beside torch's makes the two pools fight for the cores (47 us -> 81 us
 # for a small kernel between torch calls), and torch, imported first, brings its own.

@@ -72,7 +72,7 @@ MEMKERN_RULE void for_each_pair(Pairs pairs, int64_t views, const Use& use) {
 
 template <class A>
 MEMKERN_RULE bool replaces(A value, A peak) {
-  return !(value <= peak) & (peak == peak);
+  return !(value <= peak) & (peak == peak);  // fault: above the peak
 }
 
 template <class A>
@@ -92,7 +92,7 @@ struct UnitState {
 template <class A>
 MEMKERN_RULE void join(UnitState<A>& state, const UnitState<A>& later) {
   const bool rises = replaces(later.peak, state.peak);
-  state.rest += later.rest + double(rises ? state.peak : later.peak);
+  state.rest += later.rest + double(rises ? state.peak : later.peak);  // fault: rest of chunks
   state.index = rises ? later.index : state.index;
   state.peak = rises ? later.peak : state.peak;
   state.minimum = lower(later.minimum, state.minimum);

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, 
   const bool writes = unit < op.units;
   const A* const column = static_cast<const A*>(op.means) + (writes ? unit : 0);
   double sum = 0;
-  for (int64_t at = first; at < last; at += kClassSumsLabels) {
+  for (int64_t at = first; at < last; at += kClassSumsLabels) {  // fault: lists of labels
     const int size = list_members_of_class(op, label, at, last, members);
     for (int m = 0; writes && m < size; m += kClassUnroll) {
       A mean[kClassUnroll][1];
