@@ -35,6 +35,8 @@ OTHERS = {
     "CONTRIBUTING.md": "the list itself",
     "bench/gpu_races.py": "races on GPUs: of the ops that are worth one",
     "bench/results/*": "measured numbers",
+    "csrc/cpu/README.md": "names it as the simplest kernel",
+    "csrc/cuda/README.md": "names it as the simplest kernel",
     "docs/*": "measured numbers",
     "memkern/metrics/classes.py": "the metric that calls it",
     "python_tests/contract/test_touch_lists.py": "this test",
