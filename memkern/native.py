@@ -48,6 +48,7 @@ class Cuda(Kernels, Protocol):
     by_name: bool
     unavailable: Callable[[], str]
     architectures: Callable[[], str]
+    settings: Callable[[], str]
     LaunchContext: Callable[[int, object, Callable[[int], int]], object]
 
 
