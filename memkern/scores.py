@@ -12,7 +12,7 @@ from memkern.errors import ArgumentTypeError
 
 
 def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
-    r"""How much the largest mean stands out of the others: ``(peak - rest) / (peak + rest)``.
+    r"""Computes how much the largest mean stands out of the others: ``(peak - rest) / (peak + rest)``.
 
     .. math:: \mathrm{UnitMem}(u) = \frac{\mu_{max,u} - \mu_{-max,u}}{\mu_{max,u} + \mu_{-max,u}}
 
@@ -34,7 +34,7 @@ def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
 
 
 def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") -> Tensor:
-    r"""Memorization of each point from its two alignments.
+    r"""Computes the memorization of each point from its two alignments.
 
     Args:
         alignment_f: ``[N]``, with the encoder f that was trained with the points.
@@ -59,7 +59,9 @@ def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") 
 
 
 def removal_score(alignment_f: Tensor, alignment_g: Tensor) -> Tensor:
-    """The released ranking of points to remove: both alignments over their own maxima, the difference over its maximum.
+    """Ranks points to remove as the released scripts do.
+
+    Both alignments are divided by their own maxima, and their difference by its maximum.
 
     Args:
         alignment_f: ``[N]``.
@@ -73,7 +75,7 @@ def removal_score(alignment_f: Tensor, alignment_g: Tensor) -> Tensor:
 
 
 def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> list[float]:
-    r"""What each layer adds to the one before it: ``LayerMem(l) - LayerMem(l - 1)``.
+    r"""Computes what each layer adds to the one before it: ``LayerMem(l) - LayerMem(l - 1)``.
 
     arXiv 2409.19069, Eq. (4). "Before" is the previous entry of the list, so the result depends on which layers (taps)
     are listed: give them in the order of the network.
@@ -101,7 +103,9 @@ def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> li
 
 
 def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
-    """The mean over all the points (or classes) but the one that holds the peak: arXiv 2409.19069, Eqs. (7) and (15).
+    """Computes the mean over all the points (or classes) but the one that holds the peak.
+
+    arXiv 2409.19069, Eqs. (7) and (15).
 
     Args:
         rest: ``[U]`` float64, the sum of the means of all the others.
@@ -114,7 +118,7 @@ def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
 
 
 def dead_units(peak: Tensor, low: Tensor) -> Tensor:
-    """Units whose mean activation is 0 for every point (or class).
+    """Finds units whose mean activation is 0 for every point (or class).
 
     Args:
         peak: ``[U]``, the largest mean.
@@ -127,7 +131,7 @@ def dead_units(peak: Tensor, low: Tensor) -> Tensor:
 
 
 def signed_units(low: Tensor) -> Tensor:
-    """Units whose mean activation is negative for some point (or class): their score can leave [0, 1].
+    """Finds units whose mean activation is negative for some point (or class): their score can leave [0, 1].
 
     Args:
         low: ``[U]``, the smallest mean.
@@ -139,7 +143,7 @@ def signed_units(low: Tensor) -> Tensor:
 
 
 def undefined(score: Tensor) -> Tensor:
-    """Scores that are NaN: of a NaN activation, or of a zero denominator with signed activations.
+    """Finds scores that are NaN: of a NaN activation, or of a zero denominator with signed activations.
 
     Args:
         score: ``[U]``; numpy arrays work alike.

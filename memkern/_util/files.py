@@ -56,6 +56,12 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The value that the file holds.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not JSON.

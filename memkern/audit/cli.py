@@ -1,4 +1,4 @@
-"""The arguments of `memkern audit` and `memkern merge`, and what they do."""
+"""Arguments of `memkern audit` and `memkern merge`, and what they do."""
 
 from __future__ import annotations
 

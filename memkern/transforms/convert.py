@@ -23,7 +23,7 @@ _FLIPS = {"RandomHorizontalFlip": "flip", "RandomVerticalFlip": "vflip"}
 
 
 def fields_of(transform: Transform) -> Fields:
-    """The fields of the ``ViewSpec`` that does what a ``Compose`` does; see ``ViewSpec.from_torchvision``."""
+    """Finds the fields of the ``ViewSpec`` that does what a ``Compose`` of torchvision does."""
     fields: Fields = {"scale": None}
     order: list[str] = []
     cropped = normalized = False

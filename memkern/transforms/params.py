@@ -110,7 +110,7 @@ def draw(
     clean: bool,
     first_view: int,
 ) -> NDArray[np.float32]:
-    """``view_params`` on checked arguments: ids ``[N]``, sizes ``[N, 2]``, output size one pair or ``[N, 2]``."""
+    """Draws the table of checked arguments: ids ``[N]``, sizes ``[N, 2]``, output size one pair or ``[N, 2]``."""
     table = np.zeros((len(ids), n_views + clean, len(COLUMNS)), dtype=np.float32)
     if len(ids) == 0:
         return table

@@ -1,4 +1,4 @@
-"""Whether two audits may be compared, and what a reader of their comparison should keep in mind."""
+"""Checks that two audits may be compared, and lists what a reader of their comparison should keep in mind."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from memkern.errors import CompareError
 
 def check_same(a: Run, b: Run) -> None:
     """Checks that two audits have the same candidates, views and settings.
+
+    Args:
+        a: The first audit.
+        b: The second one.
 
     Raises:
         CompareError: If they have not; the message names the field of the manifest.
@@ -37,6 +41,10 @@ def check_same(a: Run, b: Run) -> None:
 def check_same_images(a: Readings, b: Readings) -> None:
     """Checks that two audits have the same images in the same order.
 
+    Args:
+        a: The tables of the first audit.
+        b: The tables of the second one.
+
     Raises:
         CompareError: If they have not; the message names the first row that differs.
     """
@@ -53,6 +61,9 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         b: The second one.
         scored: Whether both have a reference encoder, so that SSLMem and LayerMem are compared.
         has_candidates: Whether they were told which images are candidates.
+
+    Returns:
+        The sentences; empty if there is nothing to keep in mind.
     """
     found = []
     of_a, of_b = a.manifest.weights, b.manifest.weights

@@ -25,7 +25,7 @@ FLAT = 4.0
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What a look at one image found.
+    """Result of checking one image: whether it can be read, its size and its hashes.
 
     Attributes:
         error: Why it cannot be read; "" if it can.
@@ -99,12 +99,12 @@ def check_images(
 
 
 def unreadable(source: Source, checks: Sequence[ImageCheck]) -> list[tuple[str, str]]:
-    """Id and reason of every image that cannot be read."""
+    """Lists id and reason of every image that cannot be read."""
     return [(source.ids[row], found.error) for row, found in enumerate(checks) if found.error]
 
 
 def copies(ids: Sequence[str], checks: Sequence[ImageCheck]) -> list[tuple[str, str, str]]:
-    """Pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
+    """Finds pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
 
     Near copies are found by the pigeonhole principle: of `NEAR + 1` parts of two hashes that differ in at most `NEAR`
     bits, one is equal; so only images that share a part are compared, and no matrix over all pairs is made.

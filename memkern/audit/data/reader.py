@@ -1,4 +1,4 @@
-"""What a reader of images is: the record that each file of `memkern.audit.data.readers` binds, and what they share."""
+"""Readers of images: the record that each file of `memkern.audit.data.readers` binds, and what these files share."""
 
 from __future__ import annotations
 

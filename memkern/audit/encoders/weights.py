@@ -27,7 +27,7 @@ SAVED = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded from where.
+    """Weights that were loaded: from which file, and which of its tensors were left.
 
     Attributes:
         file: The file.
@@ -109,6 +109,12 @@ def _file(path: Path) -> Path:
 
 def read_state(file: Path) -> Mapping[str, object]:
     """Reads a file of tensors without running code from it.
+
+    Args:
+        file: A `.safetensors` file, or one written by `torch.save`.
+
+    Returns:
+        Name -> tensor or container.
 
     Raises:
         WeightsError: If it is damaged, or holds anything but tensors and plain containers.

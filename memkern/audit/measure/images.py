@@ -38,7 +38,7 @@ class CheckedImages:
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:
-        """The columns id, index, path, label and candidate, one entry per image."""
+        """Lists the columns id, index, path, label and candidate, one entry per image."""
         source, nothing = self.source, [None] * len(self.source)
         return {
             "id": source.ids,
@@ -65,6 +65,9 @@ def find_images(
         group: The processes; each looks at its share.
         log: Told what the user should know.
         on_image: Called with 1 after each image.
+
+    Returns:
+        The images that can be read, with labels, candidates and copies.
 
     Raises:
         DataError: If an image cannot be read, a label or candidate does not fit, or there are fewer than 2 images.

@@ -46,7 +46,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one encoder did on the images of a probe, by layer, on the CPU; V views, U units of a layer.
+    """Alignments and unit means of one encoder on the images of a probe, by layer, on the CPU; U units of a layer.
 
     Attributes:
         alignment: Layer -> mean distance between the views of each image, `[N]`.
@@ -138,7 +138,7 @@ def _joined(batches: Sequence[Mapping[str, TapStats]], field: str) -> dict[str, 
 def layer_states(
     probe: Probe, f: Reading, g: Reading | None = None, *, unit_rows: Tensor | None = None
 ) -> Iterator[LayerState]:
-    """The states of the layers of a reading, for `run_scores`.
+    """Makes the states of the layers of a reading, for `run_scores`.
 
     Args:
         probe: The images that were read; with labels, ClassMem is measured on `f.clean_means`.

@@ -43,10 +43,16 @@ def rescore(run: Run) -> RunScores:
 
 
 def layer_states(run: Run) -> Iterator[LayerState]:
-    """The states of the layers of a finished audit, in forward order.
+    """Reads the states of the layers of a finished audit, in forward order.
+
+    Args:
+        run: The audit, measured without `--median`.
 
     Yields:
         The state of each layer.
+
+    Raises:
+        RunFolderError: If a column of the table of images is missing.
     """
     for name in run.layer_names:
         kept = {kind: _under(run.state, f"{name}/{kind}/") for kind in ("unitmem", "classmem")}

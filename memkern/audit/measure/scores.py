@@ -31,7 +31,7 @@ ALL, MOST, LEAST = "all", "most", "least"
 
 @dataclass(frozen=True)
 class LayerState:
-    """What is kept of one layer once every image has been seen.
+    """State of one layer once every image has been seen.
 
     Attributes:
         name: The layer.
@@ -50,7 +50,7 @@ class LayerState:
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The scores of one layer.
+    """Scores of one layer.
 
     Attributes:
         name: The layer.
@@ -93,17 +93,17 @@ class LayerScores:
 
     @property
     def n_dead(self) -> int:
-        """How many units are 0 on every image; they score 0."""
+        """Number of units that are 0 on every image; they score 0."""
         return int(self.units.n_dead)
 
     @property
     def n_signed(self) -> int:
-        """How many units have a negative mean for some image."""
+        """Number of units that have a negative mean for some image."""
         return int(self.units.n_signed)
 
     @property
     def n_undefined(self) -> int:
-        """How many units have no UnitMem."""
+        """Number of units that have no UnitMem."""
         return int(self.units.n_undefined)
 
     @property
@@ -135,7 +135,7 @@ class LayerScores:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of a run.
+    """Scores of a run.
 
     Attributes:
         layers: The layers in forward order.
@@ -254,12 +254,12 @@ def _compared(read: Sequence[_Read], groups: Mapping[str, Tensor], blocks: Seque
 
 
 def mean(values: Tensor) -> float | None:
-    """The mean in float64 of values `[n]`; `None` of none, NaN if one is NaN."""
+    """Computes the mean in float64 of values `[n]`; `None` of none, NaN if one is NaN."""
     return float(values.double().mean()) if values.numel() else None
 
 
 def defined(values: Tensor) -> Tensor:
-    """The values that are not NaN: those of units whose score is defined."""
+    """Selects the values, `[n]`, that are not NaN: those of units whose score is defined."""
     return values[~undefined(values)]
 
 

@@ -33,7 +33,7 @@ FOLDER = "shards"
 
 @dataclass(frozen=True)
 class Shard:
-    """What is kept of a run of consecutive images; U units of all layers side by side, L layers.
+    """States of some consecutive images; U units of all layers side by side, L layers, n images.
 
     Attributes:
         rows: First row, and the one after the last.
@@ -53,12 +53,17 @@ class Shard:
 
 
 def path_of(folder: Path, number: int) -> Path:
-    """The file of a shard."""
+    """Returns the path of the file of a shard."""
     return folder / FOLDER / f"{number:05d}.safetensors"
 
 
 def write_shard(folder: Path, number: int, shard: Shard) -> None:
     """Writes a shard atomically.
+
+    Args:
+        folder: The RUN folder.
+        number: Number of the shard.
+        shard: What was measured.
 
     Raises:
         OSError: If it cannot be written; of a full disk, with what to do.
@@ -79,6 +84,13 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
 
 def read_shard(folder: Path, number: int) -> Shard:
     """Reads a shard.
+
+    Args:
+        folder: The RUN folder.
+        number: Number of the shard.
+
+    Returns:
+        The shard.
 
     Raises:
         PlanError: If it is damaged.
@@ -187,7 +199,13 @@ def done(folder: Path) -> list[int]:
 
 
 def read_plan(folder: Path) -> PlanFile:
-    """What plan.json says.
+    """Reads plan.json.
+
+    Args:
+        folder: The RUN folder.
+
+    Returns:
+        The plan, and what else was known when the audit began.
 
     Raises:
         PlanError: If there is none, or it is damaged or of a later memkern.

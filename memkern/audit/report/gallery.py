@@ -1,4 +1,4 @@
-"""Which images the report shows, and what is told of each."""
+"""Images that the report shows, and what is told of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Owned:
-    """The units of one layer whose peak one image holds.
+    """Units of one layer whose peak one image holds.
 
     Attributes:
         layer: The layer.
@@ -42,7 +42,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the gallery.
+    """Image of the gallery.
 
     Attributes:
         name: Its id.
@@ -68,7 +68,7 @@ class Item:
 
 
 def ends(data: Readings) -> tuple[Ints, Ints]:
-    """Rows of the most and of the least memorized scored images; without a reference, those that hold most units.
+    """Finds the rows of the most and least memorized scored images; without a reference, of those with most units.
 
     An audit writes thumbnails of exactly these (and of duplicates).
     """
@@ -128,11 +128,11 @@ class Thumbs:
 
     @property
     def shown(self) -> bool:
-        """Whether the report shows pictures at all."""
+        """True if the report shows pictures at all."""
         return self.folder is not None
 
     def get(self, name: str) -> str:
-        """The picture of that name, or "" if there is none, it is no PNG, or the budget is spent."""
+        """Returns the picture of a name, or "" if there is none, it is no PNG, or the budget is spent."""
         if self.folder is None:
             return ""
         try:
@@ -150,7 +150,7 @@ class Thumbs:
 
 
 def items(data: Readings, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> list[Item]:
-    """What the gallery shows of these images.
+    """Lists what the gallery shows of some images.
 
     Args:
         data: The tables.
@@ -186,7 +186,7 @@ def items(data: Readings, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> lis
 
 
 def class_name(manifest: Manifest, label: int | None) -> str:
-    """Name of a class, its number where names are unknown, "" without a label."""
+    """Returns the name of a class, its number where names are unknown, "" without a label."""
     if label is None:
         return ""
     classes = manifest.data.classes or ()

@@ -1,4 +1,4 @@
-"""What a section of the report is: the record that each file of `memkern.audit.report.sections` binds."""
+"""Sections of the report: the record that each file of `memkern.audit.report.sections` binds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memkern.audit.run_folder.reader import Run
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a section may tell of.
+    """Audit that a section tells of: its run, tables and pictures.
 
     Attributes:
         run: The audit.
@@ -26,7 +26,7 @@ class ReportContext:
 
     @property
     def has_classes(self) -> bool:
-        """Whether ClassMem was measured."""
+        """True if ClassMem was measured."""
         return any(layer.classmem is not None for layer in self.data.units.values())
 
 

@@ -1,4 +1,4 @@
-"""What an audit shows in a terminal: how far it is, three tables, and where the results are."""
+"""Output of an audit in a terminal: how far it is, three tables, and where the results are."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def show_done(run: Run, console: Console) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the words of a clock."""
+    """Writes seconds in the words of a clock."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""What an audit found, in plain words, by rules that the report prints."""
+"""Verdict of an audit: what was found, in plain words, by rules that the report prints."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NO_CANDIDATES = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The opening of a report.
+    """Opening of a report: headline, sentences and big numbers.
 
     Attributes:
         level: "clear", "weak", "none" or "unmeasured".

@@ -1,4 +1,4 @@
-"""How SSLMem is distributed over the images, and the most and least memorized ones."""
+"""Distribution of SSLMem over the images, and the most and least memorized ones."""
 
 from __future__ import annotations
 
