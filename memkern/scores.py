@@ -1,4 +1,4 @@
-"""From kernel outputs to scores: formulas only, in plain torch, on any device, without a host sync."""
+"""Scores from kernel outputs: formulas only, in plain torch, on any device, without a host sync."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
     """
     peak, rest = peak.double(), rest.double()
     total = peak + rest
-    difference = peak - rest  # 0 like the total only if both are
+    difference = peak - rest  # difference and total are both 0 only if peak and rest are
     without_total = torch.where(difference == 0, 0.0, torch.nan)
     return torch.where(total == 0, without_total.to(total.dtype), difference / total)
 
@@ -117,29 +117,29 @@ def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
     return rest / (count - 1)
 
 
-def dead_units(peak: Tensor, low: Tensor) -> Tensor:
+def dead_units(peak: Tensor, minimum: Tensor) -> Tensor:
     """Finds units whose mean activation is 0 for every point (or class).
 
     Args:
         peak: ``[U]``, the largest mean.
-        low: ``[U]``, the smallest mean.
+        minimum: ``[U]``, the smallest mean.
 
     Returns:
         ``[U]`` bool.
     """
-    return (peak == 0) & (low == 0)
+    return (peak == 0) & (minimum == 0)
 
 
-def signed_units(low: Tensor) -> Tensor:
+def signed_units(minimum: Tensor) -> Tensor:
     """Finds units whose mean activation is negative for some point (or class): their score can leave [0, 1].
 
     Args:
-        low: ``[U]``, the smallest mean.
+        minimum: ``[U]``, the smallest mean.
 
     Returns:
         ``[U]`` bool.
     """
-    return low < 0
+    return minimum < 0
 
 
 def undefined(score: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ def merge_peaks(peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor
 
 
 UnitNumbers = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Four rows of ``[U]`` that are known of units after some points: peak, index, rest (float64), low."""
+"""Four rows of ``[U]`` that are known of units after some points: peak, index, rest (float64), minimum."""
 
 
 def merge_units(a: UnitNumbers, b: UnitNumbers) -> UnitNumbers:
@@ -189,11 +189,11 @@ def merge_units(a: UnitNumbers, b: UnitNumbers) -> UnitNumbers:
     the rounding of float64.
 
     Args:
-        a: ``(peak, index, rest, low)``, each ``[U]``; ``rest`` is the float64 sum of all the means but the peak.
+        a: ``(peak, index, rest, minimum)``, each ``[U]``; ``rest`` is the float64 sum of all the means but the peak.
         b: The same of the other points.
 
     Returns:
-        ``(peak, index, rest, low)`` over the points of both.
+        ``(peak, index, rest, minimum)`` over the points of both.
     """
     peak, index, smaller = merge_peaks(a[0], a[1], b[0], b[1])
     return peak, index, a[2] + b[2] + smaller.double(), torch.minimum(a[3], b[3])  # NaN wins

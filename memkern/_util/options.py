@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 KEY = "option"
 READ: Mapping[object, Callable[[str], object]] = {int: whole_number, Path: Path}
-"""How values of a type are read; text stays as it is."""
+"""Type of a field -> function that reads its values; text stays as it is."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field is on a command line.
+    """Description of a field as an option of a command line.
 
     Attributes:
         help: One line for `--help` and for the docs; a function where it depends on what is installed.
@@ -44,7 +44,7 @@ class Option:
 
     @property
     def text(self) -> str:
-        """The help, one line."""
+        """Help of the option, one line."""
         return self.help if isinstance(self.help, str) else self.help()
 
 

@@ -141,7 +141,7 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
 
     Raises:
         MissingFileError: If there is no file.
-        ArgumentValueError: If it is no JSON object of fields of a `ViewSpec`.
+        ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
     if not path.is_file():
         raise MissingFileError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")

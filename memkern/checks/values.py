@@ -1,4 +1,4 @@
-"""Argument checks: the only place where error sentences are built.
+"""Argument checks: the only place where sentences of wrong arguments are built.
 
 Every sentence names the argument, what was expected, what came, and where it helps, the fix. Checks run before any
 work, read only shapes and dtypes (never values of a tensor on a GPU), and trace under ``torch.compile``.
@@ -25,9 +25,9 @@ class SupportsDLPack(Protocol):
 
 
 TensorLike: TypeAlias = Tensor | np.ndarray | SupportsDLPack
-"""What a caller may pass for data."""
+"""Types that a caller may pass for data."""
 IntsLike: TypeAlias = Tensor | np.ndarray | Sequence[int]
-"""What a caller may pass for ids and labels: int64, one per point."""
+"""Types that a caller may pass for ids and labels: int64, one per point."""
 Array: TypeAlias = Any
 """A result: a tensor, or a numpy array where the caller passed numpy; which of the two, no annotation can say."""
 
@@ -49,7 +49,7 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
         The tensor, and whether the caller passed numpy (and so gets numpy back).
 
     Raises:
-        ArgumentTypeError: If ``value`` is none of these, or holds a dtype or memory layout that torch cannot share.
+        ArgumentTypeError: If ``value`` is no such array, or holds a dtype or memory layout that torch cannot share.
     """
     if isinstance(value, Tensor):
         return value, False
@@ -175,7 +175,7 @@ def unit_dimension(x: Tensor, view_dim: int | None, unit_dim: int | None, name: 
     """Finds the dimension of the units: as given, else the first one after the points (and the views).
 
     Args:
-        x: Activations; dim 0 holds the points.
+        x: Activations ``[N, ..., U, ...]``; dim 0 holds the points.
         view_dim: The dimension of the views, or None for no views.
         unit_dim: The dimension of the units, or None for the default.
         name: The argument's name, for errors.

@@ -16,7 +16,7 @@ from memkern.audit.measure.finalize import IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import Split
@@ -173,7 +173,7 @@ def _show(run: Run, log: Callable[[str], None]) -> None:
     for group, seen_by in SEEN_BY.items():
         own = [score for name, score in zip(names, scores, strict=True) if name.startswith(f"{group}/")]
         log(f"  {group:<12} {len(own):>4} images, seen by {seen_by:<8} mean {sum(own) / len(own):+.4f}")
-    found = verdict(readings(run))
+    found = verdict(read_arrays(run))
     log(f"\n{found.headline}")
     log(" ".join(found.sentences))
     log(f"\nReport: {run.folder / REPORT}")

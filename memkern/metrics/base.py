@@ -98,7 +98,7 @@ class Streaming(ABC, Generic[S]):
         """Replaces the state by one that ``state_dict`` returned.
 
         Args:
-            state: From a metric with the same options; empty for a metric without points.
+            state: Name -> tensor, ``[U]``, ``[N]`` or 0-d, of a metric with the same options; empty without points.
 
         Raises:
             TypeError: If ``state`` is no dict.

@@ -76,7 +76,7 @@ class ClassState:
 
 
 def _padded(value: Tensor, classes: int) -> Tensor:
-    """Zeros for classes that a state has not seen."""
+    """Appends zeros for classes that a state has not seen."""
     missing = value.new_zeros((classes - len(value), *value.shape[1:]))
     return torch.cat([value, missing]) if len(missing) else value
 
@@ -88,7 +88,7 @@ def _state(x: Tensor, unit: int, labels: Tensor, count: Tensor, activation: str,
 
 
 def _points_of(labels: Tensor, classes: int) -> Tensor:
-    """How many points each class has, ``[classes]`` int64."""
+    """Counts the points of each class, ``[classes]`` int64."""
     return torch.zeros(classes, dtype=torch.int64, device=labels.device).index_add(0, labels, torch.ones_like(labels))
 
 
@@ -106,7 +106,7 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
     means = state.sums / state.count.clamp_min(1)[:, None]
     ranked = means.where(present, -torch.inf)
     peak, index = ranked.amax(0), ranked.argmax(0)  # argmax names the first maximum, and the first NaN
-    low = means.where(present, torch.inf).amin(0)
+    minimum = means.where(present, torch.inf).amin(0)
     classes = present.sum()
     if rest == "median":
         ordered = means.where(present, torch.inf).sort(0)[0]
@@ -121,8 +121,8 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
         centre.to(state.dtype),
         index,
         state.count,
-        scores.dead_units(peak, low).sum(),
-        scores.signed_units(low).sum(),
+        scores.dead_units(peak, minimum).sum(),
+        scores.signed_units(minimum).sum(),
     )
 
 

@@ -246,9 +246,9 @@ class LayerMem(Streaming[LayerState]):
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come.
 
         Raises:
-            TypeError: If an argument is no array or not floating, the dtypes differ, or ``ids`` is not int64.
+            TypeError: If ``z_f`` or ``z_g`` is no array or not floating, their dtypes differ, or ``ids`` is not int64.
             ValueError: If a shape or option does not fit, or the two hold different points or views.
-            RuntimeError: If they are on different devices, or the named backend cannot run here.
+            RuntimeError: If ``z_f`` and ``z_g`` are on different devices, or the named backend cannot run here.
         """
         f, g, _ = _checked(z_f, z_g, self.pairs, self.backend)
         given = None if ids is None else checks.ids(ids, f.shape[0], f.device)

@@ -125,6 +125,6 @@ class ViewSpec:
 
         Raises:
             TypeError: If a transform is not supported; the message names it.
-            ValueError: If it comes in an order or with options that are not supported.
+            ValueError: If a transform comes in an order or with options that are not supported.
         """
         return cls(**fields_of(transform))

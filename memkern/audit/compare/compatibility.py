@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 from memkern.audit.run_folder.schema import Manifest, WeightsEntry
 from memkern.errors import CompareError
@@ -19,7 +19,7 @@ def check_same(a: Run, b: Run) -> None:
         b: The second one.
 
     Raises:
-        CompareError: If they have not; the message names the field of the manifest.
+        CompareError: If a field of the manifest differs; the message names it.
     """
     of_a, of_b = _must_agree(a.manifest), _must_agree(b.manifest)
     for field, mine in of_a.items():
@@ -38,7 +38,7 @@ def check_same(a: Run, b: Run) -> None:
         )
 
 
-def check_same_images(a: Readings, b: Readings) -> None:
+def check_same_images(a: RunArrays, b: RunArrays) -> None:
     """Checks that two audits have the same images in the same order.
 
     Args:
@@ -46,7 +46,7 @@ def check_same_images(a: Readings, b: Readings) -> None:
         b: The tables of the second one.
 
     Raises:
-        CompareError: If they have not; the message names the first row that differs.
+        CompareError: If a row differs; the message names the first one.
     """
     if a.ids != b.ids:
         row = next((i for i, pair in enumerate(zip(a.ids, b.ids, strict=False)) if pair[0] != pair[1]), 0)

@@ -37,7 +37,7 @@ class Agreement:
     Attributes:
         tau: Kendall's tau-b; 1 the same order, 0 unrelated.
         overlap: Share of the top k that is in both; `None` for units.
-        k: That k.
+        k: Size of the top that `overlap` compares; `None` for units.
         chance: The share to expect of unrelated rankings.
     """
 

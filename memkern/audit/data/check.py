@@ -28,10 +28,10 @@ class ImageCheck:
     """Result of checking one image: whether it can be read, its size and its hashes.
 
     Attributes:
-        error: Why it cannot be read; "" if it can.
-        size: Height and width.
-        exact: Digest of its pixels; "" without a search for copies.
-        near: Its perceptual hash; `None` for flat images and without a search for copies.
+        error: Why the image cannot be read; "" if it can.
+        size: Height and width, pixels.
+        exact: Digest of the pixels; "" without a search for copies.
+        near: Perceptual hash; `None` for flat images and without a search for copies.
     """
 
     error: str
@@ -79,9 +79,9 @@ def check_images(
 
     Args:
         source: The images.
-        rows: Which.
-        duplicates: Whether to hash them.
-        workers: Threads.
+        rows: Rows of the images to look at.
+        duplicates: Whether to hash the images, for a search for copies.
+        workers: How many threads.
         on_image: Called with 1 after each image.
 
     Returns:

@@ -73,7 +73,7 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:
         The array.
 
     Raises:
-        DataError: If the file cannot be read, or is none.
+        DataError: If the file cannot be read, or is no `.npy` file.
     """
     with reading(path, "an .npy file without Python objects"):
         array: NDArray[np.generic] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -90,7 +90,7 @@ def open_arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
         Name -> array.
 
     Raises:
-        DataError: If the file cannot be read, or is none.
+        DataError: If the file cannot be read, or is no `.npz` file.
     """
     with reading(path, "an .npz file without Python objects"):
         arrays: Mapping[str, NDArray[np.generic]] = np.load(path, allow_pickle=False)
@@ -108,7 +108,7 @@ def whole_numbers(values: object, name: str) -> list[int]:
         The numbers, in order.
 
     Raises:
-        DataError: If they are none.
+        DataError: If a value is no whole number.
     """
     try:
         return [int(value) for value in np.ravel(np.asarray(values))]

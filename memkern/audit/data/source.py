@@ -69,7 +69,7 @@ class Source:
             The image, uint8, or floating in [0, 1].
 
         Raises:
-            DataError: If it cannot be read; the message has its id.
+            DataError: If the image cannot be read; the message has its id.
         """
         try:
             return self.load(self.index[row])

@@ -107,7 +107,7 @@ def find_images(
 def _looked_at(
     options: Options, source: Source, group: ProcessGroup, on_image: Callable[[int], None] | None
 ) -> list[check.ImageCheck]:
-    """What is known of every image; each process looks at every `group.size`-th one."""
+    """Checks every image; each process looks at every `group.size`-th one."""
     mine = range(group.rank, len(source), group.size)
     own = check.check_images(source, mine, duplicates=options.duplicates, workers=options.workers, on_image=on_image)
     found: list[check.ImageCheck] = [check.ImageCheck("")] * len(source)

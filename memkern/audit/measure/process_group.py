@@ -18,8 +18,8 @@ class ProcessGroup:
     """Group of the processes of an audit.
 
     Attributes:
-        rank: Which one this is, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: How many processes there are.
     """
 
     rank: int = 0

@@ -1,4 +1,4 @@
-"""Reads an encoder over images in memory: what `Monitor`, the lab and the demo measure, without files.
+"""Readings of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
 
 ```
 f = read_encoder(encoder, layers, probe, call)                    # one forward pass over every image's views
@@ -51,7 +51,7 @@ class Reading:
     Attributes:
         alignment: Layer -> mean distance between the views of each image, `[N]`.
         unit_means: Layer -> mean activation of each unit over views and space, `[N, U]`.
-        clean_means: Layer -> the same on the image itself, `[N, U]`; empty if that was not asked for.
+        clean_means: Layer -> mean activation of each unit on the image itself, `[N, U]`; empty if `clean` is "no".
     """
 
     alignment: Mapping[str, Tensor]
@@ -119,7 +119,7 @@ def read_encoder(
 
 
 def _run(tap: Tap, batch: Tensor, n_views: int | None) -> dict[str, TapStats]:
-    """One forward pass over a batch with so many rows of each image; `None`: one row, no alignment."""
+    """Runs one forward pass over a batch with `n_views` rows of each image; `None`: one row, no alignment."""
     tap.n_views = n_views
     with torch.autocast(batch.device.type, enabled=False):
         tap.model(batch)

@@ -36,7 +36,7 @@ class LayerState:
     Attributes:
         name: The layer.
         alignment_f: Mean distance between the views of each image under f, `[N]`.
-        alignment_g: The same under the reference encoder g, `[N]`; `None` without one.
+        alignment_g: Mean distance between the views of each image under the reference g, `[N]`; `None` without one.
         units: State of `memkern.UnitMem`: peak, index, rest, low `[U]` and count; for the median also means `[N, U]`.
         classes: State of `memkern.ClassMem`: sums `[C, U]`, count `[C]`, wide; empty without labels.
     """
@@ -55,7 +55,7 @@ class LayerScores:
     Attributes:
         name: The layer.
         alignment_f: Mean distance between the views of each image under f, `[N]`.
-        alignment_g: The same under g, `[N]`; `None` without a reference.
+        alignment_g: Mean distance between the views of each image under g, `[N]`; `None` without a reference.
         ratio: SSLMem of each image as a share, (A_g - A_f) / (A_g + A_f), `[N]`; `None` without a reference.
         units: UnitMem of each unit and its parts, `[U]`.
         signed: Whether a mean of the unit is negative for some image, `[U]` bool: its score has no bounds then.
@@ -197,7 +197,7 @@ def run_scores(
 
 @dataclass(frozen=True)
 class _Read:
-    """One layer on its own: what needs no other layer."""
+    """Scores of one layer that need no other layer."""
 
     name: str
     alignment_f: Tensor

@@ -43,7 +43,7 @@ class PhaseTimer:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of a shard.
+    """Batch of images of a shard.
 
     Attributes:
         rows: Their rows.
@@ -177,7 +177,7 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
 
 
 def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) -> Mapping[str, TapStats]:
-    """One pass; an encoder that draws random numbers draws the same for f and g, and after a resumption."""
+    """Runs one forward pass; an encoder that draws random numbers draws the same for f, g, and a resumed audit."""
     start, before = time.perf_counter(), tap.seconds
     device = job.options.torch_device()
     bf16 = job.options.precision == "bf16"
@@ -194,8 +194,8 @@ def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) ->
 def _on_clean(
     job: Job, tap: Tap, stats: Mapping[str, TapStats], clean: Tensor | None, seed: int, timer: PhaseTimer
 ) -> Tensor:
-    """Unit means on the images themselves, all layers side by side, `[B, U]`; in a pass of their own if need be."""
-    if clean is None:  # they were the first row of each image
+    """Computes unit means on the images themselves, all layers side by side, `[B, U]`."""
+    if clean is None:  # the images themselves were the first row of each image: no pass of their own is needed
         return torch.cat([_clean_means(stats[name]) for name in job.names], 1)
     tap.n_views = None
     stats = _forward(job, tap, clean, seed, timer)
@@ -219,7 +219,7 @@ def _clean_means(stats: TapStats) -> Tensor:
 
 
 def _require_numbers(job: Job, shard: Shard) -> None:
-    """Requires numbers; names the first layer and image that gave none."""
+    """Requires states without NaN; the error names the first layer and image that gave one."""
     for role, found in (("f", shard.alignment_f), ("g", shard.alignment_g)):
         bad = found.isnan().nonzero()
         if len(bad):

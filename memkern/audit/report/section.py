@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from memkern.audit.report.gallery import Thumbs
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 
 
@@ -21,7 +21,7 @@ class ReportContext:
     """
 
     run: Run
-    data: Readings
+    data: RunArrays
     thumbs: Thumbs
 
     @property

@@ -43,7 +43,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Readings:
+class RunArrays:
     """Images, layers and units of an audit as numpy arrays.
 
     Attributes:
@@ -87,7 +87,7 @@ class Readings:
         return of_candidates if np.isfinite(of_candidates).any() else self.column(name)
 
 
-def readings(run: Run) -> Readings:
+def read_arrays(run: Run) -> RunArrays:
     """Reads the tables of an audit.
 
     Args:
@@ -110,7 +110,7 @@ def readings(run: Run) -> Readings:
             ratio[name] = sslmem_score(torch.from_numpy(of_f), torch.from_numpy(of_g), "ratio").numpy()
     labels = samples.column("label")
     candidate = samples.column("candidate").to_pylist()
-    return Readings(
+    return RunArrays(
         ids=[str(value) for value in samples.column("id").to_pylist()],
         index=np.asarray(samples.column("index").to_pylist(), dtype=np.int64),
         paths=samples.column("path").to_pylist(),

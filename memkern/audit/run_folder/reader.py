@@ -81,7 +81,7 @@ def read_table(path: Path) -> pyarrow.Table:
         The table.
 
     Raises:
-        RunFolderError: If it is missing or damaged.
+        RunFolderError: If the file is missing or damaged.
     """
     parquet = require("pyarrow.parquet", "pyarrow")
     try:

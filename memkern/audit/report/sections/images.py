@@ -9,7 +9,7 @@ import numpy as np
 from memkern.audit.report import charts
 from memkern.audit.report.gallery import ends, items
 from memkern.audit.report.section import ReportContext, Section
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
@@ -24,7 +24,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     }
 
 
-def _distribution(data: Readings) -> str:
+def _distribution(data: RunArrays) -> str:
     if data.sslmem is None:
         return ""
     score = data.sslmem[data.scored]
