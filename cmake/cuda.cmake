@@ -23,7 +23,7 @@ if(MEMKERN_CUDA STREQUAL NVRTC)
   set(MEMKERN_CUDA_CODE NVRTC)
   # the kernels' source, where memkern/nvrtc.py looks for it
   install(DIRECTORY csrc/ DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h"
-          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN bindings.h EXCLUDE)
+          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN "bindings*.h" EXCLUDE PATTERN fields.h EXCLUDE PATTERN layout.h EXCLUDE)
   return()
 endif()
 

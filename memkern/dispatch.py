@@ -8,7 +8,7 @@ import platform
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 NAMES = ("auto", "reference", "cpu", "triton", "cuda")
 # What "auto" takes on a device, best first.
 FASTEST = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
-Table = Mapping[str, Callable[..., Any]]
+Result = TypeVar("Result")
 
 # Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
 INTERPRETER_VARIABLE = "TRITON_INTERPRET"
@@ -57,7 +57,7 @@ def _interpreted() -> bool:
     return os.environ.get(INTERPRETER_VARIABLE) == "1"
 
 
-def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]:
+def pick(backend: str, device: torch.device, table: Mapping[str, Callable[..., Result]]) -> Callable[..., Result]:
     """Chooses the function that runs a call.
 
     Args:
@@ -90,7 +90,7 @@ def pick(backend: str, device: torch.device, table: Table) -> Callable[..., Any]
     return table[backend]
 
 
-def direct(x: Tensor) -> bool:
+def can_bypass_dispatcher(x: Tensor) -> bool:
     """Whether a call may go straight to the kernel, past torch's dispatcher (4 us instead of 7-11 us a call).
 
     That is so for an ordinary tensor in ordinary eager mode; tracing, subclasses, modes and functorch transforms take

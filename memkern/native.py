@@ -172,7 +172,7 @@ class PreparedCall:
         return results
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     """The accumulating and result dtype: float64 for float64, float32 for every other."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 

@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -77,7 +78,7 @@ def launcher(device: int, stream: int) -> Launch:
 
 
 @functools.cache
-def _loaded(kernel: str, device: int) -> Any:
+def _loaded(kernel: str, device: int) -> object:
     """The kernel on the current device, which is this one."""
     major, minor = torch.cuda.get_device_capability(device)
     compiled = compiled_once(kernel, 10 * major + minor, SOURCES, cache_folder())
@@ -119,7 +120,7 @@ def compile_kernels(kernels: list[str], target: str, sources: Path) -> dict[str,
     Args:
         kernels: Their names.
         target: "sm_90" for machine code; "compute_90" for PTX, which takes a third of the time.
-        sources: As for ``compiled_once``.
+        sources: The folder of ``ops.h`` and ``cuda/``.
 
     Returns:
         By kernel its symbol, and the machine code of all.
@@ -154,11 +155,11 @@ def _digest(sources: Path) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
-def _nvrtc() -> Any:
+def _nvrtc() -> ModuleType:
     return importlib.import_module("cuda.bindings.nvrtc")
 
 
-def _driver() -> Any:
+def _driver() -> ModuleType:
     return importlib.import_module("cuda.bindings.driver")
 
 

@@ -90,7 +90,7 @@ __device__ __forceinline__ Words<T, width> load_words(const T* from, int64_t cou
   }
 #pragma unroll
   for (int i = 0; i < width; ++i) {
-    if (i < count) {
+    if (i < count) {  // fault: ragged end
       MEMKERN_COUNT_LOAD(from + i, sizeof(T));
       put(from[i], i, to.word);
     }

@@ -33,7 +33,7 @@ inline auto for_dtype(DType dtype, const Run& run) {
 template <class... Strides>
 inline bool aligned_for_packs(const void* data, DType dtype, Strides... strides) {
   const int64_t pack = 16 / size_of(dtype);
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (... && (strides % pack == 0));
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (... && (strides % pack == 0));  // fault: alignment of packs
 }
 
 }  // namespace memkern

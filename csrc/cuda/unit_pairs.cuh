@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp) unit_pair_sums(const __grid
     if (look.wanted[point]) {
       const int64_t chunk = part / look.groups, tile = part % look.groups * kTileWarps + warp_index();
       const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
+      // fault: norms of a point
       const double* const norms = task.partial + point * task.chunks * sums + pair_count(op);
       double* const out = look.sums + (point * look.chunks + chunk) * sums;
       // by whole warps; nothing waits for the block

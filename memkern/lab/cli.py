@@ -134,10 +134,10 @@ def _train(args: argparse.Namespace) -> None:
     import torch
 
     from memkern._util.devices import usable_device
+    from memkern.lab.distributed import processes
     from memkern.lab.encoder_pairs import training_seed
     from memkern.lab.experiments._context import ExperimentContext
     from memkern.lab.presets import PRESETS
-    from memkern.lab.training.distributed import processes
     from memkern.lab.training.trainer import Checkpoints, train
 
     device = str(usable_device(args.device))

@@ -73,7 +73,8 @@ class PairScores:
         labels: Class of every image, int64 `[N]`.
         f: What was read of the encoder that was trained with the candidates, in the order of `ids`.
         g: What was read of the reference encoder.
-        run: Every score; UnitMem and ClassMem are those of the units of f over its training images.
+        run: Every score; UnitMem and ClassMem are those of the units of f over its training images. The images at
+            peaks are given by their positions in `ids`.
     """
 
     ids: Tensor
@@ -108,6 +109,10 @@ class PairScores:
         """Mean SSLMem of a group's images, summed in float32."""
         return float(self.of(group).mean())
 
+    def peak_ids(self, layer: str) -> Tensor:
+        """Data set index of the image that each unit of a layer responds to most, int64 `[U]`."""
+        return self.ids[self[layer].units.index]
+
     def ratios(self, layer: str, group: str = "candidate") -> Tensor:
         """SSLMem of a group's images at a layer as a share, (A_g - A_f) / (A_g + A_f), float32."""
         ratio = self[layer].ratio
@@ -137,7 +142,8 @@ def score_pair(
     rows = dict(zip(groups, torch.arange(len(ids)).split([len(part) for part in groups.values()]), strict=True))
     of_f, of_g = (read_images(encoder, data, ids, views, n_views=n_views, seed=seed) for encoder in (f, g))
     trained = torch.cat([rows["shared"], rows["candidate"]])
-    probe = Probe(data.images[ids], ids, data.labels[ids])
+    # Units report the row of their peak: of images that excite a unit alike, the first one.
+    probe = Probe(data.images[ids], torch.arange(len(ids)), data.labels[ids])
     states = layer_states(probe, of_f, of_g, unit_rows=trained)
     run = run_scores(states, output=OUTPUT, groups=rows, ranked=rows["candidate"])
     return PairScores(ids, data.labels[ids], of_f, of_g, run)

@@ -58,8 +58,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
-    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
-    return result
+    return dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
 
 
 def _run_traced(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
@@ -96,6 +95,6 @@ def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "a
         tensor([5., 0., 2.], dtype=torch.float64)
     """
     means = means.detach()
-    run = _run if dispatch.direct(means) else torch.ops.memkern.class_sums.default
+    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.class_sums.default
     out: Tensor = run(means, labels, classes, backend)
     return out

@@ -25,7 +25,7 @@ LIBRARY.define(
 def _fake(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide = native.wide(x.dtype)
+    wide = native.accumulate_dtype(x.dtype)
     return (
         x.new_empty(x.shape[0], dtype=wide),
         x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
@@ -63,7 +63,7 @@ def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Te
 
 def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Where a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
-    wide = native.wide(x.dtype)
+    wide = native.accumulate_dtype(x.dtype)
     return (
         x.new_empty(x.shape[0], dtype=wide),  # on the device of x, whatever the default device is
         x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
@@ -105,7 +105,7 @@ def _cuda(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -
 
 
 def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    wide, pairs = native.wide(x.dtype), "anchor" if anchor else "all"
+    wide, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
     # The reference's backward starts again from x; what it would have kept is not read.
     saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=wide, device=x.device)
@@ -146,10 +146,10 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
     """
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
-    if not dense or dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
+    if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
     fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0}
-    wide = native.wide(x.dtype)
+    wide = native.accumulate_dtype(x.dtype)
     results = {"alignment": (x.shape[:1], wide), "means": ((x.shape[0], x.shape[unit_dim]), wide)}
     return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
 
@@ -211,7 +211,7 @@ def layer_stats(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
-    run = _run if not keep and dispatch.direct(x) else torch.ops.memkern.layer_stats.default
+    run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
     alignment, means, _ = run(x, unit, pairs == "anchor", bool(normalize), keep, backend)
     if was_numpy:
         return LayerStats(checks.as_numpy(alignment), checks.as_numpy(means))
@@ -277,7 +277,7 @@ def layer_stats_many(
         layers.append((x.detach(), unit))
         checks.same_device(layers[0][0], x, "activations[0]", f"activations[{index}]")
     anchor, unit_length = pairs == "anchor", bool(normalize)
-    if layers and all(dispatch.direct(x) for x, _ in layers):
+    if layers and all(dispatch.can_bypass_dispatcher(x) for x, _ in layers):
         run = dispatch.pick(backend, layers[0][0].device, TABLE)
         many = _cuda_many if run is _cuda else lambda each, *options: [run(*layer, *options) for layer in each]
         return [LayerStats(*result[:2]) for result in many(layers, anchor, unit_length, False)]

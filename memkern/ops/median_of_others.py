@@ -55,8 +55,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(means: Tensor, backend: str) -> Tensor:
-    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means)
-    return result
+    return dispatch.pick(backend, means.device, TABLE)(means)
 
 
 LIBRARY.impl("median_of_others", _run, "CompositeExplicitAutograd")
@@ -86,6 +85,6 @@ def median_of_others(means: Tensor, *, backend: str = "auto") -> Tensor:
         tensor([1.])
     """
     means = means.detach()
-    run = _run if dispatch.direct(means) else torch.ops.memkern.median_of_others.default
+    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.median_of_others.default
     out: Tensor = run(means, backend)
     return out

@@ -157,7 +157,12 @@ class PreparedPointwiseStats:
     @staticmethod
     def is_possible(x: Tensor, unit_dim: int) -> bool:
         """Whether the CPU kernel reads activations like ``x`` in place, past torch's dispatcher."""
-        if dispatch.why_not("cpu", x.device) or not dispatch.direct(x) or x.dtype != torch.float32 or not x.numel():
+        if (
+            dispatch.why_not("cpu", x.device)
+            or not dispatch.can_bypass_dispatcher(x)
+            or x.dtype != torch.float32
+            or not x.numel()
+        ):
             return False
         return _has_layout(x, unit_dim)
 
@@ -304,7 +309,7 @@ def pointwise_stats(
     functions, epsilons = [layer.function for layer in layers], [float(layer.epsilon) for layer in layers]
     moments = [None if moment is None else moment.detach() for layer in layers for moment in layer.moments]
     x = x.detach()
-    run = _run if dispatch.direct(x) else torch.ops.memkern.pointwise_stats.default
+    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.pointwise_stats.default
     return PointwiseStats(*run(x, functions, moments, epsilons, unit, pairs == "anchor", bool(normalize), backend))
 
 

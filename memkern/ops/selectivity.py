@@ -26,12 +26,12 @@ LIBRARY.define(
 
 @torch.library.register_fake("memkern::selectivity", lib=LIBRARY)
 def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    units, dtype = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(units, dtype=wide),
+        x.new_empty(units, dtype=dtype),
         x.new_empty(units, dtype=torch.int64),
         x.new_empty(units, dtype=torch.float64),
-        x.new_empty(units, dtype=wide),
+        x.new_empty(units, dtype=dtype),
     )
 
 
@@ -42,8 +42,8 @@ def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backe
 def _compiled(
     kernels: native.Kernels, where: object, x: Tensor, unit_dim: int, activation: str, order: Tensor | None
 ) -> States:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, minimum = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    units, dtype = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
+    peak, minimum = x.new_empty(units, dtype=dtype), x.new_empty(units, dtype=dtype)
     index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
     kernels.selectivity(
@@ -67,8 +67,8 @@ def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> St
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     x = x if order is None else x[order]
     peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
-    wide = native.wide(x.dtype)
-    return peak.to(wide), index, rest, low.to(wide)
+    dtype = native.accumulate_dtype(x.dtype)
+    return peak.to(dtype), index, rest, low.to(dtype)
 
 
 def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
@@ -83,8 +83,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
-    result: States = dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
-    return result
+    return dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
 
 
 LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
@@ -143,7 +142,7 @@ def selectivity(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x = x.detach()
     order = None if ids is None else ids.argsort(stable=True)
-    run = _run if dispatch.direct(x) else torch.ops.memkern.selectivity.default
+    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.selectivity.default
     peak, position, rest, low = run(x, unit_dim, activation, order, backend)
     index = position if ids is None or order is None else ids[order[position]]
     return SelectivityState(peak, index, rest, low, x.shape[0])

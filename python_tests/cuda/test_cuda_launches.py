@@ -152,7 +152,7 @@ def test_layer_stats_reads_every_byte_once(dtype, shape, unit_dim):
 @pytest.mark.parametrize("dtype", testing.DTYPES)
 def test_gradient_reads_and_writes_packs(dtype):
     z = testing.randn(2, 6, 256, dtype=dtype)
-    saved = testing.randn(2, 21, dtype=native.wide(dtype)).abs()
+    saved = testing.randn(2, 21, dtype=native.accumulate_dtype(dtype)).abs()
     found = watched(z, lambda: emulated.alignment_backward(saved[:, 0], z, saved, False, True))
     assert found.watched_distinct_bytes == z.numel() * z.element_size()
     if dtype != torch.float64:  # few views stay in registers; of doubles they would not fit

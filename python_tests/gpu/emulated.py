@@ -180,7 +180,7 @@ def _alignment_record(z: Tensor, anchor: bool, normalize: bool, out: Tensor | No
 
 def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
     z = native.view_block(z)[0]
-    wide = native.wide(z.dtype)
+    wide = native.accumulate_dtype(z.dtype)
     out, saved = (
         _unwritten(z.shape[0], dtype=wide),
         _unwritten(*native.saved_shape(z, anchor, normalize, keep), dtype=wide),
@@ -212,7 +212,7 @@ def _activations(x: Tensor, unit_dim: int, activation: str) -> Any:
 
 
 def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    means = _unwritten(x.shape[0], x.shape[unit_dim], dtype=native.wide(x.dtype))
+    means = _unwritten(x.shape[0], x.shape[unit_dim], dtype=native.accumulate_dtype(x.dtype))
     _run("unit_means", UnitMeans(_activations(x, unit_dim, activation), means.data_ptr()))
     return means
 
@@ -220,7 +220,7 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
 def selectivity(
     x: Tensor, unit_dim: int, activation: str, order: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    units, wide = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
     peak, minimum = _unwritten(units, dtype=wide), _unwritten(units, dtype=wide)
     index, rest = _unwritten(units, dtype=torch.int64), _unwritten(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
@@ -237,7 +237,7 @@ def layer_stats_many(
     layers = [(native.view_block(x)[0], unit_dim) for x, unit_dim in layers]
     records, results = (LayerStats * len(layers))(), []
     for index, (x, unit_dim) in enumerate(layers):
-        wide = native.wide(x.dtype)
+        wide = native.accumulate_dtype(x.dtype)
         out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
         saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
         first = _alignment_record(x, anchor, normalize, out, saved if keep else None)

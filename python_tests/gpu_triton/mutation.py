@@ -18,13 +18,10 @@ from pathlib import Path
 
 import faults
 import forks
+import mutants
 import mutated
 import run_ttsem
 import rungs
-
-sys.path.insert(0, str(rungs.HERE.parent))
-
-import mutants
 
 OPERATORS = [
     mutants.Operator(*operator)

@@ -262,4 +262,4 @@ def test_any_number_of_threads_gives_the_same_bits(path, dtype):
         with testing.threads(count):
             for name, got in everything(x, path).items():
                 testing.assert_same_bits(got, want[name], (name, count))
-    assert native.wide(dtype) == want["alignment"].dtype
+    assert native.accumulate_dtype(dtype) == want["alignment"].dtype

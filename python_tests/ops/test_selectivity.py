@@ -33,7 +33,7 @@ def check(
     activation: str = "raw",
     layout: Callable[[Tensor], Tensor] = Tensor.contiguous,
 ) -> None:
-    wide = native.wide(dtype)
+    wide = native.accumulate_dtype(dtype)
     x, means, (peak, index, rest, low) = case(shape, dtype, unit_dim, activation)
     got = selectivity(layout(x), unit_dim=unit_dim, activation=activation, backend=path)
     what = (shape, unit_dim, activation)
@@ -84,8 +84,10 @@ def test_expanded(path, given, dtype):
     means = testing.expected_unit_means(x.contiguous())
     peak, index, rest, _ = reference.selectivity(x)
     assert (got.index == index).all()
-    testing.assert_within(got.peak, testing.Expected(peak, means.tolerance.amax(0)), native.wide(dtype), given)
-    slack = means.tolerance.sum(0) + rest.abs() * torch.finfo(native.wide(dtype)).eps
+    testing.assert_within(
+        got.peak, testing.Expected(peak, means.tolerance.amax(0)), native.accumulate_dtype(dtype), given
+    )
+    slack = means.tolerance.sum(0) + rest.abs() * torch.finfo(native.accumulate_dtype(dtype)).eps
     testing.assert_within(got.rest, testing.Expected(rest, slack), torch.float64, given)
 
 

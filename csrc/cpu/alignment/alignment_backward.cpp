@@ -61,7 +61,7 @@ inline Vec<A> read(const Strip<A>& strip, const Weights<A>& weights, int64_t vie
 template <bool unit, class A>
 inline void write(const Strip<A>& strip, const Weights<A>& weights, int64_t view, int64_t d, Vec<A> u,
                   Vec<A> gradient) {
-  if (unit) gradient = (gradient - u * weights.along[view]) * weights.inverse[view];
+  if (unit) gradient = (gradient - u * weights.along[view]) * weights.inverse[view];  // fault: gradient of a unit view
   A* const out = strip.out + view * strip.out_stride + d;
   if (strip.stream)
     store_past_caches(out, gradient);
@@ -86,7 +86,7 @@ void pair_form(const Strip<A>& strip, const Weights<A>& weights) {
       for (int j = i + 1; j < views; ++j) {
         const Vec<A> difference = u[i] - u[j], weight = broadcast(*w++);
         gradient[i] += weight * difference;
-        gradient[j] -= weight * difference;
+        gradient[j] -= weight * difference;  // fault: gradient of the other view
       }
 #pragma GCC unroll 16
     for (int i = 0; i < views; ++i) write<unit>(strip, weights, i, d, u[i], gradient[i]);

@@ -96,7 +96,7 @@ template <int rows, int cols, class A>
 template <int rows, class A>
 inline void add_tile_of(int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
                         const Ahead& ahead_a, const Ahead& ahead_b) {
-  if (cols == 3) return add_tile<rows, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
+  if (cols == 3) return add_tile<rows, 3>(a, b, stride, n, slots, ahead_a, ahead_b);  // fault: three columns
   if constexpr (kTileCols == 3) {
     add_tile<rows, 2>(a, b, stride, n, slots, ahead_a, ahead_b);
   } else {

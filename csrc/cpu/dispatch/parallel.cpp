@@ -34,6 +34,7 @@ template <class Body>
 void split(int64_t count, int64_t elements, int threads, Body body, int64_t piece_elements = kPieceElements) {
   if (count <= 0) return;
   std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+  // fault: no pool
   if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
   const int64_t each = std::clamp<int64_t>(elements / piece_elements / threads, 1, 8);
   const int64_t pieces = std::min<int64_t>(count, each * threads);
@@ -41,7 +42,7 @@ void split(int64_t count, int64_t elements, int threads, Body body, int64_t piec
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t piece = 0; piece < pieces; ++piece) {
     try {
-      body(count * piece / pieces, count * (piece + 1) / pieces);
+      body(count * piece / pieces, count * (piece + 1) / pieces);  // fault: range of a thread
     } catch (...) {
 #pragma omp critical(memkern_error)
       error = std::current_exception();

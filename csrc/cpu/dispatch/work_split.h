@@ -55,7 +55,7 @@ static inline int64_t sums_of_slice(const LayerStats& op) {
 }
 static inline int64_t sums_of_slice(const PointwiseStats& op) {
   int64_t sums = op.input.alignment.alignment ? sums_of_slice(op.input) : 0;
-  for (int32_t i = 0; i < op.layers; ++i) sums += sums_of_slice(op.output[i]);
+  for (int32_t i = 0; i < op.layers; ++i) sums += sums_of_slice(op.output[i]);  // fault: sums of layers
   return sums;
 }
 

@@ -34,6 +34,7 @@ void stats_of_other_layouts(const LayerStats& op, int64_t first, int64_t last) {
 }  // namespace
 
 void layer_stats(const LayerStats& op, const WorkRange& range) {
+  // fault: other layouts
   if (layout_of(op) == ViewLayout::other) return stats_of_other_layouts(op, range.first, range.last);  // not in slices
   if (op.alignment.dtype == DType::float64) return stats<double>(op, range);
   stats<float>(op, range);

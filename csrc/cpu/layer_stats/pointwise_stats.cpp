@@ -68,7 +68,7 @@ class Step {
       add_tile_of<DiagonalWork::norms>(views, made, n, slots, outputs);
     };
     if (step.layer_.function() == Function::relu) return add(Relu());
-    add(step.layer_.norm(first, n, view > 0));
+    add(step.layer_.norm(first, n, view > 0));  // fault: norms of ranges
   }
 
   // Blocks of six views or more have at least three rows.
@@ -101,7 +101,7 @@ class Part {
     layer_ = &layer;
     from_ = from;
     producer_ = step_.emplace(layer, stats, from, to).producer();
-    goes_round_ = to.last_dim >= 0;
+    goes_round_ = to.last_dim >= 0;  // fault: goes round
   }
   Part(const Part&) = delete;
   Part& operator=(const Part&) = delete;
@@ -118,7 +118,7 @@ class Part {
     if (!part.all_) part.all_.emplace(op.views * op.dims);
     const Step again(*part.layer_, part.stats_, part.from_, {part.all_->get(), 0, op.dims});
     const ViewProducer producer = again.producer();
-    producer.make(producer.self, point, 0, op.dims);
+    producer.make(producer.self, point, 0, op.dims);  // fault: made again
     *views = part.all_->get();
     *view_stride = op.dims;
   }
@@ -157,7 +157,7 @@ void pointwise_stats(const PointwiseStats& op, const WorkRange& range) {
     const bool is_between = i + 1 < op.layers;
     const Place to = is_between ? Place{between.get(), 0, row, kRange<float> - 1} : place_of(output.alignment);
     readings[count] = parts[count].emplace(output, op.layer[i], from, to).reading(), ++count;
-    from = to;
+    from = to;  // fault: from layer to layer
   }
   align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), range);
 }

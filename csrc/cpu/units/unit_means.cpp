@@ -167,7 +167,7 @@ struct PointMeans {
       add_rows(rows, wide_rows, wide_units, wide_units, wide, kBytesAhead, activate);
       for (int64_t i = 0; i < wide_units; i += units)
         for (int64_t u = 0; u < units; ++u) sums[u] += wide[i + u];
-      rows += wide_rows * wide_units;
+      rows += wide_rows * wide_units;  // fault: narrow rows
       count -= wide_rows * together;
     }
     add_rows(rows, count, units, units, sums, 0, activate);
@@ -207,7 +207,7 @@ struct PointMeans {
         divide(sums, count, dims.count(), tile[i]);
       }
       for (int64_t p = 0; p < count; ++p)
-        for (int64_t i = 0; i < units; ++i) means[p * x.units + u + i] = tile[i][p];
+        for (int64_t i = 0; i < units; ++i) means[p * x.units + u + i] = tile[i][p];  // fault: tile of units
     }
   }
 

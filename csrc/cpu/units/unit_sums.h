@@ -34,7 +34,7 @@ class Rectify {
   explicit Rectify(Activation activation) : keep_(activation == Activation::abs ? (Bits{} - 1) >> 1 : Bits{} - 1) {}
   Vec<A> operator()(Vec<A> v) const {
     v = (Vec<A>)((Bits)v & keep_);
-    return v < 0 ? Vec<A>{} : v;
+    return v < 0 ? Vec<A>{} : v;  // fault: relu of units
   }
   A operator()(A x) const { return (*this)(broadcast(x))[0]; }
 
@@ -293,6 +293,7 @@ inline void add_row_block(const T* x, int64_t rows, int64_t units, int64_t row_s
   }
   if (tail.count) {
     sum_rows<count>(x + units - kGroup<T>, rows, row_stride, bytes_ahead, columns, activate);
+    // fault: tail of columns
     tail.clear_counted(columns);  // adding zero to units that are done changes nothing
     add_columns<T>(columns, sums + units - kGroup<T>);
   }

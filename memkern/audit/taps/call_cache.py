@@ -15,7 +15,7 @@ MemorySignature = tuple[int | None, torch.Size, tuple[int, ...], torch.dtype, to
 
 def memory_signature(x: Tensor, n_views: int | None) -> MemorySignature:
     """All that a prepared call depends on: equal signatures, equal arguments but for the address."""
-    return n_views, x.shape, x.stride(), x.dtype, x.device, dispatch.direct(x)
+    return n_views, x.shape, x.stride(), x.dtype, x.device, dispatch.can_bypass_dispatcher(x)
 
 
 class CallCache:

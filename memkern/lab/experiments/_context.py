@@ -21,10 +21,10 @@ from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split, make_split
 from memkern.lab.encoder_pairs import ASSETS, MANIFEST, half, load_pair, training_seed, versions
 from memkern.lab.encoders.build import build
+from memkern.lab.method import Method
 from memkern.lab.pair_scores import PairScores, read_images, score_pair
 from memkern.lab.presets import Preset
 from memkern.lab.training import checkpoint
-from memkern.lab.training.method import Method
 from memkern.lab.training.recipe import Recipe
 from memkern.lab.training.trainer import Checkpoints, Training, train
 from memkern.transforms import ViewSpec

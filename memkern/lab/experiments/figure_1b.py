@@ -17,7 +17,7 @@ def run(context: ExperimentContext) -> Result:
     for seed in context.seeds:
         measured = context.measure(seed)
         score = dict(zip(measured.ids.tolist(), measured.sslmem.tolist(), strict=True))
-        peaks = measured[tap].units.index.tolist()
+        peaks = measured.peak_ids(tap).tolist()
         for unit, (mem, peak) in enumerate(zip(measured[tap].unitmem.tolist(), peaks, strict=True)):
             rows.append({"seed": seed, "unit": unit, "unitmem": mem, "peak_id": peak, "sslmem_of_peak": score[peak]})
         of_seed = [(row["unitmem"], row["sslmem_of_peak"]) for row in rows if row["seed"] == seed]

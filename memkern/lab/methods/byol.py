@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, follow, frozen_copy
+from memkern.lab.method import Batch, HeadSettings, Method, Output, follow, frozen_copy
 
 
 class BYOL(Method):

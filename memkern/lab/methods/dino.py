@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest, follow, frozen_copy
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest, follow, frozen_copy
 from memkern.transforms import ViewSpec
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest
 from memkern.transforms import ViewSpec, view_masks
 
 

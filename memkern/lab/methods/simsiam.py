@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output
+from memkern.lab.method import Batch, HeadSettings, Method, Output
 
 
 class SimSiam(Method):

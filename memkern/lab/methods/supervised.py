@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest
 from memkern.transforms import ViewSpec
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.distributed import rank_and_world
-from memkern.lab.training.method import Method
+from memkern.lab.distributed import rank_and_world
+from memkern.lab.method import Method
 from memkern.lab.training.recipe import Recipe
 
 METHODS = ("mae", "supervised")

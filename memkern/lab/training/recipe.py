@@ -12,13 +12,11 @@ from torch import nn
 
 from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
+from memkern.lab.method import MethodOptions
 from memkern.transforms import PRESETS, ViewSpec
 
 VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
 """The random views of the lab: SimCLR's for small images, with half its color strength."""
-
-MethodOptions = dict[str, Any]
-"""Options of a method by name, as JSON holds them: numbers, for the methods there are."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pkgutil
 
 from memkern.errors import ArgumentValueError
 from memkern.lab import methods
-from memkern.lab.training.method import Method
+from memkern.lab.method import Method
 
 
 def method_names() -> list[str]:

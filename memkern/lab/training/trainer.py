@@ -19,11 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 import memkern
 from memkern._util.records import Json, Record
 from memkern.errors import ArgumentValueError, WeightsError
+from memkern.lab.distributed import mean_over_processes, rank_and_world
 from memkern.lab.encoders.build import build
+from memkern.lab.method import Batch, HeadSettings, Method
 from memkern.lab.training import checkpoint
-from memkern.lab.training.distributed import mean_over_processes, rank_and_world
 from memkern.lab.training.dp_sgd import Privacy, check_private
-from memkern.lab.training.method import Batch, HeadSettings, Method
 from memkern.lab.training.recipe import Recipe, build_optimizer
 from memkern.lab.training.registry import load_method
 

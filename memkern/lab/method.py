@@ -6,13 +6,15 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec
+
+MethodOptions = dict[str, Any]
+"""Options of a method by name, as JSON holds them: numbers, for the methods there are."""
 
 
 @dataclass(frozen=True)
