@@ -69,7 +69,7 @@ class UnitMem(Metric):
             dimension is space and is averaged.
         activation: "raw", or "relu" or "abs" applied to each element first.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
-        kwargs: Options of ``torchmetrics.Metric``, such as ``sync_on_compute``.
+        **kwargs: Options of ``torchmetrics.Metric``, such as ``sync_on_compute``.
 
     Raises:
         ValueError: If an option is unknown.

@@ -27,10 +27,10 @@ QUICK_RECIPE = replace(RECIPE, epochs=250)
 """The shorter training of `memkern demo --train`."""
 
 DATA = "memkern demo"
-"""What the manifest of a demo has as its data; a folder that says so may be replaced by another demo."""
+"""Name of the data in the manifest of a demo; a folder that says so may be replaced by another demo."""
 
 VIEWS, CANDIDATES = "views.json", "candidates.txt"
-"""What a demo gives to its audit as --transform and --candidates."""
+"""Files that a demo gives to its audit as --transform and --candidates."""
 
 SEEN_BY = {"shared": "f and g", "candidate": "f alone", "independent": "g alone", "extra": "neither"}
 """Group of images -> which encoder was trained on them."""
@@ -124,6 +124,9 @@ def demo_source(data: ImageSet, split: Split) -> Source:
     Args:
         data: The images.
         split: The groups; the position of an image in `data` keys its views.
+
+    Returns:
+        The source, with the class of each image.
     """
     group_of = {position: name for name, ids in split.groups().items() for position in ids.tolist()}
     rows = sorted(group_of)

@@ -41,7 +41,7 @@ SHAPELESS = frozenset()
 NAMES = {
     "Wanted": "ViewRequest", "Company": "PassContext", "Maker": "ViewProducer", "Besides": "DiagonalOutputs",
     "Also": "DiagonalWork", "Turns": "ReadOrder", "Trust": "CancellationTest", "Look": "ImageCheck",
-    "Repeat": "PreparedCall", "Share": "WorkRange", "Lab": "ExperimentContext", "Readings": "RunArrays",
+    "Repeat": "PreparedCall", "Share": "WorkRange", "Lab": "ExperimentContext", "RunArrays": "RunArrays",
     "readings": "read_arrays", "room": "gone", "rooms": "gone", "team": "process_group", "need": "require",
     "say": "log", "under": "strip_prefix", "cuda_place": "cuda_launch_context", "thumbs": "thumbnails",
     "Thumbs": "Thumbnails", "direct": "can_bypass_dispatcher", "wide": "accumulate_dtype", "low": "minimum",

@@ -1,4 +1,4 @@
-"""Readings of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
+"""RunArrays of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
 
 ```
 f = read_encoder(encoder, layers, probe, call)                    # one forward pass over every image's views

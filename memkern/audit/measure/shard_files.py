@@ -222,6 +222,11 @@ def read_plan(folder: Path) -> PlanFile:
 def check_same(old: Plan, new: Plan, folder: Path) -> None:
     """Requires two plans to be equal.
 
+    Args:
+        old: The plan that the folder holds.
+        new: The plan of the audit that shall go on.
+        folder: The RUN folder, for the error message.
+
     Raises:
         PlanError: If a field differs; the message names the first one.
     """
