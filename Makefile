@@ -66,8 +66,8 @@ $(VENV)/docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
-docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors, names that lead nowhere too
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs build/docs
 
 long-check: install  ## Run what takes minutes: every experiment of the lab at its smallest, audits that are killed
 	$(BIN)/python -m pytest -m long -n 2 --dist loadgroup $(TEST_ARGS)

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.audit_report import shares, table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.build import build_encoder
@@ -296,35 +297,6 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     return errors
 
 
-def shares(row: dict[str, Any]) -> str:
-    """What taps and one read cost, as shares of the forward passes of both encoders, and of f and of g."""
-    each = [
-        f"{row[key]:.1%} ({row[key + '_f']:.1%}, {row[key + '_g']:.1%})" if key + "_f" in row else f"{row[key]:.1%}"
-        for key in ("taps_over_bare", "read_over_bare")
-    ]
-    return " | ".join(each)
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (b) as Python starts | (c) memkern | a/c | b/c | b/c as Python "
-        "starts | bf16 | taps (f, g) | one read (f, g) | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        ways = ("scripts", "eager", "eager_as_python_starts", "memkern", "memkern_bf16")
-        ms = {way: f"{row[way] * 1e3:.1f} ms" for way in ways}
-        times = {way: row[way] / row["memkern"] for way in ways}
-        lines.append(
-            f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
-            f"| {ms['eager_as_python_starts']} | {ms['memkern']} | {times['scripts']:.0f} x | {times['eager']:.2f} x "
-            f"| {times['eager_as_python_starts']:.2f} x "
-            f"| {ms['memkern_bf16']} | {shares(row)} | {row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Runs the cases and prints the table; times are per image, of both encoders and all layers."""
     parser = argparse.ArgumentParser(description="Time an audit three ways.")
@@ -343,7 +315,7 @@ def main() -> None:
     if args.taps:
         print("| encoder | taps (f, g) | one read (f, g) |\n| --- | --- | --- |")
         for name in args.encoders:
-            print(f"| {name} | {shares(metrics(name, args.device, args.seconds))} |", flush=True)
+            print(f"| {name} | {' | '.join(shares(metrics(name, args.device, args.seconds)))} |", flush=True)
         return
     if not args.usual_memory:
         set_up_process()

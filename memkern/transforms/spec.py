@@ -120,8 +120,8 @@ class ViewSpec:
             transform: The ``Compose``.
 
         Returns:
-            The spec. Colors are computed in the dtype of the images: uint8 images like a ``Compose`` that converts to
-            float32 after the color transforms, float32 images like one that converts before.
+            The spec. Colors are computed in the dtype of the images, of uint8 images as by a ``Compose`` that converts
+            to float32 after the color transforms, of float32 images as by one that converts before.
 
         Raises:
             TypeError: If a transform is not supported; the message names it.

@@ -9,8 +9,8 @@ layers.parquet     one row per layer, in forward order
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
 
-`docs/audit.md` documents every column. A column that was not measured (no reference encoder, no labels, no candidates)
-is there and null.
+`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what a column means. A
+column that was not measured (no reference encoder, no labels, no candidates) is there and null.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class LayerPlan(Record):
     """A layer that is measured.
 
     Attributes:
-        name: Its name.
-        units: How many units it has.
-        points: How many images it is measured on.
-        shape: Shape of its output for one view.
+        name: Name of the layer.
+        units: How many units the layer has.
+        points: How many images the layer is measured on.
+        shape: Shape of the layer's output for one view, the units among its dims.
     """
 
     name: str
@@ -133,7 +133,12 @@ class WeightsEntry(Record):
 
 @dataclass(frozen=True)
 class WeightsEntries(Record):
-    """Origin of the weights of f and, with a reference, of g."""
+    """The weights of f and, with a reference, of g.
+
+    Attributes:
+        f: The weights of f, trained with the candidates.
+        g: The weights of g, trained without them; `None` without a reference.
+    """
 
     f: WeightsEntry
     g: WeightsEntry | None
@@ -144,10 +149,10 @@ class DataEntry(Record):
     """Images of an audit: their origin, how many there are, and which were left out.
 
     Attributes:
-        source: Where they are, as the user wrote it.
-        n_images: How many were measured.
-        n_listed: How many were found before those that cannot be read were left out.
-        list_sha256: Digest of the list.
+        source: Where the images are, as the user wrote it.
+        n_images: How many images were measured.
+        n_listed: How many images were found before those that cannot be read were left out.
+        list_sha256: Digest of the list of images.
         classes: Name of each class; `None` without labels.
         skipped: Id and reason of each image that was left out.
         repeated: Ids that the list named again.
@@ -166,7 +171,12 @@ class DataEntry(Record):
 
 @dataclass(frozen=True)
 class CandidatesEntry(Record):
-    """Candidates, the images that f was trained with and g was not: how many, and the digest of their ids."""
+    """The images that f was trained with and g was not.
+
+    Attributes:
+        n: How many candidates.
+        sha256: Digest of their ids.
+    """
 
     n: int
     sha256: str
@@ -177,9 +187,9 @@ class ViewCall(Record):
     """Views of each image, and which pairs of them are compared.
 
     Attributes:
-        n_views: How many.
+        n_views: How many views of each image.
         transform: Name of the transform, or its file.
-        spec: What it does.
+        spec: What the transform does.
         seed: Seed of the views.
         size: Height and width, pixels; `None`: those of the spec, or of the images.
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
@@ -231,12 +241,12 @@ class Manifest(About):
     """Content of manifest.json: `About`, and what is known when the audit is complete.
 
     Attributes:
-        created: When it was completed, ISO 8601 in UTC.
+        created: When the audit was completed, ISO 8601 in UTC.
         layers: The layers, in forward order.
         output: The layer at which SSLMem is measured.
         blocks: The transformer blocks among the layers.
         wall: Part of the work -> seconds, summed over processes; and the "total".
-        shards: How many shards it was measured in.
+        shards: How many shards the images were measured in.
         plan: The plan.
         files: File -> SHA-256.
         complete: Always true: the file is written last.
