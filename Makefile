@@ -49,10 +49,11 @@ $(VENV)/lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[lint]'
 	touch $@
 
-lint: $(VENV)/lint  ## ruff, mypy --strict on memkern/, who imports whom, clang-format
+lint: $(VENV)/lint  ## ruff, mypy --strict on memkern/, docstrings, who imports whom, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pydoclint memkern
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'python_tests/*.cpp')
 

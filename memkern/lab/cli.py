@@ -63,7 +63,10 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs what was parsed.
+    """Runs a sub-command of `memkern lab`.
+
+    Args:
+        args: The parsed arguments.
 
     Raises:
         ArgumentValueError: If an experiment, method or field does not exist.

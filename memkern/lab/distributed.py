@@ -1,4 +1,4 @@
-"""The little that training needs of torch.distributed; with one process every function is the identity."""
+"""Functions of torch.distributed that training needs; with one process each is the identity."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def read_images(
 
 @dataclass(frozen=True)
 class PairScores:
-    """What f memorized, as measured on the four groups of a split.
+    """Scores of a pair of encoders, as measured on the four groups of a split.
 
     Attributes:
         ids: Data set index of every image, shared, candidate, independent and extra in turn, int64 `[N]`.
@@ -88,7 +88,7 @@ class PairScores:
 
     @property
     def layers(self) -> tuple[LayerScores, ...]:
-        """The layers of the paper, without the output."""
+        """Layers of the paper, without the output."""
         return tuple(layer for layer in self.run.layers if layer.name != OUTPUT)
 
     @property
@@ -98,7 +98,7 @@ class PairScores:
         return self.run.sslmem
 
     def rows(self, group: str) -> Tensor:
-        """The positions of a group's images in `ids`, int64."""
+        """Returns the positions of a group's images in `ids`, int64 `[n]`."""
         return self.run.groups[group]
 
     def of(self, group: str) -> Tensor:
@@ -151,7 +151,7 @@ def score_pair(
 
 @dataclass(frozen=True)
 class Separation:
-    """How far the SSLMem of the candidates lies above that of another group.
+    """Separation of the candidates from another group: how far their SSLMem lies above.
 
     Attributes:
         group: The other group.
@@ -169,6 +169,9 @@ class Separation:
 def separations(scores: PairScores) -> Iterator[Separation]:
     """Compares the candidates with each other group.
 
+    Args:
+        scores: The scores of the pair.
+
     Yields:
         The separation from the shared, the independent and the extra images.
 
@@ -181,6 +184,14 @@ def separations(scores: PairScores) -> Iterator[Separation]:
 
 def separation(candidates: Tensor, others: Tensor, group: str) -> Separation:
     """Compares scores of candidates `[n]` with those of another group `[m]`.
+
+    Args:
+        candidates: SSLMem of the candidates, `[n]`.
+        others: SSLMem of the other group, `[m]`.
+        group: Name of the other group.
+
+    Returns:
+        The separation.
 
     Raises:
         ImportError: If scipy is missing.

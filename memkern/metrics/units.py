@@ -41,12 +41,12 @@ class UnitStats(NamedTuple):
 
     @property
     def n_undefined(self) -> Array:
-        """How many scores are NaN (0-d int64): a NaN activation, or a zero denominator with signed activations."""
+        """Number of NaN scores (0-d int64): of a NaN activation, or a zero denominator with signed activations."""
         return scores.undefined(self.score).sum()
 
 
 def unit_score(state: SelectivityState, others: Tensor | None = None) -> Tensor:
-    """UnitMem from the state of the units.
+    """Computes UnitMem from the state of the units.
 
     Args:
         state: Over two or more points.
@@ -60,7 +60,7 @@ def unit_score(state: SelectivityState, others: Tensor | None = None) -> Tensor:
 
 
 def unit_stats(state: SelectivityState, others: Tensor | None = None) -> UnitStats:
-    """UnitMem and its parts from the state of the units.
+    """Computes UnitMem and its parts from the state of the units.
 
     Args:
         state: Over two or more points.
@@ -120,10 +120,13 @@ def unitmem_stats(
     compat: str | None = None,
     backend: str = "auto",
 ) -> UnitStats:
-    """UnitMem with its parts: the peak, the centre of the others, and which point holds the peak.
+    """Computes UnitMem with its parts: the peak, the centre of the others, and which point holds the peak.
+
+    arXiv 2409.19069, Eqs. (5)-(8); ``unitmem`` returns the score alone.
 
     Args:
-        activations: Dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense layout, read once.
+        activations: ``[N, ..., U, ...]``, dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense
+            layout, read once.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
             dimension is space and is averaged.
@@ -174,7 +177,8 @@ def unitmem(
     with the mean activation :math:`\mu_u(x)` over views and space: arXiv 2409.19069, Eqs. (5)-(8).
 
     Args:
-        activations: Dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense layout, read once.
+        activations: ``[N, ..., U, ...]``, dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense
+            layout, read once.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
             dimension is space and is averaged.
@@ -206,7 +210,7 @@ def unitmem(
 
 
 class UnitState(NamedTuple):
-    """What UnitMem knows after some points.
+    """State of UnitMem after some points.
 
     Attributes:
         units: Peak, index, rest, low and count, of constant size.
@@ -217,20 +221,20 @@ class UnitState(NamedTuple):
     means: tuple[Tensor, ...] = ()
 
     def merged(self, other: UnitState) -> UnitState:
-        """The state after the points of both; raises if they are not of the same units."""
+        """Returns the state after the points of both; raises if they are not of the same units."""
         a, b = self.units, other.units
         checks.same_units(a.peak, b.peak)
         units = SelectivityState(*scores.merge_units(a[:4], b[:4]), a.count + b.count)
         return UnitState(units, self.means + other.means)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``peak``, ``index``, ``rest``, ``low``, the 0-d ``count``, and for the median ``means`` ``[N, U]``."""
+        """Lists peak, index, rest, low ``[U]`` and the 0-d count by name, and for the median the means ``[N, U]``."""
         found = {**self.units._asdict(), "count": torch.tensor(self.units.count, device="cpu")}
         return {**found, "means": torch.cat(self.means)} if self.means else found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> UnitState:
-        """The state that ``tensors`` came from."""
+        """Makes the state whose ``tensors`` gave ``peak``, ``index``, ``rest``, ``low`` ``[U]`` and ``count``."""
         peak, index, rest, low = (tensors[name] for name in ("peak", "index", "rest", "low"))
         means = (tensors["means"],) if "means" in tensors else ()
         return cls(SelectivityState(peak, index, rest, low, int(tensors["count"])), means)
@@ -283,15 +287,15 @@ class UnitMem(Streaming[UnitState]):
 
     @property
     def count(self) -> int:
-        """How many points have been seen."""
+        """Number of points that have been seen."""
         return 0 if self._state is None else self._state.units.count
 
     def update(self, batch: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            batch: Activations of one or more points: dim 0 holds them; float32, float64, bfloat16 or float16, any dense
-                layout, read once.
+            batch: ``[n, ..., U, ...]`` activations, dim 0 holds n >= 1 points; float32, float64, bfloat16 or float16,
+                any dense layout, read once.
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come. A point given twice counts
                 twice (a sampler that pads with repeats biases the metric: drop them first).
 
@@ -319,7 +323,7 @@ class UnitMem(Streaming[UnitState]):
             self._add(UnitState(state))
 
     def stats(self) -> UnitStats:
-        """The scores and their parts over all points so far.
+        """Computes the scores and their parts over all points so far.
 
         Returns:
             ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``.

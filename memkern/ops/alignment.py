@@ -67,7 +67,7 @@ def _compiled(
     out = z.new_empty(z.shape[0], dtype=dtype)  # on the device of z, whatever the default device is
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype) if keep else None
     kept = 0 if saved is None else saved.data_ptr()
-    kernels.alignment(  # by keywords: with the dict of `compared_views` a call takes 0.5 us more
+    kernels.alignment(  # by keywords: a call with the dict of `compared_views` takes longer
         where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=anchor, normalize=normalize,
         alignment=out.data_ptr(), saved=kept,
@@ -84,7 +84,7 @@ def _cuda(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor,
 
 
 def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a backward kernel reads, where it writes, and what it returns: z, its gradient, the result.
+    """Finds what a backward kernel reads, where it writes, and what it returns: z, its gradient, the result.
 
     A kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
     """
@@ -171,7 +171,7 @@ def _run_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normaliz
 
 
 class _Differentiable(torch.autograd.Function):
-    """The same for ordinary eager calls: a step of the registered op keeps Python busy 0.5 ms, this one 0.14 ms."""
+    """Alignment with its gradient for ordinary eager calls, where the registered op keeps Python busy far longer."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
@@ -192,12 +192,12 @@ LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
 
 
 def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.PreparedCall | None:
-    """The same call over and over, for a tap: ``(alignment,)`` of what lies in memory as ``z`` does.
+    """Prepares ``alignment`` for repeated calls by a tap: ``(alignment,)`` of memory that looks like that of ``z``.
 
     Args:
         z: ``[N, V, ...]`` representations that ``alignment`` has taken before.
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
+        pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each view to unit length first.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -220,7 +220,7 @@ def alignment(
     normalize: bool = True,
     backend: str = "auto",
 ) -> Array:
-    r"""Mean l2 distance between the representations of the views of each point.
+    r"""Computes the mean l2 distance between the representations of the views of each point.
 
     .. math::
         a(x) = \frac{1}{|P|} \sum_{(i,j) \in P} \lVert \bar z_i - \bar z_j \rVert_2,
@@ -279,22 +279,25 @@ def alignment_loss(
     reduction: str = "mean",
     backend: str = "auto",
 ) -> Array:
-    """The alignment as a term of a training loss: added it rewards alignment, subtracted it penalizes it.
+    """Computes the alignment as a term of a training loss: added it rewards alignment, subtracted it penalizes it.
 
     Args:
-        z: ``[N, V, *dims]``, as for ``alignment``.
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
+        z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
+            one flat vector. Any dense layout of a view is read in place; one with gaps is copied.
+        pairs: "all" compares every pair of views; "anchor" compares view 0 with each other view.
+        normalize: Whether to bring each view to unit length first. Without it a loss can be lowered by shorter
+            representations alone.
         reduction: "mean" or "sum" over the points, or "none".
-        backend: As for ``alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        A scalar, or ``[N]`` for "none".
+        0-d, or ``[N]`` for "none": float64 for float64 input and float32 for every other, on the same device; numpy for
+        numpy.
 
     Raises:
-        TypeError: As for ``alignment``.
-        ValueError: As for ``alignment``, and for an unknown ``reduction``.
-        RuntimeError: As for ``alignment``.
+        TypeError: If ``z`` is no array or not floating.
+        ValueError: If ``z`` has no views to compare, or an option is unknown.
+        RuntimeError: If the named backend cannot run here.
 
     Example:
         >>> import torch, memkern

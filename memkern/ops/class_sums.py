@@ -62,7 +62,7 @@ def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
 
 
 def _run_traced(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
-    """What compiled and exported programs call: labels could not be read when they were traced, so it is done here."""
+    """Runs in compiled and exported programs, and checks the labels, which could not be read during tracing."""
     if labels.device.type == "cpu" and labels.numel():
         checks.label_range(labels, classes)
     return _run(means, labels, classes, backend)
@@ -74,13 +74,13 @@ LIBRARY.impl("class_sums", _run_traced, "CompositeExplicitAutograd")
 
 
 def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "auto") -> Tensor:
-    """Sums of the unit means over the points of each class.
+    """Sums the unit means over the points of each class.
 
     Args:
         means: ``[N, U]`` float32 or float64, one row per point.
         labels: ``[N]`` int64 in [0, classes), on the device of ``means``; the caller has checked the values.
         classes: How many classes; one without a point sums to 0.
-        backend: As for ``memkern.alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         ``[classes, U]`` float64.

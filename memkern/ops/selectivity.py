@@ -92,7 +92,7 @@ LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
 
 
 class SelectivityState(NamedTuple):
-    """What is known of each unit after some points; states of disjoint sets of points can be merged.
+    """State of each unit after some points; states of disjoint sets of points can be merged.
 
     Attributes:
         peak: ``[U]``, the largest per-point mean; NaN once any mean was NaN.
@@ -117,14 +117,14 @@ def selectivity(
     ids: Tensor | None = None,
     backend: str = "auto",
 ) -> SelectivityState:
-    """Per-unit state over the points of ``x``, straight from the activations.
+    """Computes the state of each unit over the points of ``x``, straight from the activations.
 
     Args:
-        x: Activations, dim 0 holds at least one point; every dimension but dim 0 and ``unit_dim`` is averaged.
+        x: Activations ``[N, ..., U, ...]``, N >= 1; every dimension but dim 0 (points) and ``unit_dim`` is averaged.
         unit_dim: The dimension of the units, in [1, x.dim()).
         activation: "raw", "relu" or "abs", applied to each element before averaging.
         ids: ``[N]`` int64 dataset ids on the device of ``x``; None means 0, 1, 2, ...
-        backend: As for ``memkern.alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         The state; ``rest`` is summed in the order of the ids.

@@ -72,7 +72,7 @@ def unit_means(
     activation: str = "raw",
     backend: str = "auto",
 ) -> Array:
-    r"""Mean activation of each unit for each point, over views and space, in one pass and without a copy.
+    r"""Computes the mean activation of each unit for each point, over views and space, in one pass and without a copy.
 
     .. math:: \mu_u(x) = \frac{1}{V S} \sum_{v, s} \mathrm{act}_u(x_v)_s
 
@@ -80,8 +80,8 @@ def unit_means(
     tokens, class token included).
 
     Args:
-        activations: Dim 0 holds the points; float32, float64, bfloat16 or float16. Contiguous, channels-last, token and
-            every other dense permuted layout is read in place, at most 9 dimensions.
+        activations: ``[N, ..., U, ...]``, dim 0 holds the points; float32, float64, bfloat16 or float16. Contiguous,
+            channels-last, token and every other dense permuted layout is read in place, at most 9 dimensions.
         view_dim: The dimension of the views, None if there are none.
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1.
         activation: "raw", "relu" or "abs", applied to each element before averaging.

@@ -30,19 +30,19 @@ LIBRARY.define(
 
 
 class ViewRequest(NamedTuple):
-    """What is asked of the kernels beside images ``[n, C, H, W]`` and their table of parameters ``[N, V, 22]``.
+    """Request to the kernels beside images ``[n, C, H, W]`` and their table of parameters ``[N, V, 22]``.
 
     Attributes:
         hidden: ``[N, V, height / patch, width / patch]`` bool, patches to hide, or ``None``.
-        height: Of a view, pixels.
-        width: Of a view, pixels.
+        height: Height of a view, pixels.
+        width: Width of a view, pixels.
         patch: Edge of a patch, pixels.
-        stages: The most that a view has, one more than its contrasts and blurs.
+        stages: Most stages of a view, one more than its contrasts and blurs.
         antialias: Whether the triangle filter is widened when shrinking.
         blur_size: Taps of the blur, odd; 0 if no view is blurred.
-        mean: Of each channel, in 0 to 1.
-        std: Of each channel, in 0 to 1.
-        dtype: Of the views.
+        mean: Mean of each channel, in 0 to 1.
+        std: Standard deviation of each channel, in 0 to 1.
+        dtype: Dtype of the views.
         channels_last: Whether the channels of a pixel are neighbours in memory.
     """
 
@@ -76,7 +76,7 @@ def _fake(images: Sequence[Tensor], params: Tensor, *arguments: Any) -> Tensor:
 
 
 def _batch(images: Tensor) -> native.Record:
-    """The fields of the record of a batch of equally large images."""
+    """Lists the fields of the record of a batch of equally large images."""
     stride, channel_stride, row_stride, column_stride = images.stride()
     return {
         "data": images.data_ptr(), "images": images.shape[0], "image_stride": stride, "height": images.shape[2],
@@ -144,7 +144,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(images: Sequence[Tensor], params: Tensor, *arguments: Any) -> Tensor:
-    """What the registered op calls: ``arguments`` are the fields of a ``ViewRequest``, then the backend."""
+    """Runs for the registered op: ``arguments`` are the fields of a ``ViewRequest``, then the backend."""
     run = dispatch.pick(arguments[-1], images[0].device, TABLE)
     return run(images, params, ViewRequest(*arguments[:-1]))
 
@@ -156,7 +156,7 @@ LIBRARY.impl("views", _run, "CompositeExplicitAutograd")
 
 @dataclass(frozen=True)
 class _Draw:
-    """Which views are drawn: the arguments of ``views`` of these names."""
+    """Views that are drawn: the arguments of ``views`` of these names."""
 
     n_views: int | None
     seed: int | None
@@ -175,7 +175,7 @@ class _Table(NamedTuple):
 
 
 def _drawn(spec: transforms.ViewSpec, batches: Sequence[Tensor], draw: _Draw, size: tuple[int, int]) -> _Table:
-    """The table of parameters of these images and, if the spec masks, the hidden patches."""
+    """Draws the table of parameters of some images and, if the spec masks, the hidden patches."""
     ids = checks_views.indices(draw.index, sum(len(batch) for batch in batches))
     n_views = checks_views.count(draw.n_views, "n_views", least=0 if draw.clean else 1)
     seed = checks_views.seed(draw.seed)
@@ -193,7 +193,7 @@ def _drawn(spec: transforms.ViewSpec, batches: Sequence[Tensor], draw: _Draw, si
 
 
 def _sent(drawn: Tensor, device: torch.device) -> Tensor:
-    """What was drawn, on the device of the images; a GPU copies pinned memory while the host goes on."""
+    """Moves what was drawn to the device of the images; a GPU copies pinned memory while the host goes on."""
     return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
 
@@ -201,7 +201,7 @@ def _given(
     spec: transforms.ViewSpec, batches: Sequence[Tensor], params: TensorLike, masks: TensorLike | None,
     size: tuple[int, int],
 ) -> _Table:  # fmt: skip
-    """A table that the caller has drawn, checked, on the device of the images."""
+    """Checks a table that the caller has drawn, and moves it to the device of the images."""
     table = checks_views.params(params, batches, len(transforms.COLUMNS), transforms.BOUNDS)
     hidden = checks_views.masks(masks, table, size, spec.patch, spec.mask)
     # Values that may not be read (traced, or on a GPU): taps for a blur wherever it fits, or if the spec blurs.
@@ -213,7 +213,7 @@ def _given(
 
 
 def _blurs_and_stages(table: Tensor) -> tuple[bool, int]:
-    """Whether any view is blurred (only then working memory for it is needed), and the most stages of a view."""
+    """Finds whether any view is blurred, which needs working memory, and the most stages of a view."""
     codes = table[..., 6::2]
     blurs, contrasts = codes == transforms.STEPS.index("blur"), codes == transforms.STEPS.index("contrast")
     most = (blurs | contrasts).sum(-1).max() if codes.numel() else 0
@@ -236,7 +236,7 @@ def views(
     channels_last: bool = False,
     backend: str = "auto",
 ) -> Array:
-    r"""Random views of images: cropped, flipped, recolored, blurred and normalized in one pass over each view.
+    r"""Draws random views of images: cropped, flipped, recolored, blurred and normalized in one pass over each view.
 
     Each view is what torchvision v2 makes with the same parameters (uint8 images rounded to uint8 after every step):
 
@@ -252,7 +252,7 @@ def views(
         n_views: How many random views of each image.
         transform: The name of a preset (``memkern.transforms.PRESETS``) or a ``ViewSpec``.
         seed: Seed, a whole number in [0, 2**64).
-        index: Dataset index of each image, ``[N]``: what its views are keyed by.
+        index: Dataset index of each image, ``[N]``, which keys the views.
         size: Height and width of a view, or one number; default: the spec's, else that of the images.
         clean: Whether to put the clean view (resized, normalized, not augmented) before the random ones, as view 0.
         first_view: View index of the first random view, for recipes that draw their views in several calls.
@@ -261,7 +261,7 @@ def views(
             traces calls with a table only: drawing is numpy's work.
         masks: ``[N, V, h / patch, w / patch]`` bool, patches to hide, beside ``params``. Else they are drawn if the
             spec masks.
-        dtype: Of the views: torch.float32, torch.bfloat16 or torch.float16.
+        dtype: Dtype of the views: torch.float32, torch.bfloat16 or torch.float16.
         channels_last: Whether the channels of a pixel are neighbors in memory.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 

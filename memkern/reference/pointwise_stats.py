@@ -17,7 +17,7 @@ Layer = tuple[str, tuple[Tensor | None, ...], float]
 def pointwise_stats(
     x: Tensor, layers: Sequence[Layer], *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The output of the last layer, and the layer statistics of the input and of what each layer makes.
+    """Computes the output of the last layer, and the layer statistics of the input and of what each layer makes.
 
     Args:
         x: [N, V, ...] activations; dim 0 holds the points, dim 1 the views.

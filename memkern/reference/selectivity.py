@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Per unit: peak, index, rest and low of the per-point means.
+    """Computes per unit the peak, index, rest and smallest of the per-point means.
 
     Args:
         x: Activations [N, ...]; dim 0 holds the points. A matrix [N, U] of means is the simplest case.

@@ -1,4 +1,4 @@
-"""Which patches a masked view hides."""
+"""Patches that a masked view hides."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def view_masks(
 def draw_masks(
     spec: ViewSpec, n_views: int, seed: int, ids: NDArray[np.uint64], size: tuple[int, int], first_view: int
 ) -> NDArray[np.bool_]:
-    """``view_masks`` on checked arguments."""
+    """Draws the masks of checked arguments, ids ``[N]``: ``[N, n_views, height / patch, width / patch]``."""
     checks.whole_patches(size, spec.patch)
     rows, columns = size[0] // spec.patch, size[1] // spec.patch
     patches = rows * columns

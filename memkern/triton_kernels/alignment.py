@@ -191,7 +191,7 @@ def _clamped(norm):
 
 @triton.jit
 def _in_range(sum, WIDE: tl.constexpr):
-    """Whether a sum of squares is exact to rounding: no square that matters has overflowed or lost digits."""
+    """Tells whether a sum of squares is exact to rounding: no square that matters has overflowed or lost digits."""
     if WIDE.is_fp64():
         return (sum >= 1e-280) & (sum <= 1e308)
     return (sum >= 1e-24) & (sum <= 3e38)
@@ -217,7 +217,7 @@ def _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE: tl.conste
 
 @triton.jit
 def _is_clear(unit_square, dims):
-    """Whether a squared distance of unit vectors in floats can be trusted.
+    """Tells whether a squared distance of unit vectors in floats can be trusted.
 
     Rounding moves each by some 3e-8 in a random direction, so their distance by 3e-8 / sqrt(dims): beyond this limit
     by at most 1e-7 of it. The error of their lengths, at a right angle to so small a distance, counts squared.

@@ -19,7 +19,7 @@ VECTOR_BYTES = 16
 
 @dataclass(frozen=True)
 class Setting:
-    """One number that a launch uses.
+    """Number that a launch uses, with the reason for its value.
 
     Attributes:
         kernel: The file of the kernel.

@@ -117,7 +117,7 @@ def _sum_maps(
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the dims of a view are cut into programs."""
+    """Cut of the dims of a view into programs."""
 
     planes: bool  # whether a chunk is some units with all their positions, not some positions with all units
     space: int  # positions of a unit

@@ -1,4 +1,4 @@
-"""What the host functions need to know of a tensor's memory: its loops, its wide dtype, its device."""
+"""Memory of a tensor as the host functions see it: its loops, its accumulating dtype, its device."""
 
 from __future__ import annotations
 

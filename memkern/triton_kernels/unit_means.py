@@ -90,7 +90,7 @@ def _divide(
 
 @dataclass(frozen=True)
 class Lanes:
-    """What a launch sums: lanes side by side in memory, and the loops over what each averages."""
+    """Sums of a launch: lanes side by side in memory, and the loops over what each averages."""
 
     points: bool  # whether the lanes are the points of one unit, not the units of one point
     inner: tuple[int, int]  # size and stride
@@ -110,7 +110,7 @@ class Lanes:
 
 
 def lanes_of(x: Tensor, unit_dim: int) -> Lanes | None:
-    """How to walk the activations; None if they have too many loops."""
+    """Finds how to walk the activations; None if they have too many loops."""
     averaged = [(x.shape[d], x.stride(d)) for d in range(1, x.dim()) if d != unit_dim]
     *outer, inner = [(1, 0), *loops(averaged)]
     outer = outer[:0:-1]  # innermost first, without the (1, 0)

@@ -1,4 +1,4 @@
-"""What a RUN folder holds: names of its files, records of plan.json and manifest.json, columns of its tables.
+"""Content of a RUN folder: names of its files, records of plan.json and manifest.json, columns of its tables.
 
 ```
 plan.json          what is measured; there from the beginning, so that a run that goes on can be checked against it
@@ -50,7 +50,7 @@ class LayerPlan(Record):
 
 @dataclass(frozen=True)
 class Plan(Record):
-    """What decides the result of an audit: two audits with equal plans give the same bits.
+    """Plan of an audit: everything that decides its result. Two audits with equal plans give the same bits.
 
     Attributes:
         memkern: Version of memkern.
@@ -110,13 +110,13 @@ class Plan(Record):
 
     @property
     def n_shards(self) -> int:
-        """How many shards the images make."""
+        """Number of shards that the images make."""
         return -(-self.n_images // self.shard_size)
 
 
 @dataclass(frozen=True)
 class WeightsEntry(Record):
-    """Where the weights of an encoder came from.
+    """Origin of the weights of an encoder.
 
     Attributes:
         file: The file, as the user wrote it; `None` for an encoder in memory.
@@ -146,7 +146,7 @@ class WeightsEntries(Record):
 
 @dataclass(frozen=True)
 class DataEntry(Record):
-    """The images of an audit.
+    """Images of an audit: their origin, how many there are, and which were left out.
 
     Attributes:
         source: Where the images are, as the user wrote it.
@@ -184,7 +184,7 @@ class CandidatesEntry(Record):
 
 @dataclass(frozen=True)
 class ViewCall(Record):
-    """The views of each image, and which pairs of them are compared.
+    """Views of each image, and which pairs of them are compared.
 
     Attributes:
         n_views: How many views of each image.
@@ -207,7 +207,7 @@ class ViewCall(Record):
 
 @dataclass(frozen=True)
 class About(Record):
-    """What else is known of an audit when it begins.
+    """Facts of an audit that are known when it begins and decide nothing.
 
     Attributes:
         versions: Package -> version; and the "machine".
@@ -238,7 +238,7 @@ class About(Record):
 
 @dataclass(frozen=True)
 class Manifest(About):
-    """What manifest.json says: `About`, and what is known when the audit is complete.
+    """Content of manifest.json: `About`, and what is known when the audit is complete.
 
     Attributes:
         created: When the audit was completed, ISO 8601 in UTC.
@@ -265,14 +265,14 @@ class Manifest(About):
     complete: bool = True
 
     def to_json(self) -> dict[str, Json]:
-        """The manifest as JSON takes it; the format and `complete` come first."""
+        """Turns the manifest into JSON; the format and `complete` come first."""
         fields = super().to_json()
         return {"format": fields["format"], "complete": self.complete} | fields
 
 
 @dataclass(frozen=True)
 class PlanFile(Record):
-    """What plan.json says.
+    """Content of plan.json.
 
     Attributes:
         plan: What decides the result; must be equal for a run to go on.

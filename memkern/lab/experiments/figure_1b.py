@@ -12,7 +12,7 @@ from memkern.lab.experiments._statistics import kendall
 
 
 def run(context: ExperimentContext) -> Result:
-    """For every unit of the last convolution: its UnitMem and the SSLMem of its peak image."""
+    """Measures for every unit of the last convolution its UnitMem and the SSLMem of its peak image."""
     tap, rows, effects = CONV_TAPS[-1], [], []
     for seed in context.seeds:
         measured = context.measure(seed)

@@ -26,7 +26,7 @@ _PAPER = {
     "one point 300 times": ((0.754, 0.798, 0.846, 0.857, 0.861, 0.862), (0, 0.039, 0.065, 0.079, 0.081, 0.081)),
 }
 RATE = 2.5e-2
-"""Of SimSiam in arXiv:2409.19069, Table 9."""
+"""Setting of SimSiam in arXiv:2409.19069, Table 9."""
 
 _STEPS = (0, 10, 50, 200, 500, 1000)
 
@@ -93,7 +93,7 @@ def _means(context: ExperimentContext, model: Method, recipe: Recipe, ids: Tenso
 
 @dataclass(frozen=True)
 class _Task:
-    """One unit that is trained, the row of a convolution.
+    """Unit that is trained, the row of a convolution.
 
     Attributes:
         module: The activation behind the convolution.

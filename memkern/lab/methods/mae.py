@@ -51,7 +51,7 @@ class MAE(Method):
 
     @staticmethod
     def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
-        """The whole image, normalized as the recipe's views are."""
+        """Returns the whole image, normalized as the recipe's views are."""
         return [ViewRequest(ViewSpec(scale=None, mean=views.mean, std=views.std), 1)]
 
     def hidden(self, batch: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from memkern.lab.method import Batch, HeadSettings, Method, Output
 
 
 class SimSiam(Method):
-    """The predictor's guess of one view's projection is pulled to the other view's projection, which holds still.
+    """SimSiam: the prediction from one view is pulled to the other view's projection, which gets no gradient.
 
     It trains on a single image too, which a contrastive method cannot.
 

@@ -31,7 +31,7 @@ class Supervised(Method):
 
     @staticmethod
     def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
-        """One view, as supervised training augments; `replace` keeps the spec's own strength."""
+        """Returns one view, as supervised training augments; `replace` keeps the spec's own strength."""
         return [ViewRequest(replace(views), 1)]
 
     def forward(self, batch: Batch) -> Output:

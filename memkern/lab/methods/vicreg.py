@@ -46,7 +46,7 @@ class VICReg(Method):
         return Output(torch.stack(h, 1), tuple(self.expander(view) for view in h))
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The weighted sum of the three terms."""
+        """Computes the weighted sum of the three terms."""
         a, b = (part.float() for part in output.parts)
         loss: Tensor = self.terms(a, b)
         return loss

@@ -20,6 +20,9 @@ METHODS = ("mae", "supervised")
 def check_private(recipe: Recipe) -> None:
     """Refuses a recipe that cannot be trained privately.
 
+    Args:
+        recipe: The recipe.
+
     Raises:
         ArgumentValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than
             once, has an alignment term, or runs in bfloat16 or in several processes.

@@ -18,6 +18,12 @@ def method_names() -> list[str]:
 def load_method(name: str) -> type[Method]:
     """Returns the class of a method.
 
+    Args:
+        name: Name of the method.
+
+    Returns:
+        The class.
+
     Raises:
         ArgumentValueError: If there is no such method; the message lists them.
     """
