@@ -51,7 +51,6 @@ ADDED = {
         "python_tests/cuda/test_gpu.py": "what only a GPU can show",
         "python_tests/gpu/*": "budgets, tiny cases and planted faults of single GPU kernels",
         "python_tests/gpu_triton/*": "gates and planted faults of single Triton kernels",
-        "python_tests/mutation/*": "planted faults",
         "python_tests/ops/test_compile.py": "what its labels do when traced",
         "python_tests/ops/test_properties.py": "properties of its own",
         "python_tests/test_native.py": "the smallest record, as an example",
