@@ -18,7 +18,7 @@ def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tup
         peak [U] float64: the largest per-point mean, NaN if any is NaN.
         index [U] int64: its position, the first one on ties, that of the first NaN if any.
         rest [U] float64: the sum of the means of all the other points.
-        low [U] float64: the smallest per-point mean, NaN if any is NaN.
+        minimum [U] float64: the smallest per-point mean, NaN if any is NaN.
     """
     x = {"raw": lambda a: a, "relu": lambda a: a.relu(), "abs": lambda a: a.abs()}[activation](x.double())
     means = x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

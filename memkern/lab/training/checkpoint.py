@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from memkern._util.files import replace_atomically
+from memkern._util.files import replace_atomically, strip_prefix
 from memkern._util.optional_imports import require
 from memkern._util.records import Json
 from memkern.errors import WeightsError

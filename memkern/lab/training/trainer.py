@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import memkern
+from memkern._util.files import strip_prefix
 from memkern._util.records import Json, Record
 from memkern.errors import ArgumentValueError, WeightsError
 from memkern.lab.distributed import mean_over_processes, rank_and_world
