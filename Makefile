@@ -73,8 +73,8 @@ long-check: install  ## Run what takes minutes: every experiment of the lab at i
 	$(BIN)/python -m pytest -m long -n 2 --dist loadgroup $(TEST_ARGS)
 
 # One thread for each of the two workers: what waits for the other takes its processor. What is slow are the compilers:
-# they run once, in the first worker that asks, and their objects stay in build/gpu/. ttsem's environment, 5 GB, is made
-# beside the first tests; those that need it wait.
+# they run once, in the first worker that asks, and their objects stay in build/gpu/. ttsem's environment, which is
+# large, is made beside the first tests; those that need it wait.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU
 	$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only & \
 	OMP_NUM_THREADS=1 PYTHONPATH=python_tests $(BIN)/python -m pytest -m gpu_ladder -n 2 \
@@ -91,8 +91,8 @@ mutation: install  ## Plant faults in the ops; every one must turn the tests red
 mutation-sample: install  ## The same with a few faults, drawn anew for every commit
 	$(BIN)/python python_tests/mutation/mutation.py --quick 10 --seed $$(git rev-list --count HEAD)
 
-# libgomp stays outside: a second OpenMP runtime beside torch's makes the two pools fight for the cores (47 us -> 81 us
-# for a small kernel between torch calls), and torch, imported first, brings its own.
+# libgomp stays outside: a second OpenMP runtime beside torch's makes the two pools fight for the cores, which slows
+# small kernels between torch calls, and torch, imported first, brings its own.
 wheel: install  ## Build a wheel into dist/; with auditwheel installed, make it portable
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 	if $(BIN)/python -c 'import auditwheel' 2>/dev/null; then \

@@ -6,7 +6,7 @@
 #   MEMKERN_CUDA=OFF             never
 #
 # CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead; nvcc is then enough.
-# AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
+# AUTO does not build for a machine without a GPU, because compiling for all GPUs takes minutes.
 set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, NVRTC, or AUTO, which asks for nvcc and a GPU")
 set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
 file(GLOB launchers CONFIGURE_DEPENDS csrc/cuda/*.cu)

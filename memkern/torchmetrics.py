@@ -24,13 +24,13 @@ __all__ = ["UnitMem"]
 
 # Rows of the packed state. `KIND` holds twice the number of the activation, plus 1 after float64 input: metrics of a
 # MetricCollection that differ in the activation then never look alike, and the result dtype survives every merge.
-PEAK, INDEX, REST, LOW, COUNT, KIND = range(6)
+PEAK, INDEX, REST, MINIMUM, COUNT, KIND = range(6)
 
 
 def pack(state: SelectivityState, activation: str) -> Tensor:
     """Packs a state into one ``[6, U]`` float64 tensor; ids below 2^53 and every peak are exact in it."""
     kind = 2 * ACTIVATIONS.index(activation) + (state.peak.dtype == torch.float64)
-    columns = (state.peak, state.index, state.rest, state.low)
+    columns = (state.peak, state.index, state.rest, state.minimum)
     constants = (torch.full_like(state.rest, float(value)) for value in (state.count, kind))
     return torch.stack([*(column.double() for column in columns), *constants])
 
@@ -47,7 +47,7 @@ def merge_packed(states: Tensor) -> Tensor:
 
 
 def _units(packed: Tensor) -> scores.UnitNumbers:
-    return packed[PEAK], packed[INDEX], packed[REST], packed[LOW]
+    return packed[PEAK], packed[INDEX], packed[REST], packed[MINIMUM]
 
 
 def _gather(state: Tensor, group: torch.distributed.ProcessGroup | None = None) -> list[Tensor]:
@@ -195,8 +195,8 @@ class UnitMem(Metric):
 
     def _stats(self) -> UnitStats:
         checks.at_least_two_points(self.count, "UnitMem")
-        peak, low = self._peak(), self.state[LOW].to(self._peak().dtype)
-        return unit_stats(SelectivityState(peak, self.state[INDEX].long(), self.state[REST], low, self.count))
+        peak, minimum = self._peak(), self.state[MINIMUM].to(self._peak().dtype)
+        return unit_stats(SelectivityState(peak, self.state[INDEX].long(), self.state[REST], minimum, self.count))
 
     def merge_state(self, incoming_state: dict[str, Tensor] | Metric) -> None:
         """Adds the points of another metric, or of its ``metric_state``; any order gives the same peaks.

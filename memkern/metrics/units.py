@@ -76,8 +76,8 @@ def unit_stats(state: SelectivityState, others: Tensor | None = None) -> UnitSta
         others.to(state.peak.dtype),
         state.index,
         state.count,
-        scores.dead_units(state.peak, state.low).sum(),
-        scores.signed_units(state.low).sum(),
+        scores.dead_units(state.peak, state.minimum).sum(),
+        scores.signed_units(state.minimum).sum(),
     )
 
 
@@ -209,11 +209,15 @@ def unitmem(
     return in_callers_kind(unit_score(state, others), was_numpy)
 
 
+_ENTRIES = ("peak", "index", "rest", "low", "count")
+"""Names of a `SelectivityState`'s fields in files, which have said "low" for the minimum since version 0.1."""
+
+
 class UnitState(NamedTuple):
     """State of UnitMem after some points.
 
     Attributes:
-        units: Peak, index, rest, low and count, of constant size.
+        units: Peak, index, rest, minimum and count, of constant size.
         means: ``[n, U]`` unit means of each batch, for the median alone; empty where the centre is the mean.
     """
 
@@ -228,16 +232,17 @@ class UnitState(NamedTuple):
         return UnitState(units, self.means + other.means)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Lists peak, index, rest, low ``[U]`` and the 0-d count by name, and for the median the means ``[N, U]``."""
-        found = {**self.units._asdict(), "count": torch.tensor(self.units.count, device="cpu")}
+        """Lists peak, index, rest and low (the minimum) ``[U]``, 0-d count, and for the median means ``[N, U]``."""
+        count = torch.tensor(self.units.count, device="cpu")
+        found = dict(zip(_ENTRIES, (*self.units[:4], count), strict=True))
         return {**found, "means": torch.cat(self.means)} if self.means else found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> UnitState:
         """Makes the state whose ``tensors`` gave ``peak``, ``index``, ``rest``, ``low`` ``[U]`` and ``count``."""
-        peak, index, rest, low = (tensors[name] for name in ("peak", "index", "rest", "low"))
+        peak, index, rest, minimum, count = (tensors[name] for name in _ENTRIES)
         means = (tensors["means"],) if "means" in tensors else ()
-        return cls(SelectivityState(peak, index, rest, low, int(tensors["count"])), means)
+        return cls(SelectivityState(peak, index, rest, minimum, int(count)), means)
 
 
 class UnitMem(Streaming[UnitState]):
@@ -283,7 +288,7 @@ class UnitMem(Streaming[UnitState]):
         self.rest, self.activation, self.backend = rest, activation, backend
 
     def _entries(self) -> set[str]:
-        return {*SelectivityState._fields, "means"} if self.rest == "median" else set(SelectivityState._fields)
+        return {*_ENTRIES, "means"} if self.rest == "median" else set(_ENTRIES)
 
     @property
     def count(self) -> int:

@@ -25,11 +25,11 @@ LIBRARY.define(
 def _fake(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide = native.accumulate_dtype(x.dtype)
+    dtype = native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(x.shape[0], dtype=wide),
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+        x.new_empty(x.shape[0], dtype=dtype),
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
     )
 
 
@@ -63,11 +63,11 @@ def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Te
 
 def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Makes the tensors a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
-    wide = native.accumulate_dtype(x.dtype)
+    dtype = native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(x.shape[0], dtype=wide),  # on the device of x, whatever the default device is
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+        x.new_empty(x.shape[0], dtype=dtype),  # on the device of x, whatever the default device is
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
     )
 
 
@@ -105,11 +105,11 @@ def _cuda(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -
 
 
 def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    wide, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
+    dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
     # The reference's backward starts again from x; what it would have kept is not read.
-    saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=wide, device=x.device)
-    return alignment.to(wide), means.to(wide), saved
+    saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=dtype, device=x.device)
+    return alignment.to(dtype), means.to(dtype), saved
 
 
 def _triton(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,8 +149,8 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
     fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0}
-    wide = native.accumulate_dtype(x.dtype)
-    results = {"alignment": (x.shape[:1], wide), "means": ((x.shape[0], x.shape[unit_dim]), wide)}
+    dtype = native.accumulate_dtype(x.dtype)
+    results = {"alignment": (x.shape[:1], dtype), "means": ((x.shape[0], x.shape[unit_dim]), dtype)}
     return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
 
 

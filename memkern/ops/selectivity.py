@@ -1,4 +1,4 @@
-"""Selectivity: activations -> per-unit state (peak, index, rest, low), in one pass over the activations."""
+"""Selectivity: activations -> per-unit state (peak, index, rest, minimum), in one pass over the activations."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> St
 
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     x = x if order is None else x[order]
-    peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
+    peak, index, rest, minimum = reference(x, unit_dim=unit_dim, activation=activation)
     dtype = native.accumulate_dtype(x.dtype)
-    return peak.to(dtype), index, rest, low.to(dtype)
+    return peak.to(dtype), index, rest, minimum.to(dtype)
 
 
 def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
@@ -98,14 +98,14 @@ class SelectivityState(NamedTuple):
         peak: ``[U]``, the largest per-point mean; NaN once any mean was NaN.
         index: ``[U]`` int64, the dataset id of that point, the lowest on ties; of the first NaN if any.
         rest: ``[U]`` float64, the sum of the means of all the other points.
-        low: ``[U]``, the smallest per-point mean.
+        minimum: ``[U]``, the smallest per-point mean.
         count: How many points.
     """
 
     peak: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index on purpose: the field's name
     rest: Tensor
-    low: Tensor
+    minimum: Tensor
     count: int  # type: ignore[assignment]
 
 
@@ -143,6 +143,6 @@ def selectivity(
     x = x.detach()
     order = None if ids is None else ids.argsort(stable=True)
     run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.selectivity.default
-    peak, position, rest, low = run(x, unit_dim, activation, order, backend)
+    peak, position, rest, minimum = run(x, unit_dim, activation, order, backend)
     index = position if ids is None or order is None else ids[order[position]]
-    return SelectivityState(peak, index, rest, low, x.shape[0])
+    return SelectivityState(peak, index, rest, minimum, x.shape[0])

@@ -298,7 +298,7 @@ def views(
         table.hidden, height, width, spec.patch, table.stages, spec.antialias, spec.blur_size if table.blurs else 0,
         spec.mean, spec.std, dtype, bool(channels_last),
     )  # fmt: skip
-    direct = all(dispatch.can_bypass_dispatcher(batch) for batch in batches)
-    run = _run if direct else torch.ops.memkern.views.default
+    bypass = all(dispatch.can_bypass_dispatcher(batch) for batch in batches)
+    run = _run if bypass else torch.ops.memkern.views.default
     out = run(batches, table.params, *request, backend)
     return checks.as_numpy(out) if was_numpy else out

@@ -17,7 +17,7 @@ def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tup
     Returns:
         Four tensors [U]. The peak, float64, is the largest per-point mean, NaN if any is NaN. The index, int64, is its
         position, the first one on ties, that of the first NaN if any. The rest, float64, is the sum of the means of all
-        the other points. The low, float64, is the smallest per-point mean, NaN if any is NaN.
+        the other points. The minimum, float64, is the smallest per-point mean, NaN if any is NaN.
     """
     x = {"raw": lambda a: a, "relu": lambda a: a.relu(), "abs": lambda a: a.abs()}[activation](x.double())
     means = x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

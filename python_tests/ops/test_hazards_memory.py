@@ -31,7 +31,7 @@ def results(x: Tensor, path: str) -> dict[str, Tensor]:
         "peak": state.peak,
         "index": state.index,
         "rest": state.rest,
-        "low": state.low,
+        "low": state.minimum,
     }
 
 

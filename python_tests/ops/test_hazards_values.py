@@ -168,7 +168,7 @@ def test_selectivity_with_nan(path, dtype, points):
     for unit in range(21):
         if unit in places:
             assert got.peak[unit].isnan()
-            assert got.low[unit].isnan()
+            assert got.minimum[unit].isnan()
             assert got.index[unit] == min(places[unit])
             assert got.rest[unit].isnan() == (len(set(places[unit])) > 1)
         else:
@@ -187,7 +187,7 @@ def test_selectivity_with_infinities(path, dtype, points):
     got = selectivity(x, backend=path)
     peak, index, rest, low = reference.selectivity(x)
     assert (got.index == index).all()
-    for name, a, b in (("peak", got.peak, peak), ("rest", got.rest, rest), ("low", got.low, low)):
+    for name, a, b in (("peak", got.peak, peak), ("rest", got.rest, rest), ("low", got.minimum, low)):
         tolerance = torch.where(b.isfinite(), 1e-4, 0.0)
         testing.assert_within(a, testing.Expected(b, tolerance), a.dtype, name)
 
@@ -200,7 +200,7 @@ def test_dead_and_signed_units(path, dtype):
     x[7, 3] = -2.0
     state = selectivity(x, backend=path)
     assert state.peak.tolist() == [0, 0, -1, 0]
-    assert state.low.tolist() == [0, 0, -40, -2]
+    assert state.minimum.tolist() == [0, 0, -40, -2]
     assert state.index.tolist() == [0, 0, 0, 0]
     assert state.rest.tolist() == [0, 0, -819, -2]
 

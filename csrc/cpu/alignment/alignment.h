@@ -31,10 +31,10 @@ struct Slots;
 template <class A>
 struct DiagonalOutputs;
 
-// make() writes dims [first, last) of all views of a point before they are read. add_diagonal() writes n dims (whole
-// vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the registers of the diagonal
-// tile, which is the first to read them: a pass of its own, from L2 and back, took a third of the time. The views of a
-// range of dims come in order. It may be null.
+// Producer of views. make() writes dims [first, last) of all views of a point before they are read. add_diagonal()
+// writes n dims (whole vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the
+// registers of the diagonal tile, which is the first to read them, because a pass of its own would go to L2 and back.
+// The views of a range of dims come in order. add_diagonal may be null.
 constexpr int64_t kMostDims = 1088;
 struct ViewProducer {
   void (*make)(const void* self, int64_t point, int64_t first, int64_t last);
@@ -57,8 +57,8 @@ struct Elements {
   void* self;
 };
 
-// What is aligned, and who takes part; observer and producer may be null. If `elements` is not, there is memory for one
-// range of dims of one point only, where `z` goes round.
+// Alignment that is read, with its observer and its producer of views; both may be null. If `elements` is not null,
+// there is memory for one range of dims of one point only, where `z` goes round.
 struct Reading {
   const Alignment* op;
   const Observer* observer;

@@ -56,8 +56,8 @@ class PairPanels {
         panels_(views, kPanel),
         chunk_(chunk_for(panels_.size(0))),
         row_(chunk_ + 2 * kLanes),
-        // No more than is needed. Three readings took 250 KB, and glibc, as Python starts it, gives as much back to the
-        // system at every call: 2.2 ms instead of 0.3 for a batch norm and a ReLU of 512 units.
+        // No more than is needed: glibc, as Python starts it, gives large blocks back to the system at every call, and
+        // the page faults of the next call cost more than its work.
         slots_(panels_.blocks > 1 ? kPanel * kPanel : pairs_ + views_),
         panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0),
         rows_((panels_.blocks > 1 ? 2 : 1) * panels_.size(0) * row_),
@@ -80,8 +80,8 @@ class PairPanels {
   static constexpr int64_t kPanel = 32;  // views; their pairs' sums take 64 KiB
   static constexpr int64_t kLanes = Lanes<A>::count;
 
-  // Dims of a chunk: as many as leave L1 (32 KiB) some room, because a tile costs 50 cycles to enter and leave, as much
-  // as 50 dims (544 instead of 272 of ten views: 1.1 times as fast in cache).
+  // Dims of a chunk: as many as leave L1 (32 KiB) some room, because to enter and leave a tile costs as much as dozens
+  // of its dims.
   static int64_t chunk_for(int64_t views) {
     constexpr int64_t all = 21760 / sizeof(A), least = 1088 / sizeof(A), most = kMostDims * 4 / sizeof(A);
     const int64_t each = all / views < least ? least : all / views < most ? all / views : most;
@@ -144,8 +144,8 @@ class PairPanels {
     }
   }
 
-  // Dims [d, d + n) of some views. Wide ones are used where they lie, but for a ragged end: copying every chunk to
-  // neighbouring rows cost 5 to 20 %, and never paid, not even for 32 views 8 KiB apart.
+  // Dims [d, d + n) of some views. Views of the wide type are used where they lie, but for a ragged end: copying every
+  // chunk to neighbouring rows never paid, not even for 32 views 8 KiB apart.
   Rows rows_of(const StoredViews<A>& z, int64_t view, int64_t views, int64_t d, int64_t n, const char* after,
                A* widened) {
     const char* const data = z.first + view * z.view_bytes + (d & z.last_dim) * z.element_bytes;

@@ -1,7 +1,7 @@
 // Register tiles: sums of squared differences between a few views at a time, every sum in a register.
 //
-// A tile of 5 x 5 views loads 10 vectors and makes 25 sums of them: 2.5 sums a load against 0.5 in a loop over pairs,
-// 3.2 times its speed in cache. Tiles add one vector per pair to `slots`; sum_each folds the lanes later.
+// A tile of 5 x 5 views loads 10 vectors and makes 25 sums of them: 2.5 sums a load against 0.5 in a loop over pairs.
+// Tiles add one vector per pair to `slots`; sum_each folds the lanes later.
 #pragma once
 #include "cpu/simd/simd.h"
 
@@ -34,9 +34,8 @@ struct Slots {
   Slots from(int i, int j) const { return {base + j, row + i}; }
 };
 
-// Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector took
-// a tenth of the time of a tile, and where memory is slow, not asking takes as much. Integers, because the last rows
-// may be followed by nothing.
+// Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector slows
+// a tile down, and so does not asking where memory is slow. Integers, because the last rows may be followed by nothing.
 constexpr int kLines = 4, kLineBytes = 64 * kLines;
 struct Ahead {
   uintptr_t row0;

@@ -1,8 +1,7 @@
 // layer_stats: alignment and unit means of the same activations, which come from memory once.
 //
 // The alignment's tiles add the views of a point while they are in registers; units are summed from these sums, some
-// 1 to 4 KB of each point at a time, in L1. Reading the views a second time, even from L1, cost 1.2 to 1.4 times as
-// much.
+// 1 to 4 KB of each point at a time, in L1. Reading the views a second time, even from L1, is slower.
 #include "cpu/dispatch/kernels.h"
 #include "cpu/units/unit_means.h"
 #include "units_seen.h"

@@ -23,7 +23,7 @@ def _draw(draw: st.DrawFn, largest: int) -> Drawn:
 
 def _call(case: Case, inputs: Results, backend: str) -> Results:
     state = selectivity(inputs[0], ids=inputs[1], backend=backend, **case.options)
-    return state.peak, state.index, state.rest, state.low
+    return state.peak, state.index, state.rest, state.minimum
 
 
 def _inputs(case: Case) -> Results:
