@@ -28,10 +28,10 @@ if not (ROOT / "csrc").is_dir():
 UNCLEAR = frozenset(
     re.findall(
         r"\w+",
-        "it its itself they them their this that these those he she we you what which who whose whom whether where when "
-        "why how of for from in into on onto at by as to with without within under over after before between beside "
-        "besides if though because since while until both either neither none no not all any some one another other "
-        "others same such so also and or but here there only just again",
+        "it its itself they them their this that these those he she we you what which who whose whom whether where "
+        "when why how of for from in into on onto at by as to with without within under over after before between "
+        "beside besides if though because since while until both either neither none no not all any some one another "
+        "other others same such so also and or but here there only just again",
     )
 )
 """Words that cannot open a docstring: pronouns, prepositions, conjunctions, which need a sentence before them."""
