@@ -304,7 +304,9 @@ def test_too_many_points_are_refused():
 def test_class_sums_are_added_to_what_is_there():
     means, labels = testing.randn(5, 4), torch.tensor([0, 1, 0, 1, 1])
     sums = torch.full((2, 4), 10.0, dtype=torch.float64)
-    record = emulated.ClassSums(means.data_ptr(), 0, 5, 4, 2, labels.data_ptr(), sums.data_ptr())
+    record = emulated.ClassSums(
+        means=means.data_ptr(), points=5, units=4, classes=2, labels=labels.data_ptr(), sums=sums.data_ptr()
+    )
     assert emulated.library().memkern_cuda_class_sums(ctypes.byref(record), None, None) is None
     torch.testing.assert_close(sums - 10, reference.class_sums(means, labels, classes=2))
 
