@@ -157,4 +157,6 @@ def test_new_op_gives_an_op_that_runs_everywhere_and_is_not_written_yet(tmp_path
     assert failed, done.stdout[-4000:] + done.stderr[-4000:]
     assert {name.partition("__")[2] or name for name in failed} == {"test_not_written_yet", "not_written_yet"}
     for path in ("reference", "cpu", "cuda, emulated", "triton, interpreter"):
-        assert re.search(rf"agreement +pair_counts +{path}\S* +\d+ cases", done.stdout), f"{path}: {done.stdout[-4000:]}"
+        assert re.search(rf"agreement +pair_counts +{path}\S* +\d+ cases", done.stdout), (
+            f"{path}: {done.stdout[-4000:]}"
+        )

@@ -125,15 +125,15 @@ def test_functions_of_cuda_sources(tmp_path):
 
 
 def cuda_mutants():
-    from gpu import mutation
+    from gpu import hunt_mutants
 
-    return mutation.all_mutants(), mutation.OPERATORS, mutation.EQUIVALENT
+    return hunt_mutants.all_mutants(), hunt_mutants.OPERATORS, hunt_mutants.EQUIVALENT
 
 
 def triton_mutants():
     pytest.importorskip("triton", reason="Triton is not installed")
     folder = places.ROOT / "python_tests" / "gpu_triton"
-    spec = importlib.util.spec_from_file_location("triton_mutation", folder / "mutation.py")
+    spec = importlib.util.spec_from_file_location("triton_mutation", folder / "hunt_mutants.py")
     module = importlib.util.module_from_spec(spec)
     sys.path.append(str(folder))
     spec.loader.exec_module(module)

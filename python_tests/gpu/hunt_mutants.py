@@ -1,6 +1,6 @@
 """Mutation check of the CUDA ladder: weakens the sources one place at a time; every mutant must be found.
 
-    python -m gpu.mutation [--file NAME] [--every N] [--minutes M] [--jobs N]
+    python -m gpu.hunt_mutants [--file NAME] [--every N] [--minutes M] [--jobs N]
 
 The copy is built without optimization, of the ops that the file belongs to, and runs the cases of gpu.tiny: about ten
 seconds of a core for each rung that a mutant reaches.
