@@ -34,7 +34,7 @@ static MEMKERN_ANYWHERE int32_t most_taps(int32_t input, int32_t output, bool an
   return (input + output - 1) / output * 2 + 1;
 }
 
-// What one output reads: inputs first ... first + count - 1.
+// Inputs that one output reads: inputs first ... first + count - 1.
 template <class T>
 struct Window {
   int32_t first, count;

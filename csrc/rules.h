@@ -80,7 +80,7 @@ MEMKERN_RULE A lower(A value, A minimum) {
   return ((value < minimum) | (value != value)) & (minimum == minimum) ? value : minimum;
 }
 
-// What is known of a unit from some points in a row.
+// State of a unit after some points in a row.
 template <class A>
 struct UnitState {
   A peak, minimum;

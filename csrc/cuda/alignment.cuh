@@ -18,7 +18,7 @@ __host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair
 
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
-// What a thread knows of one point: squared distances of all pairs in order, squared norms of the views, and padding up
+// Sums of a thread over one point: squared distances of all pairs in order, squared norms of the views, and padding up
 // to what warp_sums takes. Kernels exist for even numbers of views (half the code to compile and to ship); an odd
 // number takes the next one, its last view zeros that are not loaded and whose sums are not written.
 template <int views>

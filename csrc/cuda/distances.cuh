@@ -33,7 +33,7 @@ __device__ __forceinline__ bool trusted(double square, double gap, double norm_e
   return rest >= Limits<A>::fair_share * square && allowed > 0 && allowed * allowed >= gap;
 }
 
-// Whether a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.
+// True if a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.
 template <class A>
 __device__ __forceinline__ bool norm_in_range(double norm) {
   return norm > kSmallestNorm * 1.0005 && in_range<A>(norm * norm);

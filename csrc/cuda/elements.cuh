@@ -51,7 +51,7 @@ __device__ __forceinline__ A activate(Activation activation, A x) {
 template <class T>
 constexpr int kPack = 16 / sizeof(T);
 
-// How many elements of a pack kernels that hold many packs widen at once: a pack of 8 16-bit elements takes half the
+// Elements of a pack that kernels with many packs widen at once: a pack of 8 16-bit elements takes half the
 // registers until its turn comes.
 template <class T, int width = kPack<T>>
 constexpr int kPiece = width < 4 ? width : 4;

@@ -156,7 +156,7 @@ __device__ __forceinline__ double sum_piece(const T* x, int64_t n, Activation ac
                 head = ahead < n ? ahead : n;
   const int64_t packs = (n - head) / width, tail = n - head - packs * width;
   const int lane = lane_index();
-  // both ends are of at most width - 1 elements
+  // the two ends are of at most width - 1 elements
   const Words<T, 1> first = load_words<T, 1>(x + (lane < head ? lane : 0), lane < head);
   const Words<T, 1> last = load_words<T, 1>(x + (lane < tail ? n - tail + lane : 0), lane < tail);
   double total = 0;

@@ -17,7 +17,7 @@
 
 namespace memkern {
 
-// What a block has of the scratch memory: bytes from its beginning.
+// Scratch memory of a block: bytes from its beginning.
 struct ViewMemory {
   int64_t bytes;
   int64_t columns[3], rows[3];  // first, count and weight of each axis
@@ -217,7 +217,7 @@ struct ViewBlock {
     swapped = !swapped;
   }
 
-  // Whether tap t counts. Of uint8 images all do, those beyond the weights for 0; NaN would not.
+  // True if tap t counts. Of uint8 images all do, those beyond the weights for 0; NaN would not.
   __device__ __forceinline__ bool is_tap(int t) const { return bytes || (t >= 0 && t < int(op.blur_size)); }
 
   // Weights of two quads, of which the second is loaded and becomes the first.

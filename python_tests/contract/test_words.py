@@ -36,6 +36,11 @@ UNCLEAR = frozenset(
 )
 """Words that cannot open a docstring: pronouns, prepositions, conjunctions, which need a sentence before them."""
 
+UNCLEAR_IN_CPP = UNCLEAR & set(
+    re.findall(r"\w+", "it its they them their this these those what which who whose whether how of")
+)
+"""Words that cannot open a comment at the left margin of a C++ file."""
+
 TENSORS = re.compile(r"\b(Tensor|TensorLike|NDArray|Array|Floats|Ints)\b")
 SHAPE = re.compile(r"\[(?:[A-Za-z]\b|\d+\b|…|\.\.\.|\w+(?= ?[,+*(]))[^\]\n]*\]|\b0-d\b")
 TIMES = re.compile(
@@ -119,6 +124,14 @@ def unclear_openings(text: str) -> list[str]:
     found = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, DOCUMENTED)]
     first = {each: re.match(r"\W*([\w'-]+)", each) for each in found}
     return [each.splitlines()[0] for each, word in first.items() if word and word[1].lower() in UNCLEAR]
+
+
+def unclear_comments(text: str) -> list[str]:
+    """Comments of C++ that describe what stands below and open with a pronoun or the like."""
+    lines = text.splitlines()
+    opening = [now for before, now in zip(["", *lines], lines, strict=False) if not before.startswith("//")]
+    words = [(line, re.match(r"// (\w+)", line)) for line in opening]
+    return [line for line, word in words if word and word[1].lower() in UNCLEAR_IN_CPP]
 
 
 def without_shape(text: str) -> list[str]:
@@ -210,6 +223,10 @@ def test_docstrings_open_with_a_verb_or_a_noun() -> None:
     assert not in_files(unclear_openings, PYTHON)
 
 
+def test_comments_of_cpp_open_with_their_subject() -> None:
+    assert not in_files(unclear_comments, CPP)
+
+
 def test_functions_of_tensors_give_shapes() -> None:
     assert not in_files(without_shape, PUBLIC)
 
@@ -241,7 +258,7 @@ def test_retired_names_stay_retired() -> None:
 
 
 def test_pages_in_folders_are_short() -> None:
-    pages = [path for folder in ("memkern", "csrc") for path in (ROOT / folder).rglob("README.md")]
+    pages = [path for folder in ("memkern", "csrc", "python_tests") for path in (ROOT / folder).rglob("README.md")]
     assert pages
     long = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in pages}
     assert not {name: lines for name, lines in long.items() if lines > LINES_OF_A_PAGE}
@@ -258,6 +275,8 @@ TENSOR = "def f(x: Tensor) -> Tensor:\n    "
         (unclear_openings, 'def f():\n    """What was made."""', 'def f():\n    """Makes a plan."""'),
         (unclear_openings, '"""Of a forward pass: its size."""', '"""Size of a forward pass."""'),
         (unclear_openings, 'class A:\n    def f(self):\n        """Its name."""', 'class A:\n    """A name."""'),
+        (unclear_comments, "int a;\n\n// Who takes part.\nint b;", "int a;\n\n// Part of a.\n// What b is.\nint b;"),
+        (unclear_comments, "// Of a point.", "// Sum of a point."),
         (without_shape, TENSOR + '"""Sums a tensor."""', TENSOR + '"""Sums `[N, U]`."""'),
         (without_shape, TENSOR + '"""Sums [the] rows."""', TENSOR + '"""Sums `[n]`, whatever the device."""'),
         (

@@ -1,4 +1,4 @@
-// What other kernels need of alignment: the points themselves, the sums of their views on the way, and to make the
+// Alignment as other kernels need it: the points themselves, the sums of their views on the way, and to make the
 // views just before they are read.
 #pragma once
 #include "cpu/dispatch/work_split.h"
@@ -13,7 +13,7 @@ namespace MEMKERN_ISA {
 template <class A>
 constexpr int64_t kRange = 256 * Lanes<A>::count;
 
-// How many points, neighbours, are under way at a time, at most: of few views several, whose sums are folded together.
+// Most points, neighbours, that are under way at a time: of few views several, whose sums are folded together.
 inline int64_t points_at_once(const Alignment& op) { return sums_of_slice(op) <= 16 ? 8 : 1; }
 
 // Reduces a point to `units` sums. seen() adds to them what a range of dims contributes, from the sum over some views
@@ -43,7 +43,7 @@ struct ViewProducer {
   const void* self;
 };
 
-// Who takes part while a point is read; both may be null.
+// Callbacks that take part while a point is read; both may be null.
 struct PassContext {
   const Observer* observer;
   const ViewProducer* producer;

@@ -32,7 +32,7 @@ constexpr int kPairForm = 4;
 constexpr int kRowForm = 4;
 #endif
 
-// What one point's gradient is made of.
+// Parts that one point's gradient is made of.
 template <class A>
 struct Weights {
   const A* pairs;    // w in pair order

@@ -186,7 +186,7 @@ class Distances {
     return -1;
   }
 
-  // Whether elements of floats, brought to one length, tell a squared distance of unit vectors to 1e-7: rounding moves
+  // True if elements of floats, brought to one length, tell a squared distance of unit vectors to 1e-7: rounding moves
   // them by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims). (The error of a norm, 4e-8, stretches a
   // unit vector, and a squared distance feels only the square of that.) More than 4 is no such distance: it overflowed.
   bool told_apart(double square) const { return (square * double(op_.dims) > 0.1) & (square < 4.1); }  // fault: clear

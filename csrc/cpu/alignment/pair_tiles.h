@@ -25,7 +25,7 @@ struct Blocks {
   int64_t blocks, small, larger;
 };
 
-// Where the sum of views (i, j) is kept: slot row[i] + j of `base`.
+// Places of the sums of views (i, j): slot row[i] + j of `base`.
 template <class A>
 struct Slots {
   Vec<A>* base;
@@ -114,7 +114,7 @@ inline void add_tile_of(int64_t rows, int64_t cols, const A* a, const A* b, int6
 // Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
-// What a diagonal tile takes of its views besides their pairs.
+// Work of a diagonal tile on its views besides their pairs.
 enum class DiagonalWork { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
 template <class A>
 struct DiagonalOutputs {

@@ -79,7 +79,7 @@ class PointwiseLayer {
 
   Function function() const { return function_; }
 
-  // Of a batch norm: what to do with dims [d, d + n) of a view, n <= kMostDims. `again`: as at the last call, which
+  // Function of a batch norm for dims [d, d + n) of a view, n <= kMostDims. `again`: as at the last call, which
   // asked for the same dims.
   Norm norm(int64_t d, int64_t n, bool again) const {
     if (by_units_) return {&scale_[d % units_], &shift_[d % units_]};  // fault: scales of a range
@@ -137,7 +137,7 @@ class PointwiseLayer {
     });
   }
 
-  // What dims [d, d + n) have of each plane: f(unit, how many of them).
+  // Visits the share that dims [d, d + n) have of each plane: f(unit, how many of them).
   template <class F>
   void for_each_plane(int64_t d, int64_t n, F f) const {
     // fault: rest of a plane

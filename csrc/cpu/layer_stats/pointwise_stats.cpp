@@ -143,7 +143,7 @@ void pointwise_stats(const PointwiseStats& op, const WorkRange& range) {
   const auto memory_of = [&](const Alignment& of) {
     return ViewMemory{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
   };
-  // What lies between two layers: a range of dims, which is made again where its elements are asked for. Views are a
+  // Memory between two layers: a range of dims, which is made again where its elements are asked for. Views are a
   // little apart from a multiple of 4 KiB, whose rows would share sets of L1.
   constexpr int64_t row = 16 + kRange<float>;
   const Scratch<float> between(op.layers > 1 ? x.views * row : 0);

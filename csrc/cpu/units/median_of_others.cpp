@@ -138,8 +138,8 @@ Pair<A> select(A* values, int64_t n, Ranks ranks) {
   return {values[ranks.low], values[ranks.high]};
 }
 
-// What one pass learns of a column: how many values lie below `floor`, how many equal it at most, and the values above
-// it up to `ceiling`.
+// Findings of one pass over a column: how many values lie below `floor`, how many equal it at most, and the values
+// above it up to `ceiling`.
 template <class A>
 struct Window {
   A floor, ceiling;

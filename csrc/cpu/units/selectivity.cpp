@@ -125,7 +125,7 @@ class UnitStates {
 
  private:
   int64_t offset(int64_t group) const { return group < groups_ - 1 ? group * kGroup<T> : units_ - kGroup<T>; }
-  // where element e of a group is kept
+  // place of element e of a group
   static int64_t slot(int64_t group, int64_t e) {
     return group * kGroup<T> + e % kColumns<T> * Lanes<A>::count + e / kColumns<T>;
   }

@@ -16,7 +16,7 @@ namespace MEMKERN_ISA {
 
 // ---- parts -----------------------------------------------------------------------------------------------------
 
-// What happens to an element, or a vector of them, first: nothing.
+// Activation "raw": an element, or a vector of elements, stays as it is.
 struct Raw {
   template <class V>
   V operator()(V v) const {
@@ -124,7 +124,7 @@ template <int count, class T, class Activate>
 [[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns,
                                               Activate activate) {
   if constexpr (count == 1) {
-    // where the caller says 0 outright, the data is in cache and the prefetch would only cost a load slot
+    // a caller that says 0 outright knows that the data is in cache and the prefetch would only cost a load slot
     if (!(__builtin_constant_p(bytes_ahead) && bytes_ahead == 0)) prefetch(x, bytes_ahead);
     load_group(x, columns);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate(columns[c]);

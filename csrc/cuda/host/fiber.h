@@ -27,7 +27,7 @@
 namespace memkern {
 namespace emulation {
 
-// What CUDA orders: everything before order_before(token) happens before everything after order_after(token).
+// Order that CUDA gives: everything before order_before(token) happens before everything after order_after(token).
 MEMKERN_RUNTIME inline void order_before([[maybe_unused]] void* token) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(token);

@@ -76,7 +76,7 @@ class Consumers(TorchDispatchMode):
             return ""
         consumer = reads[0][1]
         in_place = memory_of(self._made.get(consumer)) == memory
-        # What happens to the memory after a consumer that works in place happens to the consumer's output.
+        # After a consumer that works in place, the memory holds the consumer's output, so later reads are not counted.
         others = [who for at, who in reads if who != consumer and not (in_place and at >= self._ends[consumer])]
         is_returned = any(memory_of(tensor) == memory for tensor in tensors_in(result))
         same = self._given.get(consumer) is made
