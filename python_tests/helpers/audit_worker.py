@@ -1,4 +1,4 @@
-"""Audits in forked processes that are killed, or work together; started once by test_audit_killed.py.
+"""Audits in forked processes that are killed, or work together; started once by test_killed.py.
 
     python audit_worker.py FOLDER
 

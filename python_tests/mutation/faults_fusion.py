@@ -33,21 +33,21 @@ _FUSION, _CONSUMERS = "memkern/audit/taps/fusion.py", "memkern/audit/taps/consum
 _MODULES = "memkern/audit/taps/pointwise_modules.py"
 TAPS = [
     Fault("weights that have gaps", Python(_MODULES, "PointwiseModule._state_now", "AugAssign"), within("Tuple", 1, without(3)),
-          "audit/taps/test_audit_fused.py::test_weights_the_kernel_cannot_read"),
+          "audit/taps/test_fusion.py::test_weights_the_kernel_cannot_read"),
     Fault("weights that have moved", Python(_MODULES, "PointwiseModule._state_now", "AugAssign"), within("Tuple", 1, without(1)),
-          "audit/taps/test_audit_fused.py::test_weights_may_change_between_passes"),
+          "audit/taps/test_fusion.py::test_weights_may_change_between_passes"),
     Fault("weights that are no parameters", Python(_MODULES, "_is_plain", "Compare in"), rewrite("issubclass({1}, nn.Parameter)"),
-          "audit/taps/test_audit_fused.py::test_weights_that_are_no_parameters"),
+          "audit/taps/test_fusion.py::test_weights_that_are_no_parameters"),
     Fault("a layer overwrites what nobody has read yet", Python(_FUSION, "Fusion._forward.forward", "Call _flush"), drop,
-          "audit/taps/test_audit_fused.py::test_what_is_left_to_torch_is_read_before_it_is_overwritten"),
+          "audit/taps/test_fusion.py::test_what_is_left_to_torch_is_read_before_it_is_overwritten"),
     Fault("a layer in place is run with others", Python(_FUSION, "Fusion._run", "BoolOp and"), without(3),
-          "audit/taps/test_audit_fused.py::test_what_is_done_together"),
+          "audit/taps/test_fusion.py::test_what_is_done_together"),
     Fault("a model may read something else", Python(_FUSION, "Fusion._forward.forward", "BoolOp or"), constant("False"),
-          "audit/taps/test_audit_fused.py::test_a_model_that_reads_something_else_than_before"),
+          "audit/taps/test_fusion.py::test_a_model_that_reads_something_else_than_before"),
     Fault("a reader beside others", Python(_CONSUMERS, "Consumers.only_consumer", "IfExp"), within("BoolOp and", 1, without(2)),
-          "audit/taps/test_audit_fused.py::test_as_without"),
+          "audit/taps/test_fusion.py::test_as_without"),
     Fault("a reader of what is kept", Python(_CONSUMERS, "Consumers.only_consumer", "IfExp"), within("BoolOp and", 1, without(3)),
-          "audit/taps/test_audit_fused.py::test_as_without"),
+          "audit/taps/test_fusion.py::test_as_without"),
 ]  # fmt: skip
 
 FAULTS = [*KERNELS, *TAPS]

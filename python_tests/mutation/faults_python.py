@@ -21,11 +21,11 @@ FAULTS = [
           "ops/test_properties.py::test_states_merge_exactly_in_any_order"),
     # ---- the command
     Fault("merge forgets its exports", Python("memkern/audit/pipeline.py", "merge_runs", "Call write_exports"), drop,
-          "audit/measure/test_audit_shards.py::test_parts_leave_no_file_out"),
+          "audit/measure/test_shard_files.py::test_parts_leave_no_file_out"),
     Fault("tables cut off what is wide", Python("memkern/audit/report/terminal.py", "_table", "keyword overflow"), put(1, '"ellipsis"'),
-          "audit/report/test_audit_summary.py::test_tables_cut_off_nothing"),
+          "audit/report/test_terminal.py::test_tables_cut_off_nothing"),
     Fault("a file is as narrow as a terminal", Python("memkern/audit/cli.py", "_console", "If"), within("Assign", 1, drop),
-          "audit/report/test_audit_summary.py::test_names_are_whole_in_a_file"),
+          "audit/report/test_terminal.py::test_names_are_whole_in_a_file"),
     # ---- parameters of views
     Fault("color factors in the order of the spec", Python("memkern/transforms/params.py", "_stage", "Call where", 2), put(2, "{Attribute reshape 2.1}"),
           "transforms/test_view_params.py::test_color_factors"),

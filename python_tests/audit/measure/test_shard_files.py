@@ -1,4 +1,4 @@
-"""Nothing is lost: interrupted and resumed, split and merged, refused by name; killed: test_audit_killed.py."""
+"""Nothing is lost: interrupted and resumed, split and merged, refused by name; killed: test_killed.py."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ for package in ("pyarrow", "safetensors", "jinja2", "scipy"):
 
 from memkern.audit import compare, read_run, write_report  # noqa: E402
 
-FROZEN = Path(__file__).resolve().parents[1] / "frozen"
+FROZEN = Path(__file__).resolve().parents[2] / "frozen"
 CASES = sorted(path.name for path in FROZEN.iterdir())
 
 
