@@ -150,13 +150,13 @@ def layer_scores(
 
 
 def _plan(design: Design, level: Level) -> _Plan:
-    cells = Cells.of(design.by_role())
     sides: tuple[tuple[Flags, int], ...] = ((design.scored, 1),)
-    if design.kind == "varying" and level == "auto":
+    if level == "auto" and not design.has_control:  # in a fixed split: within f and within g, where no mean changes
+        cells = Cells.of(design.fitted())
         model = level_model(cells)
         return _Plan(design, cells, model, inverses_without_one(cells, model), sides)
     sides += ((design.control, -1),) if design.has_control else ()
-    return _Plan(design, cells, None, None, sides)
+    return _Plan(design, Cells.of(design.by_role()), None, None, sides)
 
 
 def _after_levels(alignment: Floats, plan: _Plan) -> Floats:
