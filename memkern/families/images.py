@@ -262,10 +262,9 @@ def _p_check(alignment: Floats, found: _LayerOfImages, plan: _Plan, seed: int) -
     if design.kind == "fixed":
         check[design.scored] = conformal_p(found.sslmem[design.scored], found.sslmem[design.control])
         return check
-    removed = found.levels if plan.removes_levels and not np.isnan(found.levels).any() else None
-    if removed is None and plan.removes_levels:
-        removed = fit_levels(alignment, plan.fitted, plan.model, design.pictures).values
-    after = alignment if removed is None else alignment - removed
+    after = alignment
+    if plan.removes_levels:
+        after = alignment - fit_levels(alignment, plan.fitted, plan.model, design.pictures).values
     able = plan.able
     check[able] = membership_permutation_p(after[able], design.membership[able], seed=seed)
     return check
