@@ -47,11 +47,11 @@ def test_likelihood_ratios_leave_the_encoder_out(per_side):
     rest = np.delete(np.arange(9), k)
     own, seen = alignment[:, rest], membership[:, rest]
     own = own - regression(own, seen)[0]
-    cell = lambda state: np.where(seen == state, own, np.nan)
-    inside, outside = np.nanmean(cell(1), 1), np.nanmean(cell(0), 1)
+    cell = [np.where(seen == state, own, np.nan) for state in (0, 1)]
+    inside, outside = np.nanmean(cell[1], 1), np.nanmean(cell[0], 1)
     target = alignment[:, k] - np.median(alignment[:, k] - (inside + outside) / 2)
     n_in, n_out = (seen == 1).sum(1), (seen == 0).sum(1)
-    var_in, var_out = np.nanvar(cell(1), 1, ddof=1), np.nanvar(cell(0), 1, ddof=1)
+    var_in, var_out = np.nanvar(cell[1], 1, ddof=1), np.nanvar(cell[0], 1, ddof=1)
     if per_side == 8:  # one variance, moderated: here every image has 6 degrees of freedom
         pooled = ((n_in - 1) * var_in + (n_out - 1) * var_out) / 6
         e = np.log(pooled)

@@ -76,7 +76,11 @@ VARYING = random_rows(np.random.default_rng(0), 20, 4, 2)
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: families.membership_of_groups(["candidate", "member"]), DataError, "Unknown group 'member' of image 1"),
+        (
+            lambda: families.membership_of_groups(["candidate", "member"]),
+            DataError,
+            "Unknown group 'member' of image 1",
+        ),
         (lambda: families.membership_of_groups(["extra"], n_f=0), ArgumentValueError, "at least one f and one g"),
         (lambda: families.design(PAIR, encoders=["f", "f"]), DataError, "Encoder 'f' is named twice"),
         (lambda: families.design(PAIR, encoders=["f"]), ArgumentValueError, "name 2 encoders"),
@@ -93,7 +97,11 @@ VARYING = random_rows(np.random.default_rng(0), 20, 4, 2)
         (lambda: families.design(PAIR[:, :1]), ArgumentValueError, "K >= 2"),
         (lambda: families.design(PAIR + 1), ArgumentValueError, "got 2"),
         (lambda: families.design(np.ones((5, 3), int)), DataError, "No image can be scored"),
-        (lambda: families.design([[1, -1, 0], [-1, 1, -1], [0, 0, -1]], scored=[False, True, False]), DataError, "Image 1"),
+        (
+            lambda: families.design([[1, -1, 0], [-1, 1, -1], [0, 0, -1]], scored=[False, True, False]),
+            DataError,
+            "Image 1",
+        ),
     ],
 )
 def test_mistakes_say_what_to_do(call, kind, message):

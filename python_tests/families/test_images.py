@@ -37,7 +37,7 @@ def t_test(alignment, membership, scored, clusters=None, removed=True):
         levels, covariance = 0 * levels, 0 * covariance
     after = alignment - levels
     squares, degrees = np.zeros(len(after)), np.zeros(len(after))
-    for i, (row, seen) in enumerate(zip(after, membership)):
+    for i, (row, seen) in enumerate(zip(after, membership, strict=True)):
         for cell in (row[seen == 1], row[seen == 0]):
             squares[i] += ((cell - cell.mean()) ** 2).sum() if len(cell) else 0
             degrees[i] += max(len(cell) - 1, 0)
@@ -45,7 +45,7 @@ def t_test(alignment, membership, scored, clusters=None, removed=True):
     able = scored & (degrees >= 2)
     variances, df = squeezed(lost * squares[able] / degrees[able], degrees[able])
     rows = []
-    for row, seen, variance, d in zip(after[able], membership[able], variances, df):
+    for row, seen, variance, d in zip(after[able], membership[able], variances, df, strict=True):
         out, into = (seen == 0) / (seen == 0).sum(), (seen == 1) / (seen == 1).sum()
         a, b = into @ row, out @ row
         se = np.sqrt(variance * (out @ out + into @ into) + (out - into) @ covariance @ (out - into))
@@ -90,7 +90,7 @@ def test_a_fixed_split_with_controls_is_the_dense_regression(n_f, n_g):
     found = families.image_scores(alignment, design)
     used = design.scored | design.control
     expected = t_test(alignment[used], membership[used], design.scored[used])
-    for name, value in zip(("sslmem", "se", "p", "se_ratio", "ratio"), expected):
+    for name, value in zip(("sslmem", "se", "p", "se_ratio", "ratio"), expected, strict=True):
         np.testing.assert_allclose(getattr(found, name)[0, :30], value[:30], err_msg=name, **CLOSE)
     assert found.method == "moderated t"
     scores = found.sslmem[0]

@@ -30,7 +30,10 @@ def errors(estimate, effects, strata, pictures):
         left = np.array([estimate(np.delete(encoders, k)) for k in stratum])
         var_encoders += (len(stratum) - 1) / len(stratum) * ((left - left.mean()) ** 2).sum()
     centred, cells, degrees = effects
-    by = lambda values: np.array([values[pictures == each].sum(0) for each in np.unique(pictures)])
+
+    def by(values):
+        return np.array([values[pictures == each].sum(0) for each in np.unique(pictures)])
+
     var_images = degrees / (degrees - 1) * (by(centred) ** 2).sum()
     var_both = (by(cells) ** 2).sum()
     df = (var_encoders + var_images) ** 2 / (
@@ -76,7 +79,7 @@ def test_a_varying_design(level, pictures, unknown):
     n_pictures = len(np.unique(pictures[design.scored & ~np.isnan(ratio)]))
     effects = (*parts(after, membership, ratio, design.scored), n_pictures)
     expected = errors(estimate, effects, [np.arange(6)], pictures)
-    for name, value in zip(("se", "se_images", "se_encoders", "df"), expected):
+    for name, value in zip(("se", "se_images", "se_encoders", "df"), expected, strict=True):
         np.testing.assert_allclose(getattr(found, name)[0], value, err_msg=name, **CLOSE)
     np.testing.assert_allclose(found.layermem[0], estimate(np.arange(6)), **CLOSE)
     assert found.excess[0] == found.layermem[0]
@@ -103,7 +106,7 @@ def test_a_fixed_split_with_control(n_f, n_g):
     both = [parts(alignment, as_candidates, ratio, each, s) for each, s in ((design.scored, 1), (design.control, -1))]
     effects = (both[0][0] + both[1][0], both[0][1] + both[1][1], 25)
     expected = errors(estimate, effects, [np.flatnonzero(role == 1), np.flatnonzero(role == 0)], pictures)
-    for name, value in zip(("se", "se_images", "se_encoders", "df"), expected):
+    for name, value in zip(("se", "se_images", "se_encoders", "df"), expected, strict=True):
         np.testing.assert_allclose(getattr(found, name)[0], value, err_msg=name, **CLOSE)
     np.testing.assert_allclose(found.excess[0], estimate(np.arange(n_f + n_g)), **CLOSE)
     np.testing.assert_allclose(found.layermem[0] - found.control[0], found.excess[0], **CLOSE)
@@ -172,7 +175,10 @@ def test_halves_of_the_views_rank_and_measure_a_pair():
     even, odd = rng.normal(0.4, 0.03, (2, 60, 2)), rng.normal(0.4, 0.03, (2, 60, 2))
     membership = families.membership_of_groups(split_groups(30, 30))
     found = families.layer_scores((even + odd) / 2, families.design(membership), halves=(even, odd))
-    for top, least, group in ((found.top, found.least, slice(30)), (found.top_control, found.least_control, slice(30, 60))):
+    for top, least, group in (
+        (found.top, found.least, slice(30)),
+        (found.top_control, found.least_control, slice(30, 60)),
+    ):
         expected = []
         for rank, measure in ((even, odd), (odd, even)):
             order = np.argsort(-(rank[1, group, 1] - rank[1, group, 0]), kind="stable")

@@ -35,9 +35,7 @@ def test_a_group_test_is_the_share_of_labellings():
     values, group = np.array([5.0, 1.0, 4.0, 0.0, 2.0, 6.0, 3.0]), np.array([1, 0, 1, 0, 0, 1, 0], bool)
     strata = np.array(list("aaaabbb"))
     every = [
-        values[list(first)].sum() + values[second]
-        for first in combinations(range(4), 2)
-        for second in range(4, 7)
+        values[list(first)].sum() + values[second] for first in combinations(range(4), 2) for second in range(4, 7)
     ]
     found = families.group_test(values, group, strata=strata, draws=20000)
     assert found.total == 15

@@ -29,7 +29,10 @@ class World:
     unequal: float = 0.0  # log-normal spread of the noise of images
 
 
-def simulate(membership, rng, world=World(), where=None) -> tuple[Floats, Floats]:
+AS_IS = World()
+
+
+def simulate(membership, rng, world=AS_IS, where=None) -> tuple[Floats, Floats]:
     """Alignments `[N, K]` and how much each image is memorized `[N]`."""
     images, encoders = membership.shape
     able = np.arange(images) if where is None else np.flatnonzero(where)
@@ -65,6 +68,5 @@ def regression(alignment, membership, clusters=None) -> tuple[Floats, Floats]:
 
 def mean_of(alignment, membership, state) -> Floats:
     """Mean over the encoders with a state, image by image."""
-    return np.array(
-        [row[seen == state].mean() if (seen == state).any() else np.nan for row, seen in zip(alignment, membership)]
-    )
+    cells = zip(alignment, membership, strict=True)
+    return np.array([row[seen == state].mean() if (seen == state).any() else np.nan for row, seen in cells])
