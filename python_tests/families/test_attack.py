@@ -30,6 +30,18 @@ def test_intervals_of_a_share_invert_the_binomial():
     assert families.clopper_pearson(12, 12)[1] == 1.0
 
 
+def test_an_interval_spends_half_of_its_error_on_the_threshold():
+    rng = np.random.default_rng(6)
+    members, others = rng.normal(1, 1, 40), rng.normal(size=100)
+    found = families.roc(members, others, fpr=(0.1,))
+    above = np.sort(others)[::-1]
+    chance = np.cumsum([stats.binom.pmf(k, 100, 0.1) for k in range(101)])
+    first, last = (int(np.argmax(chance >= share)) for share in (0.0125, 0.9875))
+    surely, possibly = (members >= above[first - 1]).sum(), (members > above[last]).sum()
+    assert stats.binom.sf(surely - 1, 40, found.low[0]) == pytest.approx(0.0125)
+    assert stats.binom.cdf(possibly, 40, found.high[0]) == pytest.approx(0.0125)
+
+
 def test_intervals_cover_the_true_rate():
     rng = np.random.default_rng(0)
     truth = stats.norm.sf(stats.norm.isf(0.1) - 1)

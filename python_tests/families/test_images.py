@@ -12,6 +12,9 @@ from scipy import optimize, special, stats
 
 from memkern import families
 from memkern.errors import ArgumentTypeError, ArgumentValueError, NanError
+from memkern.families.cells import Cells
+from memkern.families.levels import level_model
+from memkern.families.moderated import moderated
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -193,6 +196,18 @@ def test_views_are_left_out_of_every_encoder_at_once():
     assert found.reliability[0] == pytest.approx(np.clip(1 - both, 0, 1))
 
 
+def test_views_count_at_the_output_alone_and_for_scored_images():
+    rng = np.random.default_rng(11)
+    design = families.design(families.membership_of_groups(split_groups(20, 30), n_f=2, n_g=2))
+    alignment, _ = simulate(design.membership, rng, World(share=1.0), design.scored)
+    rows = list(rng.random((4, 50, 4)) / 50)
+    found = families.image_scores([alignment, alignment], design, rows=rows)
+    assert np.isfinite(found.se_views[:20]).all()
+    assert np.isnan(found.se_views[20:]).all()
+    assert found.reliability[0] == pytest.approx(1 - np.nanmean(found.se[0] ** 2) / found.sslmem[0, :20].var(ddof=1))
+    assert found.reliability[1] < found.reliability[0]
+
+
 def equal(one, other, images=slice(None)):
     for field in fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
@@ -243,6 +258,33 @@ def test_a_collapsed_layer_has_no_p():
     assert np.isnan(found.p[0]).all()
     assert (found.ratio[0] == 0).all()
     assert np.isfinite(found.p[1]).all()
+
+
+def test_a_layer_that_is_flat_for_most_images_has_no_p():
+    alignment, membership = varying(np.random.default_rng(12))
+    flat = np.where(np.arange(60)[:, None] < 40, 0.5, alignment)
+    found = families.image_scores([flat, alignment], families.design(membership), level="none")
+    assert np.isnan([found.se[0], found.p[0]]).all()
+    assert np.isfinite(found.se[1]).all()
+
+
+def test_moderation_never_claims_more_degrees_than_there_are():
+    degrees = np.array([2.0, 3.0, 4.0, 2.0, 0.0])
+    for ratio in (1.0, 3.0, 6.0, 10.0, 100.0):
+        variances = np.array([1.0, ratio, 1.0, 1 / ratio, 7.0])
+        found = moderated(variances, degrees)
+        blended, df = squeezed(variances[:4], degrees[:4])
+        np.testing.assert_allclose(found.variances[:4], blended, rtol=1e-10)
+        np.testing.assert_allclose(found.degrees[:4], df, rtol=1e-10)
+        assert found.variances[4] == pytest.approx(found.prior_variance)  # no degrees of its own
+    assert found.prior_degrees < 11
+
+
+def test_encoders_are_connected_through_others():
+    membership = np.full((3, 5), -1, np.int8)
+    membership[0, [0, 4]] = membership[1, [4, 2]] = 1
+    membership[2, [2, 3]] = 0
+    assert level_model(Cells.of(membership)).components.tolist() == [0, 1, 0, 0, 0]
 
 
 def test_levels_that_do_not_cancel_leave_no_p():

@@ -135,8 +135,17 @@ def test_without_control_a_fixed_split_has_no_excess():
     assert np.isnan([found.excess, found.control]).all()
     assert found.about == "layermem"
     assert found.low[0] < found.layermem[0] < found.high[0]
-    ratio = ratios(alignment, membership)
-    assert found.layermem[0] == pytest.approx(ratio[:30].mean())
+
+    def estimate(kept):
+        return ratios(alignment[:, kept], membership[:, kept])[:30].mean()
+
+    assert found.layermem[0] == pytest.approx(estimate(np.arange(4)))
+    after = alignment[:30] - alignment[:30].mean(0)  # levels within f and within g
+    after += np.repeat([alignment[:30, :2].mean(), alignment[:30, 2:].mean()], 2)
+    ratio = ratios(after, membership[:30])
+    effects = (*parts(after, membership[:30], ratio, np.ones(30, bool)), 30)
+    expected = errors(estimate, effects, [np.array([0, 1]), np.array([2, 3])], np.arange(30))
+    np.testing.assert_allclose([found.se[0], found.se_images[0], found.se_encoders[0]], expected[:3], **CLOSE)
 
 
 def test_negative_sums_after_levels_are_in_no_mean():
@@ -152,13 +161,13 @@ def test_negative_sums_after_levels_are_in_no_mean():
 
 def test_halves_of_the_encoders_rank_and_measure():
     rng = np.random.default_rng(5)
-    membership = random_rows(rng, 50, 4, 2)
+    membership = random_rows(rng, 50, 6, 2)
     alignment, _ = simulate(membership, rng)
     stack = np.stack([alignment + rng.normal(0, 0.01, alignment.shape), alignment])
     found = families.layer_scores(stack, families.design(membership), level="none", splits=3, seed=7)
     generator, pairs = np.random.default_rng(7), []
-    for order in [generator.permutation(4) for _ in range(3)]:
-        for rank, measure in ((order[:2], order[2:]), (order[2:], order[:2])):
+    for order in [generator.permutation(6) for _ in range(3)]:
+        for rank, measure in ((order[:3], order[3:]), (order[3:], order[:3])):
             score = mean_of(alignment[:, rank], membership[:, rank], 0)
             score = score - mean_of(alignment[:, rank], membership[:, rank], 1)
             value = ratios(stack[0][:, measure], membership[:, measure])

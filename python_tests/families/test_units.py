@@ -13,8 +13,13 @@ from memkern.errors import ArgumentValueError, DataError
 
 def test_peaks_are_of_live_units_among_the_balanced_images():
     means = torch.tensor(
-        # alive, tied, dead, peak outside, signed (peak and rest cancel)
-        [[0.1, 2.0, 0.0, 0.1, 1.0], [0.7, 2.0, 0.0, 0.2, -1.0], [0.2, 1.0, 0.0, 0.3, -1.0], [0.0, 0.0, 0.0, 9.0, 5.0]]
+        # alive, tied, below zero, peak outside, signed (peak and rest cancel)
+        [
+            [0.1, 2.0, -0.1, 0.1, 1.0],
+            [0.7, 2.0, -0.3, 0.2, -1.0],
+            [0.2, 1.0, -0.4, 0.3, -1.0],
+            [0.0, 0.0, 0.0, 9.0, 5.0],
+        ]
     )
     images = np.array([True, True, True, False])
     counts = families.peak_counts([means, means[:, [0, 0, 3]]], images)
