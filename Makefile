@@ -10,7 +10,7 @@ GPU_LONGEST := python_tests/triton_kernels/test_triton_compile.py python_tests/t
 GPU_TESTS ?= $(GPU_LONGEST) python_tests
 BENCH_ARGS ?=
 
-.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation wheel clean
+.PHONY: help install demo test bench bench-quick bench-audit lint format docs long-check gpu-check gpu-faults mutation mutation-sample wheel clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -49,10 +49,11 @@ $(VENV)/lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[lint]'
 	touch $@
 
-lint: $(VENV)/lint  ## ruff, mypy --strict on memkern/, who imports whom, clang-format
+lint: $(VENV)/lint  ## ruff, mypy --strict on memkern/, docstrings, who imports whom, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pydoclint memkern
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'python_tests/*.cpp')
 
@@ -65,15 +66,15 @@ $(VENV)/docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
-docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+docs: $(VENV)/docs  ## Build the documentation into build/docs/; warnings are errors, names that lead nowhere too
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs build/docs
 
 long-check: install  ## Run what takes minutes: every experiment of the lab at its smallest, audits that are killed
 	$(BIN)/python -m pytest -m long -n 2 --dist loadgroup $(TEST_ARGS)
 
 # One thread for each of the two workers: what waits for the other takes its processor. What is slow are the compilers:
-# they run once, in the first worker that asks, and their objects stay in build/gpu/. ttsem's environment, 5 GB, is made
-# beside the first tests; those that need it wait.
+# they run once, in the first worker that asks, and their objects stay in build/gpu/. ttsem's environment, which is
+# large, is made beside the first tests; those that need it wait.
 gpu-check: install  ## The ladder of checks that GPU kernels climb on a machine without a GPU
 	$(BIN)/python python_tests/gpu_triton/run_ttsem.py --install-only & \
 	OMP_NUM_THREADS=1 PYTHONPATH=python_tests $(BIN)/python -m pytest -m gpu_ladder -n 2 \
@@ -87,8 +88,11 @@ gpu-faults: install  ## Plant faults in the GPU kernels; the rung that is named 
 mutation: install  ## Plant faults in the ops; every one must turn the tests red (slow)
 	$(BIN)/python python_tests/mutation/mutation.py
 
-# libgomp stays outside: a second OpenMP runtime beside torch's makes the two pools fight for the cores (47 us -> 81 us
-# for a small kernel between torch calls), and torch, imported first, brings its own.
+mutation-sample: install  ## The same with a few faults, drawn anew for every commit
+	$(BIN)/python python_tests/mutation/mutation.py --quick 10 --seed $$(git rev-list --count HEAD)
+
+# libgomp stays outside: a second OpenMP runtime beside torch's makes the two pools fight for the cores, which slows
+# small kernels between torch calls, and torch, imported first, brings its own.
 wheel: install  ## Build a wheel into dist/; with auditwheel installed, make it portable
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 	if $(BIN)/python -c 'import auditwheel' 2>/dev/null; then \

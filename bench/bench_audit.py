@@ -1,7 +1,7 @@
 """An audit end to end, three ways in one run, on the same weights, images and views.
 
     python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--device cuda] [--seconds S]
-                                [--usual-memory] [--store FILE]
+                                [--usual-memory] [--store FILE] [--taps]
 
 (a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
     layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -39,6 +40,7 @@ from torch import Tensor, nn
 
 import memkern
 from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.audit_report import shares, table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
 from memkern.audit.encoders.build import build_encoder
@@ -131,23 +133,23 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def bare(job: Job, pictures: Tensor) -> Callable[[], None]:
-    """The forward passes alone, on views that are there."""
-    batches = views_of(job, pictures)
+def bare(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
+    """The forward passes of the encoders "f", "g" or both alone, on views that are there."""
+    batches, nets = views_of(job, pictures), [job.encoders[role] for role in roles]
 
     def work() -> None:
         with torch.inference_mode():
             for batch in batches:
-                for net in (job.f, job.g):
+                for net in nets:
                     net(batch)
 
     return work
 
 
-def read_once(job: Job, pictures: Tensor) -> Callable[[], None]:
+def read_once(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
     """The same with one read of every tapped output by torch, `output.sum()`: the least that any metric costs."""
-    work, names = bare(job, pictures), {hook_point.module for hook_point in job.layers.hook_points}
-    nets = [net for net in (job.f, job.g) if net is not None]
+    work, names = bare(job, pictures, roles), {hook_point.module for hook_point in job.layers.hook_points}
+    nets = [job.encoders[role] for role in roles]
     modules = [module for net in nets for name, module in net.named_modules() if name in names]
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -162,13 +164,15 @@ def read_once(job: Job, pictures: Tensor) -> Callable[[], None]:
     return hooked
 
 
-def tapped(job: Job, pictures: Tensor) -> Callable[[], None]:
-    """The same with everything that taps do."""
+def tapped(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
+    """The same with everything that taps do: of f alignment and unit means, of g the alignment."""
     batches = views_of(job, pictures)
-    taps = [tap(job, net, means=net is job.f) for net in (job.f, job.g) if net is not None]
+    taps = [tap(job, job.encoders[role], means=role == "f") for role in roles]
 
     def work() -> None:
-        with torch.inference_mode(), taps[0], taps[1]:
+        with torch.inference_mode(), ExitStack() as stack:
+            for each in taps:
+                stack.enter_context(each)
             for batch in batches:
                 for each in taps:
                     each.model(batch)
@@ -222,14 +226,23 @@ def peaks(name: str, device: str, seconds: float) -> dict[str, Any]:
     }
 
 
+WAYS = {"bare": bare, "read_once": read_once, "tapped": tapped}
+
+
 def metrics(name: str, device: str, seconds: float) -> dict[str, Any]:
-    """What taps, and one read, add to the forward passes: medians of each process's rounds, and the median of those."""
+    """What taps, and one read of every output, add to the forward passes of f, of g and of both, as shares of them.
+
+    Medians of each process's rounds, and the median of those.
+    """
     runs: list[dict[str, list[float]]] = [json.loads(alone(name, device, "taps", seconds)) for _ in range(PROCESSES)]
-    row: dict[str, Any] = {way: min(min(run[way]) for run in runs) for way in runs[0]}
+    for run in runs:
+        run |= {f"{way} fg": [sum(each) for each in zip(run[f"{way} f"], run[f"{way} g"], strict=True)] for way in WAYS}
+    row: dict[str, Any] = {way: min(min(run[f"{way} fg"]) for run in runs) for way in WAYS}
     for key, way in (("taps_over_bare", "tapped"), ("read_over_bare", "read_once")):
-        ratios = [[one / other for one, other in zip(run[way], run["bare"], strict=True)] for run in runs]
-        row[f"{key}_of_processes"] = [median(each) - 1 for each in ratios]
-        row[key] = median(row[f"{key}_of_processes"])
+        for roles, end in (("fg", ""), ("f", "_f"), ("g", "_g")):
+            pairs = [zip(run[f"{way} {roles}"], run[f"bare {roles}"], strict=True) for run in runs]
+            row[f"{key}{end}_of_processes"] = [median(one / other for one, other in pair) - 1 for pair in pairs]
+            row[key + end] = median(row[f"{key}{end}_of_processes"])
     return row
 
 
@@ -258,7 +271,7 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
             # what is set beside each other is timed in turn, and compared within a round of one batch: a shared machine
             # changes its speed
             pictures = pictures[: job.batch_size]
-            ways = {"bare": bare(job, pictures), "read_once": read_once(job, pictures), "tapped": tapped(job, pictures)}
+            ways = {f"{way} {role}": make_way(job, pictures, role) for way, make_way in WAYS.items() for role in "fg"}
             times = rounds_of(ways, 20 * seconds, 9)
             print(json.dumps({way: [each / len(pictures) for each in some] for way, some in times.items()}))
             return
@@ -284,27 +297,6 @@ def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     return errors
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The results as a Markdown table."""
-    lines = [
-        "| encoder | layers | (a) scripts | (b) eager | (b) as Python starts | (c) memkern | a/c | b/c | b/c as Python "
-        "starts | bf16 | taps | one read | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        ways = ("scripts", "eager", "eager_as_python_starts", "memkern", "memkern_bf16")
-        ms = {way: f"{row[way] * 1e3:.1f} ms" for way in ways}
-        times = {way: row[way] / row["memkern"] for way in ways}
-        lines.append(
-            f"| {row['encoder']}, {row['edge']} px | {row['layers']} | {ms['scripts']} | {ms['eager']} "
-            f"| {ms['eager_as_python_starts']} | {ms['memkern']} | {times['scripts']:.0f} x | {times['eager']:.2f} x "
-            f"| {times['eager_as_python_starts']:.2f} x "
-            f"| {ms['memkern_bf16']} | {row['taps_over_bare']:.0%} | {row['read_over_bare']:.0%} "
-            f"| {row['peak_bytes']['memkern'] / row['peak_bytes']['bare']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Runs the cases and prints the table; times are per image, of both encoders and all layers."""
     parser = argparse.ArgumentParser(description="Time an audit three ways.")
@@ -314,10 +306,16 @@ def main() -> None:
     parser.add_argument("--usual-memory", action="store_true", help="leave the process as Python starts it")
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
     alone_help = "only print the peak of bare or memkern, the time of eager, or the times of taps"
+    parser.add_argument("--taps", action="store_true", help="only what taps, and one read, add to the forward passes")
     parser.add_argument("--alone", nargs=2, metavar=("ENCODER", "WAY"), help=alone_help)
     args = parser.parse_args()
     if args.alone is not None:
         do_alone(args.alone[0], args.device, args.alone[1], args.seconds)
+        return
+    if args.taps:
+        print("| encoder | taps (f, g) | one read (f, g) |\n| --- | --- | --- |")
+        for name in args.encoders:
+            print(f"| {name} | {' | '.join(shares(metrics(name, args.device, args.seconds)))} |", flush=True)
         return
     if not args.usual_memory:
         set_up_process()

@@ -53,7 +53,7 @@ def bench_sums(race: Any, shape: str) -> None:
             Peer("torch one-hot product", one_hot),
             Peer("torch.compile index_add in float64", lambda: compiled(means)),
             Peer("numpy add.at", lambda: numpy_add_at(array, label_array, classes)),
-            Peer("numba", lambda: peers_numba.class_sums(array, label_array, classes)),
+            Peer("numba", lambda: peers_numba.sums_by_class(array, label_array, classes)),
         ],
     )  # fmt: skip
     race(case)

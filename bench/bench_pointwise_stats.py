@@ -27,7 +27,7 @@ def _modules(names: str, units: int) -> list[nn.Module]:
     made = {"batch_norm": nn.BatchNorm2d(units), "relu": nn.ReLU(), "gelu": nn.GELU()}
     norm = made["batch_norm"]
     norm.running_mean, norm.running_var = data.activations(2, units).abs() + 0.1
-    return [made[name].eval() for name in names.split("+")]
+    return [made[name].eval().requires_grad_(False) for name in names.split("+")]
 
 
 def _error(wanted: tuple[Tensor, ...]) -> Callable[[Any], tuple[float, float]]:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from bench.data import smooth_pictures
 from bench.markdown import markdown_table
 from bench.torchvision_views import Drawn, as_torchvision
-from memkern.lab.training.method import Batch
+from memkern.lab.method import Batch
 from memkern.lab.training.recipe import VIEWS, Recipe
 from memkern.lab.training.trainer import Training
 

@@ -148,7 +148,7 @@ def median_of_others(means: Any) -> Any:
 
 
 @numba.njit(parallel=True, fastmath=True)
-def class_sums(means: Any, labels: Any, classes: int) -> Any:
+def sums_by_class(means: Any, labels: Any, classes: int) -> Any:
     points, units = means.shape
     out = np.zeros((classes, units), np.float64)
     for block in numba.prange((units + 63) // 64):

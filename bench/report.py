@@ -1,7 +1,7 @@
 """Tables from measured cases: in the terminal, and as Markdown between markers of a document.
 
 python -m bench.report bench/results/NAME.json                      # print everything
-python -m bench.report bench/results/NAME.json --write docs/performance.md README.md
+python -m bench.report bench/results/NAME.json --write docs/performance.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench import gpu_report, load, targets
+from bench import audit_report, gpu_report, load, targets
 from bench.markdown import markdown_table
 
 Case = dict[str, Any]
@@ -173,7 +173,7 @@ def environment_text(found: dict[str, Any]) -> str:
     )
 
 
-SHOWN_IN_README = (
+HEADLINE = (
     ("alignment", "512x10x2048", "float32", ""),
     ("alignment", "4000x10x2048", "float32", ""),
     ("alignment", "1024x4x2048", "float32", ""), ("alignment", "1024x2x4096", "float32", ""),
@@ -187,9 +187,9 @@ SHOWN_IN_README = (
 
 
 def headline(cases: list[Case]) -> str:
-    """The README's table: memkern beside the best accurate peer."""
+    """The table at the top of docs/performance.md: memkern beside the best accurate peer."""
     rows = []
-    for op, shape, dtype, variant in SHOWN_IN_README:
+    for op, shape, dtype, variant in HEADLINE:
         wanted = (op, shape, dtype, variant)
         for case in cases:
             if tuple(case[name] for name in ("op", "shape", "dtype", "variant")) == wanted and case["layout"] in (
@@ -207,6 +207,8 @@ def headline(cases: list[Case]) -> str:
 
 def parts(found: dict[str, Any]) -> dict[str, str]:
     """What documents can hold, by the name of the marker."""
+    if "cases" not in found:  # of bench.bench_audit
+        return {"audit": audit_report.table(found.values())}
     if any(case.get("backend", "cpu") != "cpu" for case in found["cases"]):
         return {
             "gpu-environment": environment_text(found), "gpu": gpu_report.tables(found["cases"]),
@@ -245,7 +247,9 @@ def main() -> None:
     found = json.loads(arguments.results.read_text())
     for path in arguments.write:
         write(path, found)
-    if not arguments.write:
+    if not arguments.write and "cases" not in found:
+        print(audit_report.table(found.values()))
+    elif not arguments.write:
         print(environment_text(found), "\n")
         print("\n\n".join(text_table(case) for case in found["cases"]), "\n")
         print(targets_text(targets.judge(found["cases"])))

@@ -6,7 +6,7 @@
 #   MEMKERN_CUDA=OFF             never
 #
 # CMAKE_CUDA_ARCHITECTURES or TORCH_CUDA_ARCH_LIST, where set, name the GPUs instead; nvcc is then enough.
-# AUTO does not build for a machine without a GPU, because all GPUs take 130 s of a core.
+# AUTO does not build for a machine without a GPU, because compiling for all GPUs takes minutes.
 set(MEMKERN_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, NVRTC, or AUTO, which asks for nvcc and a GPU")
 set_property(CACHE MEMKERN_CUDA PROPERTY STRINGS AUTO ON NVRTC OFF)
 file(GLOB launchers CONFIGURE_DEPENDS csrc/cuda/*.cu)
@@ -23,7 +23,7 @@ if(MEMKERN_CUDA STREQUAL NVRTC)
   set(MEMKERN_CUDA_CODE NVRTC)
   # the kernels' source, where memkern/nvrtc.py looks for it
   install(DIRECTORY csrc/ DESTINATION cuda_source FILES_MATCHING PATTERN "*.cuh" PATTERN "*.h"
-          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN bindings.h EXCLUDE)
+          PATTERN cpu EXCLUDE PATTERN host EXCLUDE PATTERN "bindings*.h" EXCLUDE PATTERN fields.h EXCLUDE PATTERN layout.h EXCLUDE)
   return()
 endif()
 

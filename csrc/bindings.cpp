@@ -25,7 +25,7 @@ template <class Op, void (*run)(const Op& op, int threads)>
 void on_threads(PyObject* where, const Op& op) {
   int64_t threads = 0;
   if (take(where, threads)) throw py::type_error("memkern: expected a number of threads");
-  const py::gil_scoped_release nogil;
+  const py::gil_scoped_release nogil;  // fault: interpreter lock
   run(op, int(threads));
 }
 

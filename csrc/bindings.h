@@ -1,4 +1,4 @@
-// What Python gives of each op, by field name, and how it becomes the record of ops.h: for both files of bindings.
+// Conversion of what Python gives of each op, by field name, to the record of ops.h: for both files of bindings.
 #pragma once
 #include <exception>
 #include <new>

@@ -29,9 +29,10 @@ class OnDevice {
   int before_ = 0;
 };
 
-// Where and with what memory a call runs. `allocate(bytes)` returns an address on the device, aligned to 16 bytes, and
-// keeps the memory alive until the call has returned; after that torch's allocator orders its reuse on the same stream.
-// `queue` is the address of a stream; for launchers by name launch(kernel, grid, block, addresses of the arguments).
+// Launch context: the stream and the memory of a call. `allocate(bytes)` returns an address on the device, aligned to
+// 16 bytes, and keeps the memory alive until the call has returned; after that torch's allocator orders its reuse on
+// the same stream. `queue` is the address of a stream; for launchers by name launch(kernel, grid, block, addresses of
+// the arguments).
 struct LaunchContext {
   int device;
   py::object queue;

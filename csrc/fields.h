@@ -20,7 +20,7 @@ struct Field {
   const char* (*take)(Record& record, PyObject* value);  // returns null, or what was expected instead
 };
 
-// How many letters have to be changed, added or left out to come from one word to the other.
+// Number of letters to change, add or leave out to come from one word to the other.
 inline size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;

@@ -32,7 +32,7 @@ inline Activations make_activations(const void* data, DType dtype, Activation ac
   }
   int32_t kept = 0;
   for (int32_t d = 1; d < x.mean_dims; ++d) {
-    if (x.mean_strides[kept] == x.mean_strides[d] * x.mean_sizes[d]) {
+    if (x.mean_strides[kept] == x.mean_strides[d] * x.mean_sizes[d]) {  // fault: merged dims
       x.mean_sizes[kept] *= x.mean_sizes[d];
       x.mean_strides[kept] = x.mean_strides[d];
     } else {

@@ -7,15 +7,15 @@ namespace memkern {
 
 enum class DType : int32_t { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
 
-// Which views are compared: every pair, or view 0 (the anchor) with each other view.
+// Views that are compared: every pair, or view 0 (the anchor) with each other view.
 enum class Pairs : int32_t { all = 0, anchor = 1 };
 
-// What is done to an activation before it is averaged.
+// Function that is applied to an activation before it is averaged.
 enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
 
 // "Wide" below is the accumulating and result dtype: float64 for float64 input, float32 for every other.
 
-// What threads share of an op on the CPU: so many points, units or views, which read so many elements in all.
+// Work of an op that threads share on the CPU: so many points, units or views, which read so many elements in all.
 // (static here and below: these headers are compiled for several instruction sets, and the linker would keep one copy.)
 struct Work {
   int64_t items, elements;

@@ -34,7 +34,7 @@ static MEMKERN_ANYWHERE int32_t most_taps(int32_t input, int32_t output, bool an
   return (input + output - 1) / output * 2 + 1;
 }
 
-// What one output reads: inputs first ... first + count - 1.
+// Inputs that one output reads: inputs first ... first + count - 1.
 template <class T>
 struct Window {
   int32_t first, count;
@@ -47,6 +47,7 @@ template <class T>
 static MEMKERN_ANYWHERE Window<T> window_of(int32_t i, int32_t input, int32_t output, bool antialias) {
   const T scale = T(input) / T(output), half = T(0.5);
   Window<T> window{i, 1, false, 0, 0, 1, 0};
+  // fault: no resize
   if (input == output) return window;  // as it is: no neighbor, NaN perhaps, may enter with a weight of 0
   if (!antialias) {
     T position = T(product(double(scale), double(i) + 0.5) - 0.5);  // one rounding, as torch's fused product

@@ -8,7 +8,7 @@
 #include "ops.h"
 
 #if defined(__CUDACC__)
-#define MEMKERN_RULE static __host__ __device__ __forceinline__
+#define MEMKERN_RULE static __host__ __device__ inline
 #else
 #define MEMKERN_RULE static inline  // static: see ops.h
 #endif
@@ -22,28 +22,29 @@ MEMKERN_RULE int64_t size_of(DType dtype) { return dtype == DType::float64 ? 8 :
 // The dtype of sums and results.
 MEMKERN_RULE DType accumulate_dtype(DType dtype) { return dtype == DType::float64 ? dtype : DType::float32; }
 
-// ---- pairs of views: (0, 1), (0, 2), ..., (1, 2), ..., or with the anchor (0, 1), (0, 2), ...
-// -------------------------
+// ---- pairs of views ------------------------------------------------------------------------------------------------
+// (0, 1), (0, 2), ..., (1, 2), ..., or with the anchor (0, 1), (0, 2), ...
 
 struct Pair {
   int64_t first, second;
 };
 
-MEMKERN_RULE int64_t pair_count(int64_t views, Pairs pairs) {
-  return pairs == Pairs::all ? views * (views - 1) / 2 : views - 1;
+MEMKERN_RULE int64_t pair_count(const Alignment& op) {
+  return op.pairs == Pairs::all ? op.views * (op.views - 1) / 2 : op.views - 1;
 }
-
-MEMKERN_RULE int64_t pair_count(const Alignment& op) { return pair_count(op.views, op.pairs); }
 
 // Pair (i, j), i < j, of all pairs is number pair_row(i, views) + j.
 MEMKERN_RULE int64_t pair_row(int64_t i, int64_t views) { return i * (2 * views - i - 1) / 2 - i - 1; }
 
-MEMKERN_RULE int64_t pair_number(int64_t first, int64_t second, int64_t views, Pairs pairs = Pairs::all) {
-  return pairs == Pairs::anchor ? second - 1 : pair_row(first, views) + second;
+MEMKERN_RULE int64_t pair_number(int64_t first, int64_t second, int64_t views) {
+  return pair_row(first, views) + second;
 }
 
-MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs = Pairs::all) {
-  if (pairs == Pairs::anchor) return {0, number + 1};
+MEMKERN_RULE int64_t pair_number(int64_t first, int64_t second, int64_t views, Pairs pairs) {
+  return pairs == Pairs::anchor ? second - 1 : pair_number(first, second, views);
+}
+
+MEMKERN_RULE Pair pair_at(int64_t number, int64_t views) {
   const auto start = [views](int64_t row) { return row * (2 * views - row - 1) / 2; };
   // In float, with steps to the exact row: roots of doubles take a GPU long.
   const float b = 2 * float(views) - 1, square = b * b - 8 * float(number);
@@ -51,6 +52,10 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs = Pairs::al
   while (row > 0 && start(row) > number) --row;
   while (start(row + 1) <= number) ++row;
   return {row, number - start(row) + row + 1};
+}
+
+MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
+  return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
 // Calls use(number, i, j) for the chosen pairs, in their order.
@@ -61,13 +66,13 @@ MEMKERN_RULE void for_each_pair(Pairs pairs, int64_t views, const Use& use) {
     for (int64_t j = i + 1; j < views; ++j) use(k++, i, j);
 }
 
-// ---- the state of a unit: which of two peaks wins
-// -------------------------------------------------------------------- NaN sticks: nothing replaces a NaN, and a NaN
-// replaces every number. Ties keep the first. (& and |: without branches, for which peak wins cannot be predicted.)
+// ---- the state of a unit: which of two peaks wins ------------------------------------------------------------------
+// NaN sticks: nothing replaces a NaN, and a NaN replaces every number. Ties keep the first. (& and |: without branches,
+// for which peak wins cannot be predicted.)
 
 template <class A>
 MEMKERN_RULE bool replaces(A value, A peak) {
-  return !(value <= peak) & (peak == peak);
+  return !(value <= peak) & (peak == peak);  // fault: above the peak
 }
 
 template <class A>
@@ -75,7 +80,7 @@ MEMKERN_RULE A lower(A value, A minimum) {
   return ((value < minimum) | (value != value)) & (minimum == minimum) ? value : minimum;
 }
 
-// What is known of a unit from some points in a row.
+// State of a unit after some points in a row.
 template <class A>
 struct UnitState {
   A peak, minimum;
@@ -87,7 +92,7 @@ struct UnitState {
 template <class A>
 MEMKERN_RULE void join(UnitState<A>& state, const UnitState<A>& later) {
   const bool rises = replaces(later.peak, state.peak);
-  state.rest += later.rest + double(rises ? state.peak : later.peak);
+  state.rest += later.rest + double(rises ? state.peak : later.peak);  // fault: rest of chunks
   state.index = rises ? later.index : state.index;
   state.peak = rises ? later.peak : state.peak;
   state.minimum = lower(later.minimum, state.minimum);

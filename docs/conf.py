@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import memkern
+from memkern import errors
 
 project = "memkern"
 author = "the memkern developers"
@@ -21,3 +22,19 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+# Every name in a signature or docstring must lead somewhere (-n), but for these.
+nitpick_ignore_regex = [
+    # Documented by other projects, whose lists of names need a network.
+    ("py:class", r"(torch|numpy|pyarrow|pathlib|collections\.abc)\..*"),
+]
+nitpick_ignore = [
+    ("py:class", "Tensor"),  # torch's, where a module names it without torch
+    ("py:class", "Array"),  # torch.Tensor | numpy.ndarray: what comes back is of the caller's kind
+    ("py:class", "memkern.checks.values.SupportsDLPack"),  # a protocol: any array with __dlpack__
+    ("py:class", "Json"),  # what a JSON file can hold
+    ("py:class", "Console"),  # rich's, which is optional
+    ("py:class", "memkern.metrics.base.M"),  # the type of a streaming metric itself
+    # Docstrings name a kind of error without its module; api/records.md has all kinds.
+    *(("py:exc", name) for name in vars(errors) if name.endswith("Error")),
+]

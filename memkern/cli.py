@@ -1,4 +1,4 @@
-"""The command `memkern`: parses and calls. Everything else lives in `memkern.audit` and `memkern.lab`."""
+"""Command line of memkern: parses and calls. The commands' work is done in `memkern.audit` and `memkern.lab`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ REPORT = (
 
 
 def _sentence(error: Exception, batches: bool) -> str | None:
-    """One line for an error that the user can mend; `None` for a bug."""
+    """Writes one line for an error that the user can mend; `None` for a bug."""
     from memkern._util.devices import is_out_of_memory
 
     message = " ".join(str(error).split()) or type(error).__name__

@@ -65,7 +65,7 @@ class NanError(MemkernError, RuntimeError):
 
 
 class ProcessError(MemkernError, RuntimeError):
-    """Another process of a distributed audit that failed or is missing."""
+    """Failure or absence of another process of a distributed audit."""
 
 
 class RunFolderError(MemkernError, RuntimeError):

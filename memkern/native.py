@@ -1,4 +1,4 @@
-"""Loads the compiled library once and remembers why it could not; says which memory its kernels read directly."""
+"""Compiled library: loaded once, or why it could not be; and the memory that its kernels read directly."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Cuda(Kernels, Protocol):
     by_name: bool
     unavailable: Callable[[], str]
     architectures: Callable[[], str]
+    settings: Callable[[], str]
     LaunchContext: Callable[[int, object, Callable[[int], int]], object]
 
 
@@ -86,7 +87,7 @@ def load() -> tuple[Library | None, str]:
 
 
 def library() -> Library:
-    """The loaded module; for callers that have asked ``load`` before."""
+    """Returns the loaded module; for callers that have asked ``load`` before."""
     module, reason = load()
     if module is None:
         raise BackendError(f"memkern: {reason}")
@@ -94,7 +95,7 @@ def library() -> Library:
 
 
 def without_cuda() -> str:
-    """Why the CUDA kernels cannot run in this process; empty if they can."""
+    """Explains why the CUDA kernels cannot run in this process; empty if they can."""
     module, reason = load()
     if module is None:
         return reason
@@ -105,12 +106,12 @@ def without_cuda() -> str:
 
 @functools.cache
 def _without_device() -> str:
-    """What the CUDA driver says is missing, once per process: it does not change its mind."""
+    """Asks the CUDA driver what is missing, once per process, because the answer does not change."""
     return nvrtc.why_not() if cuda().by_name else cuda().unavailable()
 
 
 def cuda() -> Cuda:
-    """The CUDA launchers; for callers that have asked ``without_cuda`` before."""
+    """Returns the CUDA launchers; for callers that have asked ``without_cuda`` before."""
     module = library().cuda
     if module is None:
         raise BackendError(f"memkern: {library().without_cuda}")
@@ -118,10 +119,10 @@ def cuda() -> Cuda:
 
 
 def cuda_launch_context(x: Tensor) -> object:
-    """Where a launch runs: on the device of ``x``, on torch's current stream there, with scratch memory from torch.
+    """Makes the context of a launch on ``x``, ``[...]``: its device, torch's current stream, scratch memory from torch.
 
-    Scratch memory is free again when the call has returned: torch gives it away on the same stream only, so whoever
-    gets it next runs after the launch.
+    Scratch memory is free again when the call has returned: torch gives it away on the same stream only, so its next
+    user runs after the launch.
     """
     scratch: list[Tensor] = []
 
@@ -135,11 +136,11 @@ def cuda_launch_context(x: Tensor) -> object:
 
 
 class PreparedCall:
-    """A call of a CPU kernel over and over, on memory that always looks like that of a call which was checked.
+    """Prepared call of a CPU kernel, on memory that always looks like that of a call which was checked.
 
-    Nothing is checked or worked out again, and results are made beforehand. It is for taps: between two layers of a
-    model, which have just emptied the caches, the Python and torch of an ordinary call (20 us when they are in cache)
-    took 150 to 300 us, more than the kernel of a small layer.
+    Nothing is checked or worked out again, and results are made beforehand. Taps need prepared calls: between two
+    layers of a model, which have just emptied the caches, the Python and torch of an ordinary call take longer than the
+    kernel of a small layer.
 
     Args:
         run: The function of the compiled library.
@@ -172,20 +173,20 @@ class PreparedCall:
         return results
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The accumulating and result dtype: float64 for float64, float32 for every other."""
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Returns the accumulating and result dtype: float64 for float64, float32 for every other."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def saved_shape(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[int, int]:
-    """The shape of what alignment keeps for its backward: distances in pair order, then the norms of the views."""
+    """Computes the shape of what the backward of alignment needs of ``z``, ``[N, V, ...]``: distances, then norms."""
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
     return (points, pairs + (views if normalize else 0)) if keep else (0, 0)
 
 
 def compared_views(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, Record]:
-    """The memory that a kernel of alignment reads, and the fields of its record that describe it."""
+    """Finds the memory of ``z``, ``[N, V, ...]``, that a kernel of alignment reads, and the fields that describe it."""
     z, dims, point_stride, view_stride = view_block(z)
     return z, {
         "dtype": DTYPES[z.dtype], "points": z.shape[0], "views": z.shape[1], "dims": dims,
@@ -194,7 +195,7 @@ def compared_views(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, Re
 
 
 def is_dense(sizes: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether these dimensions fill one block of memory without gaps or overlap, in whatever order."""
+    """Tells whether dimensions fill one block of memory without gaps or overlap, in whatever order."""
     expected = 1
     for stride, size in sorted((stride, size) for size, stride in zip(sizes, strides, strict=True) if size != 1):
         if stride != expected:
@@ -208,6 +209,9 @@ def view_block(z: Tensor) -> tuple[Tensor, int, int, int]:
 
     A distance does not see the order of the dims, so any dense layout of a view (channels-last, say) is read in place,
     and so are any strides of points and views, expanded ones too. Only a view with gaps or overlap is copied.
+
+    Args:
+        z: ``[N, V, *dims]``, any strides.
 
     Returns:
         The tensor (the given one, or its copy), its number of dims, and the strides of points and views.

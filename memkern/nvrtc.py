@@ -1,9 +1,8 @@
-"""The CUDA kernels without nvcc: NVRTC, from the wheels that torch brings, compiles each at its first launch.
+"""CUDA kernels without nvcc: NVRTC, from the wheels that torch brings, compiles each at its first launch.
 
-For builds with ``MEMKERN_CUDA=NVRTC``. Their compiled library holds the launchers alone, the very same that decide
-grids and arguments elsewhere. A launch names a kernel; this module compiles that one for the GPU at hand, keeps the
-machine code in a folder, and launches it through the driver. Nothing is imported or compiled before a launch asks for
-it.
+Builds with ``MEMKERN_CUDA=NVRTC`` use this module. Their compiled library holds the launchers alone, the very same that
+decide grids and arguments elsewhere. A launch names a kernel; this module compiles that one for the GPU at hand, keeps
+the machine code in a folder, and launches it through the driver. Nothing is imported or compiled before a launch.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +36,7 @@ class Compiled(NamedTuple):
     """Machine code of one kernel.
 
     Attributes:
-        symbol: The kernel's name in it.
+        symbol: The kernel's name in the machine code.
         code: A cubin, or PTX.
     """
 
@@ -45,7 +45,7 @@ class Compiled(NamedTuple):
 
 
 def why_not() -> str:
-    """Why kernels cannot be compiled and launched here; empty if they can."""
+    """Explains why kernels cannot be compiled and launched here; empty if they can."""
     if not torch.cuda.is_available():
         return "torch finds no usable GPU or driver"
     if not SOURCES.is_dir():
@@ -54,12 +54,12 @@ def why_not() -> str:
 
 
 def cache_folder() -> Path:
-    """Where machine code is kept: ``memkern`` in torch's cache, which is ``$TORCH_HOME`` or ``~/.cache/torch``."""
+    """Returns the folder of machine code: ``memkern`` in torch's cache, ``$TORCH_HOME`` or ``~/.cache/torch``."""
     return Path(torch.hub.get_dir()).parent / "memkern"
 
 
 def launcher(device: int, stream: int) -> Launch:
-    """What launches kernels on a stream of a device.
+    """Makes the function that launches kernels on a stream of a device.
 
     Args:
         device: The index of the device.
@@ -77,8 +77,8 @@ def launcher(device: int, stream: int) -> Launch:
 
 
 @functools.cache
-def _loaded(kernel: str, device: int) -> Any:
-    """The kernel on the current device, which is this one."""
+def _loaded(kernel: str, device: int) -> object:
+    """Loads a kernel on the current device, which is `device`."""
     major, minor = torch.cuda.get_device_capability(device)
     compiled = compiled_once(kernel, 10 * major + minor, SOURCES, cache_folder())
     module = _checked(_driver().cuModuleLoadData(compiled.code))
@@ -86,10 +86,10 @@ def _loaded(kernel: str, device: int) -> Any:
 
 
 def compiled_once(kernel: str, arch: int, sources: Path, folder: Path) -> Compiled:
-    """Machine code of a kernel, from ``folder`` if it was compiled before.
+    """Returns the machine code of a kernel, from ``folder`` if it was compiled before.
 
     Args:
-        kernel: Its name, such as "pair_sums<float, 10>".
+        kernel: Name of the kernel, such as "pair_sums<float, 10>".
         arch: The compute capability times ten.
         sources: The folder of ``ops.h`` and ``cuda/``.
         folder: Where machine code is kept; one file for each kernel, named by a hash of all that it was made of.
@@ -106,7 +106,7 @@ def compiled_once(kernel: str, arch: int, sources: Path, folder: Path) -> Compil
         return Compiled(*path.read_bytes().split(b"\n", 1))
     compiled = compile_kernels([kernel], f"sm_{arch}", sources)
     folder.mkdir(parents=True, exist_ok=True)
-    # Another process may do the same: a file that has its name is whole.
+    # Another process may compile the same kernel: a file that has its name is whole.
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
         file.write(compiled[kernel].symbol + b"\n" + compiled[kernel].code)
     os.replace(file.name, path)
@@ -117,9 +117,9 @@ def compile_kernels(kernels: list[str], target: str, sources: Path) -> dict[str,
     """Compiles some kernels in one go.
 
     Args:
-        kernels: Their names.
-        target: "sm_90" for machine code; "compute_90" for PTX, which takes a third of the time.
-        sources: As for ``compiled_once``.
+        kernels: Names of the kernels.
+        target: "sm_90" for machine code; "compute_90" for PTX, which compiles faster.
+        sources: The folder of ``ops.h`` and ``cuda/``.
 
     Returns:
         By kernel its symbol, and the machine code of all.
@@ -154,17 +154,17 @@ def _digest(sources: Path) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
-def _nvrtc() -> Any:
+def _nvrtc() -> ModuleType:
     return importlib.import_module("cuda.bindings.nvrtc")
 
 
-def _driver() -> Any:
+def _driver() -> ModuleType:
     return importlib.import_module("cuda.bindings.driver")
 
 
 @functools.cache
 def _without_tools() -> str:
-    """Which of NVRTC's parts is missing; empty if none is."""
+    """Names the part of NVRTC that is missing; empty if none is."""
     try:
         _checked(_nvrtc().nvrtcVersion())
         _headers()
@@ -175,10 +175,10 @@ def _without_tools() -> str:
 
 @functools.cache
 def _headers() -> Path:
-    """CUDA's own headers, of the wheels that torch brings.
+    """Finds CUDA's own headers, of the wheels that torch brings.
 
     Raises:
-        RuntimeError: If there are none.
+        RuntimeError: If the wheels hold no headers.
     """
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -189,7 +189,7 @@ def _headers() -> Path:
 
 
 def _checked(returned: tuple[Any, ...]) -> Any:
-    """The value of a call into CUDA.
+    """Returns the value of a call into CUDA.
 
     Raises:
         RuntimeError: If the call failed.

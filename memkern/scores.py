@@ -1,4 +1,4 @@
-"""From kernel outputs to scores: formulas only, in plain torch, on any device, without a host sync."""
+"""Scores from kernel outputs: formulas only, in plain torch, on any device, without a host sync."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memkern.errors import ArgumentTypeError
 
 
 def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
-    r"""How much the largest mean stands out of the others: ``(peak - rest) / (peak + rest)``.
+    r"""Computes how much the largest mean stands out of the others: ``(peak - rest) / (peak + rest)``.
 
     .. math:: \mathrm{UnitMem}(u) = \frac{\mu_{max,u} - \mu_{-max,u}}{\mu_{max,u} + \mu_{-max,u}}
 
@@ -28,13 +28,13 @@ def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
     """
     peak, rest = peak.double(), rest.double()
     total = peak + rest
-    difference = peak - rest  # 0 like the total only if both are
+    difference = peak - rest  # difference and total are both 0 only if peak and rest are
     without_total = torch.where(difference == 0, 0.0, torch.nan)
     return torch.where(total == 0, without_total.to(total.dtype), difference / total)
 
 
 def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") -> Tensor:
-    r"""Memorization of each point from its two alignments.
+    r"""Computes the memorization of each point from its two alignments.
 
     Args:
         alignment_f: ``[N]``, with the encoder f that was trained with the points.
@@ -59,7 +59,9 @@ def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") 
 
 
 def removal_score(alignment_f: Tensor, alignment_g: Tensor) -> Tensor:
-    """The released ranking of points to remove: both alignments over their own maxima, the difference over its maximum.
+    """Ranks points to remove as the released scripts do.
+
+    Both alignments are divided by their own maxima, and their difference by its maximum.
 
     Args:
         alignment_f: ``[N]``.
@@ -73,7 +75,7 @@ def removal_score(alignment_f: Tensor, alignment_g: Tensor) -> Tensor:
 
 
 def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> list[float]:
-    r"""What each layer adds to the one before it: ``LayerMem(l) - LayerMem(l - 1)``.
+    r"""Computes what each layer adds to the one before it: ``LayerMem(l) - LayerMem(l - 1)``.
 
     arXiv 2409.19069, Eq. (4). "Before" is the previous entry of the list, so the result depends on which layers (taps)
     are listed: give them in the order of the network.
@@ -101,7 +103,9 @@ def delta_layermem(values: Mapping[str, float] | Iterable[float] | Tensor) -> li
 
 
 def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
-    """The mean over all the points (or classes) but the one that holds the peak: arXiv 2409.19069, Eqs. (7) and (15).
+    """Computes the mean over all the points (or classes) but the one that holds the peak.
+
+    arXiv 2409.19069, Eqs. (7) and (15).
 
     Args:
         rest: ``[U]`` float64, the sum of the means of all the others.
@@ -113,33 +117,33 @@ def mean_of_others(rest: Tensor, count: int | Tensor) -> Tensor:
     return rest / (count - 1)
 
 
-def dead_units(peak: Tensor, low: Tensor) -> Tensor:
-    """Units whose mean activation is 0 for every point (or class).
+def dead_units(peak: Tensor, minimum: Tensor) -> Tensor:
+    """Finds units whose mean activation is 0 for every point (or class).
 
     Args:
         peak: ``[U]``, the largest mean.
-        low: ``[U]``, the smallest mean.
+        minimum: ``[U]``, the smallest mean.
 
     Returns:
         ``[U]`` bool.
     """
-    return (peak == 0) & (low == 0)
+    return (peak == 0) & (minimum == 0)
 
 
-def signed_units(low: Tensor) -> Tensor:
-    """Units whose mean activation is negative for some point (or class): their score can leave [0, 1].
+def signed_units(minimum: Tensor) -> Tensor:
+    """Finds units whose mean activation is negative for some point (or class): their score can leave [0, 1].
 
     Args:
-        low: ``[U]``, the smallest mean.
+        minimum: ``[U]``, the smallest mean.
 
     Returns:
         ``[U]`` bool.
     """
-    return low < 0
+    return minimum < 0
 
 
 def undefined(score: Tensor) -> Tensor:
-    """Scores that are NaN: of a NaN activation, or of a zero denominator with signed activations.
+    """Finds scores that are NaN: of a NaN activation, or of a zero denominator with signed activations.
 
     Args:
         score: ``[U]``; numpy arrays work alike.
@@ -175,7 +179,7 @@ def merge_peaks(peak_a: Tensor, index_a: Tensor, peak_b: Tensor, index_b: Tensor
 
 
 UnitNumbers = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Four rows of ``[U]`` that are known of units after some points: peak, index, rest (float64), low."""
+"""Four rows of ``[U]`` that are known of units after some points: peak, index, rest (float64), minimum."""
 
 
 def merge_units(a: UnitNumbers, b: UnitNumbers) -> UnitNumbers:
@@ -185,11 +189,11 @@ def merge_units(a: UnitNumbers, b: UnitNumbers) -> UnitNumbers:
     the rounding of float64.
 
     Args:
-        a: ``(peak, index, rest, low)``, each ``[U]``; ``rest`` is the float64 sum of all the means but the peak.
+        a: ``(peak, index, rest, minimum)``, each ``[U]``; ``rest`` is the float64 sum of all the means but the peak.
         b: The same of the other points.
 
     Returns:
-        ``(peak, index, rest, low)`` over the points of both.
+        ``(peak, index, rest, minimum)`` over the points of both.
     """
     peak, index, smaller = merge_peaks(a[0], a[1], b[0], b[1])
     return peak, index, a[2] + b[2] + smaller.double(), torch.minimum(a[3], b[3])  # NaN wins

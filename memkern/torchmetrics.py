@@ -24,13 +24,13 @@ __all__ = ["UnitMem"]
 
 # Rows of the packed state. `KIND` holds twice the number of the activation, plus 1 after float64 input: metrics of a
 # MetricCollection that differ in the activation then never look alike, and the result dtype survives every merge.
-PEAK, INDEX, REST, LOW, COUNT, KIND = range(6)
+PEAK, INDEX, REST, MINIMUM, COUNT, KIND = range(6)
 
 
 def pack(state: SelectivityState, activation: str) -> Tensor:
     """Packs a state into one ``[6, U]`` float64 tensor; ids below 2^53 and every peak are exact in it."""
     kind = 2 * ACTIVATIONS.index(activation) + (state.peak.dtype == torch.float64)
-    columns = (state.peak, state.index, state.rest, state.low)
+    columns = (state.peak, state.index, state.rest, state.minimum)
     constants = (torch.full_like(state.rest, float(value)) for value in (state.count, kind))
     return torch.stack([*(column.double() for column in columns), *constants])
 
@@ -47,7 +47,7 @@ def merge_packed(states: Tensor) -> Tensor:
 
 
 def _units(packed: Tensor) -> scores.UnitNumbers:
-    return packed[PEAK], packed[INDEX], packed[REST], packed[LOW]
+    return packed[PEAK], packed[INDEX], packed[REST], packed[MINIMUM]
 
 
 def _gather(state: Tensor, group: torch.distributed.ProcessGroup | None = None) -> list[Tensor]:
@@ -69,7 +69,7 @@ class UnitMem(Metric):
             dimension is space and is averaged.
         activation: "raw", or "relu" or "abs" applied to each element first.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
-        kwargs: Options of ``torchmetrics.Metric``, such as ``sync_on_compute``.
+        **kwargs: Options of ``torchmetrics.Metric``, such as ``sync_on_compute``.
 
     Raises:
         ValueError: If an option is unknown.
@@ -109,14 +109,14 @@ class UnitMem(Metric):
 
     @property
     def count(self) -> int:
-        """How many points this process has seen, or all processes while synced."""
+        """Number of points that this process has seen, or all processes while synced."""
         return int(self.state[COUNT, 0]) if self.state.shape[1] else 0
 
     def update(self, activations: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            activations: Of one or more points, on the device of the metric: dim 0 holds the points; float32, float64,
+            activations: ``[n, ..., U, ...]``, dim 0 holds n >= 1 points; on the device of the metric; float32, float64,
                 bfloat16 or float16, any dense layout.
             ids: ``[n]`` int64 dataset ids below 2^53; default: the points are numbered as they come, on each process.
 
@@ -152,7 +152,7 @@ class UnitMem(Metric):
         """Adds the points of a batch, and scores that batch alone; default ids go on counting.
 
         Args:
-            activations: Of two or more points, on the device of the metric.
+            activations: ``[n, ..., U, ...]``, dim 0 holds n >= 2 points; on the device of the metric.
             ids: ``[n]`` int64 dataset ids below 2^53; default: the points are numbered as they come, on each process.
 
         Returns:
@@ -160,7 +160,7 @@ class UnitMem(Metric):
         """
         x, _ = checks.as_tensor(activations, "activations")
         unit = check_activations(x, self.view_dim, self.unit_dim, self.activation)
-        # The base class empties the state, calls `update`, and merges what was there: of equal shape, please.
+        # The base class empties the state, calls `update`, and merges what was there: both must have one shape.
         if self.count and ids is None:
             ids = torch.arange(self.count, self.count + len(x), device=x.device)
         elif not self.count:
@@ -169,7 +169,10 @@ class UnitMem(Metric):
         return score
 
     def compute(self) -> Tensor:
-        """UnitMem of each unit over all points of all processes: ``[U]``.
+        """Computes UnitMem of each unit over all points of all processes.
+
+        Returns:
+            ``[U]``, of the dtype of the results.
 
         Raises:
             ValueError: If fewer than 2 points have been seen.
@@ -178,7 +181,7 @@ class UnitMem(Metric):
         return score
 
     def stats(self) -> UnitStats:
-        """The scores and their parts over all points of all processes; every process must call it.
+        """Computes the scores and their parts over all points of all processes; every process must call it.
 
         Returns:
             ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``; ``index`` holds dataset ids.
@@ -192,14 +195,14 @@ class UnitMem(Metric):
 
     def _stats(self) -> UnitStats:
         checks.at_least_two_points(self.count, "UnitMem")
-        peak, low = self._peak(), self.state[LOW].to(self._peak().dtype)
-        return unit_stats(SelectivityState(peak, self.state[INDEX].long(), self.state[REST], low, self.count))
+        peak, minimum = self._peak(), self.state[MINIMUM].to(self._peak().dtype)
+        return unit_stats(SelectivityState(peak, self.state[INDEX].long(), self.state[REST], minimum, self.count))
 
     def merge_state(self, incoming_state: dict[str, Tensor] | Metric) -> None:
         """Adds the points of another metric, or of its ``metric_state``; any order gives the same peaks.
 
         Args:
-            incoming_state: The other metric, which is left as it was, or its ``metric_state``.
+            incoming_state: The other metric, which is left as it was, or its ``metric_state``: ``[6, U]`` float64.
 
         Raises:
             ValueError: If ``incoming_state`` is neither, or the activation or the number of units differs.
@@ -225,7 +228,7 @@ class UnitMem(Metric):
         """Merges the states of all processes, also where a process saw no batch; ``unsync`` goes back to its own.
 
         Args:
-            dist_sync_fn: Gathers a tensor of every process into a list; None for torchmetrics' own way.
+            dist_sync_fn: Gathers a tensor ``[6, U]`` of every process into a list; None for torchmetrics' own way.
             process_group: The process group, None for the metric's own.
             should_sync: Whether to do it at all.
             distributed_available: Says whether there are several processes; None asks torch.distributed.

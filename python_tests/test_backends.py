@@ -1,13 +1,12 @@
 """Which backend runs a call, and why another does not: the rules of memkern.dispatch, without a GPU."""
 
-import importlib
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
+from agreement.ops import OPS
 
 import memkern
 from memkern import dispatch
@@ -88,29 +87,13 @@ def test_auto_on_a_device_without_kernels():
         assert dispatch.pick("auto", torch.device("mps"), TABLE)() == "reference"
 
 
-# Rows of the backend tables whose kernels read two tensors together.
-TWO_TENSORS = {
-    "alignment": ("_triton_backward", lambda a, b: (a[:, 0, 0], a, b, False, False), (2, 3, 4)),
-    "class_sums": ("_triton", lambda a, b: (a, b, 2), (3, 4)),
-    "selectivity": ("_triton", lambda a, b: (a, 1, "raw", b), (3, 4)),
-}
-
-
-@pytest.mark.parametrize("op", TWO_TENSORS)
-def test_tensors_on_two_devices_never_reach_a_triton_kernel(op):
+@pytest.mark.parametrize(("op", "other"), [(op, other) for op in OPS for other in OPS[op].together[1:]])
+def test_tensors_on_two_devices_never_reach_a_triton_kernel(op, other):
     pytest.importorskip("triton")
-    function, arguments, shape = TWO_TENSORS[op]
-    run = getattr(importlib.import_module(f"memkern.ops.{op}"), function)
-    with pytest.raises(RuntimeError, match="on one device, got cpu and meta; move one with"):
-        run(*arguments(randn(*shape), torch.empty(shape[0], device="meta")))
-
-
-def test_every_op_has_a_row_for_triton():
-    package = Path(memkern.__file__).parent
-    for path in package.glob("ops/[!_]*.py"):
-        module = importlib.import_module(f"memkern.ops.{path.stem}")
-        for table in ("TABLE", "BACKWARD_TABLE"):
-            assert "triton" in getattr(module, table, {"triton": None}), (path.stem, table)
+    arguments = list(OPS[op].example(randn(3, 2, 4, 2)))
+    arguments[other] = arguments[other].to("meta")
+    with pytest.raises(RuntimeError, match=r"on one device, got (cpu and meta|meta and cpu); move one"):
+        OPS[op].rows()["triton"](*arguments)
 
 
 def test_triton_is_imported_only_when_it_is_chosen():

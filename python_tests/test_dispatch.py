@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import types
 
 import pytest
 import torch
+from agreement.ops import OPS
 
 import memkern
 from memkern import dispatch, native
 from memkern.ops.layer_stats import layer_stats_many
+from python_tests.helpers import ops
 from python_tests.helpers.testing import assert_same_bits, randn
 
 CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
 DRIVER = "CUDA driver version is insufficient for CUDA runtime version"
 NO_NVCC = "built without CUDA (no nvcc was found)"
-# Every function of a backend table for CUDA, with tensors that a kernel would read together.
-TWO_TENSORS = {
-    "alignment": ("_cuda_backward", lambda a, b: (a[:, 0, 0], a, b, False, False), (2, 3, 4)),
-    "class_sums": ("_cuda", lambda a, b: (a, b, 2), (3, 4)),
-    "selectivity": ("_cuda", lambda a, b: (a, 1, "raw", b), (3, 4)),
-}
 
 
 def build(monkeypatch: pytest.MonkeyPatch, *, cuda: object) -> None:
@@ -77,13 +72,13 @@ def test_auto_falls_back_with_every_reason(monkeypatch):
         assert dispatch.pick("auto", META, table) is min
 
 
-@pytest.mark.parametrize("op", TWO_TENSORS)
-def test_tensors_on_two_devices_never_reach_a_kernel(op, monkeypatch):
-    function, arguments, shape = TWO_TENSORS[op]
+@pytest.mark.parametrize(("op", "other"), [(op, other) for op in OPS for other in OPS[op].together[1:]])
+def test_tensors_on_two_devices_never_reach_a_kernel(op, other, monkeypatch):
     monkeypatch.setattr(native, "cuda", lambda: pytest.fail("a kernel was asked"))
-    run = getattr(importlib.import_module(f"memkern.ops.{op}"), function)
-    with pytest.raises(RuntimeError, match="on one device, got cpu and meta; move one with"):
-        run(*arguments(randn(*shape), torch.empty(shape[0], device="meta")))
+    arguments = list(OPS[op].example(randn(3, 2, 4, 2)))
+    arguments[other] = arguments[other].to("meta")
+    with pytest.raises(RuntimeError, match=r"on one device, got (cpu and meta|meta and cpu); move one"):
+        OPS[op].rows()["cuda"](*arguments)
 
 
 def test_layers_on_two_devices_raise():
@@ -103,8 +98,9 @@ def test_many_layers_are_those_one_by_one(backend):
     assert layer_stats_many([]) == []
 
 
-def test_every_op_has_a_row_for_cuda():
-    for op in ("alignment", "class_sums", "layer_stats", "median_of_others", "selectivity", "unit_means"):
-        module = importlib.import_module(f"memkern.ops.{op}")
-        assert {"reference", "cpu", "cuda"} <= set(module.TABLE), op
-        assert {"reference", "cpu", "cuda"} <= set(getattr(module, "BACKWARD_TABLE", module.TABLE)), op
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_a_row_for_every_backend_with_kernels(op):
+    rows = set(OPS[op].rows())
+    assert {"reference", "cpu"} <= rows
+    gpus = {"cuda", "triton"}
+    assert rows & gpus == (gpus if op in ops.ON_CUDA else set())

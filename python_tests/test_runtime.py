@@ -204,7 +204,9 @@ def test_an_unknown_instruction_set_is_a_clear_error():
     done = run("import memkern, torch; memkern.unitmem(torch.ones(2, 3))", MEMKERN_ISA="avx1024")
     assert done.returncode == 1
     supported = ", ".join(testing.isas())
-    text = f"RuntimeError: Expected MEMKERN_ISA to be one of {supported} on this processor, got 'avx1024'"
+    text = (
+        f"memkern.errors.BackendError: Expected MEMKERN_ISA to be one of {supported} on this processor, got 'avx1024'"
+    )
     assert done.stderr.splitlines()[-1] == text
 
 

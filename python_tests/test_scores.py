@@ -168,8 +168,8 @@ def test_merging_two_peaks_is_commutative_for_every_pair():
 PACKAGE = Path(memkern.__file__).parent
 # The rule -> how it is written, wherever: comparisons and operations of the syntax tree, names left out.
 RULES = {
-    "dead units: both are 0": r"\(?[^&|]*(peak|low)\S* == 0\)? & \(?[^&|]*(peak|low)\S* == 0\)?",
-    "signed units: the smallest mean is negative": r"\S*\blow\b\S* < 0",
+    "dead units: both are 0": r"\(?[^&|]*(peak|low|minimum)\S* == 0\)? & \(?[^&|]*(peak|low|minimum)\S* == 0\)?",
+    "signed units: the smallest mean is negative": r"\S*\b(low|minimum)\b\S* < 0",
     "the mean of the others": r"\S*(rest|others|sum\(0\))\S* / \(\S*(count|classes|points)\S* - 1\)",
     "undefined scores are NaN": r"(\S*score\S*) != \1|\S*score\S*\.isnan\(\)",
     "ties of peaks": r"\S*index_?\w* < \S*index_?\w*",
@@ -215,7 +215,7 @@ def test_a_rule_stands_once_in_the_package(rule):
     ("rule", "line"),
     [
         ("dead units: both are 0", 'dead = ((own["peak"] == 0) & (own["low"] == 0)).sum()'),
-        ("dead units: both are 0", "dead = (state.low == 0) & (state.peak == 0)"),
+        ("dead units: both are 0", "dead = (state.minimum == 0) & (state.peak == 0)"),
         ("signed units: the smallest mean is negative", 'signed = state.units["low"] < 0'),
         ("the mean of the others", 'others = own["rest"] / (own["count"] - 1)'),
         ("the mean of the others", "centre = others.sum(0) / (classes - 1)"),

@@ -84,7 +84,7 @@ void finish(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream)
   if constexpr (sizeof(T) < sizeof(double)) look_again<T>(batch, blocks, stream);
 }
 
-// What a launch has of the scratch memory.
+// Scratch memory of a launch.
 FinishTask finish_task(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch) {
   double* const partial = scratch.take<double>(op.points * plan.chunks * count_sums(op));
   return {op, plan.chunks, partial, second_look(op, plan, scratch)};

@@ -14,11 +14,11 @@
 
 namespace memkern {
 
-__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op.views, op.pairs) + op.views; }
+__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op) + op.views; }
 
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
-// What a thread knows of one point: squared distances of all pairs in order, squared norms of the views, and padding up
+// Sums of a thread over one point: squared distances of all pairs in order, squared norms of the views, and padding up
 // to what warp_sums takes. Kernels exist for even numbers of views (half the code to compile and to ship); an odd
 // number takes the next one, its last view zeros that are not loaded and whose sums are not written.
 template <int views>
@@ -68,15 +68,15 @@ template <int views, class A>
 __device__ __forceinline__ void write_pair_sums(const Alignment& op, const A (&sum)[FewViews<views>::held],
                                                 double* row) {
   constexpr int held = FewViews<views>::held, warps = kPairThreads / kWarp;
-  MEMKERN_SHARED(double[warps][held], warp_totals);
+  MEMKERN_SHARED(double[warps][held], warp_totals);  // fault: room of warp totals
 #pragma unroll
   for (int part = 0; part < held; part += kWarp) {
     A values[kWarp];
 #pragma unroll
     for (int i = 0; i < kWarp; ++i) values[i] = sum[part + i];
-    warp_totals[warp_index()][part + lane_index()] = warp_sums(values);
+    warp_totals[warp_index()][part + lane_index()] = warp_sums(values);  // fault: total of a warp
   }
-  __syncthreads();
+  __syncthreads();  // fault: warp totals
   const int64_t pairs = pair_count(op);
   for (int64_t k = threadIdx.x; k < pairs + op.views; k += kPairThreads) {
     const Pair pair = pair_at(k < pairs ? k : 0, op.views);
@@ -93,6 +93,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
     pair_sums(const Alignment op, int64_t chunk, double* partial) {
   constexpr int width = kPack<T>;
   using A = Wide<T>;
+  // fault: offset of a point
   const T* const point = static_cast<const T*>(op.z) + int64_t(blockIdx.x) * op.point_stride;
   const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < op.dims ? first + chunk : op.dims;
   A sum[FewViews<views>::held] = {};
@@ -195,7 +196,7 @@ __device__ __forceinline__ void sum_tile(const Alignment& op, int64_t point, int
       A x[n][kPiece<T, width>], y[n][kPiece<T, width>];
       widen_views(row, at, x);
       widen_views(column, at, y);
-      if (scaled) {
+      if (scaled) {  // fault: scaled views
         scale_views(row_scale, x);
         scale_views(column_scale, y);
       }

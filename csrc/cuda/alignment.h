@@ -26,7 +26,7 @@ void for_few_views(int64_t count, const Run& run) {
   if constexpr (views < kMaxFewViews) for_few_views<views + 2>(count, run);
 }
 
-// What a second look takes of the scratch memory; none, if there is to be none.
+// Scratch memory of a second look; none, if there is to be none.
 SecondLook second_look(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch);
 
 // Partial sums of `dtype` to distances; `blocks`: of the batch, a point each.

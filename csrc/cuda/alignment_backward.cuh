@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)
   T* const gradient = static_cast<T*>(op.grad_z) + point * op.grad_point_stride;
   const A* const w = coefficients + point * count_coefficients(views);
   const A *const inverses = w + views * views, *const radials = inverses + views;
-  // of anchor pairs, all but the first view are compared with the first alone
+  // where pairs are anchored, all but the first view are compared with the first alone
   const int64_t others = f.pairs == Pairs::anchor && first_view > 0 ? 1 : views;
 
   const int64_t first = int64_t(blockIdx.y) * chunk, last = first + chunk < f.dims ? first + chunk : f.dims;

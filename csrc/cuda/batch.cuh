@@ -16,6 +16,7 @@ struct Batch {
 template <class Task>
 __device__ __forceinline__ int task_of_block(const Batch<Task>& batch) {
   int task = 0;
+  // fault: layer of a block
   while (task + 1 < batch.count && int64_t(blockIdx.x) >= batch.first_block[task + 1]) ++task;
   return task;
 }

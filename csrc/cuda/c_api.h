@@ -17,8 +17,9 @@ MEMKERN_API const char* memkern_cuda_enter_device(int device, int* before);
 // The launch settings as a table, one line each.
 MEMKERN_API const char* memkern_cuda_settings();
 
-// Of layer_stats, neighbours of one dtype and number of views share their launches. What `sources` of views points to
-// is host memory and is read before the call returns; what that points to is on the device.
+// Launchers of the ops. Layers of one dtype and number of views that stand side by side in layer_stats share launches.
+// The records that `sources` of views points to are host memory and are read before the call returns; the images that
+// these point to are on the device.
 #define CUDA_OP(name, Record, ...)                                              \
   MEMKERN_API int64_t memkern_cuda_##name##_scratch(const memkern::Record* op); \
   MEMKERN_API const char* memkern_cuda_##name(const memkern::Record* op, void* scratch, void* stream);

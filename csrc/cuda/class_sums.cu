@@ -8,7 +8,7 @@
 namespace memkern {
 namespace {
 
-ClassRanges plan_ranges(const ClassSums& op, void* scratch) {
+ClassSumsRanges plan_ranges(const ClassSums& op, void* scratch) {
   const int64_t wanted = std::max<int64_t>(1, kClassBlocks / op.classes);
   const int64_t points = std::max<int64_t>(kMinClassPoints, ceil_div(op.points, wanted));
   return {points, ceil_div(op.points, points), static_cast<double*>(scratch)};
@@ -28,7 +28,7 @@ int64_t memkern_cuda_class_sums_scratch(const memkern::ClassSums* op) {
 const char* memkern_cuda_class_sums(const memkern::ClassSums* op, void* scratch, void* stream) {
   using namespace memkern;
   if (nothing_to_do(*op)) return nullptr;
-  const ClassRanges ranges = plan_ranges(*op, scratch);
+  const ClassSumsRanges ranges = plan_ranges(*op, scratch);
   const int64_t blocks = op->classes * ceil_div(op->units, kClassThreads);
   if (blocks > kMaxGridX) return "too many classes and units for one launch";
   const dim3 grid(unsigned(blocks), unsigned(ranges.count)), block(kClassThreads);

@@ -10,18 +10,18 @@
 
 namespace memkern {
 
-struct ClassRanges {
+struct ClassSumsRanges {
   int64_t points, count;  // of a range; ranges
   double* partial;        // [ranges, classes, units], if there are several
 };
 
-constexpr int kLabels = kClassThreads * kClassLabels;  // looked at together
-constexpr int kClassWarps = kClassThreads / kWarp;
+constexpr int kClassSumsLabels = kClassThreads * kClassLabels;  // looked at together
+constexpr int kClassSumsWarps = kClassThreads / kWarp;
 
 // Lists in order which of the labels from `at` on are the block's; returns how many. All threads of the block call it.
-__device__ __forceinline__ int list_members(const ClassSums& op, int64_t label, int64_t at, int64_t last,
-                                            uint16_t (&members)[kLabels]) {
-  MEMKERN_SHARED(int[kClassWarps], sizes);
+__device__ __forceinline__ int list_members_of_class(const ClassSums& op, int64_t label, int64_t at, int64_t last,
+                                                     uint16_t (&members)[kClassSumsLabels]) {
+  MEMKERN_SHARED(int[kClassSumsWarps], sizes);
   const int warp_first = warp_index() * kWarp * kClassLabels;  // a warp's labels are neighbours
   int64_t labels[kClassLabels];
 #pragma unroll
@@ -41,7 +41,7 @@ __device__ __forceinline__ int list_members(const ClassSums& op, int64_t label, 
   __syncthreads();
   int place = 0, total = 0;
 #pragma unroll
-  for (int warp = 0; warp < kClassWarps; ++warp) {
+  for (int warp = 0; warp < kClassSumsWarps; ++warp) {
     if (warp < warp_index()) place += sizes[warp];
     total += sizes[warp];
   }
@@ -58,8 +58,8 @@ __device__ __forceinline__ int list_members(const ClassSums& op, int64_t label, 
 
 // grid: x = classes x units / threads, y = ranges of the points.
 template <class A>
-__global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, const ClassRanges ranges) {
-  MEMKERN_SHARED(uint16_t[kLabels], members);
+__global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, const ClassSumsRanges ranges) {
+  MEMKERN_SHARED(uint16_t[kClassSumsLabels], members);
   const int64_t unit_blocks = (op.units + kClassThreads - 1) / kClassThreads;
   const int64_t label = blockIdx.x / unit_blocks, unit = blockIdx.x % unit_blocks * kClassThreads + threadIdx.x;
   const int64_t first = int64_t(blockIdx.y) * ranges.points;
@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, 
   const bool writes = unit < op.units;
   const A* const column = static_cast<const A*>(op.means) + (writes ? unit : 0);
   double sum = 0;
-  for (int64_t at = first; at < last; at += kLabels) {
-    const int size = list_members(op, label, at, last, members);
+  for (int64_t at = first; at < last; at += kClassSumsLabels) {  // fault: lists of labels
+    const int size = list_members_of_class(op, label, at, last, members);
     for (int m = 0; writes && m < size; m += kClassUnroll) {
       A mean[kClassUnroll][1];
 #pragma unroll
@@ -89,7 +89,8 @@ __global__ void __launch_bounds__(kClassThreads) class_sums(const ClassSums op, 
 }
 
 // grid: x = classes x units / threads.
-static __global__ void __launch_bounds__(kClassThreads) add_class_sums(const ClassSums op, const ClassRanges ranges) {
+static __global__ void __launch_bounds__(kClassThreads)
+    add_class_sums(const ClassSums op, const ClassSumsRanges ranges) {
   const int64_t at = int64_t(blockIdx.x) * kClassThreads + threadIdx.x, size = op.classes * op.units;
   if (at >= size) return;
   op.sums[at] = sum_in_order(ranges.partial + at, ranges.count, size, op.sums[at]);

@@ -39,12 +39,12 @@ __device__ __forceinline__ uint32_t bytes_of(uint32_t a, uint32_t b, uint32_t se
   return __byte_perm(a, b, select);
 }
 __device__ __forceinline__ float add_toward_zero(float a, float b) { return __fadd_rz(a, b); }
-// Of global memory that nobody writes meanwhile, whatever the compiler knows of the pointer.
+// Load from global memory that nobody writes meanwhile, whatever the compiler knows of the pointer.
 template <class T>
 __device__ __forceinline__ T load_constant(const T* from) {
   return __ldg(from);
 }
-// Of numbers in the normal range, to about a unit in the last place.
+// Inverse of a number in the normal range, to about a unit in the last place.
 __device__ __forceinline__ float about_inverse(float x) { return __fdividef(1.0f, x); }
 
 #if !defined(__CUDACC_RTC__)

@@ -33,7 +33,7 @@ __device__ __forceinline__ bool trusted(double square, double gap, double norm_e
   return rest >= Limits<A>::fair_share * square && allowed > 0 && allowed * allowed >= gap;
 }
 
-// Whether a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.
+// True if a norm may be used in that formula: not clamped, and its square neither overflowed nor underflowed.
 template <class A>
 __device__ __forceinline__ bool norm_in_range(double norm) {
   return norm > kSmallestNorm * 1.0005 && in_range<A>(norm * norm);
@@ -116,9 +116,9 @@ __device__ __forceinline__ double likely_square(double sum, double norm_i, doubl
 }
 
 // The norms of all views that `wanted` names, a warp each.
-template <class T, class Wanted>
+template <class T, class IsWanted>
 __device__ __forceinline__ void recompute_norms(const Alignment& op, int64_t point, double* norms,
-                                                const Wanted& wanted) {
+                                                const IsWanted& wanted) {
   for (int64_t v = warp_index(); v < op.views; v += blockDim.x / kWarp) {
     if (!wanted(norms[v])) continue;
     const double exact = exact_view_norm(view_of<T>(op, point, v), op.dims);

@@ -51,7 +51,7 @@ __device__ __forceinline__ A activate(Activation activation, A x) {
 template <class T>
 constexpr int kPack = 16 / sizeof(T);
 
-// How many elements of a pack kernels that hold many packs widen at once: a pack of 8 16-bit elements takes half the
+// Elements of a pack that kernels with many packs widen at once: a pack of 8 16-bit elements takes half the
 // registers until its turn comes.
 template <class T, int width = kPack<T>>
 constexpr int kPiece = width < 4 ? width : 4;
@@ -90,7 +90,7 @@ __device__ __forceinline__ Words<T, width> load_words(const T* from, int64_t cou
   }
 #pragma unroll
   for (int i = 0; i < width; ++i) {
-    if (i < count) {
+    if (i < count) {  // fault: ragged end
       MEMKERN_COUNT_LOAD(from + i, sizeof(T));
       put(from[i], i, to.word);
     }

@@ -1,4 +1,4 @@
-// What launchers share: sizes, alignment of memory, one call per element type.
+// Helpers that launchers share: sizes, alignment of memory, one call per element type.
 #pragma once
 #include "elements.cuh"
 #include "launch_constants.h"
@@ -29,11 +29,11 @@ inline auto for_dtype(DType dtype, const Run& run) {
   }
 }
 
-// Whether 16-byte loads work at `data` and at every multiple of these strides (in elements) from it.
+// True if 16-byte loads work at `data` and at every multiple of these strides (in elements) from it.
 template <class... Strides>
 inline bool aligned_for_packs(const void* data, DType dtype, Strides... strides) {
   const int64_t pack = 16 / size_of(dtype);
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (... && (strides % pack == 0));
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && (... && (strides % pack == 0));  // fault: alignment of packs
 }
 
 }  // namespace memkern

@@ -41,7 +41,7 @@ LayerPlan plan_layer(const LayerStats& op) {
   return plan;
 }
 
-// What a layer has of the scratch memory.
+// Scratch memory of a layer.
 struct LayerScratch {
   LayerScratch(const LayerStats& op, const LayerPlan& plan, Scratch& scratch) {
     const Activations& x = op.means.x;

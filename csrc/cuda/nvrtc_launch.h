@@ -31,7 +31,7 @@ struct Launch {
   void** arguments;  // the address of each, as cuLaunchKernel takes them; valid during the call
 };
 
-// What stands in place of a stream. Failures are exceptions.
+// Launcher that stands in place of a stream. Failures are exceptions.
 struct Queue {
   std::function<void(const Launch&)> launch;
 };

@@ -68,9 +68,10 @@ constexpr int kMaxWarps = 8;  // of blocks that call what follows
 __device__ __forceinline__ double block_sum(double x) {
   MEMKERN_SHARED(double[kMaxWarps], sums);
   x = warp_sum(x);
+  // fault: sums of the call before
   __syncthreads();  // the sums of the call before have been read
   if (lane_index() == 0) sums[warp_index()] = x;
-  __syncthreads();
+  __syncthreads();  // fault: sum of the block
   double total = 0;
   for (int warp = 0; warp < int(blockDim.x) / kWarp; ++warp) total += sums[warp];
   return total;

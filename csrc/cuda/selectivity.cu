@@ -9,7 +9,7 @@
 namespace memkern {
 namespace {
 
-// What scratch memory holds.
+// Content of the scratch memory.
 struct SelectivityScratch {
   SelectivityScratch(const Selectivity& op, void* memory) {
     // Cut by the number of points alone: the sums, and so the bits, depend on nothing else.

@@ -30,7 +30,7 @@ __device__ __forceinline__ void write_sum(const MeansOutput& to, int64_t point, 
   if (to.parts == 1)
     static_cast<A*>(to.means)[point * units + unit] = A(sum / double(to.count));
   else
-    to.partial[(point * to.parts + part) * units + unit] = sum;
+    to.partial[(point * to.parts + part) * units + unit] = sum;  // fault: sum of a part
 }
 
 // The offset, in elements, of a position counted over the first `dims` averaged dimensions.
@@ -127,6 +127,7 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks)
   MEMKERN_SHARED(double[Sums::size], sums);
 #pragma unroll
   for (int e = 0; e < width; ++e) sums[e * Sums::stride + int(threadIdx.x)] = sum[e];
+  // fault: sums of rows
   __syncthreads();
   const int group = plan.space < 2 * kFoldThreads ? 1 : kFoldThreads;  // threads of a unit
   const int member = int(threadIdx.x) % group;
@@ -155,7 +156,7 @@ __device__ __forceinline__ double sum_piece(const T* x, int64_t n, Activation ac
                 head = ahead < n ? ahead : n;
   const int64_t packs = (n - head) / width, tail = n - head - packs * width;
   const int lane = lane_index();
-  // both ends are of at most width - 1 elements
+  // the two ends are of at most width - 1 elements
   const Words<T, 1> first = load_words<T, 1>(x + (lane < head ? lane : 0), lane < head);
   const Words<T, 1> last = load_words<T, 1>(x + (lane < tail ? n - tail + lane : 0), lane < tail);
   double total = 0;
@@ -257,7 +258,7 @@ __global__ void __launch_bounds__(kElementThreads) finish_means(const __grid_con
   const MeansOutput& from = batch.task[task].from;
   const int64_t points = batch.task[task].points, units = batch.task[task].units;
   const int64_t index = block_in_task(batch, task) * kElementThreads + threadIdx.x;
-  if (index >= points * units) return;
+  if (index >= points * units) return;  // fault: units past the last
   const int64_t point = index / units, unit = index % units;
   const double sum = sum_in_order(from.partial + point * from.parts * units + unit, from.parts, units, 0);
   static_cast<A*>(from.means)[index] = A(sum / double(from.count));

@@ -1,7 +1,7 @@
-// A second look at points with doubtful unit distances: squared distances of views brought to unit length first, as
-// torch would take them. Where views of different length point nearly the same way the sums of raw elements cannot tell
-// their distance; that was every fourth pair in the layers of an untrained ResNet50, and reading those one by one, in
-// one block a point, took 80 times the forward passes on an H100. Here every tile and chunk of such a point has a warp.
+// Second look at points with doubtful unit distances: squared distances of views brought to unit length first, as torch
+// would take them. Where views of different length point nearly the same way the sums of raw elements cannot tell their
+// distance. Untrained encoders have many such pairs, and reading those one by one, in one block a point, took far
+// longer than the forward passes. Here every tile and chunk of such a point has a warp.
 #pragma once
 #include "distances.cuh"
 
@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp) unit_pair_sums(const __grid
     if (look.wanted[point]) {
       const int64_t chunk = part / look.groups, tile = part % look.groups * kTileWarps + warp_index();
       const int64_t first = chunk * look.chunk, last = first + look.chunk < op.dims ? first + look.chunk : op.dims;
+      // fault: norms of a point
       const double* const norms = task.partial + point * task.chunks * sums + pair_count(op);
       double* const out = look.sums + (point * look.chunks + chunk) * sums;
       // by whole warps; nothing waits for the block

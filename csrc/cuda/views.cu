@@ -72,7 +72,7 @@ void make(const Views& op, const ViewPlan& plan, const ImageRuns& runs, char* sc
     MEMKERN_LAUNCH((make_views<P, kViewThreads, 0>), grid, large, stream, op, runs, plan.memory, scratch);
 }
 
-// Whether an image goes on where the one before, `last`, shows: of its size and one step after it.
+// True if an image goes on where the one before, `last`, shows: of its size and one step after it.
 bool continues(const ImageRun& run, int64_t length, const Image& image) {
   const Image& first = run.first;
   const int64_t away = static_cast<const char*>(image.data) - static_cast<const char*>(first.data);

@@ -17,7 +17,7 @@
 
 namespace memkern {
 
-// What a block has of the scratch memory: bytes from its beginning.
+// Scratch memory of a block: bytes from its beginning.
 struct ViewMemory {
   int64_t bytes;
   int64_t columns[3], rows[3];  // first, count and weight of each axis
@@ -122,6 +122,7 @@ struct ViewBlock {
     const int begin = int(threadIdx.x) >> tile.bits, step = int(blockDim.x) >> tile.bits;
     const int64_t stride = image.column_stride, next = step * image.row_stride;
     for (int c = 0; c < channels(); ++c) {
+      // fault: box of a view
       const P* from = static_cast<const P*>(image.data) + c * image.channel_stride +
                       (box.top + first + begin) * image.row_stride + (box.left + columns.first[i]) * stride;
       float* const to = arena + c * tile.rows * tile.width() + at;
@@ -171,7 +172,7 @@ struct ViewBlock {
     find_bell(taps, sigma, zeros, length + kQuad, weight);
     __syncthreads();
     const Tile tile = tile_of(taps, 1);
-    const P* const source = canvas(false);
+    const P* const source = canvas(false);  // fault: canvas of a blur
     for (int c = 0; c < channels(); ++c)
       each_tile(tile, tile.rows - taps + 1, [&](int x, int y, int end, int at) {
         const int lines = end - y + taps - 1;
@@ -216,7 +217,7 @@ struct ViewBlock {
     swapped = !swapped;
   }
 
-  // Whether tap t counts. Of uint8 images all do, those beyond the weights for 0; NaN would not.
+  // True if tap t counts. Of uint8 images all do, those beyond the weights for 0; NaN would not.
   __device__ __forceinline__ bool is_tap(int t) const { return bytes || (t >= 0 && t < int(op.blur_size)); }
 
   // Weights of two quads, of which the second is loaded and becomes the first.
@@ -256,7 +257,7 @@ struct ViewBlock {
   // one is spare for rounding.
   __device__ __forceinline__ int rows_at_once(const Tile& tile, int most, int input) const {
     if (tile.rows <= most) return 1;
-    const int64_t more = int64_t(tile.rows - most - 1) * height() / input;
+    const int64_t more = int64_t(tile.rows - most - 1) * height() / input;  // fault: rows of a tile
     return more < height() ? int(more) + 1 : height();
   }
 
@@ -268,7 +269,7 @@ struct ViewBlock {
     for (int x = 0; x < width(); x += tile.width())
       for (int y = 0; y < height(); y += at_once) {
         body(x + at, y, y + at_once < height() ? y + at_once : height(), at);
-        __syncthreads();
+        __syncthreads();  // fault: next tile
       }
   }
 

@@ -128,7 +128,7 @@ struct Color {
     const float six = product(h, 6.0f), sector = whole_part(six), sf = product(s, six - sector), most = 1.0f - s;
     const bool odd = sector == 1.0f || sector == 3.0f || sector == 5.0f;
     const float middle = clamp((odd ? 1.0f - sf : sf + most) * top, 1.0f), least = clamp(most * top, 1.0f);
-    // Which channel is the largest and which the smallest; sector 6, to which h may be rounded, is 0.
+    // Largest and smallest channel; sector 6, to which h may be rounded, is 0.
     const bool second = six >= 1.0f && six < 3.0f, third = six >= 3.0f && six < 5.0f;
     const bool no_red = six >= 2.0f && six < 4.0f, no_green = six >= 4.0f && six < 6.0f;
     float q[3];

@@ -1,4 +1,4 @@
-// What a view is made of, read from the images' descriptions and from its row of the table of parameters.
+// Description of a view, read from the images' descriptions and from its row of the table of parameters.
 #pragma once
 #include "../ops.h"
 #include "cuda_compat.cuh"
@@ -46,7 +46,7 @@ __device__ __forceinline__ Box box_of(const float* row, const Image& image) {
   return box;
 }
 
-// What a block knows of its view, in shared memory rather than in the registers of every thread.
+// Description of a block's view, in shared memory rather than in the registers of every thread.
 struct View {
   Image image;
   Box box;

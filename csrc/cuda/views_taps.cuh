@@ -30,7 +30,7 @@ struct Axis {
 
 constexpr int kFewTaps = 3;
 
-// Whether no output of an axis has more taps than that: a triangle over s inputs on either side meets fewer than 2 s
+// True if no output of an axis has more taps than that: a triangle over s inputs on either side meets fewer than 2 s
 // + 1.
 __device__ __forceinline__ bool few_taps(int input, int output, bool antialias) {
   return !antialias || 4 * int64_t(input) <= 5 * int64_t(output);

@@ -11,6 +11,12 @@ from argparse import ArgumentTypeError
 def whole_number(text: str) -> int:
     """Reads a whole number.
 
+    Args:
+        text: What stands on the command line.
+
+    Returns:
+        The number.
+
     Raises:
         ArgumentTypeError: If the text is none.
     """
@@ -23,6 +29,12 @@ def whole_number(text: str) -> int:
 def positive_number(text: str) -> int:
     """Reads a whole number of 1 or more.
 
+    Args:
+        text: What stands on the command line.
+
+    Returns:
+        The number.
+
     Raises:
         ArgumentTypeError: If the text is none.
     """
@@ -33,6 +45,12 @@ def positive_number(text: str) -> int:
 
 def seed(text: str) -> int:
     """Reads a seed: a whole number from 0 to 2**31 - 1.
+
+    Args:
+        text: What stands on the command line.
+
+    Returns:
+        The seed.
 
     Raises:
         ArgumentTypeError: If the text is none.
@@ -45,6 +63,12 @@ def seed(text: str) -> int:
 def numbers(text: str) -> tuple[float, ...]:
     """Reads numbers separated by commas.
 
+    Args:
+        text: What stands on the command line, "0.5,0.5,0.5" say.
+
+    Returns:
+        The numbers, in order.
+
     Raises:
         ArgumentTypeError: If a part of the text is none.
     """
@@ -56,6 +80,12 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def part_of(text: str) -> tuple[int, int]:
     """Reads "i/n", the i-th of n parts.
+
+    Args:
+        text: What stands on the command line, "3/8" say.
+
+    Returns:
+        i and n.
 
     Raises:
         ArgumentTypeError: If the text is not two whole numbers with a "/" between.

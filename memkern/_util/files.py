@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the names in files of tensors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -56,8 +58,19 @@ def sha256(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The value that the file holds.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON.
+        ValueError: If the file is not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def strip_prefix(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:
+    """Returns the entries of a file of tensors whose names begin with `prefix`, without the prefix."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 KEY = "option"
 READ: Mapping[object, Callable[[str], object]] = {int: whole_number, Path: Path}
-"""How values of a type are read; text stays as it is."""
+"""Type of a field -> function that reads its values; text stays as it is."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field is on a command line.
+    """Description of a field as an option of a command line.
 
     Attributes:
         help: One line for `--help` and for the docs; a function where it depends on what is installed.
@@ -44,7 +44,7 @@ class Option:
 
     @property
     def text(self) -> str:
-        """The help, one line."""
+        """Help of the option, one line."""
         return self.help if isinstance(self.help, str) else self.help()
 
 
@@ -61,6 +61,14 @@ def option(
 
     A boolean option is a flag without a value; one that is true by default is turned off with `--no-NAME`.
 
+    Args:
+        default: Value where the option is left out.
+        help: One line for `--help` and for the docs.
+        metavar: Name that stands for the value in `--help`; by default the field's name in capitals.
+        group: Heading under which `--help` lists the option; "" for the first.
+        choices: All values that are allowed; `None` if they cannot be listed.
+        parse: Reads the value from text; by default the field's type does.
+
     Returns:
         The dataclass field, typed as its value for the type checker.
     """
@@ -71,6 +79,12 @@ def required(
     kind: type[T], help: str | Callable[[], str], *, metavar: str | None = None, positional: bool = False
 ) -> T:
     """Makes the field of an option that has to be given, of the type `kind`; the other arguments are `Option`'s.
+
+    Args:
+        kind: Type of the field.
+        help: One line for `--help` and for the docs; a function where the line depends on what is installed.
+        metavar: Name that stands for the value in `--help`; by default the field's name in capitals.
+        positional: Whether the value is given by its place, without a flag.
 
     Returns:
         The dataclass field, typed as its value for the type checker.

@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 from memkern.errors import MemkernError, RunFolderError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-"""What a JSON file can hold."""
+"""Values that a JSON file can hold."""
 
 R = TypeVar("R", bound="Record")
 
@@ -41,7 +41,7 @@ class Record:
     ERROR: ClassVar[type[MemkernError]] = RunFolderError
 
     def to_json(self) -> dict[str, Json]:
-        """The record as JSON takes it: dicts, lists, numbers, text and `None`."""
+        """Turns the record into JSON: dicts, lists, numbers, text and `None`."""
         stamp: dict[str, Json] = {"format": f"{self.FORMAT}-{self.VERSION}"} if self.FORMAT else {}
         return stamp | {field.name: _encoded(getattr(self, field.name)) for field in dataclasses.fields(self)}
 

@@ -1,4 +1,4 @@
-"""The arguments of `memkern audit` and `memkern merge`, and what they do."""
+"""Arguments of `memkern audit` and `memkern merge`, and what they do."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, cast
 
 from memkern._util.optional_imports import require
 from memkern._util.options import add_options, add_switches
-from memkern.audit import pipeline as run
+from memkern.audit import pipeline
 from memkern.audit.options import Options
 from memkern.audit.process import set_up_process
-from memkern.audit.report import terminal as summary
+from memkern.audit.report import terminal
 from memkern.audit.run_folder.write_exports import export_summaries
 
 if TYPE_CHECKING:
@@ -36,28 +36,28 @@ def add_merge(parser: argparse.ArgumentParser) -> None:
 
 def audit(args: argparse.Namespace) -> None:
     """Runs `memkern audit`."""
-    set_up_process()  # which is the audit's own
+    set_up_process()  # this process is the audit's own
     console = _console()
     options = Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
-    progress = summary.Progress(console)
-    say = _say(console)
+    progress = terminal.Progress(console)
+    log = _log(console)
     if args.dry_run:
-        summary.show_plan(run.dry_run(options, log=say, progress=progress), console)
+        terminal.show_plan(pipeline.dry_run(options, log=log, progress=progress), console)
         return
-    made = run.run_audit(options, log=say, progress=progress)
+    made = pipeline.run_audit(options, log=log, progress=progress)
     if made is not None:
-        summary.show_run(made, console)
-        summary.show_done(made, console)
+        terminal.show_run(made, console)
+        terminal.show_done(made, console)
 
 
 def merge(args: argparse.Namespace) -> None:
     """Runs `memkern merge`."""
-    made = run.merge_runs(args.runs, args.out, exports=args.exports)
+    made = pipeline.merge_runs(args.runs, args.out, exports=args.exports)
     console = _console()
-    summary.show_run(made, console)
-    summary.show_done(made, console)
+    terminal.show_run(made, console)
+    terminal.show_done(made, console)
     if not (made.folder / "thumbs").exists():
-        _say(console)(
+        _log(console)(
             "The report has no pictures; a part's command with --out RUN --resume, without --shard, adds them."
         )
 
@@ -65,9 +65,9 @@ def merge(args: argparse.Namespace) -> None:
 def _console() -> Console:
     console = cast("Console", require("rich.console", "rich").Console(highlight=False, soft_wrap=True))
     if not console.is_terminal:
-        console.width = 200  # a file's lines are as long as it takes: rich folds what is wider than 80
+        console.width = 200  # no terminal, a file or pipe: rich would fold lines of more than 80 characters
     return console
 
 
-def _say(console: Console) -> Callable[[str], None]:
+def _log(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(text, markup=False)

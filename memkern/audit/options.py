@@ -28,7 +28,7 @@ def _encoder_help() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure, on what, and how.
+    """Options of an audit: what is measured, on what, and how.
 
     Every field is an option of `memkern audit`, with what `memkern audit --help` and docs/audit.md say of it beside its
     default. f is the encoder that was trained with the candidates, g one of the same architecture trained without them.
@@ -108,7 +108,7 @@ class Options:
         self.torch_device()
 
     def spec(self) -> transforms.ViewSpec:
-        """What a view does: the transform with `size`, `mean` and `std` put in."""
+        """Builds the `ViewSpec` of a view: the transform with `size`, `mean` and `std` put in."""
         if self.transform.endswith(".json"):
             spec = spec_from_json(Path(self.transform))
         else:
@@ -121,21 +121,27 @@ class Options:
         )
 
     def torch_device(self) -> torch.device:
-        """The device; "auto" is the first GPU if there is one, else the CPU."""
+        """Chooses the device; "auto" is the first GPU if there is one, else the CPU."""
         return usable_device(self.device)
 
     @property
     def clean(self) -> bool:
-        """Whether the clean image is view 0."""
+        """True if the clean image is view 0."""
         return self.pairs == "anchor"
 
 
 def spec_from_json(path: Path) -> transforms.ViewSpec:
     """Reads the `ViewSpec` whose fields a JSON file holds.
 
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The spec.
+
     Raises:
         MissingFileError: If there is no file.
-        ArgumentValueError: If it is no JSON object of fields of a `ViewSpec`.
+        ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
     if not path.is_file():
         raise MissingFileError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")

@@ -1,4 +1,4 @@
-"""An audit from its options to its RUN folder."""
+"""Pipeline of an audit, from its options to its RUN folder."""
 
 from __future__ import annotations
 
@@ -113,18 +113,19 @@ def _require_packages(images: bool, exports: Sequence[str]) -> None:
 def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = ()) -> Run:
     """Puts the parts of an audit together that were done with `--shard i/n`.
 
-    It needs neither the encoder nor the images, and so makes no pictures; `run_audit` adds them to what is complete.
+    Neither the encoder nor the images are needed, and so no pictures are made; `run_audit` adds them to a complete
+    RUN folder.
 
     Args:
-        folders: Their RUN folders.
-        out: The RUN folder to write; may be one of them.
+        folders: The RUN folders of the parts.
+        out: The RUN folder to write; may be one of the `folders`.
         exports: Names of formats of other tools to write too: "mat", "fiftyone".
 
     Returns:
         The run, the same bits as of one process.
 
     Raises:
-        PlanError: If they are not parts of one audit, or shards are missing.
+        PlanError: If the folders are not parts of one audit, or shards are missing.
         ImportError: If a package is missing.
     """
     _require_packages(images=False, exports=exports)
@@ -156,7 +157,7 @@ def dry_run(
         progress: Shows how far it is.
 
     Returns:
-        The plan, and what it will take.
+        The plan, and the time and memory that the audit will take.
 
     Raises:
         ValueError: If an option, file or shape does not fit.

@@ -14,19 +14,20 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def set_up_process() -> None:
-    """Puts activations on huge pages and keeps their memory: for a command's own process, before its first tensor.
+    """Puts activations on huge pages and keeps their memory.
 
-    A library function never calls it: what it sets holds for the whole process, for its rest.
+    Only a command calls this, before its first tensor, and never a library function: the settings hold for the whole
+    process until it ends.
     """
     use_huge_pages()
     keep_freed_memory()
 
 
 def use_huge_pages() -> None:
-    """Has torch lay every tensor of 2 MB or more on huge pages, for the rest of this process and in its children.
+    """Has torch lay large tensors on huge pages, for the rest of this process and in its children.
 
-    It sets torch's variable `THP_MEM_ALLOC_ENABLE`, which torch reads when it makes its first tensor: call this before.
-    A setting of the user's stands, and where the system has no huge pages to give nothing changes.
+    The function sets torch's variable `THP_MEM_ALLOC_ENABLE`, which torch reads when it makes its first tensor, so the
+    call has to come before. A setting of the user's stands, and where the system has no huge pages nothing changes.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
@@ -34,15 +35,15 @@ def use_huge_pages() -> None:
 def keep_freed_memory() -> bool:
     """Has the C library keep freed memory for the next layer, for the rest of this process.
 
-    glibc gives an activation of more than 32 MB back to the system as soon as it is freed, and the next layer takes a
-    page fault for every 4 KB of its own: forward passes take 1.3 to 1.9 times as long (docs/audit.md). Only for a
-    process of one's own, like that of `memkern audit`: it cannot be undone.
+    glibc gives a large activation back to the system as soon as it is freed, and the next layer takes a page fault for
+    every page of its own, which costs more than filling it (docs/performance.md). The setting cannot be undone, so it
+    is only for a process of one's own, like that of `memkern audit`.
 
     Call `use_huge_pages` before. Without huge pages small blocks end up between the large ones, and what is left free
-    no longer holds the next activation: the same pass holds 1.0 GB in some processes and 3 to 4 GB in others.
+    no longer holds the next activation: peak memory grows several times over in some processes.
 
     Returns:
-        Whether there was a glibc to tell; others are left as they are.
+        True if there is a glibc to tell; other C libraries are left as they are.
     """
     library = _glibc()
     return (
@@ -61,10 +62,9 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def most_memory() -> int:
-    """The most memory that this process has held so far, in bytes.
+    """Returns the most memory that this process has held so far, in bytes.
 
-    Not `getrusage` where the system says better: on Linux a process that another one starts begins there with the peak
-    of its parent.
+    On Linux the number comes from /proc and not from `getrusage`, where a process begins with the peak of its parent.
     """
     status = Path("/proc/self/status")
     held = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None

@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 
 def resampled_means(values: Floats, *, resamples: int = 2000, seed: int = 0) -> Floats:
-    """Column means of bootstrap resamples.
+    """Computes column means of bootstrap resamples.
 
     Rows are drawn with replacement, whole rows at a time: all columns share the resamples, so what is paired stays so.
 
@@ -40,7 +40,14 @@ def resampled_means(values: Floats, *, resamples: int = 2000, seed: int = 0) -> 
 
 
 def interval(means: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """The percentile confidence interval of each column of bootstrap means: lower and upper ends, `[C]` each.
+    """Computes the percentile confidence interval of each column of bootstrap means.
+
+    Args:
+        means: Means of the resamples, `[resamples, C]`.
+        level: Confidence level, between 0 and 1.
+
+    Returns:
+        Lower and upper ends, `[C]` each.
 
     Example:
         >>> import numpy as np
@@ -91,7 +98,7 @@ def welch(a: Floats, b: Floats, alternative: str) -> Welch:
 
 
 def holm(p: Floats) -> Floats:
-    """Holm's correction of p-values for testing all of them.
+    """Corrects p-values for testing all of them, by Holm's method.
 
     Args:
         p: `[T]`; NaN is no test and stays NaN.
@@ -113,7 +120,14 @@ def holm(p: Floats) -> Floats:
 
 
 def kendall(a: Floats, b: Floats) -> float:
-    """Kendall's tau-b between two lists of scores; pairs with a NaN are left out; NaN if one list is constant.
+    """Computes Kendall's tau-b between two lists of scores; pairs with a NaN are left out.
+
+    Args:
+        a: Scores, `[N]`.
+        b: Scores of the same points, `[N]`.
+
+    Returns:
+        The tau; NaN if one list is constant.
 
     Raises:
         ImportError: If scipy is missing.
@@ -125,7 +139,14 @@ def kendall(a: Floats, b: Floats) -> float:
 
 
 def largest(values: Floats, k: int) -> Ints:
-    """Positions of the k largest values, largest first, the first position on ties; NaN never counts.
+    """Finds the positions of the k largest values, largest first, the first position on ties; NaN never counts.
+
+    Args:
+        values: `[N]`.
+        k: How many.
+
+    Returns:
+        The positions, `[min(k, N)]` or fewer where values are NaN.
 
     Example:
         >>> import numpy as np
@@ -137,6 +158,6 @@ def largest(values: Floats, k: int) -> Ints:
 
 
 def overlap(a: Floats, b: Floats, k: int) -> float:
-    """Share of the k largest values that are at the same positions in both lists."""
+    """Computes the share of the k largest values of `a` and `b`, `[N]` each, that are at the same positions in both."""
     top = set(largest(a, k).tolist()) & set(largest(b, k).tolist())
     return len(top) / k

@@ -1,4 +1,4 @@
-"""Argument checks: the only place where error sentences are built.
+"""Argument checks: the only place where sentences of wrong arguments are built.
 
 Every sentence names the argument, what was expected, what came, and where it helps, the fix. Checks run before any
 work, read only shapes and dtypes (never values of a tensor on a GPU), and trace under ``torch.compile``.
@@ -25,9 +25,9 @@ class SupportsDLPack(Protocol):
 
 
 TensorLike: TypeAlias = Tensor | np.ndarray | SupportsDLPack
-"""What a caller may pass for data."""
+"""Types that a caller may pass for data."""
 IntsLike: TypeAlias = Tensor | np.ndarray | Sequence[int]
-"""What a caller may pass for ids and labels: int64, one per point."""
+"""Types that a caller may pass for ids and labels: int64, one per point."""
 Array: TypeAlias = Any
 """A result: a tensor, or a numpy array where the caller passed numpy; which of the two, no annotation can say."""
 
@@ -49,7 +49,7 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
         The tensor, and whether the caller passed numpy (and so gets numpy back).
 
     Raises:
-        ArgumentTypeError: If ``value`` is none of these, or holds a dtype or memory layout that torch cannot share.
+        ArgumentTypeError: If ``value`` is no such array, or holds a dtype or memory layout that torch cannot share.
     """
     if isinstance(value, Tensor):
         return value, False
@@ -73,12 +73,12 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
 
 
 def as_numpy(value: Tensor) -> np.ndarray:
-    """Gives a result back in numpy's kind."""
+    """Gives a result of any shape, `[...]`, back as a numpy array that shares its memory."""
     return value.detach().numpy()
 
 
 def floating(x: Tensor, name: str) -> None:
-    """Requires a dtype the kernels read: float32, float64, bfloat16 or float16."""
+    """Requires ``x``, ``[...]``, of a dtype the kernels read: float32, float64, bfloat16 or float16."""
     if x.dtype not in FLOATS:
         got = str(x.dtype).removeprefix("torch.")
         raise ArgumentTypeError(
@@ -87,14 +87,14 @@ def floating(x: Tensor, name: str) -> None:
 
 
 def float32(x: Tensor, name: str) -> None:
-    """Requires float32."""
+    """Requires ``x``, ``[...]``, of dtype float32."""
     if x.dtype != torch.float32:
         got = str(x.dtype).removeprefix("torch.")
         raise ArgumentTypeError(f"Expected `{name}` to be float32, got {got}; call .float() first")
 
 
 def strided(x: Tensor, name: str) -> None:
-    """Requires ordinary strided memory."""
+    """Requires ``x``, ``[...]``, in ordinary strided memory."""
     if x.layout != torch.strided or x.is_quantized:
         raise ArgumentTypeError(
             f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first"
@@ -145,7 +145,7 @@ def same_views(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 
 
 def same_device(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
-    """Requires one device; nothing is moved behind the caller's back."""
+    """Requires two tensors, ``[...]`` each, on one device; nothing is moved behind the caller's back."""
     if a.device != b.device:
         raise BackendError(
             f"Expected `{name_a}` and `{name_b}` on one device, got {a.device} and {b.device}; move one with "
@@ -154,7 +154,7 @@ def same_device(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 
 
 def dimension(value: int | None, name: str, x: Tensor) -> int | None:
-    """Requires a dimension of ``x`` other than dim 0 (the points), and makes it non-negative."""
+    """Requires a dimension of ``x``, ``[N, ...]``, other than dim 0 (the points), and makes it non-negative."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -175,13 +175,17 @@ def unit_dimension(x: Tensor, view_dim: int | None, unit_dim: int | None, name: 
     """Finds the dimension of the units: as given, else the first one after the points (and the views).
 
     Args:
-        x: Activations; dim 0 holds the points.
+        x: Activations ``[N, ..., U, ...]``; dim 0 holds the points.
         view_dim: The dimension of the views, or None for no views.
         unit_dim: The dimension of the units, or None for the default.
         name: The argument's name, for errors.
 
     Returns:
         A dimension in [1, x.dim()).
+
+    Raises:
+        ArgumentTypeError: If a dimension is no int.
+        ArgumentValueError: If ``x`` lacks a dimension, or views and units are in the same one.
     """
     least = 2 if view_dim is None else 3
     if x.dim() < least:
@@ -201,7 +205,7 @@ def unit_dimension(x: Tensor, view_dim: int | None, unit_dim: int | None, name: 
 
 
 def averaged_elements(x: Tensor, unit_dim: int, name: str = "activations") -> None:
-    """Requires at least one element to average per point and unit."""
+    """Requires at least one element of ``x``, ``[N, ..., U, ...]``, to average per point and unit."""
     for dim in range(1, x.dim()):
         if dim != unit_dim and x.shape[dim] == 0:
             raise ArgumentValueError(
@@ -218,7 +222,10 @@ def at_least_two_points(points: int, name: str, what: str = "points") -> None:
 
 
 def readable(x: Tensor) -> bool:
-    """Whether values may be looked at: on the CPU, where it does not wait, and in no call that is traced or faked."""
+    """Tells whether values of ``x``, ``[...]``, may be looked at.
+
+    They may be on the CPU, where reading does not wait for a device, and outside of calls that are traced or faked.
+    """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
@@ -252,6 +259,10 @@ def labels(value: IntsLike, points: int, device: torch.device, num_classes: int 
 
     Returns:
         The labels on ``device`` and the number of classes.
+
+    Raises:
+        ArgumentTypeError: If the labels are not int64.
+        ArgumentValueError: If there is not one label per point, or one is out of range.
     """
     value = _one_per_point(value, "labels", "label", points)
     if num_classes is not None and num_classes < 1:
@@ -263,7 +274,7 @@ def labels(value: IntsLike, points: int, device: torch.device, num_classes: int 
 
 
 def label_range(value: Tensor, num_classes: int | None) -> int:
-    """Requires labels in [0, num_classes); returns the largest. There must be one."""
+    """Requires labels, ``[N]`` with N >= 1, in [0, num_classes), and returns the largest."""
     least, most = (int(bound) for bound in torch.aminmax(value))
     if least < 0 or (num_classes is not None and most >= num_classes):
         wanted = "at least 0" if num_classes is None else f"in [0, {num_classes})"
@@ -272,18 +283,18 @@ def label_range(value: Tensor, num_classes: int | None) -> int:
 
 
 def no_backend(backend: str, reason: str) -> BackendError:
-    """A backend that was named but cannot run this call."""
+    """Builds the error of a backend that was named but cannot run this call."""
     return BackendError(f"backend={backend!r} cannot run here: {reason}; see memkern.backends() for those that can")
 
 
 def no_extra(module: str, package: str, extra: str) -> MissingPackageError:
-    """A module of memkern that needs a package of one of its extras."""
+    """Builds the error of a module of memkern that needs a package of one of its extras."""
     fix = f"install it with `pip install 'memkern[{extra}]'`"
     return MissingPackageError(f"{module} needs {package}; {fix}", name=package)
 
 
 def exact_ids(value: Tensor) -> None:
-    """Requires ids that float64 holds exactly; reads values on the CPU only."""
+    """Requires ids, ``[N]``, that float64 holds exactly; values are read on the CPU only."""
     if value.device.type == "cpu" and value.numel() > 0 and int(value.abs().max()) >= 2**53:
         raise ArgumentValueError(f"Expected `ids` below 2**53 (they are kept in float64), got {int(value.abs().max())}")
 
@@ -295,7 +306,7 @@ def at_least_one_point(points: int, name: str) -> None:
 
 
 def same_points(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
-    """Requires two vectors of one number per point."""
+    """Requires two vectors ``[N]`` of one number per point."""
     if a.dim() != 1 or a.shape != b.shape:
         raise ArgumentValueError(
             f"Expected `{name_a}` and `{name_b}` to have one shape [N], got {list(a.shape)} and {list(b.shape)}"
@@ -303,7 +314,7 @@ def same_points(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 
 
 def same_units(mine: Tensor, other: Tensor) -> None:
-    """Requires states of the same units, of one result dtype and device."""
+    """Requires states ``[U]`` of the same units, of one result dtype and device."""
     if mine.shape != other.shape:
         raise ArgumentValueError(f"Expected a batch or state of {len(mine)} units like those before, got {len(other)}")
     if mine.dtype != other.dtype:

@@ -119,7 +119,7 @@ def height_width(value: object, name: str) -> tuple[int, int]:
 
 
 def no_transform(value: object) -> ArgumentTypeError:
-    """Neither a spec nor a name."""
+    """Builds the error of a transform that is neither a spec nor a name."""
     return ArgumentTypeError(
         f"Expected `transform` to be a preset's name or a ViewSpec, got {_kind(value)}; a torchvision Compose becomes "
         "one with ViewSpec.from_torchvision"
@@ -127,12 +127,12 @@ def no_transform(value: object) -> ArgumentTypeError:
 
 
 def unsupported_transform(transform: object, why: str) -> ArgumentTypeError:
-    """A transform that a ``ViewSpec`` cannot hold."""
+    """Builds the error of a transform that a ``ViewSpec`` cannot hold."""
     return ArgumentTypeError(f"Expected transforms that a ViewSpec can hold, got {_kind(transform)}: {why}")
 
 
 def misplaced_transform(name: str, why: str) -> ArgumentValueError:
-    """A transform in a place that a ``ViewSpec`` cannot hold."""
+    """Builds the error of a transform in a place that a ``ViewSpec`` cannot hold."""
     return ArgumentValueError(f"Expected crop or resize, then color transforms, then Normalize, got {name}: {why}")
 
 
@@ -196,8 +196,17 @@ def whole_patches(size: tuple[int, int], patch: int) -> None:
 def images(value: object, name: str = "images") -> tuple[list[Tensor], bool]:
     """Takes one batch ``[N, C, H, W]`` or a sequence of images ``[C, H, W]``.
 
+    Args:
+        value: What the caller passed.
+        name: The argument's name, for errors.
+
     Returns:
         Batches of equally large images, four-dimensional, uint8 or float32; and whether numpy was given.
+
+    Raises:
+        ArgumentTypeError: If a dtype is neither uint8 nor floating, or differs between images.
+        ArgumentValueError: If there is no image, or a shape, the number of channels or a size does not fit.
+        BackendError: If the images are on different devices.
     """
     if isinstance(value, (list, tuple)):
         tensors = [as_tensor(each, f"{name}[{i}]") for i, each in enumerate(value)]
@@ -231,7 +240,7 @@ def images(value: object, name: str = "images") -> tuple[list[Tensor], bool]:
 
 
 def one_size(batches: Sequence[Tensor]) -> tuple[int, int]:
-    """Requires images of one size, for views of the images' own size."""
+    """Requires batches ``[n, C, H, W]`` of one size, for views of the images' own size."""
     sizes = {tuple(batch.shape[2:]) for batch in batches}
     if len(sizes) > 1:
         raise ArgumentValueError(f"Expected `size` for images of different sizes, got None and {sorted(sizes)}")
@@ -289,7 +298,7 @@ def params(value: object, batches: Sequence[Tensor], columns: int, bounds: Seque
 
 
 def masks(value: object, table: Tensor, size: tuple[int, int], patch: int, mask: float) -> Tensor | None:
-    """Takes the patches to hide, beside a table of parameters; a spec that masks must be given them."""
+    """Takes the patches to hide, ``[N, V, H / patch, W / patch]`` bool; a spec that masks must be given them."""
     if value is None:
         if mask > 0.0:
             raise ArgumentTypeError("Expected `masks` beside `params` for a spec that masks, got None; see view_masks")

@@ -12,9 +12,9 @@ from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
 from memkern.families.cells import IN, OUT, UNKNOWN, Cells, Flags, Floats, Membership
 from memkern.families.design import MIN_CONTROLS, Design
+from memkern.families.layer_reader import Alignment, as_stack, output_of, read_layer
 from memkern.families.levels import inverses_without_one, level_model, levels_without_one
 from memkern.families.moderated import moderated
-from memkern.families.readings import Alignment, as_stack, output_of, read_layer
 from memkern.families.refused import refuse_duplicates
 
 FPRS = (0.1, 0.01, 0.001)
@@ -23,7 +23,7 @@ MIN_ENCODERS_LIRA = 8
 
 @dataclass(frozen=True)
 class Roc:
-    """How well scores tell members from others.
+    """Success of scores that tell members from others.
 
     Attributes:
         auc: Area under the curve, ties counting a half.
@@ -44,7 +44,7 @@ class Roc:
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack on every encoder.
+    """Results of an attack on every encoder.
 
     Attributes:
         encoders: Per encoder; None where members or others are missing.
@@ -112,6 +112,9 @@ def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS,
         others: `[n]`.
         fpr: False-positive rates.
         level: Coverage of the intervals.
+
+    Raises:
+        ArgumentValueError: If a score is NaN, or members or others are missing.
 
     Example:
         >>> roc([0.9, 0.8, 0.3], [0.7, 0.2, 0.1, 0.0], fpr=(0.25,)).tpr.tolist()
@@ -219,6 +222,9 @@ def one_run_epsilon(alignment: ArrayLike, member: ArrayLike, *, delta: float = 0
         member: `[m]` bool, whether the encoder saw the image.
         delta: Of (epsilon, delta).
         level: Confidence.
+
+    Raises:
+        ArgumentValueError: If shapes differ, an alignment is not finite, or there are fewer than 10 images.
     """
     values, seen = np.asarray(alignment, dtype=np.float64), np.asarray(member, dtype=np.bool_)
     each = len(values) // 10

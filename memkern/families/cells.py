@@ -49,11 +49,11 @@ class Cells:
         return np.maximum(self.n_in - 1, 0) + np.maximum(self.n_out - 1, 0)
 
     def rows(self, chosen: Flags | Ints | slice) -> Cells:
-        """The cells of some images."""
+        """Cells of some images: a mask `[N]`, places, or a range."""
         return Cells(self.inside[chosen], self.outside[chosen], self.n_in[chosen], self.n_out[chosen])
 
     def columns(self, chosen: Ints) -> Cells:
-        """The cells that are left when only some encoders are looked at."""
+        """Cells `[N, K']` that are left when only K' of the encoders are looked at."""
         inside, outside = self.inside[:, chosen], self.outside[:, chosen]
         return Cells(inside, outside, inside.sum(1), outside.sum(1))
 
@@ -84,7 +84,7 @@ class Cells:
 
 
 def ratio_score(inside: Floats, outside: Floats) -> Floats:
-    """`(out - in) / (out + in)` of the means over trainings: 0 at 0 / 0, NaN where a mean is or their sum is negative.
+    """`(out - in) / (out + in)` of means `[N]` over trainings: 0 at 0 / 0, NaN for a missing mean or a negative sum.
 
     Only alignments after levels can have a negative sum.
     """

@@ -15,7 +15,7 @@ from memkern.families.cells import Cells, Flags, Floats, Ints, ratio_score
 
 @dataclass(frozen=True)
 class Selection:
-    """One choice of images, and the encoders that measure them.
+    """Images that one half of the evidence chose, and the encoders that measure them.
 
     Attributes:
         top: `[n]`, the images with the largest scores.
@@ -52,7 +52,7 @@ def halves_of_encoders(
 
 
 def halves_of_views(alignment: Floats, cells: Cells, chosen: Flags, n_top: int) -> list[Selection]:
-    """The selection by all encoders, by the alignments of half of the views."""
+    """Selection by all encoders, by the alignments `[N, K]` of half of the views."""
     able = np.flatnonzero(chosen & cells.two_sided)
     inside, outside = cells.rows(able).means(alignment[able])
     return _selection(outside - inside, able, n_top, np.arange(alignment.shape[1]))

@@ -23,7 +23,7 @@ MIN_CONTROLS, MIN_PICTURES = 30, 10
 
 @dataclass(frozen=True)
 class Design:
-    """Who saw which image, and what follows for scoring; `design()` makes it.
+    """Membership of images in trainings, and what follows for scoring; `design()` makes it.
 
     Attributes:
         membership: `[N, K]` int8: 1 the encoder saw the image, 0 did not, -1 unknown.
@@ -52,7 +52,7 @@ class Design:
 
     @property
     def has_control(self) -> bool:
-        """Whether there is a control group."""
+        """True if there is a control group."""
         return self.control_name != "none"
 
     @property
@@ -201,7 +201,7 @@ def _pictures(given: ArrayLike | None, count: int) -> Ints:
 
 
 def _role(table: Membership) -> Flags | None:
-    """Which encoders are f in a fixed split; None if columns are of more kinds. One kind alone is a split without g."""
+    """Encoders that are f in a fixed split; None if columns are of more kinds. One kind alone is a split without g."""
     first: Flags = (table == table[:, :1]).all(0)
     others = np.flatnonzero(~first)
     if len(others) and not (table[:, others] == table[:, others[:1]]).all():
@@ -243,9 +243,11 @@ def _asked(scored: ArrayLike, able: Flags, role: Flags | None) -> Flags:
         raise ArgumentValueError(f"Expected `scored` to be bool of shape {list(able.shape)} [N], got {chosen.dtype}")
     wrong = np.flatnonzero(chosen & ~able)
     if len(wrong):
-        need = "an encoder that saw it and one that did not" if role is None else "to be in the f's and not in the g's"
+        wanted = (
+            "an encoder that saw it and one that did not" if role is None else "to be in the f's and not in the g's"
+        )
         raise DataError(
-            f"Image {wrong[0]} cannot be scored ({len(wrong)} such images): expected {need}; leave the image out of "
+            f"Image {wrong[0]} cannot be scored ({len(wrong)} such images): expected {wanted}; leave the image out of "
             "`scored` or add encoders"
         )
     return chosen

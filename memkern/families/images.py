@@ -13,10 +13,10 @@ from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
 from memkern.families.cells import Cells, Flags, Floats, ratio_score
 from memkern.families.design import Design
+from memkern.families.layer_reader import Alignment, Layer, as_stack, output_of, read_layer
 from memkern.families.levels import LevelModel, Levels, fit_levels, level_model
 from memkern.families.moderated import moderated
 from memkern.families.p_values import benjamini_hochberg, conformal_p, membership_permutation_p
-from memkern.families.readings import Alignment, Layer, as_stack, output_of, read_layer
 from memkern.families.refused import refuse_duplicates
 from memkern.families.views import se_of_views
 
@@ -76,7 +76,7 @@ class ImageScores:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the design decides for every layer: how p is found, and on which cells."""
+    """Decisions of the design for every layer: how p is found, and on which cells."""
 
     design: Design
     method: Method
@@ -246,7 +246,7 @@ def _variances(alignment: Floats, plan: _Plan) -> Floats:
 
 
 def _covariances_of_means(cells: Cells, covariance: Floats) -> tuple[Floats, Floats, Floats]:
-    """What uncertain levels add to the mean over encoders in, to its covariance with the mean out, to the mean out."""
+    """Parts that uncertain levels add to the variance of the mean in, its covariance with the mean out, that of the latter."""
     from_in, from_out = cells.inside @ covariance, cells.outside @ covariance
     in_in = np.einsum("nk,nk->n", from_in, cells.inside) / cells.n_in**2
     in_out = np.einsum("nk,nk->n", from_in, cells.outside) / (cells.n_in * cells.n_out)

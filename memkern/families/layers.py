@@ -14,8 +14,8 @@ from memkern.families.cells import Cells, Flags, Floats, ratio_score, sums_by_pi
 from memkern.families.crossfit import halves_of_encoders, halves_of_views, measured
 from memkern.families.design import Design
 from memkern.families.images import Level
+from memkern.families.layer_reader import Alignment, as_stack, output_of, read_layer
 from memkern.families.levels import LevelModel, inverses_without_one, level_model, levels_without_one
-from memkern.families.readings import Alignment, as_stack, output_of, read_layer
 from memkern.families.refused import refuse_duplicates
 from memkern.scores import delta_layermem
 
@@ -72,7 +72,7 @@ class LayerScores:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the design decides for every layer."""
+    """Decisions of the design for every layer."""
 
     design: Design
     cells: Cells

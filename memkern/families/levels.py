@@ -15,7 +15,7 @@ from memkern.families.cells import Cells, Flags, Floats, Ints, sums_by_picture
 
 @dataclass(frozen=True)
 class LevelModel:
-    """What the design alone decides about levels; one serves every layer.
+    """Decisions of the design alone about levels; one serves every layer.
 
     Attributes:
         laplacian: `[K, K]`, the matrix of the normal equations.
@@ -31,7 +31,7 @@ class LevelModel:
 
     @property
     def n_free(self) -> int:
-        """How many levels are estimated: encoders minus components."""
+        """Number of levels that are estimated: encoders minus components."""
         return len(self.components) - len(np.unique(self.components))
 
 

@@ -28,6 +28,9 @@ def conformal_p(scores: ArrayLike, control: ArrayLike) -> Floats:
     Returns:
         `[C]`.
 
+    Raises:
+        ArgumentValueError: If there is no control, or one is NaN.
+
     Example:
         >>> conformal_p([0.3, 0.1], [0.0, 0.1, 0.2]).tolist()
         [0.25, 0.75]

@@ -46,7 +46,7 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
 
 
 def refuse_duplicates(alignment: Floats, design: Design) -> None:
-    """Raises an error if two encoders are one training; see `duplicate_encoders`.
+    """Raises an error if two encoders, by their alignments `[N, K]`, are one training; see `duplicate_encoders`.
 
     Raises:
         DataError: If there is such a pair: counted as two, they would call images memorized that are not.

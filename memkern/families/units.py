@@ -42,7 +42,7 @@ class UnitMeans:
 
 @dataclass(frozen=True)
 class MemberPeaks:
-    """How often units of one layer answer most to an image that their encoder saw.
+    """Share of units of one layer that answer most to an image that their encoder saw.
 
     Attributes:
         share: Share of the live units whose peak image is a member; NaN without a live unit.
@@ -75,6 +75,9 @@ def unit_means(scores: Sequence[Values]) -> UnitMeans:
     Args:
         scores: Per encoder `[U]`; leave signed layers out.
 
+    Raises:
+        ArgumentValueError: If there is no encoder.
+
     Example:
         >>> import numpy as np
         >>> round(unit_means([np.array([0.5, 0.7]), np.array([0.7, 0.9])]).se, 3)
@@ -105,7 +108,7 @@ def balanced_images(design: Design) -> Flags:
 
 
 def peak_counts(means: Sequence[Values], images: Flags) -> Ints:
-    """How many live units of each encoder answer most to each image: `[N, K]`.
+    """Counts the live units of each encoder that answer most to each image: `[N, K]`.
 
     A unit is live if its peak among the images is above 0, is not tied, and does not nearly cancel with the mean of the
     others. Tied units go to nobody: else the order of the data would decide.
@@ -113,6 +116,9 @@ def peak_counts(means: Sequence[Values], images: Flags) -> Ints:
     Args:
         means: Per encoder `[N, U]`, the mean activation of each unit for each image.
         images: `[N]`, the images among which the peak is taken; see `balanced_images`.
+
+    Raises:
+        ArgumentValueError: If there are fewer than 2 such images, or a shape does not fit.
     """
     counts = np.zeros((len(images), len(means)), dtype=np.int64)
     places = np.flatnonzero(images)

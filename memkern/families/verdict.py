@@ -1,4 +1,4 @@
-"""What an audit may say about memorization, in words; and what it would need where it may say nothing."""
+"""Words for what an audit may say about memorization, and what it would need where it may say nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memkern.families.p_values import benjamini_hochberg
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the scores of images at the output.
+    """Conclusion from the scores of images at the output.
 
     Attributes:
         n_memorized: How many scored images are memorized at the false-discovery rate; None where nothing can be said.
@@ -63,7 +63,7 @@ def verdict(scores: ImageScores, design: Design) -> Verdict:
 
 
 def images_above_all_controls(scored: int, controls: int, fdr: float = 0.05) -> int:
-    """How many images must lie above every control before any can be called by conformal p-values.
+    """Number of images that must lie above every control before conformal p-values call any.
 
     k of C images above all of n controls reach a q of `C / (k (n + 1))` at best.
 
@@ -75,7 +75,7 @@ def images_above_all_controls(scored: int, controls: int, fdr: float = 0.05) -> 
 
 
 def controls_to_name_one(scored: int, fdr: float = 0.05) -> int:
-    """How many control images it takes to call a single one of the scored images by conformal p-values.
+    """Number of control images with which conformal p-values can call a single scored image.
 
     Example:
         >>> controls_to_name_one(30)

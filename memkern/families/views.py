@@ -1,4 +1,4 @@
-"""What the choice of views adds to the uncertainty of a score."""
+"""Uncertainty of a score from the choice of views."""
 
 from __future__ import annotations
 

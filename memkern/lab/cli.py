@@ -63,7 +63,10 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs what was parsed.
+    """Runs a sub-command of `memkern lab`.
+
+    Args:
+        args: The parsed arguments.
 
     Raises:
         ArgumentValueError: If an experiment, method or field does not exist.
@@ -134,10 +137,10 @@ def _train(args: argparse.Namespace) -> None:
     import torch
 
     from memkern._util.devices import usable_device
+    from memkern.lab.distributed import processes
     from memkern.lab.encoder_pairs import training_seed
     from memkern.lab.experiments._context import ExperimentContext
     from memkern.lab.presets import PRESETS
-    from memkern.lab.training.distributed import processes
     from memkern.lab.training.trainer import Checkpoints, train
 
     device = str(usable_device(args.device))

@@ -16,7 +16,7 @@ from memkern.audit.measure.finalize import IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import Split
@@ -27,10 +27,10 @@ QUICK_RECIPE = replace(RECIPE, epochs=250)
 """The shorter training of `memkern demo --train`."""
 
 DATA = "memkern demo"
-"""What the manifest of a demo has as its data; a folder that says so may be replaced by another demo."""
+"""Name of the data in the manifest of a demo; a folder that says so may be replaced by another demo."""
 
 VIEWS, CANDIDATES = "views.json", "candidates.txt"
-"""What a demo gives to its audit as --transform and --candidates."""
+"""Files that a demo gives to its audit as --transform and --candidates."""
 
 SEEN_BY = {"shared": "f and g", "candidate": "f alone", "independent": "g alone", "extra": "neither"}
 """Group of images -> which encoder was trained on them."""
@@ -124,6 +124,9 @@ def demo_source(data: ImageSet, split: Split) -> Source:
     Args:
         data: The images.
         split: The groups; the position of an image in `data` keys its views.
+
+    Returns:
+        The source, with the class of each image.
     """
     group_of = {position: name for name, ids in split.groups().items() for position in ids.tolist()}
     rows = sorted(group_of)
@@ -173,7 +176,7 @@ def _show(run: Run, log: Callable[[str], None]) -> None:
     for group, seen_by in SEEN_BY.items():
         own = [score for name, score in zip(names, scores, strict=True) if name.startswith(f"{group}/")]
         log(f"  {group:<12} {len(own):>4} images, seen by {seen_by:<8} mean {sum(own) / len(own):+.4f}")
-    found = verdict(readings(run))
+    found = verdict(read_arrays(run))
     log(f"\n{found.headline}")
     log(" ".join(found.sentences))
     log(f"\nReport: {run.folder / REPORT}")

@@ -1,6 +1,6 @@
 """Pairs of encoders f and g: the one that ships with memkern, and how to make it again.
 
-One command makes everything in `memkern/lab/assets` (2 to 2.5 minutes of CPU time an encoder):
+One command makes everything in `memkern/lab/assets`, in minutes of CPU time an encoder:
 
     python -m memkern.lab.encoder_pairs --seeds 0 1 2 --out DIR
 
@@ -34,7 +34,7 @@ from memkern.lab.training.recipe import VIEWS, Recipe, recipe_from
 from memkern.lab.training.trainer import Checkpoints, Training, train
 
 ASSETS = Path(__file__).parent / "assets"
-"""Where the shipped pair lies."""
+"""Folder of the shipped pair."""
 
 MANIFEST = "manifest.json"
 SIZES = Sizes(shared=3, candidate=3, extra=10)
@@ -129,7 +129,7 @@ def train_pair(
 
 
 def _note(training: Training) -> dict[str, object]:
-    """What the manifest of a pair says of one training."""
+    """Describes one training for the manifest of a pair."""
     note: dict[str, object] = {
         "seed": training.seed,
         "last_loss": training.losses[-1],
@@ -152,6 +152,10 @@ def versions() -> dict[str, str]:
 def save_pair(pair: TrainedPair, folder: Path) -> None:
     """Writes `f.safetensors` and `g.safetensors` (float16) and, last, `manifest.json` with their digests.
 
+    Args:
+        pair: The pair.
+        folder: The folder to write; made if it is missing.
+
     Raises:
         ImportError: If safetensors is missing.
     """
@@ -167,7 +171,7 @@ def save_pair(pair: TrainedPair, folder: Path) -> None:
 
 
 def half(value: Tensor) -> Tensor:
-    """What is stored of a parameter or buffer: numbers in float16, counts as they are."""
+    """Converts a parameter or buffer `[…]` to what is stored of it: numbers in float16, counts as they are."""
     return value.detach().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
 
 
@@ -228,6 +232,10 @@ def summary(pair: TrainedPair, scores: PairScores) -> dict[str, Any]:
 
 def summarize(data: ImageSet, out: Path) -> list[dict[str, Any]]:
     """Measures every finished pair under `out` and writes `out/seeds.json`.
+
+    Args:
+        data: The images that the pairs were trained on.
+        out: Folder of the pairs, `seed-N` each.
 
     Returns:
         One summary per pair, in the order of the seeds.

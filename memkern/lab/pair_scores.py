@@ -66,14 +66,15 @@ def read_images(
 
 @dataclass(frozen=True)
 class PairScores:
-    """What f memorized, as measured on the four groups of a split.
+    """Scores of a pair of encoders, as measured on the four groups of a split.
 
     Attributes:
         ids: Data set index of every image, shared, candidate, independent and extra in turn, int64 `[N]`.
         labels: Class of every image, int64 `[N]`.
         f: What was read of the encoder that was trained with the candidates, in the order of `ids`.
         g: What was read of the reference encoder.
-        run: Every score; UnitMem and ClassMem are those of the units of f over its training images.
+        run: Every score; UnitMem and ClassMem are those of the units of f over its training images. The images at
+            peaks are given by their positions in `ids`.
     """
 
     ids: Tensor
@@ -87,7 +88,7 @@ class PairScores:
 
     @property
     def layers(self) -> tuple[LayerScores, ...]:
-        """The layers of the paper, without the output."""
+        """Layers of the paper, without the output."""
         return tuple(layer for layer in self.run.layers if layer.name != OUTPUT)
 
     @property
@@ -97,7 +98,7 @@ class PairScores:
         return self.run.sslmem
 
     def rows(self, group: str) -> Tensor:
-        """The positions of a group's images in `ids`, int64."""
+        """Returns the positions of a group's images in `ids`, int64 `[n]`."""
         return self.run.groups[group]
 
     def of(self, group: str) -> Tensor:
@@ -107,6 +108,10 @@ class PairScores:
     def mean(self, group: str) -> float:
         """Mean SSLMem of a group's images, summed in float32."""
         return float(self.of(group).mean())
+
+    def peak_ids(self, layer: str) -> Tensor:
+        """Data set index of the image that each unit of a layer responds to most, int64 `[U]`."""
+        return self.ids[self[layer].units.index]
 
     def ratios(self, layer: str, group: str = "candidate") -> Tensor:
         """SSLMem of a group's images at a layer as a share, (A_g - A_f) / (A_g + A_f), float32."""
@@ -137,7 +142,8 @@ def score_pair(
     rows = dict(zip(groups, torch.arange(len(ids)).split([len(part) for part in groups.values()]), strict=True))
     of_f, of_g = (read_images(encoder, data, ids, views, n_views=n_views, seed=seed) for encoder in (f, g))
     trained = torch.cat([rows["shared"], rows["candidate"]])
-    probe = Probe(data.images[ids], ids, data.labels[ids])
+    # Units report the row of their peak: of images that excite a unit alike, the first one.
+    probe = Probe(data.images[ids], torch.arange(len(ids)), data.labels[ids])
     states = layer_states(probe, of_f, of_g, unit_rows=trained)
     run = run_scores(states, output=OUTPUT, groups=rows, ranked=rows["candidate"])
     return PairScores(ids, data.labels[ids], of_f, of_g, run)
@@ -145,7 +151,7 @@ def score_pair(
 
 @dataclass(frozen=True)
 class Separation:
-    """How far the SSLMem of the candidates lies above that of another group.
+    """Separation of the candidates from another group: how far their SSLMem lies above.
 
     Attributes:
         group: The other group.
@@ -163,6 +169,9 @@ class Separation:
 def separations(scores: PairScores) -> Iterator[Separation]:
     """Compares the candidates with each other group.
 
+    Args:
+        scores: The scores of the pair.
+
     Yields:
         The separation from the shared, the independent and the extra images.
 
@@ -175,6 +184,14 @@ def separations(scores: PairScores) -> Iterator[Separation]:
 
 def separation(candidates: Tensor, others: Tensor, group: str) -> Separation:
     """Compares scores of candidates `[n]` with those of another group `[m]`.
+
+    Args:
+        candidates: SSLMem of the candidates, `[n]`.
+        others: SSLMem of the other group, `[m]`.
+        group: Name of the other group.
+
+    Returns:
+        The separation.
 
     Raises:
         ImportError: If scipy is missing.

@@ -1,4 +1,4 @@
-"""How large an experiment is: `tiny` for tests, `small` for a laptop, `paper` as published."""
+"""Presets, the sizes of experiments: `tiny` for tests, `small` for a laptop, `paper` as published."""
 
 from __future__ import annotations
 

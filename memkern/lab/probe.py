@@ -1,4 +1,4 @@
-"""What frozen features are good for: a linear probe and k nearest neighbors. Features are extracted once."""
+"""Probes of frozen features: a linear probe and k nearest neighbors. Features are extracted once."""
 
 from __future__ import annotations
 
@@ -68,6 +68,9 @@ def halves(data: ImageSet, used: Tensor, seed: int, *, most: int = 2000) -> tupl
         used: Those that encoders were trained on, int64.
         seed: Seed of the halves.
         most: Largest size of a half, without an official division.
+
+    Returns:
+        Positions of the images to train and to test on, int64 `[N]` and `[M]`.
     """
     if data.n_train is not None:
         return torch.arange(data.n_train), torch.arange(data.n_train, len(data))
@@ -80,18 +83,21 @@ def halves(data: ImageSet, used: Tensor, seed: int, *, most: int = 2000) -> tupl
 
 
 def features(encoder: nn.Module, data: ImageSet, train: Tensor, test: Tensor, spec: ViewSpec) -> Features:
-    """Extracts the features of both parts."""
+    """Extracts the features of both parts, of the images `train`, `[N]`, and `test`, `[M]`."""
     both = extract(encoder, data, torch.cat([train, test]), spec)
     return Features(both[: len(train)], data.labels[train], both[len(train) :], data.labels[test])
 
 
 def linear_probe(found: Features, *, strength: float = 1.0, steps: int = 100) -> float:
-    """Accuracy of logistic regression on standardized features, in percent.
+    """Computes the accuracy of logistic regression on standardized features, in percent.
 
     Args:
         found: The features.
         strength: Inverse of the L2 penalty, scikit-learn's `C`.
         steps: Most iterations of L-BFGS.
+
+    Returns:
+        The accuracy on the test part.
     """
     weight, bias = logistic(found, strength, steps)
     right = (_standardized(found, found.test) @ weight.T + bias).argmax(1) == found.test_labels
@@ -132,7 +138,7 @@ def _standardized(found: Features, rows: Tensor) -> Tensor:
 
 
 def nearest_neighbors(found: Features, *, k: int = 20) -> float:
-    """Accuracy of the majority of the k most similar training features by cosine, in percent."""
+    """Computes the accuracy of the majority of the k most similar training features by cosine, in percent."""
     train, test = functional.normalize(found.train), functional.normalize(found.test)
     right = 0
     classes = int(found.train_labels.max()) + 1

@@ -1,4 +1,4 @@
-"""What every streaming metric does with its state: written once, here.
+"""State of streaming metrics: how every one of them resets, merges, saves, moves and synchronizes it.
 
 A metric that streams is three functions: how a batch becomes a state (its own ``update``), how the states of two sets
 of points merge, and how a state becomes scores (``stats``). A state is a frozen record of tensors that is never changed
@@ -23,17 +23,17 @@ M = TypeVar("M", bound="Streaming")  # type: ignore[type-arg]  # of whatever sta
 
 
 class State(Protocol):
-    """What a metric knows after one or more points."""
+    """State of a metric after one or more points."""
 
     def merged(self: S, other: S) -> S:
-        """The state after the points of both; raises if they are not of the same units."""
+        """Returns the state after the points of both; raises if they are not of the same units."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state as tensors, for ``state_dict`` and for other processes; numbers are 0-d and lie on the CPU."""
+        """Lists the state's tensors, for ``state_dict`` and for other processes; numbers are 0-d and lie on the CPU."""
 
     @classmethod
     def from_tensors(cls: type[S], tensors: Mapping[str, Tensor]) -> S:
-        """The state that ``tensors`` came from."""
+        """Makes the state whose ``tensors`` gave these tensors, ``[U]``, ``[N]`` or 0-d each."""
 
 
 class Scored(Protocol):
@@ -41,7 +41,7 @@ class Scored(Protocol):
 
     @property
     def score(self) -> Tensor:
-        """What ``compute`` returns."""
+        """Scores, which ``compute`` returns."""
 
 
 class Streaming(ABC, Generic[S]):
@@ -50,7 +50,7 @@ class Streaming(ABC, Generic[S]):
     A child names its state and the options that two metrics must share, and writes ``update`` and ``stats``.
     """
 
-    _OPTIONS: ClassVar[tuple[str, ...]]  # equal in two metrics that merge
+    _OPTIONS: ClassVar[tuple[str, ...]]  # names of the options that must be equal in two metrics that merge
     _STATE: type[S]
     _state: S | None = None
 
@@ -60,7 +60,7 @@ class Streaming(ABC, Generic[S]):
 
     @abstractmethod
     def stats(self) -> Scored:
-        """The scores and their parts over all points so far."""
+        """Computes the scores and their parts over all points so far."""
 
     def _add(self, state: S) -> None:
         self._state = state if self._state is None else self._state.merged(state)
@@ -70,7 +70,10 @@ class Streaming(ABC, Generic[S]):
         self._state = None
 
     def compute(self) -> Tensor:
-        """The scores over all points so far: the ``score`` of ``stats``, which says what it raises."""
+        """Computes the scores over all points so far: the ``score`` of ``stats``.
+
+        Errors are those that ``stats`` documents: a ``ValueError`` where too few points have been seen.
+        """
         return self.stats().score
 
     def merge(self: M, other: M) -> None:
@@ -88,14 +91,14 @@ class Streaming(ABC, Generic[S]):
             self._add(other._state)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The state as tensors by name; empty before the first point."""
+        """Returns the state as tensors by name; empty before the first point."""
         return {} if self._state is None else self._state.tensors()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Replaces the state by one that ``state_dict`` returned.
 
         Args:
-            state: From a metric with the same options; empty for a metric without points.
+            state: Name -> tensor, ``[U]``, ``[N]`` or 0-d, of a metric with the same options; empty without points.
 
         Raises:
             TypeError: If ``state`` is no dict.
@@ -108,7 +111,7 @@ class Streaming(ABC, Generic[S]):
         """Moves the state to a device.
 
         Args:
-            device: Where the tensors shall lie; numbers stay on the CPU, where they are read.
+            device: Device of the tensors; numbers stay on the CPU, where they are read.
 
         Returns:
             The metric itself.

@@ -42,7 +42,7 @@ class ClassStats(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassState:
-    """What ClassMem knows after some points.
+    """State of ClassMem after some points.
 
     Attributes:
         sums: ``[C, U]`` float64, the sum over each class's points of their unit means.
@@ -55,28 +55,28 @@ class ClassState:
     dtype: torch.dtype
 
     def merged(self, other: ClassState) -> ClassState:
-        """The state after the points of both; raises if they are not of the same units."""
+        """Returns the state after the points of both; raises if they are not of the same units."""
         checks.same_units(self.sums[0].to(self.dtype), other.sums[0].to(other.dtype))
         classes = max(len(self.sums), len(other.sums))
         sums = _padded(self.sums, classes) + _padded(other.sums, classes)
         return ClassState(sums, _padded(self.count, classes) + _padded(other.count, classes), self.dtype)
 
     def units(self, part: slice) -> ClassState:
-        """The state of some of the units: of one layer, where the units of several stand side by side."""
+        """Returns the state of some of the units: of one layer, where the units of several stand side by side."""
         return ClassState(self.sums[:, part], self.count, self.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``sums``, ``count``, and ``wide``, an empty tensor of the results' dtype."""
+        """Lists ``sums`` ``[C, U]``, ``count`` ``[C]``, and ``wide``, an empty tensor of the results' dtype."""
         return {"sums": self.sums, "count": self.count, "wide": torch.empty(0, dtype=self.dtype, device="cpu")}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> ClassState:
-        """The state that ``tensors`` came from."""
+        """Makes the state whose ``tensors`` gave ``sums`` ``[C, U]``, ``count`` ``[C]`` and ``wide``."""
         return cls(tensors["sums"], tensors["count"], tensors["wide"].dtype)
 
 
 def _padded(value: Tensor, classes: int) -> Tensor:
-    """Zeros for classes that a state has not seen."""
+    """Appends zeros for classes that a state has not seen."""
     missing = value.new_zeros((classes - len(value), *value.shape[1:]))
     return torch.cat([value, missing]) if len(missing) else value
 
@@ -88,12 +88,12 @@ def _state(x: Tensor, unit: int, labels: Tensor, count: Tensor, activation: str,
 
 
 def _points_of(labels: Tensor, classes: int) -> Tensor:
-    """How many points each class has, ``[classes]`` int64."""
+    """Counts the points of each class, ``[classes]`` int64."""
     return torch.zeros(classes, dtype=torch.int64, device=labels.device).index_add(0, labels, torch.ones_like(labels))
 
 
 def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
-    """ClassMem and its parts from the sums of each class: a few torch calls on ``[C, U]``, without a host sync.
+    """Computes ClassMem and its parts from the sums of each class: a few torch calls on ``[C, U]``, no host sync.
 
     Args:
         state: With points of two or more classes.
@@ -106,7 +106,7 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
     means = state.sums / state.count.clamp_min(1)[:, None]
     ranked = means.where(present, -torch.inf)
     peak, index = ranked.amax(0), ranked.argmax(0)  # argmax names the first maximum, and the first NaN
-    low = means.where(present, torch.inf).amin(0)
+    minimum = means.where(present, torch.inf).amin(0)
     classes = present.sum()
     if rest == "median":
         ordered = means.where(present, torch.inf).sort(0)[0]
@@ -121,8 +121,8 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
         centre.to(state.dtype),
         index,
         state.count,
-        scores.dead_units(peak, low).sum(),
-        scores.signed_units(low).sum(),
+        scores.dead_units(peak, minimum).sum(),
+        scores.signed_units(minimum).sum(),
     )
 
 
@@ -138,11 +138,13 @@ def classmem_stats(
     compat: str | None = None,
     backend: str = "auto",
 ) -> ClassStats:
-    """ClassMem with its parts: the largest class mean, the centre of the others, and which class it is.
+    """Computes ClassMem with its parts: the largest class mean, the centre of the others, and which class it is.
+
+    arXiv 2409.19069, Eqs. (13)-(16); ``classmem`` returns the score alone.
 
     Args:
-        activations: Dim 0 holds the points, of two or more classes; float32, float64, bfloat16 or float16, any dense
-            layout, read once. The paper takes the clean images, without views.
+        activations: ``[N, ..., U, ...]``, dim 0 holds the points, of two or more classes; float32, float64, bfloat16 or
+            float16, any dense layout, read once. The paper takes the clean images, without views.
         labels: ``[N]`` int64 in [0, num_classes), one per point.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
@@ -203,8 +205,8 @@ def classmem(
     arXiv 2409.19069, Eqs. (13)-(16): UnitMem over class means of un-augmented points, every class counted once.
 
     Args:
-        activations: Dim 0 holds the points, of two or more classes; float32, float64, bfloat16 or float16, any dense
-            layout, read once. The paper takes the clean images, without views.
+        activations: ``[N, ..., U, ...]``, dim 0 holds the points, of two or more classes; float32, float64, bfloat16 or
+            float16, any dense layout, read once. The paper takes the clean images, without views.
         labels: ``[N]`` int64 in [0, num_classes), one per point.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
@@ -293,8 +295,8 @@ class ClassMem(Streaming[ClassState]):
         """Adds the points of a batch.
 
         Args:
-            batch: Activations of the points: dim 0 holds them; float32, float64, bfloat16 or float16, any dense layout,
-                read once.
+            batch: ``[n, ..., U, ...]`` activations, dim 0 holds the points; float32, float64, bfloat16 or float16, any
+                dense layout, read once.
             labels: ``[n]`` int64 class labels.
 
         Raises:
@@ -312,7 +314,7 @@ class ClassMem(Streaming[ClassState]):
             self._add(_state(x, unit, of_points, count, self.activation, self.backend))
 
     def stats(self) -> ClassStats:
-        """The scores and their parts over all points so far.
+        """Computes the scores and their parts over all points so far.
 
         Returns:
             ``ClassStats(score, peak, rest, index, count, n_dead, n_signed)``.

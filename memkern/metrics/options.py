@@ -1,4 +1,4 @@
-"""What the metrics share: the options of units, ``compat``, and results in the caller's kind."""
+"""Helpers that all metrics share: options of units, ``compat``, and results in the caller's kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTIVATIONS = ("raw", "relu", "abs")
 
 
 def check_activations(x: Tensor, view_dim: int | None, unit_dim: int | None, activation: str) -> int:
-    """Checks activations and their options before any work; returns the dimension of the units."""
+    """Checks activations ``[N, ...]`` and their options before any work, and returns the dimension of the units."""
     checks.floating(x, "activations")
     checks.strided(x, "activations")
     unit = checks.unit_dimension(x, view_dim, unit_dim)
@@ -26,7 +26,7 @@ def check_activations(x: Tensor, view_dim: int | None, unit_dim: int | None, act
 
 
 def compat_scripts(compat: str | None) -> bool:
-    """Whether the released scripts' procedure is asked for, by ``compat="scripts"``."""
+    """Tells whether the released scripts' procedure is asked for, by ``compat="scripts"``."""
     if compat is not None:
         checks.one_of(compat, "compat", ("scripts",))
     return compat is not None

@@ -167,7 +167,7 @@ class LayerMemStats(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerState:
-    """What LayerMem knows after some points: two numbers and an id of each, batch by batch.
+    """State of LayerMem after some points: two numbers and an id of each, batch by batch.
 
     Attributes:
         alignment_f: ``[n]`` of each batch, the alignments under f.
@@ -180,18 +180,18 @@ class LayerState:
     ids: tuple[Tensor, ...]
 
     def merged(self, other: LayerState) -> LayerState:
-        """The state after the points of both."""
+        """Returns the state after the points of both."""
         f, g = self.alignment_f + other.alignment_f, self.alignment_g + other.alignment_g
         return LayerState(f, g, self.ids + other.ids)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``alignment_f``, ``alignment_g`` and ``ids``, each ``[N]``."""
+        """Lists ``alignment_f``, ``alignment_g`` and ``ids``, each ``[N]``."""
         columns = {"alignment_f": self.alignment_f, "alignment_g": self.alignment_g, "ids": self.ids}
         return {name: torch.cat(column) for name, column in columns.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerState:
-        """The state that ``tensors`` came from."""
+        """Makes the state whose ``tensors`` gave ``alignment_f``, ``alignment_g`` and ``ids``, ``[N]`` each."""
         return cls((tensors["alignment_f"],), (tensors["alignment_g"],), (tensors["ids"],))
 
 
@@ -234,7 +234,7 @@ class LayerMem(Streaming[LayerState]):
 
     @property
     def count(self) -> int:
-        """How many points have been seen."""
+        """Number of points that have been seen."""
         return 0 if self._state is None else sum(len(ids) for ids in self._state.ids)
 
     def update(self, z_f: TensorLike, z_g: TensorLike, ids: IntsLike | None = None) -> None:
@@ -246,9 +246,9 @@ class LayerMem(Streaming[LayerState]):
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come.
 
         Raises:
-            TypeError: If an argument is no array or not floating, the dtypes differ, or ``ids`` is not int64.
+            TypeError: If ``z_f`` or ``z_g`` is no array or not floating, their dtypes differ, or ``ids`` is not int64.
             ValueError: If a shape or option does not fit, or the two hold different points or views.
-            RuntimeError: If they are on different devices, or the named backend cannot run here.
+            RuntimeError: If ``z_f`` and ``z_g`` are on different devices, or the named backend cannot run here.
         """
         f, g, _ = _checked(z_f, z_g, self.pairs, self.backend)
         given = None if ids is None else checks.ids(ids, f.shape[0], f.device)
@@ -275,7 +275,7 @@ class LayerMem(Streaming[LayerState]):
         self._add(LayerState((alignment_f,), (alignment_g,), (given,)))
 
     def stats(self) -> LayerMemStats:
-        """LayerMem and the score of each point so far.
+        """Computes LayerMem and the score of each point so far.
 
         Returns:
             ``LayerMemStats(score, sslmem, alignment_f, alignment_g, ids)``, in ascending order of the ids.

@@ -41,12 +41,12 @@ class UnitStats(NamedTuple):
 
     @property
     def n_undefined(self) -> Array:
-        """How many scores are NaN (0-d int64): a NaN activation, or a zero denominator with signed activations."""
+        """Number of NaN scores (0-d int64): of a NaN activation, or a zero denominator with signed activations."""
         return scores.undefined(self.score).sum()
 
 
 def unit_score(state: SelectivityState, others: Tensor | None = None) -> Tensor:
-    """UnitMem from the state of the units.
+    """Computes UnitMem from the state of the units.
 
     Args:
         state: Over two or more points.
@@ -60,7 +60,7 @@ def unit_score(state: SelectivityState, others: Tensor | None = None) -> Tensor:
 
 
 def unit_stats(state: SelectivityState, others: Tensor | None = None) -> UnitStats:
-    """UnitMem and its parts from the state of the units.
+    """Computes UnitMem and its parts from the state of the units.
 
     Args:
         state: Over two or more points.
@@ -76,8 +76,8 @@ def unit_stats(state: SelectivityState, others: Tensor | None = None) -> UnitSta
         others.to(state.peak.dtype),
         state.index,
         state.count,
-        scores.dead_units(state.peak, state.low).sum(),
-        scores.signed_units(state.low).sum(),
+        scores.dead_units(state.peak, state.minimum).sum(),
+        scores.signed_units(state.minimum).sum(),
     )
 
 
@@ -120,10 +120,13 @@ def unitmem_stats(
     compat: str | None = None,
     backend: str = "auto",
 ) -> UnitStats:
-    """UnitMem with its parts: the peak, the centre of the others, and which point holds the peak.
+    """Computes UnitMem with its parts: the peak, the centre of the others, and which point holds the peak.
+
+    arXiv 2409.19069, Eqs. (5)-(8); ``unitmem`` returns the score alone.
 
     Args:
-        activations: Dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense layout, read once.
+        activations: ``[N, ..., U, ...]``, dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense
+            layout, read once.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
             dimension is space and is averaged.
@@ -174,7 +177,8 @@ def unitmem(
     with the mean activation :math:`\mu_u(x)` over views and space: arXiv 2409.19069, Eqs. (5)-(8).
 
     Args:
-        activations: Dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense layout, read once.
+        activations: ``[N, ..., U, ...]``, dim 0 holds N >= 2 points; float32, float64, bfloat16 or float16, any dense
+            layout, read once.
         view_dim: The dimension of the views, None if there are none. **``[N, V, U, ...]`` needs ``view_dim=1``.**
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1. Every other
             dimension is space and is averaged.
@@ -205,11 +209,15 @@ def unitmem(
     return in_callers_kind(unit_score(state, others), was_numpy)
 
 
+_ENTRIES = ("peak", "index", "rest", "low", "count")
+"""Names of a `SelectivityState`'s fields in files, which have said "low" for the minimum since version 0.1."""
+
+
 class UnitState(NamedTuple):
-    """What UnitMem knows after some points.
+    """State of UnitMem after some points.
 
     Attributes:
-        units: Peak, index, rest, low and count, of constant size.
+        units: Peak, index, rest, minimum and count, of constant size.
         means: ``[n, U]`` unit means of each batch, for the median alone; empty where the centre is the mean.
     """
 
@@ -217,23 +225,24 @@ class UnitState(NamedTuple):
     means: tuple[Tensor, ...] = ()
 
     def merged(self, other: UnitState) -> UnitState:
-        """The state after the points of both; raises if they are not of the same units."""
+        """Returns the state after the points of both; raises if they are not of the same units."""
         a, b = self.units, other.units
         checks.same_units(a.peak, b.peak)
         units = SelectivityState(*scores.merge_units(a[:4], b[:4]), a.count + b.count)
         return UnitState(units, self.means + other.means)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``peak``, ``index``, ``rest``, ``low``, the 0-d ``count``, and for the median ``means`` ``[N, U]``."""
-        found = {**self.units._asdict(), "count": torch.tensor(self.units.count, device="cpu")}
+        """Lists peak, index, rest and low (the minimum) ``[U]``, 0-d count, and for the median means ``[N, U]``."""
+        count = torch.tensor(self.units.count, device="cpu")
+        found = dict(zip(_ENTRIES, (*self.units[:4], count), strict=True))
         return {**found, "means": torch.cat(self.means)} if self.means else found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> UnitState:
-        """The state that ``tensors`` came from."""
-        peak, index, rest, low = (tensors[name] for name in ("peak", "index", "rest", "low"))
+        """Makes the state whose ``tensors`` gave ``peak``, ``index``, ``rest``, ``low`` ``[U]`` and ``count``."""
+        peak, index, rest, minimum, count = (tensors[name] for name in _ENTRIES)
         means = (tensors["means"],) if "means" in tensors else ()
-        return cls(SelectivityState(peak, index, rest, low, int(tensors["count"])), means)
+        return cls(SelectivityState(peak, index, rest, minimum, int(count)), means)
 
 
 class UnitMem(Streaming[UnitState]):
@@ -279,19 +288,19 @@ class UnitMem(Streaming[UnitState]):
         self.rest, self.activation, self.backend = rest, activation, backend
 
     def _entries(self) -> set[str]:
-        return {*SelectivityState._fields, "means"} if self.rest == "median" else set(SelectivityState._fields)
+        return {*_ENTRIES, "means"} if self.rest == "median" else set(_ENTRIES)
 
     @property
     def count(self) -> int:
-        """How many points have been seen."""
+        """Number of points that have been seen."""
         return 0 if self._state is None else self._state.units.count
 
     def update(self, batch: TensorLike, ids: IntsLike | None = None) -> None:
         """Adds the points of a batch.
 
         Args:
-            batch: Activations of one or more points: dim 0 holds them; float32, float64, bfloat16 or float16, any dense
-                layout, read once.
+            batch: ``[n, ..., U, ...]`` activations, dim 0 holds n >= 1 points; float32, float64, bfloat16 or float16,
+                any dense layout, read once.
             ids: ``[n]`` int64 dataset ids; default: the points are numbered as they come. A point given twice counts
                 twice (a sampler that pads with repeats biases the metric: drop them first).
 
@@ -319,7 +328,7 @@ class UnitMem(Streaming[UnitState]):
             self._add(UnitState(state))
 
     def stats(self) -> UnitStats:
-        """The scores and their parts over all points so far.
+        """Computes the scores and their parts over all points so far.
 
         Returns:
             ``UnitStats(score, peak, rest, index, count, n_dead, n_signed)``.

@@ -1,4 +1,4 @@
-"""One file per op: schema and fake, autograd, backend table, public function.
+"""Ops, one file each: schema and fake, autograd, backend table, public function.
 
 Torch sees the ops as ``torch.ops.memkern.*``; they are registered from Python, so one build serves every torch version.
 """

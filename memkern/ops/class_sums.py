@@ -58,12 +58,11 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
-    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
-    return result
+    return dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
 
 
 def _run_traced(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
-    """What compiled and exported programs call: labels could not be read when they were traced, so it is done here."""
+    """Runs in compiled and exported programs, and checks the labels, which could not be read during tracing."""
     if labels.device.type == "cpu" and labels.numel():
         checks.label_range(labels, classes)
     return _run(means, labels, classes, backend)
@@ -75,13 +74,13 @@ LIBRARY.impl("class_sums", _run_traced, "CompositeExplicitAutograd")
 
 
 def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "auto") -> Tensor:
-    """Sums of the unit means over the points of each class.
+    """Sums the unit means over the points of each class.
 
     Args:
         means: ``[N, U]`` float32 or float64, one row per point.
         labels: ``[N]`` int64 in [0, classes), on the device of ``means``; the caller has checked the values.
         classes: How many classes; one without a point sums to 0.
-        backend: As for ``memkern.alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         ``[classes, U]`` float64.
@@ -96,6 +95,6 @@ def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "a
         tensor([5., 0., 2.], dtype=torch.float64)
     """
     means = means.detach()
-    run = _run if dispatch.direct(means) else torch.ops.memkern.class_sums.default
+    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.class_sums.default
     out: Tensor = run(means, labels, classes, backend)
     return out

@@ -25,11 +25,11 @@ LIBRARY.define(
 def _fake(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide = native.wide(x.dtype)
+    dtype = native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(x.shape[0], dtype=wide),
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+        x.new_empty(x.shape[0], dtype=dtype),
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
     )
 
 
@@ -56,18 +56,18 @@ torch.library.register_autograd("memkern::layer_stats", _backward, setup_context
 
 
 def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, native.Record]:
-    """The memory that a kernel reads, and the fields of its record that describe it."""
+    """Finds the memory that a kernel reads, and the fields of its record that describe it."""
     x, views = native.compared_views(x, anchor, normalize)
     return x, {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
 
 def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
-    wide = native.wide(x.dtype)
+    """Makes the tensors a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
+    dtype = native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(x.shape[0], dtype=wide),  # on the device of x, whatever the default device is
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=wide),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=wide),
+        x.new_empty(x.shape[0], dtype=dtype),  # on the device of x, whatever the default device is
+        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
+        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
     )
 
 
@@ -84,7 +84,7 @@ def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) ->
 def _cuda_many(
     layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Layers on one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and number of views a launch."""
+    """Runs layers of one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and V a launch."""
     results, records, blocks = [], [], []
     for x, unit_dim in layers:
         block, fields = _fields(x, unit_dim, anchor, normalize)
@@ -105,11 +105,11 @@ def _cuda(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -
 
 
 def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    wide, pairs = native.wide(x.dtype), "anchor" if anchor else "all"
+    dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
     # The reference's backward starts again from x; what it would have kept is not read.
-    saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=wide, device=x.device)
-    return alignment.to(wide), means.to(wide), saved
+    saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=dtype, device=x.device)
+    return alignment.to(dtype), means.to(dtype), saved
 
 
 def _triton(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -134,23 +134,23 @@ LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
 
 
 def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool) -> native.PreparedCall | None:
-    """The same call over and over, for a tap: ``(alignment, unit_means)`` of what lies in memory as ``x`` does.
+    """Prepares ``layer_stats`` for repeated calls by a tap: ``(alignment, unit_means)`` of memory like that of ``x``.
 
     Args:
         x: ``[N, V, ...]`` activations that ``layer_stats`` has taken before.
-        unit_dim: As for ``layer_stats``, not negative.
-        pairs: As for ``layer_stats``.
-        normalize: As for ``layer_stats``.
+        unit_dim: The dimension of the units, not negative.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
     """
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
-    if not dense or dispatch.why_not("cpu", x.device) or not dispatch.direct(x):
+    if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
     fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0}
-    wide = native.wide(x.dtype)
-    results = {"alignment": (x.shape[:1], wide), "means": ((x.shape[0], x.shape[unit_dim]), wide)}
+    dtype = native.accumulate_dtype(x.dtype)
+    results = {"alignment": (x.shape[:1], dtype), "means": ((x.shape[0], x.shape[unit_dim]), dtype)}
     return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
 
 
@@ -158,7 +158,7 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
 
 
 class LayerStats(NamedTuple):
-    """What an audit needs of one layer.
+    """Statistics of one layer: alignment of each point, mean activation of each unit.
 
     Attributes:
         alignment: ``[N]``, the mean l2 distance between the (flattened) views of each point.
@@ -178,10 +178,14 @@ def layer_stats(
     normalize: bool = True,
     backend: str = "auto",
 ) -> LayerStats:
-    r"""Alignment of each point and mean activation of each unit, from one read of a layer's activations.
+    r"""Computes the alignment of each point and the mean activation of each unit in one read of a layer.
 
-    The first is ``alignment(activations)``, the second ``unit_means(activations, view_dim=1)``; see there for the
-    formulas and sources. Together they cost little more than the alignment alone.
+    .. math::
+        a(x) = \frac{1}{|P|} \sum_{(i,j) \in P} \lVert \bar z_i - \bar z_j \rVert_2,
+        \qquad \mu_u(x) = \frac{1}{V S} \sum_{v, s} x_{v, u, s}
+
+    the alignment of arXiv 2409.19069, Eq. (1), of each view as one flat vector, and the unit means of its Eq. (5). The
+    values are those of ``alignment`` and ``unit_means``; both together cost little more than the alignment alone.
 
     Args:
         activations: ``[N, V, U, *space]`` (or another place for U), V >= 2; float32, float64, bfloat16 or float16. Any
@@ -211,7 +215,7 @@ def layer_stats(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
-    run = _run if not keep and dispatch.direct(x) else torch.ops.memkern.layer_stats.default
+    run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
     alignment, means, _ = run(x, unit, pairs == "anchor", bool(normalize), keep, backend)
     if was_numpy:
         return LayerStats(checks.as_numpy(alignment), checks.as_numpy(means))
@@ -219,7 +223,7 @@ def layer_stats(
 
 
 def _checked(activations: Any, name: str, view_dim: int, unit_dim: int) -> tuple[Tensor, int, bool]:
-    """The activations with views in dim 1, their unit dimension, and whether they were numpy's."""
+    """Checks activations; returns them with views in dim 1, their unit dimension, and whether numpy was passed."""
     x, was_numpy = checks.as_tensor(activations, name)
     checks.floating(x, name)
     checks.strided(x, name)
@@ -241,26 +245,27 @@ def layer_stats_many(
     normalize: bool = True,
     backend: str = "auto",
 ) -> list[LayerStats]:
-    """``layer_stats`` of several layers: what the taps of a model have gathered.
+    """Computes ``layer_stats`` of several layers, such as the taps of a model have gathered.
 
-    On CUDA they share launches, up to 16 layers of one dtype and number of views each, because launching a small
-    layer's kernels takes longer than reading it. Every other backend takes them one by one. The bits are those of
-    ``layer_stats``. No gradient flows through it.
+    On CUDA layers share launches, up to 16 layers of one dtype and number of views each, because launching a small
+    layer's kernels takes longer than reading it. Every other backend takes layers one by one. The bits are those of
+    ``layer_stats``. No gradient flows through the result.
 
     Args:
-        activations: One tensor per layer, as for ``layer_stats``, all on one device.
-        view_dim: As for ``layer_stats``, of every layer.
-        unit_dim: As for ``layer_stats``, of every layer.
-        pairs: As for ``layer_stats``.
-        normalize: As for ``layer_stats``.
-        backend: As for ``layer_stats``.
+        activations: One tensor ``[N, V, U, *space]`` (or another place for U) per layer, V >= 2; float32, float64,
+            bfloat16 or float16; all on one device. Any dense layout of a view is read in place.
+        view_dim: The dimension of the views, of every layer.
+        unit_dim: The dimension of the units, of every layer. Tokens ``[N, V, T, U]``: -1.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each flattened view to unit length before the distance.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         One ``LayerStats`` per layer, in their order.
 
     Raises:
-        TypeError: As for ``layer_stats``.
-        ValueError: As for ``layer_stats``.
+        TypeError: If an entry of ``activations`` is no array or not floating, or a dimension is no int.
+        ValueError: If a shape, dimension or option does not fit.
         RuntimeError: If layers are on different devices, or the named backend cannot run here.
 
     Example:
@@ -277,7 +282,7 @@ def layer_stats_many(
         layers.append((x.detach(), unit))
         checks.same_device(layers[0][0], x, "activations[0]", f"activations[{index}]")
     anchor, unit_length = pairs == "anchor", bool(normalize)
-    if layers and all(dispatch.direct(x) for x, _ in layers):
+    if layers and all(dispatch.can_bypass_dispatcher(x) for x, _ in layers):
         run = dispatch.pick(backend, layers[0][0].device, TABLE)
         many = _cuda_many if run is _cuda else lambda each, *options: [run(*layer, *options) for layer in each]
         return [LayerStats(*result[:2]) for result in many(layers, anchor, unit_length, False)]

@@ -55,8 +55,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(means: Tensor, backend: str) -> Tensor:
-    result: Tensor = dispatch.pick(backend, means.device, TABLE)(means)
-    return result
+    return dispatch.pick(backend, means.device, TABLE)(means)
 
 
 LIBRARY.impl("median_of_others", _run, "CompositeExplicitAutograd")
@@ -65,13 +64,13 @@ LIBRARY.impl("median_of_others", _run, "CompositeExplicitAutograd")
 
 
 def median_of_others(means: Tensor, *, backend: str = "auto") -> Tensor:
-    """Median over the points of each unit's mean activations, its largest one left out.
+    """Computes the median over the points of each unit's mean activations, its largest one left out.
 
     The centre that the released scripts use (arXiv 2409.19069, appendix C.1) where Eq. (7) has the mean.
 
     Args:
         means: ``[N, U]`` float32 or float64 with N >= 2, one row per point.
-        backend: As for ``memkern.alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         ``[U]``, of the dtype of ``means``; of two middle values their mean; NaN for a column with a NaN.
@@ -86,6 +85,6 @@ def median_of_others(means: Tensor, *, backend: str = "auto") -> Tensor:
         tensor([1.])
     """
     means = means.detach()
-    run = _run if dispatch.direct(means) else torch.ops.memkern.median_of_others.default
+    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.median_of_others.default
     out: Tensor = run(means, backend)
     return out

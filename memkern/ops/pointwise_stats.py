@@ -47,13 +47,13 @@ torch.library.register_autograd("memkern::pointwise_stats", _backward, lib=LIBRA
 
 
 class Pointwise(NamedTuple):
-    """A layer that makes each element of its output from the element at the same place of its input.
+    """Layer that makes each element of its output from the element at the same place of its input.
 
     Attributes:
         function: "batch_norm" in eval mode, "relu", or "gelu" (the exact one).
         moments: Running mean, running variance, weight and bias of a batch norm, float32 ``[U]``; the last two may be
             ``None``.
-        epsilon: What a batch norm adds to the variance.
+        epsilon: Number that a batch norm adds to the variance.
     """
 
     function: str
@@ -61,7 +61,7 @@ class Pointwise(NamedTuple):
     epsilon: float = 0.0
 
     def fields(self) -> native.Record:
-        """The fields of the kernel's record of a layer."""
+        """Lists the fields of the kernel's record of a layer."""
         mean, variance, weight, bias = (0 if moment is None else moment.data_ptr() for moment in self.moments)
         return {
             "function": native.FUNCTIONS[self.function], "mean": mean, "variance": variance, "weight": weight,
@@ -70,7 +70,7 @@ class Pointwise(NamedTuple):
 
 
 def _has_layout(x: Tensor, unit_dim: int) -> bool:
-    """Whether the kernel reads ``x`` in place: dense, and each view ``[U, *space]`` or ``[*space, U]`` in memory."""
+    """Tells whether the kernel reads ``x`` in place: dense, each view ``[U, *space]`` or ``[*space, U]`` in memory."""
     planes = math.prod(x.shape[2:]) // x.shape[unit_dim]
     in_order = x.shape[unit_dim] == 1 or x.stride(unit_dim) in (1, planes)
     view = native.is_dense(x.shape[2:], x.stride()[2:])  # not so where points lie between the elements of a view
@@ -78,7 +78,7 @@ def _has_layout(x: Tensor, unit_dim: int) -> bool:
 
 
 def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> native.Record:
-    """The fields of the kernel's record that input and outputs have in common."""
+    """Lists the fields of the kernel's record that input and outputs have in common."""
     _, views = native.compared_views(x, anchor, normalize)  # x itself: its views are dense
     return {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
@@ -134,10 +134,10 @@ LIBRARY.impl("pointwise_stats", _run, "CompositeExplicitAutograd")
 
 
 class PreparedPointwiseStats:
-    """One call of the CPU kernel over and over, on memory that always looks like that of a call which was checked.
+    """Prepared call of the CPU kernel, on memory that always looks like that of a call which was checked.
 
-    Results are made beforehand and nothing is checked: it is for taps, which run between two layers of a model, where
-    the caches are cold and Python is slow.
+    Results are made beforehand and nothing is checked, because taps run between two layers of a model, where the caches
+    are cold and Python is slow.
 
     Args:
         x: ``[N, V, ...]`` float32 activations that ``is_possible`` has accepted.
@@ -156,13 +156,18 @@ class PreparedPointwiseStats:
 
     @staticmethod
     def is_possible(x: Tensor, unit_dim: int) -> bool:
-        """Whether the CPU kernel reads activations like ``x`` in place, past torch's dispatcher."""
-        if dispatch.why_not("cpu", x.device) or not dispatch.direct(x) or x.dtype != torch.float32 or not x.numel():
+        """Tells whether the CPU kernel reads activations like ``x``, ``[N, V, ...]``, in place."""
+        if (
+            dispatch.why_not("cpu", x.device)
+            or not dispatch.can_bypass_dispatcher(x)
+            or x.dtype != torch.float32
+            or not x.numel()
+        ):
             return False
         return _has_layout(x, unit_dim)
 
     def make_ready(self) -> None:
-        """Makes the results of the next call, those of one kind in one block: making a tensor takes a microsecond."""
+        """Makes the results of the next call, those of one kind in one block, because making a tensor costs time."""
         alignment = torch.empty(self._shape, dtype=torch.float32, device="cpu").unbind()
         means: Sequence[Tensor | None] = [None] * len(alignment)
         if self._units:
@@ -204,13 +209,16 @@ class PreparedPointwiseStats:
 
 
 def batch_norm_gives_torchs_bits(x: Tensor) -> bool:
-    """Whether the CPU kernel's batch norm makes of ``x`` the very bits that torch's makes.
+    """Tells whether the CPU kernel's batch norm makes of ``x`` the very bits that torch's makes.
 
-    Torch has two ways, which round differently: the kernel's, and another for memory that is neither contiguous nor
-    channels last.
+    Torch has two batch norms, which round differently: the kernel's, and another for memory that is neither contiguous
+    nor channels last.
 
     Args:
         x: ``[rows, U, *space]`` float32 on the CPU.
+
+    Returns:
+        True if the bits are torch's.
     """
     dense = x.is_contiguous()
     dense |= x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
@@ -220,7 +228,7 @@ def batch_norm_gives_torchs_bits(x: Tensor) -> bool:
 
 @functools.cache
 def _rounds_as_torch(isa: str) -> bool:
-    """Whether batch norms of the kernel's instruction set and of torch's round alike, as far as some elements show.
+    """Tells whether batch norms of the kernel's instruction set and of torch's round alike, as some elements show.
 
     Torch multiplies and adds with one rounding where its own instruction set can, which need not be the kernel's.
     """
@@ -243,7 +251,7 @@ def _rounds_as_torch(isa: str) -> bool:
 
 
 class PointwiseStats(NamedTuple):
-    """What layers made, and the statistics of what they read and made.
+    """Output of layers, and the statistics of what the layers read and made.
 
     Attributes:
         output: ``[N, V, ...]``, the output of the last layer.
@@ -304,7 +312,7 @@ def pointwise_stats(
     functions, epsilons = [layer.function for layer in layers], [float(layer.epsilon) for layer in layers]
     moments = [None if moment is None else moment.detach() for layer in layers for moment in layer.moments]
     x = x.detach()
-    run = _run if dispatch.direct(x) else torch.ops.memkern.pointwise_stats.default
+    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.pointwise_stats.default
     return PointwiseStats(*run(x, functions, moments, epsilons, unit, pairs == "anchor", bool(normalize), backend))
 
 

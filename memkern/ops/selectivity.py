@@ -1,4 +1,4 @@
-"""Selectivity: activations -> per-unit state (peak, index, rest, low), in one pass over the activations."""
+"""Selectivity: activations -> per-unit state (peak, index, rest, minimum), in one pass over the activations."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LIBRARY.define(
 
 @torch.library.register_fake("memkern::selectivity", lib=LIBRARY)
 def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    units, dtype = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
     return (
-        x.new_empty(units, dtype=wide),
+        x.new_empty(units, dtype=dtype),
         x.new_empty(units, dtype=torch.int64),
         x.new_empty(units, dtype=torch.float64),
-        x.new_empty(units, dtype=wide),
+        x.new_empty(units, dtype=dtype),
     )
 
 
@@ -42,8 +42,8 @@ def _fake(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backe
 def _compiled(
     kernels: native.Kernels, where: object, x: Tensor, unit_dim: int, activation: str, order: Tensor | None
 ) -> States:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
-    peak, minimum = x.new_empty(units, dtype=wide), x.new_empty(units, dtype=wide)
+    units, dtype = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
+    peak, minimum = x.new_empty(units, dtype=dtype), x.new_empty(units, dtype=dtype)
     index, rest = x.new_empty(units, dtype=torch.int64), x.new_empty(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
     kernels.selectivity(
@@ -66,9 +66,9 @@ def _cuda(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> St
 
 def _reference(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
     x = x if order is None else x[order]
-    peak, index, rest, low = reference(x, unit_dim=unit_dim, activation=activation)
-    wide = native.wide(x.dtype)
-    return peak.to(wide), index, rest, low.to(wide)
+    peak, index, rest, minimum = reference(x, unit_dim=unit_dim, activation=activation)
+    dtype = native.accumulate_dtype(x.dtype)
+    return peak.to(dtype), index, rest, minimum.to(dtype)
 
 
 def _triton(x: Tensor, unit_dim: int, activation: str, order: Tensor | None) -> States:
@@ -83,8 +83,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backend: str) -> States:
-    result: States = dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
-    return result
+    return dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
 
 
 LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
@@ -93,20 +92,20 @@ LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
 
 
 class SelectivityState(NamedTuple):
-    """What is known of each unit after some points; states of disjoint sets of points can be merged.
+    """State of each unit after some points; states of disjoint sets of points can be merged.
 
     Attributes:
         peak: ``[U]``, the largest per-point mean; NaN once any mean was NaN.
         index: ``[U]`` int64, the dataset id of that point, the lowest on ties; of the first NaN if any.
         rest: ``[U]`` float64, the sum of the means of all the other points.
-        low: ``[U]``, the smallest per-point mean.
+        minimum: ``[U]``, the smallest per-point mean.
         count: How many points.
     """
 
     peak: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index on purpose: the field's name
     rest: Tensor
-    low: Tensor
+    minimum: Tensor
     count: int  # type: ignore[assignment]
 
 
@@ -118,14 +117,14 @@ def selectivity(
     ids: Tensor | None = None,
     backend: str = "auto",
 ) -> SelectivityState:
-    """Per-unit state over the points of ``x``, straight from the activations.
+    """Computes the state of each unit over the points of ``x``, straight from the activations.
 
     Args:
-        x: Activations, dim 0 holds at least one point; every dimension but dim 0 and ``unit_dim`` is averaged.
+        x: Activations ``[N, ..., U, ...]``, N >= 1; every dimension but dim 0 (points) and ``unit_dim`` is averaged.
         unit_dim: The dimension of the units, in [1, x.dim()).
         activation: "raw", "relu" or "abs", applied to each element before averaging.
         ids: ``[N]`` int64 dataset ids on the device of ``x``; None means 0, 1, 2, ...
-        backend: As for ``memkern.alignment``.
+        backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         The state; ``rest`` is summed in the order of the ids.
@@ -143,7 +142,7 @@ def selectivity(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x = x.detach()
     order = None if ids is None else ids.argsort(stable=True)
-    run = _run if dispatch.direct(x) else torch.ops.memkern.selectivity.default
-    peak, position, rest, low = run(x, unit_dim, activation, order, backend)
+    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.selectivity.default
+    peak, position, rest, minimum = run(x, unit_dim, activation, order, backend)
     index = position if ids is None or order is None else ids[order[position]]
-    return SelectivityState(peak, index, rest, low, x.shape[0])
+    return SelectivityState(peak, index, rest, minimum, x.shape[0])

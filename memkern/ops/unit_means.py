@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from memkern import dispatch, native
 from memkern.checks import values as checks
+from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
 from memkern.reference.unit_means import unit_means as reference
 
@@ -19,7 +18,7 @@ LIBRARY.define("unit_means(Tensor x, int unit_dim, str activation, str backend) 
 
 @torch.library.register_fake("memkern::unit_means", lib=LIBRARY)
 def _fake(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
-    return x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    return x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.accumulate_dtype(x.dtype))
 
 
 # ---- autograd: none; a metric of activations, differentiable training terms are `alignment`'s job -------------------
@@ -27,7 +26,7 @@ def _fake(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
 
 
 def _compiled(kernels: native.Kernels, where: object, x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.wide(x.dtype))
+    out = x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=native.accumulate_dtype(x.dtype))
     kernels.unit_means(
         where, x=x.data_ptr(), dtype=native.DTYPES[x.dtype], activation=native.ACTIVATIONS[activation], sizes=x.shape,
         strides=x.stride(), unit_dim=unit_dim, means=out.data_ptr(),
@@ -44,7 +43,7 @@ def _cuda(x: Tensor, unit_dim: int, activation: str) -> Tensor:
 
 
 def _reference(x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    return reference(x, unit_dim=unit_dim, activation=activation).to(native.wide(x.dtype))
+    return reference(x, unit_dim=unit_dim, activation=activation).to(native.accumulate_dtype(x.dtype))
 
 
 def _triton(x: Tensor, unit_dim: int, activation: str) -> Tensor:
@@ -57,8 +56,7 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
-    result: Tensor = dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation)
-    return result
+    return dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation)
 
 
 LIBRARY.impl("unit_means", _run, "CompositeExplicitAutograd")
@@ -67,14 +65,14 @@ LIBRARY.impl("unit_means", _run, "CompositeExplicitAutograd")
 
 
 def unit_means(
-    activations: Any,
+    activations: TensorLike,
     *,
     view_dim: int | None = None,
     unit_dim: int | None = None,
     activation: str = "raw",
     backend: str = "auto",
-) -> Any:
-    r"""Mean activation of each unit for each point, over views and space, in one pass and without a copy.
+) -> Array:
+    r"""Computes the mean activation of each unit for each point, over views and space, in one pass and without a copy.
 
     .. math:: \mu_u(x) = \frac{1}{V S} \sum_{v, s} \mathrm{act}_u(x_v)_s
 
@@ -82,8 +80,8 @@ def unit_means(
     tokens, class token included).
 
     Args:
-        activations: Dim 0 holds the points; float32, float64, bfloat16 or float16. Contiguous, channels-last, token and
-            every other dense permuted layout is read in place, at most 9 dimensions.
+        activations: ``[N, ..., U, ...]``, dim 0 holds the points; float32, float64, bfloat16 or float16. Contiguous,
+            channels-last, token and every other dense permuted layout is read in place, at most 9 dimensions.
         view_dim: The dimension of the views, None if there are none.
         unit_dim: The dimension of the units; default: the first one after points and views. Tokens: -1.
         activation: "raw", "relu" or "abs", applied to each element before averaging.
@@ -112,6 +110,6 @@ def unit_means(
     checks.one_of(activation, "activation", ("raw", "relu", "abs"))
     checks.one_of(backend, "backend", dispatch.NAMES)
     x = x.detach()
-    run = _run if dispatch.direct(x) else torch.ops.memkern.unit_means.default
+    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.unit_means.default
     out = run(x, unit, activation, backend)
     return checks.as_numpy(out) if was_numpy else out

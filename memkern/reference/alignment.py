@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def pair_indices(views: int, pairs: str) -> tuple[list[int], list[int]]:
-    """The compared views: (0,1), (0,2), ..., (0,V-1), then for "all" (1,2), ..."""
+    """Lists the compared views: (0,1), (0,2), ..., (0,V-1), then for "all" (1,2), ..."""
     chosen = itertools.combinations(range(views), 2) if pairs == "all" else ((0, j) for j in range(1, views))
     first, second = zip(*chosen, strict=True)
     return list(first), list(second)
 
 
 def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
-    """The mean over pairs (i, j) of ||z_i - z_j||, each view first divided by max(||z_i||, 1e-12) if ``normalize``.
+    """Computes the mean over pairs (i, j) of ||z_i - z_j||, views divided by max(||z_i||, 1e-12) if ``normalize``.
 
     Args:
         z: ``[N, V, *dims]`` floating.
@@ -30,7 +30,7 @@ def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tenso
 
 
 def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
-    """The distances themselves: [N, pairs] float64."""
+    """Computes the distances of ``z``, ``[N, V, *dims]``, themselves: [N, pairs] float64."""
     z = z.double().flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
@@ -40,13 +40,13 @@ def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> 
 
 
 def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
-    """The gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
+    """Computes the gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
 
     Args:
         grad: [N].
         z: ``[N, V, *dims]``.
-        pairs: As for ``alignment``.
-        normalize: As for ``alignment``.
+        pairs: "all", or "anchor" for view 0 against each other view.
+        normalize: Whether to bring each view to unit length.
 
     Returns:
         ``[N, V, *dims]`` float64.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def class_sums(means: Tensor, labels: Tensor, *, classes: int) -> Tensor:
-    """The sums of ``means`` over the points of each class.
+    """Computes the sums of ``means`` over the points of each class.
 
     Args:
         means: [N, U].

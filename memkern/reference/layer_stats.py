@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True) -> tuple[Tensor, Tensor]:
-    """Alignment of the flattened views, and the unit means over views and space.
+    """Computes the alignment of the flattened views, and the unit means over views and space.
 
     Args:
         x: [N, V, ...] activations; dim 0 holds the points, dim 1 the views.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def median_of_others(means: Tensor) -> Tensor:
-    """The median of each column after one copy of its largest value is taken out; of two middle values, their mean.
+    """Computes the median of each column after one copy of its largest value is taken out.
 
     Args:
         means: [N, U] with N >= 2.

@@ -17,7 +17,7 @@ Layer = tuple[str, tuple[Tensor | None, ...], float]
 def pointwise_stats(
     x: Tensor, layers: Sequence[Layer], *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The output of the last layer, and the layer statistics of the input and of what each layer makes.
+    """Computes the output of the last layer, and the layer statistics of the input and of what each layer makes.
 
     Args:
         x: [N, V, ...] activations; dim 0 holds the points, dim 1 the views.
@@ -33,8 +33,8 @@ def pointwise_stats(
     for function, moments, epsilon in layers:
         z = tensors[-1].double().movedim(unit_dim, 1)
         if function == "batch_norm":
-            wide = [None if moment is None else moment.double() for moment in moments]
-            z = functional.batch_norm(z, wide[0], wide[1], wide[2], wide[3], eps=epsilon)
+            doubles = [None if moment is None else moment.double() for moment in moments]
+            z = functional.batch_norm(z, doubles[0], doubles[1], doubles[2], doubles[3], eps=epsilon)
         else:
             z = functional.relu(z) if function == "relu" else functional.gelu(z)
         tensors.append(z.movedim(1, unit_dim).to(x.dtype))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Per unit: peak, index, rest and low of the per-point means.
+    """Computes per unit the peak, index, rest and smallest of the per-point means.
 
     Args:
         x: Activations [N, ...]; dim 0 holds the points. A matrix [N, U] of means is the simplest case.
@@ -15,10 +15,9 @@ def selectivity(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> tup
         activation: "raw", "relu" or "abs", applied to each element before averaging.
 
     Returns:
-        peak [U] float64: the largest per-point mean, NaN if any is NaN.
-        index [U] int64: its position, the first one on ties, that of the first NaN if any.
-        rest [U] float64: the sum of the means of all the other points.
-        low [U] float64: the smallest per-point mean, NaN if any is NaN.
+        Four tensors [U]. The peak, float64, is the largest per-point mean, NaN if any is NaN. The index, int64, is its
+        position, the first one on ties, that of the first NaN if any. The rest, float64, is the sum of the means of all
+        the other points. The minimum, float64, is the smallest per-point mean, NaN if any is NaN.
     """
     x = {"raw": lambda a: a, "relu": lambda a: a.relu(), "abs": lambda a: a.abs()}[activation](x.double())
     means = x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> Tensor:
-    """The mean of the activations over every dimension but dim 0 (points) and ``unit_dim``.
+    """Computes the mean of the activations over every dimension but dim 0 (points) and ``unit_dim``.
 
     Args:
         x: Activations; dim 0 holds the points.

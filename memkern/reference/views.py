@@ -20,7 +20,7 @@ def views(
     hidden: Tensor | None = None,
     patch: int = 1,
 ) -> Tensor:
-    """What a table of parameters says, done by torchvision's functions in the dtype of the images.
+    """Makes the views of a table of parameters by torchvision's functions, in the dtype of the images.
 
     Args:
         images: Batches [n, C, H, W] of equally large images, uint8 (0 to 255) or float32 (0 to 1), C = 1 or 3.

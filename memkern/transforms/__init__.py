@@ -1,4 +1,4 @@
-"""What a view does to an image, and which numbers are drawn for it; no image is made here.
+"""Transforms: what a view does to an image, and which numbers are drawn for it; no image is made here.
 
 ``ViewSpec`` describes a set of transformations, ``PRESETS`` names the sets of the papers and of common recipes, and
 ``view_params`` draws the table of parameters from which every backend makes the same views.

@@ -1,4 +1,4 @@
-"""From a torchvision v2 ``Compose`` to the fields of a ``ViewSpec``. Transforms are known by name: no import needed."""
+"""Conversion of a torchvision v2 ``Compose`` to the fields of a ``ViewSpec``, by names and without an import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memkern.checks import views as checks
 Transform: TypeAlias = Any
 """A transform of torchvision, known by the name of its class: its module is never imported here."""
 Fields: TypeAlias = dict[str, Any]
-"""Some fields of a ``ViewSpec`` by name; the spec checks their values."""
+"""Fields of a ``ViewSpec`` by name; the spec checks their values."""
 
 _CONVERSIONS = ("ToImage", "ToDtype", "ToTensor", "ToPureTensor", "PILToTensor", "ConvertImageDtype")
 _STAGES = {
@@ -23,7 +23,7 @@ _FLIPS = {"RandomHorizontalFlip": "flip", "RandomVerticalFlip": "vflip"}
 
 
 def fields_of(transform: Transform) -> Fields:
-    """The fields of the ``ViewSpec`` that does what a ``Compose`` does; see ``ViewSpec.from_torchvision``."""
+    """Finds the fields of the ``ViewSpec`` that does what a ``Compose`` of torchvision does."""
     fields: Fields = {"scale": None}
     order: list[str] = []
     cropped = normalized = False

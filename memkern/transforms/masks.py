@@ -1,4 +1,4 @@
-"""Which patches a masked view hides."""
+"""Patches that a masked view hides."""
 
 from __future__ import annotations
 
@@ -51,14 +51,15 @@ def view_masks(
 def draw_masks(
     spec: ViewSpec, n_views: int, seed: int, ids: NDArray[np.uint64], size: tuple[int, int], first_view: int
 ) -> NDArray[np.bool_]:
-    """``view_masks`` on checked arguments."""
+    """Draws the masks of checked arguments, ids ``[N]``: ``[N, n_views, height / patch, width / patch]``."""
     checks.whole_patches(size, spec.patch)
     rows, columns = size[0] // spec.patch, size[1] // spec.patch
     patches = rows * columns
     views = np.arange(first_view, first_view + n_views, dtype=np.uint64)[:, None]
     blocks = np.arange(MASK_BLOCK, MASK_BLOCK + (patches + 3) // 4, dtype=np.uint64)
     low, high = (ids & np.uint64(0xFFFFFFFF))[:, None, None], (ids >> np.uint64(32))[:, None, None]
-    words = np.stack(philox.words((low, high, views, blocks), seed), axis=-1).reshape(len(ids), n_views, -1)
+    words = np.stack(philox.words((low, high, views, blocks), seed), axis=-1)
+    words = words.reshape(len(ids), n_views, 4 * len(blocks))
     # The patches with the smallest words are hidden: a random subset; equal words (2**-32) leave the earlier patch.
     ranks = words[:, :, :patches].argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
     return (ranks < round(spec.mask * patches)).reshape(len(ids), n_views, rows, columns)

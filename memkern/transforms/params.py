@@ -110,7 +110,7 @@ def draw(
     clean: bool,
     first_view: int,
 ) -> NDArray[np.float32]:
-    """``view_params`` on checked arguments: ids ``[N]``, sizes ``[N, 2]``, output size one pair or ``[N, 2]``."""
+    """Draws the table of checked arguments: ids ``[N]``, sizes ``[N, 2]``, output size one pair or ``[N, 2]``."""
     table = np.zeros((len(ids), n_views + clean, len(COLUMNS)), dtype=np.float32)
     if len(ids) == 0:
         return table
@@ -201,7 +201,7 @@ def _attempts(
     spec: ViewSpec, scale: tuple[float, float], word: tuple[philox.Words, ...], height: NDArray[np.int64],
     width: NDArray[np.int64],
 ) -> tuple[NDArray[np.bool_], tuple[NDArray[np.int64] | Numbers, ...]]:  # fmt: skip
-    """Which attempts give a box that fits, [n, attempts], and its top, left, height and width."""
+    """Finds the attempts that give a box that fits, [n, attempts], and its top, left, height and width."""
     low, high = np.log(spec.ratio)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * philox.unit(word[0]))
     ratio = np.exp(low + (high - low) * philox.unit(word[1]))

@@ -16,7 +16,7 @@ _ROUNDS = 10
 
 
 def words(counter: tuple[Words, Words, Words, Words], seed: int) -> tuple[Words, Words, Words, Words]:
-    """Random words of a block of counters.
+    """Computes the random words of a block of counters.
 
     Args:
         counter: Four arrays of uint64, each below 2**32, of shapes that broadcast.
@@ -44,10 +44,13 @@ def words(counter: tuple[Words, Words, Words, Words], seed: int) -> tuple[Words,
 
 
 def unit(word: Words) -> NDArray[np.float64]:
-    """Uniform numbers in [0, 1), multiples of 2**-24: the grid that torch draws float32 numbers from."""
+    """Maps words ``[...]`` to uniform numbers in [0, 1), multiples of 2**-24.
+
+    That is the grid that torch draws float32 numbers from.
+    """
     return (word >> np.uint64(8)).astype(np.float64) * 2.0**-24
 
 
 def below(word: Words, bound: ArrayLike) -> NDArray[np.int64]:
-    """Uniform whole numbers in [0, bound), bound below 2**32."""
+    """Maps words ``[...]`` to uniform whole numbers in [0, bound), bound below 2**32."""
     return ((word * np.asarray(bound, dtype=np.uint64)) >> _HALF).astype(np.int64)

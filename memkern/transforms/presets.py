@@ -59,7 +59,13 @@ PRESETS = MappingProxyType(
 
 
 def named(transform: str | ViewSpec) -> ViewSpec:
-    """The spec itself, or the preset of that name.
+    """Finds the spec of a transform.
+
+    Args:
+        transform: A ``ViewSpec``, or the name of a preset.
+
+    Returns:
+        The spec itself, or the preset of that name.
 
     Raises:
         TypeError: If ``transform`` is neither a name nor a ``ViewSpec``.

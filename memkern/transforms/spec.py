@@ -15,7 +15,7 @@ STAGES = ("jitter", "gray", "blur", "solarize", "invert")
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec:
-    """What a random view does to an image, with torchvision v2's meaning and ranges.
+    """Specification of a random view: what it does to an image, with torchvision v2's meaning and ranges.
 
     A view is: a random crop, resized; flips; then the stages of ``order``, each with its own probability; then
     ``(x - mean) / std``. uint8 images are rounded to uint8 after every step, as torchvision does.
@@ -120,11 +120,11 @@ class ViewSpec:
             transform: The ``Compose``.
 
         Returns:
-            The spec. Colors are computed in the dtype of the images: uint8 images like a ``Compose`` that converts to
-            float32 after the color transforms, float32 images like one that converts before.
+            The spec. Colors are computed in the dtype of the images, of uint8 images as by a ``Compose`` that converts
+            to float32 after the color transforms, of float32 images as by one that converts before.
 
         Raises:
             TypeError: If a transform is not supported; the message names it.
-            ValueError: If it comes in an order or with options that are not supported.
+            ValueError: If a transform comes in an order or with options that are not supported.
         """
         return cls(**fields_of(transform))

@@ -20,7 +20,14 @@ from torch import Tensor
 
 from memkern.triton_kernels.exact import exact_distance, exact_norm
 from memkern.triton_kernels.launches import registers, setting, vector, warps
-from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, view_block, wide
+from memkern.triton_kernels.memory import (
+    accumulate_dtype,
+    cdiv,
+    on_device_of,
+    power_of_two,
+    triton_accumulate_dtype,
+    view_block,
+)
 from memkern.triton_kernels.pair_sums import store_pair_sums
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
@@ -191,7 +198,7 @@ def _clamped(norm):
 
 @triton.jit
 def _in_range(sum, WIDE: tl.constexpr):
-    """Whether a sum of squares is exact to rounding: no square that matters has overflowed or lost digits."""
+    """Tells whether a sum of squares is exact to rounding: no square that matters has overflowed or lost digits."""
     if WIDE.is_fp64():
         return (sum >= 1e-280) & (sum <= 1e308)
     return (sum >= 1e-24) & (sum <= 3e38)
@@ -217,7 +224,7 @@ def _unit_distance(square, norm_a, divisor_a, norm_b, divisor_b, WIDE: tl.conste
 
 @triton.jit
 def _is_clear(unit_square, dims):
-    """Whether a squared distance of unit vectors in floats can be trusted.
+    """Tells whether a squared distance of unit vectors in floats can be trusted.
 
     Rounding moves each by some 3e-8 in a random direction, so their distance by 3e-8 / sqrt(dims): beyond this limit
     by at most 1e-7 of it. The error of their lengths, at a right angle to so small a distance, counts squared.
@@ -288,8 +295,8 @@ def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -
     pairs = views - 1 if anchor else views * (views - 1) // 2
     kept = (points, pairs + views if normalize else pairs) if keep else (0, 0)
     return (
-        torch.empty(points, dtype=wide(z.dtype), device=z.device),
-        torch.empty(kept, dtype=wide(z.dtype), device=z.device),
+        torch.empty(points, dtype=accumulate_dtype(z.dtype), device=z.device),
+        torch.empty(kept, dtype=accumulate_dtype(z.dtype), device=z.device),
         torch.empty((points, pieces, pairs + views), dtype=torch.float64, device=z.device),
     )
 
@@ -309,7 +316,7 @@ def pair_tiles(z: Tensor, dims: int, anchor: bool) -> dict[str, Any]:
         "PIECE": lanes * vector(z.dtype) * setting("alignment", "blocks"),
         "LANES": lanes,
         "VECTOR": vector(z.dtype) if dims % 16 == 0 else 1,
-        "WIDE": triton_wide(z.dtype),
+        "WIDE": triton_accumulate_dtype(z.dtype),
         "num_warps": warps(lanes),
     }
 
@@ -334,7 +341,7 @@ def finish(
         _finish[(points,)](
             z, sums, again, inverses, out, saved, dims, views, pairs, pieces, 0 if again is None else again.shape[1],
             z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, STEP=name, KEEP=keep,
-            WIDE=triton_wide(z.dtype), PAIRS=at_once,
+            WIDE=triton_accumulate_dtype(z.dtype), PAIRS=at_once,
             PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
             BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
             **registers(setting("alignment", "finish_registers")),

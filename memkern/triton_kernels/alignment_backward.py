@@ -20,7 +20,14 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, view_block, wide
+from memkern.triton_kernels.memory import (
+    accumulate_dtype,
+    cdiv,
+    on_device_of,
+    power_of_two,
+    triton_accumulate_dtype,
+    view_block,
+)
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
 
@@ -144,13 +151,13 @@ def alignment_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, nor
     grad_z = out if in_place else torch.empty_like(z)
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
-    direct = torch.empty((points, views, views), dtype=wide(z.dtype), device=z.device)
+    direct = torch.empty((points, views, views), dtype=accumulate_dtype(z.dtype), device=z.device)
     shift = torch.empty_like(direct) if normalize else direct  # not read without norms
-    inverse = torch.empty((points, views), dtype=wide(z.dtype), device=z.device)
+    inverse = torch.empty((points, views), dtype=accumulate_dtype(z.dtype), device=z.device)
     padded = power_of_two(views)
     block_dims = setting("alignment_backward", "lanes") * vector(z.dtype)
     blocks = cdiv(dims, block_dims)
-    launch = {"ANCHOR": anchor, "NORMALIZE": normalize, "WIDE": triton_wide(z.dtype)}
+    launch = {"ANCHOR": anchor, "NORMALIZE": normalize, "WIDE": triton_accumulate_dtype(z.dtype)}
     with on_device_of(z):
         _coefficients[(points,)](
             grad.contiguous(), saved, direct, shift, inverse, views, pairs, **launch, VIEWS=padded,

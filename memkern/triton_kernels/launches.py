@@ -19,7 +19,7 @@ VECTOR_BYTES = 16
 
 @dataclass(frozen=True)
 class Setting:
-    """One number that a launch uses.
+    """Number that a launch uses, with the reason for its value.
 
     Attributes:
         kernel: The file of the kernel.
@@ -36,8 +36,8 @@ class Setting:
 
 SETTINGS = (
     Setting(
-        "alignment", "lanes", 32, "threads per program, one warp: the 55 sums of 10 views are added by shuffles alone; "
-        "on an H100 4000 points of 10 views and 2048 float32 dims took 125 us, 154 with two warps",
+        "alignment", "lanes", 32, "threads per program, one warp: the 55 sums of 10 views are added by shuffles alone, "
+        "which two warps cannot",
     ),
     Setting(
         "alignment", "blocks", 8, "128-bit loads of a view that a lane adds in the wide type, then float64: "
@@ -45,7 +45,7 @@ SETTINGS = (
     ),
     Setting(
         "alignment", "views", 12, "views that are all held in registers: 66 running sums and 12 loads of 128 bits in "
-        "flight a lane; each element is loaded once (two groups of 5 views: 226 us instead of 125)",
+        "flight a lane; each element is loaded once, which two groups of 5 views would not do",
     ),
     Setting(
         "alignment", "group", 8, "views of a group where there are more: 64 running sums between two groups, "
@@ -65,8 +65,7 @@ SETTINGS = (
     Setting("alignment", "exact_block", 128, "dims at once when a distance is recomputed in float64: 4 per lane"),
     Setting("alignment_backward", "lanes", 128, "threads per program, one 128-bit load and store for each and view"),
     Setting(
-        "alignment_backward", "rows", 2, "views whose gradients are summed at once; on an H100 4000 points of 10 views "
-        "and 2048 float32 dims took 258 us, 278 with 4, 307 with 8",
+        "alignment_backward", "rows", 2, "views whose gradients are summed at once; 4 and 8 are slower on an H100",
     ),
     Setting("alignment_backward", "coefficients", 1024, "pairs of views whose coefficients are computed at once"),
     Setting(
@@ -84,19 +83,18 @@ SETTINGS = (
     ),
     Setting("unit_means", "divide_block", 256, "means per program when parts are added; there are few"),
     Setting(
-        "selectivity", "lanes", 128, "threads per program, a 128-bit load for each: on an H100 50000 float32 points of "
-        "4096 units took 383 us, 459 with two loads, 504 with four",
+        "selectivity", "lanes", 128, "threads per program, a 128-bit load for each; two or four are slower on an H100",
     ),
     Setting("selectivity", "side", 128, "values of a tile along memory: a 128-bit load per lane of a warp in float32"),
     Setting(
-        "selectivity", "chunk", 512, "positions per program: 50000 points of 512 units make 392 programs; on an H100 "
-        "a tenth quicker than 256, for a chunk's lanes are merged half as often",
+        "selectivity", "chunk", 512, "positions per program: 50000 points of 512 units make 392 programs; quicker than "
+        "256, because a chunk's lanes are merged half as often",
     ),
     Setting("class_sums", "lanes", 128, "threads per program"),
     Setting("class_sums", "tile", 1024, "values at once, 8 per thread, all loads in flight before the first is added"),
     Setting(
-        "class_sums", "side", 256, "units of a tile: rows of a class lie apart, 1 KB of each is read; on an H100 50000 "
-        "points of 2048 units took 180 us, 193 with 128",
+        "class_sums", "side", 256, "units of a tile: rows of a class lie apart, 1 KB of each is read; 128 is slower on "
+        "an H100",
     ),
     Setting("views", "lanes", 128, "threads per program"),
     Setting(

@@ -19,7 +19,7 @@ from torch import Tensor
 from memkern.triton_kernels import alignment as align
 from memkern.triton_kernels import unit_means as means_of
 from memkern.triton_kernels.launches import setting, vector
-from memkern.triton_kernels.memory import cdiv, loops, on_device_of, power_of_two, view_block, wide
+from memkern.triton_kernels.memory import accumulate_dtype, cdiv, loops, on_device_of, power_of_two, view_block
 from memkern.triton_kernels.pair_sums import pairs_within, store_pair_sums
 from memkern.triton_kernels.unit_sums import lane_sums
 
@@ -117,7 +117,7 @@ def _sum_maps(
 
 @dataclass(frozen=True)
 class Chunks:
-    """How the dims of a view are cut into programs."""
+    """Cut of the dims of a view into programs."""
 
     planes: bool  # whether a chunk is some units with all their positions, not some positions with all units
     space: int  # positions of a unit
@@ -174,7 +174,7 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
         return _of_large_maps(x, chunks.space, units, block, normalize, keep)
     pieces = cdiv(chunk_dims, launch["PIECE"])
     out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count * pieces)
-    means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
+    means = torch.empty((points, units), dtype=accumulate_dtype(x.dtype), device=x.device)
     parts = 1 if chunks.planes else chunks.count
     unit_sums = torch.empty((parts, points, units), dtype=torch.float64, device=x.device)
     walk = means_of.Lanes(False, (chunks.positions, chunks.space_stride), ((views, x.stride(1)),))
@@ -200,7 +200,7 @@ def _of_large_maps(
     launch = align.pair_tiles(x, space, False)
     pieces = cdiv(space, launch["PIECE"])
     out, saved, pair_sums = align.results(x, False, normalize, keep, units * pieces)
-    means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
+    means = torch.empty((points, units), dtype=accumulate_dtype(x.dtype), device=x.device)
     unit_sums = torch.empty((pieces, points, units), dtype=torch.float64, device=x.device)
     with on_device_of(x):
         _sum_maps[(points * units * pieces,)](

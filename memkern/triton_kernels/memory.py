@@ -1,4 +1,4 @@
-"""What the host functions need to know of a tensor's memory: its loops, its wide dtype, its device."""
+"""Memory of a tensor as the host functions see it: its loops, its accumulating dtype, its device."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import triton.language as tl
 from torch import Tensor
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The accumulating and result dtype: float64 for float64, float32 for every other."""
+def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Returns the accumulating and result dtype: float64 for float64, float32 for every other."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def triton_wide(dtype: torch.dtype) -> tl.dtype:
-    """The same, as kernels take it."""
+def triton_accumulate_dtype(dtype: torch.dtype) -> tl.dtype:
+    """Returns the accumulating dtype as kernels take it."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def cdiv(x: int, y: int) -> int:
-    """The quotient rounded up. Triton's own is made for kernels and costs 3 us a call on the host."""
+    """Divides and rounds up; Triton's own function is made for kernels and slow on the host."""
     return -(-x // y)
 
 
 def power_of_two(x: int) -> int:
-    """The smallest power of two that is at least x."""
+    """Returns the smallest power of two that is at least x."""
     return 1 << max(0, x - 1).bit_length()
 
 
 def loops(sizes_and_strides: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The fewest (size, stride) loops that visit dimensions in the order of memory, outermost first.
+    """Finds the fewest (size, stride) loops that visit dimensions in the order of memory, outermost first.
 
     Dimensions of size 1 vanish, neighbours are merged where one runs into the next: views, height and width of a
     contiguous [N, U, V, H, W] become one loop.

@@ -176,7 +176,7 @@ def _anchor(
 
 @triton.jit
 def _scales(scales, first_view, views, COUNT: tl.constexpr):
-    """Those of COUNT views as a tuple, which is empty if there are none."""
+    """Loads the scales of COUNT views as a tuple, which is empty if there are none."""
     result = ()
     if scales is not None:
         for v in tl.static_range(COUNT):

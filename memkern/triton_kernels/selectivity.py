@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import cdiv, on_device_of, power_of_two, triton_wide, wide
+from memkern.triton_kernels.memory import accumulate_dtype, cdiv, on_device_of, power_of_two, triton_accumulate_dtype
 from memkern.triton_kernels.unit_means import unit_means
 from memkern.triton_kernels.unit_sums import activate
 
@@ -160,7 +160,7 @@ def selectivity(x: Tensor, unit_dim: int, activation: str, order: Tensor | None)
     tile = tile_of(x, unit_dim)
     programs = cdiv(units, tile["UNITS"])
     partial = state if chunks == 1 else _states((chunks, units), x)
-    launch = {"WIDE": triton_wide(x.dtype), **tile, "num_warps": warps(setting("selectivity", "lanes"))}
+    launch = {"WIDE": triton_accumulate_dtype(x.dtype), **tile, "num_warps": warps(setting("selectivity", "lanes"))}
     with on_device_of(x):
         _visit[(programs * chunks,)](
             x, x if order is None else order.contiguous(), *partial, points, units, chunks, point_stride, unit_stride,
@@ -172,7 +172,7 @@ def selectivity(x: Tensor, unit_dim: int, activation: str, order: Tensor | None)
 
 
 def _states(shape: tuple[int, ...], x: Tensor) -> States:
-    dtypes = (wide(x.dtype), torch.int64, torch.float64, wide(x.dtype))
+    dtypes = (accumulate_dtype(x.dtype), torch.int64, torch.float64, accumulate_dtype(x.dtype))
     peak, index, rest, low = (torch.empty(shape, dtype=dtype, device=x.device) for dtype in dtypes)
     return peak, index, rest, low
 

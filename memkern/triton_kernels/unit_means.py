@@ -15,7 +15,14 @@ import triton.language as tl
 from torch import Tensor
 
 from memkern.triton_kernels.launches import setting, vector, warps
-from memkern.triton_kernels.memory import cdiv, loops, on_device_of, power_of_two, triton_wide, wide
+from memkern.triton_kernels.memory import (
+    accumulate_dtype,
+    cdiv,
+    loops,
+    on_device_of,
+    power_of_two,
+    triton_accumulate_dtype,
+)
 from memkern.triton_kernels.unit_sums import lane_sums
 
 OUTER_LOOPS = 3  # averaged dimensions besides the inner one; a layout with more is copied first
@@ -90,7 +97,7 @@ def _divide(
 
 @dataclass(frozen=True)
 class Lanes:
-    """What a launch sums: lanes side by side in memory, and the loops over what each averages."""
+    """Sums of a launch: lanes side by side in memory, and the loops over what each averages."""
 
     points: bool  # whether the lanes are the points of one unit, not the units of one point
     inner: tuple[int, int]  # size and stride
@@ -110,7 +117,7 @@ class Lanes:
 
 
 def lanes_of(x: Tensor, unit_dim: int) -> Lanes | None:
-    """How to walk the activations; None if they have too many loops."""
+    """Finds how to walk the activations; None if they have too many loops."""
     averaged = [(x.shape[d], x.stride(d)) for d in range(1, x.dim()) if d != unit_dim]
     *outer, inner = [(1, 0), *loops(averaged)]
     outer = outer[:0:-1]  # innermost first, without the (1, 0)
@@ -135,7 +142,7 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
         [N, U] wide.
     """
     points, units = x.shape[0], x.shape[unit_dim]
-    means = torch.empty((points, units), dtype=wide(x.dtype), device=x.device)
+    means = torch.empty((points, units), dtype=accumulate_dtype(x.dtype), device=x.device)
     if means.numel() == 0:
         return means
     walk = lanes_of(x, unit_dim)
@@ -156,7 +163,7 @@ def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
         _sum_lanes[(others * lane_blocks * parts,)](
             x, out, lanes, *strides, points * units, lane_blocks, parts, walk.count(), blocks, *walk.arguments(),
             OUTER=len(walk.outer), ACTIVATION=activation, SPLIT=parts > 1, PER_PART=per_part,
-            TREE=min(4, power_of_two(blocks)), WIDE=triton_wide(x.dtype), **tile,
+            TREE=min(4, power_of_two(blocks)), WIDE=triton_accumulate_dtype(x.dtype), **tile,
             num_warps=warps(setting("unit_means", "lanes")),
         )  # fmt: skip
         if parts > 1:

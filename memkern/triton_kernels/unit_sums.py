@@ -95,7 +95,7 @@ def _tile(
 
 @triton.jit
 def activate(x, ACTIVATION: tl.constexpr):
-    """What happens to an element first. NaN passes relu: NaN < 0 is false."""
+    """Applies the activation to an element. NaN passes relu: NaN < 0 is false."""
     if ACTIVATION == "relu":
         x = tl.where(x < 0, 0.0, x)
     if ACTIVATION == "abs":

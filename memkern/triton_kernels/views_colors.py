@@ -28,7 +28,7 @@ def luma(r, g, b, BYTES: tl.constexpr):
 
 @triton.jit
 def spread(value, x):
-    """One value for every pixel; fma takes nothing else."""
+    """Makes a tensor of one value for every pixel, because fma takes no scalar."""
     return tl.zeros(x.shape, tl.float32) + value
 
 

@@ -50,7 +50,7 @@ def most_taps(source, target, ANTIALIAS: tl.constexpr):
 
 @triton.jit
 def windows(i, source, target, ANTIALIAS: tl.constexpr, REAL: tl.constexpr):
-    """Of each output: its first input, how many it reads, and for `weights` a center and a width or two shares."""
+    """Finds of each output its first input, how many it reads, and for `weights` a center and a width or shares."""
     scale = _divided(tl.cast(source, REAL), tl.cast(target, REAL))
     if ANTIALIAS:
         support = tl.where(scale >= 1.0, scale, 1.0)
@@ -108,7 +108,7 @@ def find_taps(
     ANTIALIAS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One axis of one view a program. Whole weights need the largest of all first, so they are found twice."""
+    """Writes the taps of one axis of one view a program; whole weights need the largest first, so are found twice."""
     REAL: tl.constexpr = tl.float64 if BYTES else tl.float32
     program = tl.cast(tl.program_id(0), tl.int64)
     own, axis = program // 2, program % 2
@@ -151,7 +151,7 @@ def find_taps(
 
 @triton.jit
 def _total(most, first, count, left, right, same, ANTIALIAS: tl.constexpr):
-    """What weights are divided by: the sum of a triangle's, else 1."""
+    """Computes the divisor of weights: the sum of a triangle's, else 1."""
     if ANTIALIAS:
         total = tl.zeros(first.shape, left.dtype)
         for j in range(0, most):
@@ -163,7 +163,7 @@ def _total(most, first, count, left, right, same, ANTIALIAS: tl.constexpr):
 
 @triton.jit
 def _digits(largest):
-    """As many digits after the binary point, up to 22, as keep the largest weight below 2^15."""
+    """Finds the digits after the binary point, up to 22, that keep the largest weight below 2^15."""
     digits = 0
     for k in tl.static_range(22):
         fits = (0.5 + largest * _power_of_two(tl.full([], k + 1, tl.int32))).to(tl.int64) < 32768

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from agreement.cases import HAZARDS, Case
+from agreement.cases import Case
 from agreement.ops import OPS, worst_error
 from agreement.paths import paths
 from hypothesis import strategies as st
@@ -24,53 +24,11 @@ import rungs
 
 pytestmark = pytest.mark.gpu_ladder
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
-WIDE = ("float32", "float64")
-# A gradient is 0/0 next to a zero or an infinite vector, and one of nearly equal views is only as good as its distance.
-SMOOTH = ("tied points", "near views 1e-3", "parallel views", "equal views", "rectified", "large", "small")
-
 
 @st.composite
 def cases(draw: st.DrawFn, op: str, largest: int) -> Case:
     """What an op may be asked."""
-    last = st.integers(1, 40) | st.sampled_from(
-        [size for size in (64, 127, 128, 200, 1025, largest) if size <= largest]
-    )
-    points, small, flag = st.integers(1, 4), st.integers(1, 5), st.booleans()
-    views = st.integers(2, 6) | st.sampled_from([9, 10, 17] if largest > 200 else [9])
-    dtypes, hazards, options = DTYPES, tuple(HAZARDS), {}
-    if op in ("alignment", "alignment_backward"):
-        shape = (draw(points), draw(views), draw(last))
-        options = {"pairs": draw(st.sampled_from(("all", "anchor"))), "normalize": draw(flag)}
-        hazards = SMOOTH if op == "alignment_backward" else hazards
-    elif op == "layer_stats":
-        shape = (draw(points), draw(views), draw(small), draw(small), draw(last))
-        options = {"pairs": draw(st.sampled_from(("all", "anchor"))), "normalize": draw(flag)}
-        options["unit_dim"] = draw(st.integers(2, 4))
-    elif op == "pointwise_stats":
-        shape, dtypes = (draw(points), draw(views), draw(small), draw(small), draw(last)), ("float32",)
-        # A batch norm moves nearly equal views to where float32 cannot tell them apart.
-        hazards = ("tied points", "near views 1e-3", "equal views", "dead", "rectified")
-        options = {"pairs": draw(st.sampled_from(("all", "anchor"))), "normalize": draw(flag)}
-        options["unit_dim"] = draw(st.integers(2, 4))
-        options["layers"] = draw(
-            st.sampled_from((["batch_norm"], ["relu"], ["gelu"], ["batch_norm", "relu"], ["relu", "batch_norm"]))
-        )
-    elif op in ("unit_means", "selectivity"):
-        space = draw(st.lists(small, max_size=3))
-        shape = (draw(points if space else st.integers(1, 40)), draw(small), *space, draw(last))
-        options = {"activation": draw(st.sampled_from(("raw", "relu", "abs")))}
-        options["unit_dim"] = draw(st.integers(1, len(shape) - 1))
-    elif op == "views":
-        # torch 2.14 fails on uint8 images of a few pixels
-        side = st.integers(4, 12 if largest <= 200 else 40)
-        shape, dtypes = (draw(st.integers(1, 2)), draw(st.sampled_from((1, 3))), draw(side), draw(side)), ("float32",)
-        options = {"pixel": draw(st.sampled_from(("uint8", "float32"))), "size": (draw(side), draw(side))}
-        options |= {"antialias": draw(flag), "channels_last": draw(flag)}
-        options["preset"] = draw(st.sampled_from(("weak", "simclr", "byol-2", "independent", "dino-local")))
-    else:
-        shape, dtypes = (draw(st.integers(2, 60)), draw(last)), WIDE
-        options = {"classes": draw(st.integers(1, 5))} if op == "class_sums" else {}
+    shape, options, dtypes, hazards = OPS[op].draw(draw, largest)
     return Case(
         op, shape, draw(st.sampled_from(dtypes)), draw(st.sampled_from(tuple(testing.LAYOUTS))),
         tuple(draw(st.lists(st.sampled_from(hazards), max_size=2, unique=True))), options, draw(st.integers(0, 2**20)),
@@ -99,7 +57,7 @@ def test_agreement(op, backend, record_property):
     def row(text: str) -> None:
         record_property("ran", f"agreement  {op:<20} {name:<22} {text}")
 
-    if not name.startswith(OPS[op].backends):
+    if not name.startswith(tuple(OPS[op].rows())):
         row("not run: this op has no such kernel")
         pytest.skip(f"{op} has no such kernel")
     if run is None:

@@ -1,7 +1,6 @@
-"""The house rules: who imports whom, one name per op in every room, the lists of CONTRIBUTING.md, what is public."""
+"""The house rules: who imports whom, one name per op in every room, what is public."""
 
 import ast
-import importlib
 import inspect
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import memkern
+from python_tests.helpers import ops
 
 PACKAGE = Path(memkern.__file__).resolve().parent
 ROOT = PACKAGE.parent
@@ -16,7 +16,6 @@ if not (ROOT / "csrc").is_dir():
     pytest.skip("an installed package has no source tree around it", allow_module_level=True)
 OPS = sorted(path.stem for path in (PACKAGE / "ops").glob("[!_]*.py"))
 # Op -> backends that its table does not have, whose files it has not either.
-WITHOUT = {op: {"cuda", "triton"} - set(importlib.import_module(f"memkern.ops.{op}").TABLE) for op in OPS}
 
 
 def module_name(path):
@@ -134,16 +133,22 @@ def test_importing_memkern_reaches_the_core_only():
 
 @pytest.mark.parametrize("op", OPS)
 def test_an_op_keeps_its_name_in_every_room(op):
-    for place in (
-        "memkern/reference/{op}.py", "memkern/triton_kernels/{op}.py", "csrc/cpu/*/{op}.cpp", "csrc/cuda/{op}.cu",
-        "csrc/cuda/{op}.cuh", "python_tests/ops/test_{op}.py", "python_tests/cuda/test_cuda_{op}.py",
-        "bench/bench_{op}.py",
-    ):  # fmt: skip
-        if not any(backend in place for backend in WITHOUT[op]):
-            assert list(ROOT.glob(place.format(op=op))), place.format(op=op)
-    assert re.search(rf"\bOP\({op}, |_OP\({op}, ", (ROOT / "csrc/ops_table.h").read_text())
+    rows = {row.kind: row.record for row in ops.ROWS if row.name == op}
+    places = ["memkern/reference/{op}.py", "python_tests/ops/test_{op}.py", "python_tests/agreement/ops/{op}.py",
+              "bench/bench_{op}.py", "csrc/cpu/*/{op}.cpp"]  # fmt: skip
+    if op in ops.ON_CUDA:
+        places += ["csrc/cuda/{op}.cu", "csrc/cuda/{op}.cuh", "memkern/triton_kernels/{op}.py"]
+    for place in places:
+        assert list(ROOT.glob(place.format(op=op))), place.format(op=op)
     record = "".join(part.capitalize() for part in op.split("_"))
-    assert f"struct {record} {{" in (ROOT / "csrc/ops.h").read_text()
+    assert record in rows.values()
+    assert all(f"struct {name} {{" in (ROOT / "csrc/ops.h").read_text() for name in rows.values())
+
+
+def test_every_row_of_the_table_has_kernels():
+    assert {path.stem for path in (ROOT / "csrc/cuda").glob("*.cu")} == {*ops.ON_CUDA, "device"}
+    stems = {path.stem for path in (ROOT / "csrc/cpu").glob("*/*.cpp")}
+    assert stems == {*ops.ON_CPU, "kernel_table", "cpu_dispatch", "parallel"}
 
 
 def test_no_reference_without_an_op():
@@ -175,6 +180,42 @@ def test_kernels_know_neither_torch_nor_python():
     assert re.findall(r"#include <([^>]+)>", (ROOT / "csrc/ops.h").read_text()) == ["cstdint"]
 
 
+def includes(path):
+    """The files of csrc that a file of csrc includes."""
+    names = re.findall(r'^#\s*include "([^"]+)"', path.read_text(), re.MULTILINE)
+    beside = [(folder / name).resolve() for name in names for folder in (path.parent, ROOT / "csrc")]
+    return {header for header in beside if header.exists()}
+
+
+SOURCES = sorted(path for path in (ROOT / "csrc").rglob("*.*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "csrc")))
+def test_kernels_see_records_and_rules_only(path):
+    """Of csrc's own files, and nothing of each other: csrc/cpu does not see csrc/cuda, nor the other way."""
+    where = path.relative_to(ROOT / "csrc").parts
+    shared = {"ops.h", "ops_table.h", "rules.h", "resize_filter.h"}
+    if len(where) == 1:
+        return
+    for header in includes(path):
+        to = header.relative_to(ROOT / "csrc").parts
+        emulation = where[:2] == ("cuda", "host") and to == ("layout.h",)  # made as the bindings make it
+        assert to[0] in shared or (len(to) > 1 and to[0] == where[0]) or emulation, f"{path}: {header}"
+
+
+def test_no_header_includes_itself_on_any_way():
+    def visit(path, above):
+        assert path not in above, " -> ".join(each.name for each in [*above, path])
+        if path not in seen:
+            for header in includes(path):
+                visit(header, [*above, path])
+        seen.add(path)
+
+    seen = set()
+    for path in SOURCES:
+        visit(path, [])
+
+
 def test_no_build_trades_nan_for_speed():
     sources = [path.read_text() for path in (ROOT / "csrc").rglob("*.*")]
     settings = [
@@ -183,42 +224,6 @@ def test_no_build_trades_nan_for_speed():
     flags = "\n".join([(ROOT / "CMakeLists.txt").read_text(), (ROOT / "setup.py").read_text(), *settings])
     for flag in ("fast-math", "Ofast", "finite-math", "unsafe-math", "associative-math", "use_fast_math"):
         assert flag not in flags
-
-
-# ---- the lists of CONTRIBUTING.md -----------------------------------------------------------------------------------
-
-FILL = {
-    "op": OPS,
-    "method": [path.stem for path in (PACKAGE / "lab" / "methods").glob("[!_]*.py")],
-    "experiment": [path.stem for path in (PACKAGE / "lab" / "experiments").glob("[!_]*.py")],
-    "kind": [path.stem for path in (PACKAGE / "audit" / "encoders" / "kinds").glob("[!_]*.py")],
-    "reader": [path.stem for path in (PACKAGE / "audit" / "data" / "readers").glob("[!_]*.py")],
-    "section": [path.stem for path in (PACKAGE / "audit" / "report" / "sections").glob("[!_]*.py")],
-    "export": [path.stem for path in (PACKAGE / "audit" / "run_folder" / "exports").glob("[!_]*.py")],
-}
-
-
-TITLES = (
-    "New op", "New backend", "New instruction set", "New SSL method", "New experiment", "New kind of encoder",
-    "New kind of image data", "New report section", "New export",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("title", TITLES)
-def test_touch_lists_name_files_that_exist(title):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert section, f"CONTRIBUTING.md has no heading {title!r}"
-    fenced = re.search(r"^```\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
-    assert fenced, f"{title!r} has no fenced list"
-    for line in fenced[1].split():
-        holes = re.findall(r"\{(\w+)\}", line)
-        assert set(holes) <= set(FILL), f"{line}: nothing is known to fill {holes}"
-        for filling in FILL[holes[0]] if holes else [None]:
-            path = line.format(**{holes[0]: filling}) if holes else line
-            if holes and any(backend in line for backend in WITHOUT.get(filling, ())):
-                continue
-            assert list(ROOT.glob(path)), f"{title}: {path} does not exist"
 
 
 # ---- what is public -------------------------------------------------------------------------------------------------

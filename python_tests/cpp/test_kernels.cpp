@@ -157,7 +157,7 @@ double align_point(const std::vector<double>& z, const Alignment& op, double gra
         total[j * dims + d] -= step;
       }
     }
-  const double pairs = double(pair_count(views, op.pairs));
+  const double pairs = double(pair_count(op));
   for (int64_t v = 0; v < views && grad_z; ++v) {
     double radial = 0;
     for (int64_t d = 0; d < dims && op.normalize; ++d) radial += unit[v * dims + d] * total[v * dims + d];
@@ -169,7 +169,8 @@ double align_point(const std::vector<double>& z, const Alignment& op, double gra
 
 void test_alignment(DType dtype, const Shape& shape, Pairs pairs, bool normalize, bool keep, int threads) {
   const int64_t per_point = shape.views * shape.dims, count = shape.points * per_point;
-  const int64_t kept = pair_count(shape.views, pairs) + (normalize ? shape.views : 0);
+  const int64_t pairs_of_all = shape.views * (shape.views - 1) / 2;
+  const int64_t kept = (pairs == Pairs::all ? pairs_of_all : shape.views - 1) + (normalize ? shape.views : 0);
   const DType wide = wide_of(dtype);
   const Block z(dtype, count, 1), out(wide, shape.points), saved(wide, keep ? shape.points * kept : 0);
   fill(z, count);

@@ -30,7 +30,7 @@ def test_alignment(kernel: str, dims: int, pairs: str, normalize: bool, dtype: t
         with testing.threads(1):
             want = memkern.alignment(z, pairs=pairs, normalize=normalize, backend=kernel)
         expected = testing.expected_alignment(z, pairs=pairs, normalize=normalize)
-        testing.assert_within(want, expected, native.wide(dtype), (points, views))
+        testing.assert_within(want, expected, native.accumulate_dtype(dtype), (points, views))
         for count in THREADS:
             with testing.threads(count):
                 got = memkern.alignment(z, pairs=pairs, normalize=normalize, backend=kernel)
@@ -56,8 +56,10 @@ def test_layer_stats(kernel: str, shape: tuple[int, ...], order: str, dtype: tor
         x = channels_last(x) if order == "rows" else x
         with testing.threads(1):
             want = memkern.layer_stats(x, backend=kernel)
-        testing.assert_within(want.alignment, testing.expected_alignment(x), native.wide(dtype), shape)
-        testing.assert_within(want.unit_means, testing.expected_unit_means(x, unit_dim=2), native.wide(dtype), shape)
+        testing.assert_within(want.alignment, testing.expected_alignment(x), native.accumulate_dtype(dtype), shape)
+        testing.assert_within(
+            want.unit_means, testing.expected_unit_means(x, unit_dim=2), native.accumulate_dtype(dtype), shape
+        )
         for count in THREADS:
             with testing.threads(count):
                 got = memkern.layer_stats(x, backend=kernel)

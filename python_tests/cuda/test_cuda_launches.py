@@ -152,7 +152,7 @@ def test_layer_stats_reads_every_byte_once(dtype, shape, unit_dim):
 @pytest.mark.parametrize("dtype", testing.DTYPES)
 def test_gradient_reads_and_writes_packs(dtype):
     z = testing.randn(2, 6, 256, dtype=dtype)
-    saved = testing.randn(2, 21, dtype=native.wide(dtype)).abs()
+    saved = testing.randn(2, 21, dtype=native.accumulate_dtype(dtype)).abs()
     found = watched(z, lambda: emulated.alignment_backward(saved[:, 0], z, saved, False, True))
     assert found.watched_distinct_bytes == z.numel() * z.element_size()
     if dtype != torch.float64:  # few views stay in registers; of doubles they would not fit
@@ -304,7 +304,9 @@ def test_too_many_points_are_refused():
 def test_class_sums_are_added_to_what_is_there():
     means, labels = testing.randn(5, 4), torch.tensor([0, 1, 0, 1, 1])
     sums = torch.full((2, 4), 10.0, dtype=torch.float64)
-    record = emulated.ClassSums(means.data_ptr(), 0, 5, 4, 2, labels.data_ptr(), sums.data_ptr())
+    record = emulated.ClassSums(
+        means=means.data_ptr(), points=5, units=4, classes=2, labels=labels.data_ptr(), sums=sums.data_ptr()
+    )
     assert emulated.library().memkern_cuda_class_sums(ctypes.byref(record), None, None) is None
     torch.testing.assert_close(sums - 10, reference.class_sums(means, labels, classes=2))
 

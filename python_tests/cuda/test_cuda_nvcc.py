@@ -178,7 +178,9 @@ def test_the_library_loads_without_a_driver(library):
     reason = loaded.memkern_cuda_unavailable()
     assert b"driver" in reason or b"device" in reason
     memory = (ctypes.c_double * 16)()
-    record = emulated.MedianOfOthers(ctypes.addressof(memory), 1, 4, 1, 1, ctypes.addressof(memory))
+    record = emulated.MedianOfOthers(
+        means=ctypes.addressof(memory), dtype=1, points=4, units=1, point_stride=1, median=ctypes.addressof(memory)
+    )
     assert loaded.memkern_cuda_median_of_others(ctypes.byref(record), None, None)
     assert len(loaded.memkern_cuda_settings().splitlines()) > 20
 

@@ -106,7 +106,7 @@ def results(dtype: torch.dtype) -> list[torch.Tensor]:
     found += [value for value in state if isinstance(value, torch.Tensor)]
     for stats in layer_stats_many([maps, tokens.movedim(3, 2)], backend="cuda"):
         found += list(stats)
-    means = maps.flatten(1).to(native.wide(dtype))
+    means = maps.flatten(1).to(native.accumulate_dtype(dtype))
     found.append(median_of_others(means, backend="cuda"))
     found.append(class_sums(means, torch.arange(40) % 3, classes=3, backend="cuda"))
     photos = maps[:, 0, :3].sigmoid().float()

@@ -19,6 +19,7 @@ from gpu import build
 from torch import Tensor
 
 from memkern import native
+from python_tests.helpers import ops
 
 # Set by test_cuda_sanitizers.py for the runs it starts.
 MODE_VARIABLE = "MEMKERN_EMULATION"
@@ -31,8 +32,17 @@ ORDERS = ("forward", "reverse", "random", "greedy")
 _i32, _i64, _pointer, _bool = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p, ctypes.c_bool
 
 
-def _record(name: str, **fields: Any) -> type[ctypes.Structure]:
-    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+class _Record(ctypes.Structure):
+    """Takes its fields by name; those not given are zero."""
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := set(given) - {name for name, *_ in self._fields_}:
+            raise TypeError(f"{type(self).__name__} has no field {sorted(unknown)}")
+        super().__init__(**given)
+
+
+def _record(name: str, **fields: Any) -> type[_Record]:
+    return type(name, (_Record,), {"_fields_": list(fields.items())})
 
 
 Alignment = _record(
@@ -72,10 +82,7 @@ Counters = _record(
     loaded_bytes=_i64, wide_loads=_i64, watched_loaded_bytes=_i64, watched_distinct_bytes=_i64,
 )  # fmt: skip
 
-STEMS = (
-    "alignment", "alignment_backward", "unit_means", "selectivity", "layer_stats", "median_of_others", "class_sums",
-    "views",
-)  # fmt: skip
+STEMS = tuple(ops.ON_CUDA)
 
 # ---- the library --------------------------------------------------------------------------------------------------
 
@@ -173,14 +180,15 @@ def _alignment_record(z: Tensor, anchor: bool, normalize: bool, out: Tensor | No
     block, dims, point_stride, view_stride = native.view_block(z)
     assert block is z, "the kernel reads this layout only after a copy: make it in the test"
     return Alignment(
-        z.data_ptr(), native.DTYPES[z.dtype], z.shape[0], z.shape[1], dims, point_stride, view_stride, int(anchor),
-        normalize, None if out is None else out.data_ptr(), None if saved is None else saved.data_ptr(),
+        z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
+        point_stride=point_stride, view_stride=view_stride, pairs=int(anchor), normalize=normalize,
+        alignment=None if out is None else out.data_ptr(), saved=None if saved is None else saved.data_ptr(),
     )  # fmt: skip
 
 
 def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
     z = native.view_block(z)[0]
-    wide = native.wide(z.dtype)
+    wide = native.accumulate_dtype(z.dtype)
     out, saved = (
         _unwritten(z.shape[0], dtype=wide),
         _unwritten(*native.saved_shape(z, anchor, normalize, keep), dtype=wide),
@@ -195,8 +203,10 @@ def alignment_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, nor
         z = z.contiguous()
     grad_z = torch.empty_strided(z.shape, z.stride(), dtype=z.dtype).fill_(torch.nan)
     forward = _alignment_record(z, anchor, normalize, None, saved)
-    strides = grad_z.stride(0), grad_z.stride(1)
-    _run("alignment_backward", AlignmentBackward(forward, grad.data_ptr(), grad_z.data_ptr(), *strides))
+    _run("alignment_backward", AlignmentBackward(
+        forward=forward, grad=grad.data_ptr(), grad_z=grad_z.data_ptr(), grad_point_stride=grad_z.stride(0),
+        grad_view_stride=grad_z.stride(1),
+    ))  # fmt: skip
     return grad_z
 
 
@@ -212,21 +222,21 @@ def _activations(x: Tensor, unit_dim: int, activation: str) -> Any:
 
 
 def unit_means(x: Tensor, unit_dim: int, activation: str) -> Tensor:
-    means = _unwritten(x.shape[0], x.shape[unit_dim], dtype=native.wide(x.dtype))
-    _run("unit_means", UnitMeans(_activations(x, unit_dim, activation), means.data_ptr()))
+    means = _unwritten(x.shape[0], x.shape[unit_dim], dtype=native.accumulate_dtype(x.dtype))
+    _run("unit_means", UnitMeans(x=_activations(x, unit_dim, activation), means=means.data_ptr()))
     return means
 
 
 def selectivity(
     x: Tensor, unit_dim: int, activation: str, order: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    units, wide = x.shape[unit_dim], native.wide(x.dtype)
+    units, wide = x.shape[unit_dim], native.accumulate_dtype(x.dtype)
     peak, minimum = _unwritten(units, dtype=wide), _unwritten(units, dtype=wide)
     index, rest = _unwritten(units, dtype=torch.int64), _unwritten(units, dtype=torch.float64)
     order = None if order is None else order.contiguous()
     _run("selectivity", Selectivity(
-        _activations(x, unit_dim, activation), None if order is None else order.data_ptr(), peak.data_ptr(),
-        index.data_ptr(), rest.data_ptr(), minimum.data_ptr(),
+        x=_activations(x, unit_dim, activation), order=None if order is None else order.data_ptr(),
+        peak=peak.data_ptr(), index=index.data_ptr(), rest=rest.data_ptr(), minimum=minimum.data_ptr(),
     ))  # fmt: skip
     return peak, index, rest, minimum
 
@@ -237,13 +247,15 @@ def layer_stats_many(
     layers = [(native.view_block(x)[0], unit_dim) for x, unit_dim in layers]
     records, results = (LayerStats * len(layers))(), []
     for index, (x, unit_dim) in enumerate(layers):
-        wide = native.wide(x.dtype)
+        wide = native.accumulate_dtype(x.dtype)
         out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
         saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
         first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
-        records[index] = LayerStats(first, UnitMeans(_activations(x, unit_dim, "raw"), means.data_ptr()))
+        records[index] = LayerStats(
+            alignment=first, means=UnitMeans(x=_activations(x, unit_dim, "raw"), means=means.data_ptr())
+        )
         results.append((out, means, saved))
-    _run("layer_stats", LayerStatsMany(ctypes.addressof(records), len(layers)))
+    _run("layer_stats", LayerStatsMany(layers=ctypes.addressof(records), count=len(layers)))
     return results
 
 
@@ -254,9 +266,10 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
 def median_of_others(means: Tensor) -> Tensor:
     means = means.contiguous()
     median = _unwritten(means.shape[1], dtype=means.dtype)
-    points, units = means.shape
-    dtype = native.DTYPES[means.dtype]
-    _run("median_of_others", MedianOfOthers(means.data_ptr(), dtype, points, units, means.stride(0), median.data_ptr()))
+    _run("median_of_others", MedianOfOthers(
+        means=means.data_ptr(), dtype=native.DTYPES[means.dtype], points=means.shape[0], units=means.shape[1],
+        point_stride=means.stride(0), median=median.data_ptr(),
+    ))  # fmt: skip
     return median
 
 
@@ -265,7 +278,8 @@ def class_sums(means: Tensor, labels: Tensor, classes: int, *, start: float = 0.
     means, labels = means.contiguous(), labels.contiguous()
     sums = torch.full((classes, means.shape[1]), start, dtype=torch.float64)
     _run("class_sums", ClassSums(
-        means.data_ptr(), native.DTYPES[means.dtype], *means.shape, classes, labels.data_ptr(), sums.data_ptr(),
+        means=means.data_ptr(), dtype=native.DTYPES[means.dtype], points=means.shape[0], units=means.shape[1],
+        classes=classes, labels=labels.data_ptr(), sums=sums.data_ptr(),
     ))  # fmt: skip
     return sums
 
@@ -286,8 +300,10 @@ def views(
     half = (ctypes.c_float * 3)(0.5, 0.5, 0.5)
     hidden = None if hidden is None else hidden.to(torch.uint8).contiguous()
     _run("views", Views(
-        ctypes.addressof(records), int(images[0].dtype != torch.uint8), *params.shape[:2], channels, *size,
-        params.data_ptr(), antialias, blur_size, half, half, None if hidden is None else hidden.data_ptr(), patch,
-        out.data_ptr(), native.DTYPES[dtype], channels_last,
+        sources=ctypes.addressof(records), pixel=native.PIXELS[images[0].dtype], images=params.shape[0],
+        views=params.shape[1], channels=channels, height=size[0], width=size[1], params=params.data_ptr(),
+        antialias=antialias, blur_size=blur_size, mean=half, std=half,
+        hidden=None if hidden is None else hidden.data_ptr(), patch=patch, out=out.data_ptr(),
+        dtype=native.DTYPES[dtype], channels_last=channels_last,
     ))  # fmt: skip
     return out.permute(0, 1, 4, 2, 3) if channels_last else out

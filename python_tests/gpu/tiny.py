@@ -24,7 +24,7 @@ Case = tuple[str, Callable[[], None]]
 
 
 def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
-    pairs, wide = "anchor" if anchor else "all", native.wide(z.dtype)
+    pairs, wide = "anchor" if anchor else "all", native.accumulate_dtype(z.dtype)
     out, saved = emulated.alignment(z, anchor, normalize, True)
     testing.assert_within(out, testing.expected_alignment(z, pairs=pairs, normalize=normalize), wide, "alignment")
     distances = reference.alignment.__globals__["pair_distances"](z, pairs=pairs, normalize=normalize)
@@ -55,7 +55,7 @@ def check_many_looks(z: Tensor) -> None:
 def check_means(x: Tensor, unit_dim: int, activation: str) -> None:
     want = testing.expected_unit_means(x, unit_dim=unit_dim, activation=activation)
     got = emulated.unit_means(x, unit_dim, activation)
-    testing.assert_within(got, want, native.wide(x.dtype), "unit_means")
+    testing.assert_within(got, want, native.accumulate_dtype(x.dtype), "unit_means")
 
 
 def check_selectivity(x: Tensor, unit_dim: int, order: Tensor | None) -> None:
@@ -74,8 +74,10 @@ def check_selectivity(x: Tensor, unit_dim: int, order: Tensor | None) -> None:
 
 def check_layer_stats(x: Tensor, unit_dim: int) -> None:
     alignment, means, saved = emulated.layer_stats(x, unit_dim, False, True, True)
-    testing.assert_within(alignment, testing.expected_alignment(x), native.wide(x.dtype), "alignment")
-    testing.assert_within(means, testing.expected_unit_means(x, unit_dim=unit_dim), native.wide(x.dtype), "unit means")
+    testing.assert_within(alignment, testing.expected_alignment(x), native.accumulate_dtype(x.dtype), "alignment")
+    testing.assert_within(
+        means, testing.expected_unit_means(x, unit_dim=unit_dim), native.accumulate_dtype(x.dtype), "unit means"
+    )
     apart = emulated.alignment(x, False, True, True)[1]  # its sums are cut elsewhere
     torch.testing.assert_close(saved, apart, rtol=1e-12 if x.dtype == torch.float64 else 1e-6, atol=0)
 

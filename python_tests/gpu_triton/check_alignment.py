@@ -15,7 +15,7 @@ from memkern import reference
 from memkern.reference.alignment import pair_distances
 from memkern.triton_kernels import alignment as kernels
 from memkern.triton_kernels import launches
-from memkern.triton_kernels.memory import wide
+from memkern.triton_kernels.memory import accumulate_dtype
 from python_tests.helpers import testing
 
 ALL_PAIRS = [("all", True), ("all", False)]
@@ -41,7 +41,7 @@ def check(
 ) -> None:
     for pairs, normalize in options:
         got, _ = run(z if memory is None else memory, pairs, normalize, keep)
-        testing.assert_within(got, expected(z, pairs, normalize), wide(z.dtype), (pairs, normalize))
+        testing.assert_within(got, expected(z, pairs, normalize), accumulate_dtype(z.dtype), (pairs, normalize))
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_kept(pairs, normalize, dtype):
     out, saved = run(z, pairs, normalize, keep=True)
     distances = pair_distances(z, pairs=pairs, normalize=normalize)
     want = torch.cat([distances, z.double().flatten(2).norm(dim=2)], 1) if normalize else distances
-    torch.testing.assert_close(saved.double(), want, rtol=16 * torch.finfo(wide(dtype)).eps, atol=0)
+    torch.testing.assert_close(saved.double(), want, rtol=16 * torch.finfo(accumulate_dtype(dtype)).eps, atol=0)
     mean = saved[:, : distances.shape[1]].double().mean(1)
-    torch.testing.assert_close(out.double(), mean, rtol=4 * torch.finfo(wide(dtype)).eps, atol=0)
+    torch.testing.assert_close(out.double(), mean, rtol=4 * torch.finfo(accumulate_dtype(dtype)).eps, atol=0)
 
 
 @pytest.mark.numbers
@@ -270,4 +270,4 @@ def test_no_points(dtype):
     out, saved = run(torch.empty(0, 3, 5, dtype=dtype), keep=True)
     assert out.shape == (0,)
     assert saved.shape == (0, 6)
-    assert out.dtype == wide(dtype)
+    assert out.dtype == accumulate_dtype(dtype)

@@ -11,7 +11,7 @@ from memkern import reference
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.alignment import alignment
 from memkern.triton_kernels.alignment_backward import alignment_backward
-from memkern.triton_kernels.memory import wide
+from memkern.triton_kernels.memory import accumulate_dtype
 from python_tests.helpers import testing
 
 OPTIONS = [("all", True), ("anchor", False)]  # between them every path
@@ -47,7 +47,7 @@ def expected(z: Tensor, upstream: Tensor, pairs: str, normalize: bool) -> testin
 
 
 def check(z: Tensor, memory: Tensor | None = None, options: list[tuple[str, bool]] = OPTIONS) -> None:
-    upstream = testing.randn(z.shape[0], dtype=wide(z.dtype))
+    upstream = testing.randn(z.shape[0], dtype=accumulate_dtype(z.dtype))
     for pairs, normalize in options:
         got = gradient(z if memory is None else memory, upstream, pairs, normalize)
         testing.assert_within(got, expected(z, upstream, pairs, normalize), z.dtype, (pairs, normalize))

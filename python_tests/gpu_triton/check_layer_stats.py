@@ -9,7 +9,7 @@ from support import on_cpu, on_device, shape_name
 from memkern import reference
 from memkern.triton_kernels import launches
 from memkern.triton_kernels.layer_stats import chunks_of, layer_stats
-from memkern.triton_kernels.memory import wide
+from memkern.triton_kernels.memory import accumulate_dtype
 from python_tests.helpers import testing
 
 
@@ -70,7 +70,7 @@ def check(x, memory, unit_dim, options=((False, True), (True, False))):
     for anchor, normalize in options:
         alignment, means, saved = on_cpu(layer_stats(on_device(memory), unit_dim, anchor, normalize, True))
         want = reference.layer_stats(x, unit_dim=unit_dim, pairs="anchor" if anchor else "all", normalize=normalize)
-        eps = torch.finfo(wide(x.dtype)).eps
+        eps = torch.finfo(accumulate_dtype(x.dtype)).eps
         torch.testing.assert_close(alignment.double(), want[0], rtol=8 * eps, atol=0)
         torch.testing.assert_close(means.double(), want[1], rtol=8 * eps, atol=8 * eps)
         pairs = x.shape[1] - 1 if anchor else x.shape[1] * (x.shape[1] - 1) // 2

@@ -12,7 +12,7 @@ from torch import Tensor
 from memkern import reference
 from memkern.triton_kernels import class_sums, launches, median_of_others, selectivity, unit_means
 from memkern.triton_kernels.launches import setting
-from memkern.triton_kernels.memory import wide
+from memkern.triton_kernels.memory import accumulate_dtype
 from python_tests.helpers import testing
 
 nan, inf = torch.nan, torch.inf
@@ -29,7 +29,7 @@ def check_means(x: Tensor, unit_dim: int, activation: str = "raw", memory: Tenso
         scale=lambda x: reference.unit_means(x.abs(), unit_dim=unit_dim),  # terms cancel
     )
     got = on_cpu(unit_means.unit_means(on_device(x if memory is None else memory), unit_dim, activation))
-    testing.assert_within(got, want, wide(x.dtype), (tuple(x.shape), unit_dim, activation))
+    testing.assert_within(got, want, accumulate_dtype(x.dtype), (tuple(x.shape), unit_dim, activation))
 
 
 @pytest.mark.parametrize(
@@ -115,16 +115,16 @@ def check_state(x: Tensor, unit_dim: int = 1, activation: str = "raw", order: Te
     peak, index, rest, low = on_cpu(got)
     visited = x if order is None else x[order]
     want = reference.selectivity(visited, unit_dim=unit_dim, activation=activation)
-    eps = torch.finfo(wide(x.dtype)).eps
+    eps = torch.finfo(accumulate_dtype(x.dtype)).eps
     torch.testing.assert_close(peak.double(), want[0], rtol=4 * eps, atol=4 * eps, equal_nan=True)
     assert torch.equal(index, want[1])
     torch.testing.assert_close(rest, want[2], rtol=4 * eps, atol=4 * eps * len(x), equal_nan=True)
     torch.testing.assert_close(low.double(), want[3], rtol=4 * eps, atol=4 * eps, equal_nan=True)
     assert (peak.dtype, index.dtype, rest.dtype, low.dtype) == (
-        wide(x.dtype),
+        accumulate_dtype(x.dtype),
         torch.int64,
         torch.float64,
-        wide(x.dtype),
+        accumulate_dtype(x.dtype),
     )
 
 

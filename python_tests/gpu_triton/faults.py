@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,265 +22,184 @@ import lint
 import rungs
 from forks import Ground, Outcome, grounds
 
+sys.path.insert(0, str(rungs.HERE.parent / "mutation"))
+
+from operations import append, both, flip, keep, operator, put, rewrite, swap, within, without
+from places import Operation, Place, Python, change
+
 KERNELS = rungs.ROOT / "memkern" / "triton_kernels"
 
 
 class Fault(NamedTuple):
-    """One edit: the file, what is replaced by what, and which checks must notice on which rung.
+    """One edit: where, what is done there, and which checks must notice on which rung.
 
     Attributes:
         rung: "values" (the interpreter), "ttsem", "gate" (compiled code: its budgets and lints) or "source" (lint).
-        file: Of the kernels, without .py.
-        old: What is replaced wherever it stands there.
-        new: By what.
+        place: Where in the kernels.
+        operation: What is done there.
         checks: File and -k expression, or the gate's --only.
         says: What the rung's output must contain.
     """
 
     rung: str
-    file: str
-    old: str
-    new: str
+    place: Place
+    operation: Operation
     checks: str
     says: str = ""
 
 
+def kernel(stem: str, function: str, kind: str, n: int = 1) -> Python:
+    """The n-th node of a kind in a function of a kernel file."""
+    return Python(f"memkern/triton_kernels/{stem}.py", function, kind, n)
+
+
+NARROW = put(1, "{1}.to(tl.int32)")
+ATOMIC = rewrite("tl.atomic_add({1}, {2}, {3})")
+NAN_LOST = both(within("Compare", 1, operator(">")), swap(2, 3))  # of where(x < 0, 0, x)
+TO_ONE_PART = (  # part 0 stores its sums, the others add theirs: right if one by one
+    "tl.store({1}, 0 * {2}, mask=({Compare < 1.0}) & ({Assign 2.1} > 0)); "
+    "tl.store({1} - {BinOp * 4.0}, {2} + tl.load({1} - {BinOp * 4.0}, "
+    "mask=({Compare < 1.0}) & ({Assign 2.1} > 0), other=0.0), {3})"
+)
+
 FAULTS = {
     # ---- seen in the values ----
     "one view too few": Fault(
-        "ttsem",
-        "pair_sums",
-        "for row in range(0, 1 if ONE else views, GROUP)",
-        "for row in range(0, 1 if ONE else views - GROUP, GROUP)",
+        "ttsem", kernel("pair_sums", "store_pair_sums", "Call range", 2), put(2, "{2} - {3}"),
         "check_alignment 1x17x20",
     ),
-    "distrust forgotten": Fault("values", "alignment", "(~trusted | vague", "(vague", "check_alignment test_families"),
+    "distrust forgotten": Fault(
+        "values", kernel("alignment", "_finish", "BinOp |"), without(1), "check_alignment test_families",
+    ),
     "no second look": Fault(
-        "values",
-        "alignment",
-        "marked |= _any(doubtful & clear)",
-        "marked |= False",
+        "values", kernel("alignment", "_finish", "AugAssign |=", 2), put(2, "False"),
         "check_alignment beside_other_pairs",
     ),
     "unit vectors of any length": Fault(
-        "ttsem",
-        "pair_sums",
-        "elements * scale[v] if len(scale) > 0 else elements",
-        "elements",
-        "check_alignment second_look and 2x3x300",
+        "ttsem", kernel("pair_sums", "_load", "IfExp", 2), keep(3), "check_alignment second_look and 2x3x300",
     ),
     "near views in floats": Fault(
-        "values", "alignment", "unit_square * dims > 0.1", "unit_square >= 0", "check_alignment keep_their_digits"
+        "values", kernel("alignment", "_is_clear", "Compare >"), rewrite("{1} >= 0"),
+        "check_alignment keep_their_digits",
     ),
     "clamp eats NaN": Fault(
-        "values",
-        "alignment",
-        "tl.where(rest < 0, 0.0, rest)",
-        "tl.where(rest > 0, rest, 0.0)",
-        "check_alignment non_finite",
+        "values", kernel("alignment", "_unit_distance", "Call where"), NAN_LOST, "check_alignment non_finite",
     ),
     "pieces of the finish": Fault(
-        "ttsem",
-        "alignment",
-        "for first in range(0, pieces, PIECES)",
-        "for first in range(0, 1, PIECES)",
-        "check_alignment test_chunks",
+        "ttsem", kernel("alignment", "_add_pieces", "Call range"), put(2, "1"), "check_alignment test_chunks",
     ),
     "norms of vanished squares": Fault(
-        "values",
-        "alignment",
-        "~(_in_range(square, WIDE) & (square > 1.001e-24))",
-        "~(square >= 0)",
+        "values", kernel("alignment", "_norms", "BinOp &", 2),
+        both(without(1), within("Compare >", 1, both(operator(">="), put(2, "0")))),
         "check_alignment magnitudes_of_floats",
     ),
     "zero distance divides": Fault(
-        "values",
-        "alignment_backward",
-        "compared & ~none",
-        "compared",
+        "values", kernel("alignment_backward", "_coefficients", "BinOp &", 3), keep(1),
         "check_alignment_backward zero_distance",
     ),
     "radial part forgotten": Fault(
-        "values",
-        "alignment_backward",
-        "keep_dims=True) - radial * inverse_v",
-        "keep_dims=True)",
+        "values", kernel("alignment_backward", "_coefficients", "BinOp -", 4), keep(1),
         "check_alignment_backward test_options",
     ),
     "NaN of a view not compared": Fault(
-        "values", "alignment_backward", "        if ANCHOR:  #", "        if False:  #", "check_alignment_backward nan"
+        "values", kernel("alignment_backward", "_combine", "If", 2), put(1, "False"), "check_alignment_backward nan",
     ),
-    "last tie": Fault(
-        "values", "selectivity", "(equal & (index_2 < index))", "(equal & (index_2 > index))", "check_units hazards"
-    ),
+    "last tie": Fault("values", kernel("selectivity", "_merge", "Compare <"), flip, "check_units hazards"),
     "winner joins the rest": Fault(
-        "values", "selectivity", "tl.where(second, peak, peak_2)", "peak_2", "check_units hazards"
+        "values", kernel("selectivity", "_merge", "Call where"), keep(3), "check_units hazards",
     ),
     "low forgets NaN": Fault(
-        "values", "selectivity", "(low_2 < low) | (low_2 != low_2)", "low_2 < low", "check_units hazards"
+        "values", kernel("selectivity", "_merge", "Call where", 4), within("BinOp |", 1, keep(1)),
+        "check_units hazards",
     ),
     "relu eats NaN": Fault(
-        "values", "unit_sums", "tl.where(x < 0, 0.0, x)", "tl.where(x > 0, x, 0.0)", "check_units means_non_finite"
+        "values", kernel("unit_sums", "activate", "Call where"), NAN_LOST, "check_units means_non_finite",
     ),
     "float sums": Fault(
-        "values",
-        "unit_sums",
-        "total += tile.to(tl.float64)",
-        "total += tile.to(tl.float32) * 1.0000001",
+        "values", kernel("unit_sums", "lane_sums", "Call to"), both(put(1, "tl.float32"), append(" * 1.0000001")),
         "check_units constant",
     ),
     "a view's steps begin a stage late": Fault(
-        "ttsem", "views", "stop & (stops == stage - 1)", "stop & (stops == stage)", "check_views test_stages and uint8"
+        "ttsem", kernel("views", "_segment", "BinOp -"), keep(1), "check_views test_stages and uint8",
     ),
     "a resize off by one tap": Fault(
-        "ttsem",
-        "views_taps",
-        "tl.where(first + 1 < source, 2, 1)",
-        "tl.where(first + 1 < source, 1, 1)",
-        "check_views test_sizes and False",
+        "ttsem", kernel("views_taps", "windows", "Call where", 3), put(2, "1"), "check_views test_sizes and False",
     ),
     "int32 offsets": Fault(
-        "values",
-        "unit_means",
-        "program = tl.cast(tl.program_id(0), tl.int64)",
-        "program = tl.program_id(0)",
-        "check_offsets unit_means",
+        "values", kernel("unit_means", "_sum_lanes", "Call cast"), keep(1), "check_offsets unit_means",
     ),
     "int32 offsets where a gradient is read": Fault(
-        "values",
-        "alignment_backward",
-        "    z += point * point_stride",
-        "    z += point.to(tl.int32) * point_stride",
+        "values", kernel("alignment_backward", "_combine", "AugAssign", 1), within("BinOp *", 1, NARROW),
         "check_offsets test_alignment",
     ),
     "int32 offsets where a gradient is written": Fault(
-        "values",
-        "alignment_backward",
-        "    grad_z += point * grad_point_stride",
-        "    grad_z += point.to(tl.int32) * grad_point_stride",
+        "values", kernel("alignment_backward", "_combine", "AugAssign", 2), within("BinOp *", 1, NARROW),
         "check_offsets test_alignment",
     ),
     # ---- values are right, memory is not ----
     "rows past the end of a view's box": Fault(
-        "ttsem",
-        "views_taps",
-        "there = (y < box_height) & (x < width)",
-        "there = x < width",
-        "check_views several_programs",
+        "ttsem", kernel("views_taps", "filter_rows", "BinOp &"), without(1), "check_views several_programs",
         "past the end",
     ),
     "views past the last are read": Fault(
-        "ttsem",
-        "pair_sums",
-        "(at < end) & (view < views)",
-        "(at < end) & (view < views + 9)",
-        "check_alignment 1x17x20",
+        "ttsem", kernel("pair_sums", "_load", "Compare <", 3), put(2, "{2} + 9"), "check_alignment 1x17x20",
         "past the end",
     ),
     "dims past the end are read": Fault(
-        "ttsem",
-        "pair_sums",
-        "tl.minimum(start + PIECE, tl.minimum(stop, dims))",
-        "tl.minimum(start + PIECE, stop)",
-        "check_alignment 1x3x7",
+        "ttsem", kernel("pair_sums", "store_pair_sums", "Call minimum", 2), keep(1), "check_alignment 1x3x7",
         "past the end",
     ),
     "parts add to each other": Fault(
-        "ttsem",
-        "unit_means",
-        "        tl.store(at, sums, mask=lane < lanes)\n",
-        "        tl.store(at, 0 * sums, mask=(lane < lanes) & (part > 0))\n"
-        "        at -= part * part_stride\n"  # part 0 stores its sums, the others add theirs: right if one by one
-        "        before = tl.load(at, mask=(lane < lanes) & (part > 0), other=0.0)\n"
-        "        tl.store(at, before + sums, mask=lane < lanes)\n",
-        "check_units in_parts",
+        "ttsem", kernel("unit_means", "_sum_lanes", "Call store"), rewrite(TO_ONE_PART), "check_units in_parts",
         "touch element",
     ),
     "added to memory that nobody cleared": Fault(
-        "ttsem",
-        "unit_means",
-        "        tl.store(at, sums, mask=lane < lanes)\n",
-        "        tl.atomic_add(at, sums, mask=lane < lanes)\n",
-        "check_units in_parts",
+        "ttsem", kernel("unit_means", "_sum_lanes", "Call store"), ATOMIC, "check_units in_parts",
     ),
     "parts overwrite each other": Fault(
-        "ttsem",
-        "unit_means",
-        "out + part * part_stride + other",
-        "out + other",
-        "check_units in_parts",
-        "touch element",
+        "ttsem", kernel("unit_means", "_sum_lanes", "BinOp +", 4), without(2), "check_units in_parts", "touch element",
     ),
     "a part nobody wrote": Fault(
-        "ttsem",
-        "pair_sums",
-        "tl.sum(lanes.to(tl.float64), 0), mask=(a < b) & (b < views))",
-        "tl.sum(lanes.to(tl.float64), 0), mask=(a < b) & (b < views - 1))",
-        "check_alignment 1x3x7",
+        "ttsem", kernel("pair_sums", "_store_pair", "Compare <", 2), put(2, "{2} - 1"), "check_alignment 1x3x7",
         "in being NaN",  # with which ttsem fills memory; on a GPU, whatever lay there
     ),
     "store past the last unit": Fault(
-        "ttsem",
-        "selectivity",
-        "chunk * units + unit, unit < units",
-        "chunk * units + unit, unit < units + 1",
-        "check_units state_layouts",
+        "ttsem", kernel("selectivity", "_visit", "Compare <", 7), put(2, "{2} + 1"), "check_units state_layouts",
     ),
     "rows of the next class": Fault(
-        "ttsem",
-        "class_sums",
-        "mask=position < end, other=0)",
-        "mask=position < end + 99, other=0)",
+        "ttsem", kernel("class_sums", "_sum_class", "FunctionDef"),
+        both(within("Compare <", 1, put(2, "{2} + 99")), within("Compare <", 4, put(2, "{2} + 99"))),
         "check_units class_sums and 1-float32",
     ),
     # ---- seen by no run ----
     "masked load without other": Fault(
-        "gate", "unit_sums", "(block < last), other=0.0)", "(block < last))", "^means 7x7 ", "without other="
+        "gate", kernel("unit_sums", "_tile", "Call load"), without(3), "^means 7x7 ", "without other=",
     ),
     "load after store": Fault(
-        "gate",
-        "unit_means",
-        "    tl.store(means + at, (total",
-        "    total += tl.load(means + at, mask=at < elements, other=0.0)\n    tl.store(means + at, (total",
-        "^means 56x56 [|] _divide",
-        "one pointer",
+        "gate", kernel("unit_means", "_divide", "Call store"),
+        rewrite("tl.store({1}, {2} + tl.load({1}, {3}, other=0.0), {3})"), "^means 56x56 [|] _divide", "one pointer",
     ),
     "a product in 32 bits": Fault(
-        "gate",
-        "unit_means",
-        "program = tl.cast(tl.program_id(0), tl.int64)",
-        "program = tl.program_id(0)",
-        "^means 7x7 ",
-        "in 32 bits",
+        "gate", kernel("unit_means", "_sum_lanes", "Call cast"), keep(1), "^means 7x7 ", "in 32 bits",
     ),
-    "a promise": Fault("source", "pair_sums", "at = d + (", "at = tl.multiple_of(d, 16) + (", "", "multiple_of"),
-    "atomics": Fault("source", "selectivity", "tl.store(rest + at", "tl.atomic_add(rest + at", "", "atomic_add"),
+    "a promise": Fault(
+        "source", kernel("pair_sums", "_load", "BinOp +"), put(1, "tl.multiple_of({1}, 16)"), "", "multiple_of",
+    ),
+    "atomics": Fault("source", kernel("selectivity", "_store", "Call store", 3), ATOMIC, "", "atomic_add"),
     # ---- right, but slow ----
     "a number whose alignment is hidden": Fault(
-        "gate",
-        "alignment",
-        "@triton.jit\ndef _sum_pairs(",
-        '@triton.jit(do_not_specialize=["dims"])\ndef _sum_pairs(',
-        "^alignment [|] _sum_pairs",
-        "narrow_loads 40 > 0",
+        "gate", kernel("alignment", "_sum_pairs", "Attribute jit"), append("(do_not_specialize=[3])"),
+        "^alignment [|] _sum_pairs", "narrow_loads 40 > 0",
     ),
     "a piece of no whole vectors": Fault(
-        "gate",
-        "alignment",
-        'setting("alignment", "blocks"),',
-        'setting("alignment", "blocks") + 2,',
-        "^alignment [|] _sum_pairs",
+        "gate", kernel("alignment", "pair_tiles", "Call setting", 4), append(" + 2"), "^alignment [|] _sum_pairs",
         "narrow_loads",
     ),
     "a tile too large": Fault(
-        "gate",
-        "alignment",
-        '"VECTOR": vector(z.dtype)',
-        '"VECTOR": 2 * vector(z.dtype)',
-        "^alignment [|] _sum_pairs",
+        "gate", kernel("alignment", "pair_tiles", "Call vector", 2), rewrite("2 * {0}"), "^alignment [|] _sum_pairs",
         "registers",
     ),
-}
+}  # fmt: skip
 
 
 # The classes of faults that a kernel written for a GPU can have, and the planted ones that stand for each.
@@ -310,11 +230,8 @@ def copy_kernels(folder: Path) -> None:
 def plant(fault: Fault, folder: Path) -> None:
     """Copies the kernels and makes the edit."""
     copy_kernels(folder)
-    path = folder / "triton_kernels" / f"{fault.file}.py"
-    source = path.read_text()
-    if fault.old not in source:
-        raise ValueError(f"{fault.file}.py has no {fault.old!r} any more: the list of faults must follow the code")
-    path.write_text(source.replace(fault.old, fault.new))
+    edit = change(fault.place, fault.operation)
+    (folder / "triton_kernels" / Path(edit.file).name).write_text(edit.new)
 
 
 def run_rung(rung: str, checks: str, folder: Path, ground: Callable[[str], Ground]) -> Outcome:
@@ -340,11 +257,11 @@ def run_rung(rung: str, checks: str, folder: Path, ground: Callable[[str], Groun
 def caught(name: str, ground: Callable[[str], Ground], *, first: bool = False) -> str:
     """Empty if the rung fails with the fault (and, with ``first``, passes without it); else what went wrong."""
     fault = FAULTS[name]
-    for edit in [fault._replace(new=fault.old), fault] if first else [fault]:
+    for planter in [copy_kernels, partial(plant, fault)] if first else [partial(plant, fault)]:
         with tempfile.TemporaryDirectory() as place:
-            plant(edit, Path(place))
+            planter(Path(place))
             outcome = run_rung(fault.rung, fault.checks, Path(place), ground)
-        if edit is not fault and outcome.code != 0:
+        if planter is copy_kernels and outcome.code != 0:
             return f"fails without the fault: {outcome.output[-1500:]}"
     if outcome.code == 0:
         return "not caught"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import triton
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
 import cubins
 

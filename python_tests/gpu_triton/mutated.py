@@ -1,4 +1,4 @@
-"""Which checks know which kernels: what mutation.py hunts the mutants of a file with."""
+"""Which checks know which kernels: what hunt_mutants.py hunts the mutants of a file with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pytest plugin for mutation.py: checks that have found many faults in little time run first.
+"""A pytest plugin for hunt_mutants.py: checks that have found many faults in little time run first.
 
 -p quick_first --history FILE, to which every run appends a line for each check that it ran.
 """

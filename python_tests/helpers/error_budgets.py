@@ -123,7 +123,7 @@ def expected(
         coarse_truth = truth if x.dtype != torch.float64 else oracle(coarse)
         magnitude = None if scale is None else scale(x.double())
         allowed = budget(
-            native.wide(x.dtype),
+            native.accumulate_dtype(x.dtype),
             plain(coarse),
             coarse_truth,
             scale=magnitude,
@@ -140,7 +140,7 @@ def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True)
     distances = pair_distances(z, **options)
     # Norms rounded to half an epsilon each make an error of up to an epsilon along the unit vectors, at a right angle
     # to a small distance: nothing beside 1e-4, all that is left of 0.
-    epsilon = torch.finfo(native.wide(z.dtype)).eps if normalize else 0.0
+    epsilon = torch.finfo(native.accumulate_dtype(z.dtype)).eps if normalize else 0.0
     return expected(
         functools.partial(reference.alignment, **options),
         functools.partial(plain_alignment, **options),
@@ -153,7 +153,7 @@ def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True)
 def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:
     """The reference of the gradient of ``sum(upstream * alignment(z))`` and the budget around it."""
     options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
-    epsilon = torch.finfo(native.wide(z.dtype)).eps
+    epsilon = torch.finfo(native.accumulate_dtype(z.dtype)).eps
 
     def plain(z: Tensor) -> Tensor:
         leaf = z.detach().requires_grad_()

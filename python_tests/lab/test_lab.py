@@ -19,6 +19,7 @@ from memkern.lab.data import splits
 from memkern.lab.encoders import resnet9
 from memkern.lab.methods.simclr import nt_xent
 from memkern.lab.training import trainer
+from memkern.lab.training.recipe import VIEWS, Recipe
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -100,11 +101,11 @@ def test_training_views_follow_seed_epoch_and_image(monkeypatch: pytest.MonkeyPa
 
     real = memkern.views
     monkeypatch.setattr(memkern, "views", views)
-    training = trainer.Training(rand(8, 3, 32, 32), trainer.Recipe(epochs=2, batch=4), seed=5)
+    training = trainer.Training(rand(8, 3, 32, 32), Recipe(epochs=2, batch=4), seed=5)
     training.run_epoch()
     training.run_epoch()
     assert [call["first_view"] for call in calls] == [0, 0, 2, 2]
-    assert {(call["n_views"], call["seed"], call["transform"]) for call in calls} == {(2, 5, trainer.VIEWS)}
+    assert {(call["n_views"], call["seed"], call["transform"]) for call in calls} == {(2, 5, VIEWS)}
     for epoch in (calls[:2], calls[2:]):
         assert torch.cat([call["index"] for call in epoch]).sort().values.tolist() == list(range(8))
 
@@ -152,7 +153,7 @@ def test_splits_are_disjoint_balanced_and_seeded() -> None:
 
 # ---- training ----------------------------------------------------------------------------------------------
 
-SHORT = trainer.Recipe(epochs=3, batch=4)
+SHORT = Recipe(epochs=3, batch=4)
 
 
 def test_training_stops_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
@@ -165,14 +166,14 @@ def test_training_stops_and_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(images, SHORT, 1, checkpoint=path, every=1, on_epoch=stop)
-    resumed = trainer.train(images, SHORT, 1, checkpoint=path)
+        trainer.train(images, SHORT, 1, checkpoints=trainer.Checkpoints(path, 1), on_epoch=stop)
+    resumed = trainer.train(images, SHORT, 1, checkpoints=trainer.Checkpoints(path))
     assert resumed.losses == whole.losses
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     assert not whole.encoder().training
     with pytest.raises(ValueError, match="checkpoint of this recipe"):
-        trainer.train(images, SHORT, 2, checkpoint=path)
+        trainer.train(images, SHORT, 2, checkpoints=trainer.Checkpoints(path))
     assert [p.name for p in tmp_path.iterdir()] == ["f.pt"]
 
 
@@ -180,14 +181,14 @@ def test_training_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    trainer.train(rand(4, 3, 32, 32), trainer.Recipe(epochs=1, batch=4), 1)
+    trainer.train(rand(4, 3, 32, 32), Recipe(epochs=1, batch=4), 1)
     assert torch.equal(torch.rand(3), expected)
     with pytest.raises(ValueError, match="one batch"):
         trainer.Training(rand(3, 3, 32, 32), SHORT, 0)
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    rates = [trainer.Recipe(epochs=1, batch=1, lr=2.0).learning_rate(step, 100) for step in range(100)]
+    rates = [Recipe(epochs=1, batch=1, lr=2.0).learning_rate(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.4)
     assert max(rates) == rates[4] <= 2.0
     assert 0 <= rates[-1] < 0.001

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from memkern import cli
-from memkern.lab.experiments import _catalogue as catalogue
-from memkern.lab.experiments import _experiment as experiment
-from memkern.lab.experiments import _report_pages as pages
-from memkern.lab.experiments._context import Lab
+from memkern.lab.experiments._catalogue import ENTRIES, LEFT_OUT, entries, implemented
+from memkern.lab.experiments._context import ExperimentContext
+from memkern.lab.experiments._experiment import RULE, Result, p_value, verdict
+from memkern.lab.experiments._report_pages import REMARKS, write
 from memkern.lab.presets import PRESETS
 from memkern.lab.training import checkpoint
 from python_tests.helpers import testing
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 for package in ("lightly", "timm", "torchvision", "opacus", "skimage", "sklearn", "scipy", "pyarrow", "mlxtend"):
     pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[lab,ssl,dp]'")
 
-EXPERIMENTS = experiment.implemented()
+EXPERIMENTS = implemented()
 
 
 @pytest.fixture(autouse=True)
@@ -33,19 +33,19 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """One workbench for all: encoders are trained once."""
-    return Lab(PRESETS["tiny"], cache=tmp_path_factory.mktemp("cache"))
+def context(tmp_path_factory: pytest.TempPathFactory) -> ExperimentContext:
+    """One for all experiments: encoders are trained once."""
+    return ExperimentContext(PRESETS["tiny"], cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.xdist_group("lab-experiments")
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_runs_and_writes_its_page(name: str, lab: Lab, tmp_path: Path) -> None:
+def test_an_experiment_runs_and_writes_its_page(name: str, context: ExperimentContext, tmp_path: Path) -> None:
     import pyarrow.parquet
 
     found = EXPERIMENTS[name]
-    result = found.run(lab)
-    files = pages.write(found, result, lab, tmp_path, command=f"memkern lab run {name} --preset tiny", seconds=0.0)
+    result = found.run(context)
+    files = write(found, result, context, tmp_path, command=f"memkern lab run {name} --preset tiny", seconds=0.0)
     table = pyarrow.parquet.read_table(tmp_path / f"{name}.parquet")
     assert tuple(table.column_names) == found.columns
     assert table.num_rows == len(result.rows) > 0
@@ -53,19 +53,19 @@ def test_an_experiment_runs_and_writes_its_page(name: str, lab: Lab, tmp_path: P
     assert all(math.isfinite(effect) for effects in result.effects.values() for effect in effects)
     page = files[-1].read_text()
     assert "too small to tell" in page
-    assert "**holds**" not in page.replace(experiment.RULE, "")  # one seed proves nothing
+    assert "**holds**" not in page.replace(RULE, "")  # one seed proves nothing
     assert all(path.exists() for path in files)
 
 
 def test_the_catalogue_lists_every_table_and_figure_honestly() -> None:
     wanted = {f"Table {n}" for n in range(1, 35)} | {f"P1-{letter}" for letter in "abcdefghij"}
     wanted |= {f"Figure {n}" for n in range(2, 14)} | {f"Figure 1{letter}" for letter in "abc"}
-    assert wanted <= set(catalogue.ENTRIES)
+    assert wanted <= set(ENTRIES)
     covered = [name for found in EXPERIMENTS.values() for name in found.covers]
     assert len(covered) == len(set(covered))
-    assert set(covered) <= set(catalogue.ENTRIES)
-    assert not set(covered) & set(catalogue.LEFT_OUT)
-    for entry in catalogue.entries():
+    assert set(covered) <= set(ENTRIES)
+    assert not set(covered) & set(LEFT_OUT)
+    for entry in entries():
         assert (entry.experiment is None) == bool(entry.why), entry.name
     for name, found in EXPERIMENTS.items():
         assert name == found.id
@@ -74,26 +74,26 @@ def test_the_catalogue_lists_every_table_and_figure_honestly() -> None:
 
 
 def test_verdicts_need_three_seeds_that_agree() -> None:
-    assert experiment.verdict([0.3]) == experiment.verdict([0.3, 0.2]) == "too small to tell"
-    assert experiment.verdict([0.3, 0.2, 0.25]) == "holds"
-    assert experiment.verdict([-0.3, -0.2, -0.25]) == "does not hold"
-    assert experiment.verdict([0.3, 0.2, -0.25]) == "too small to tell"
-    assert experiment.verdict([1.0, 1.0, 1.0]) == "holds"
-    assert experiment.verdict([0.0, 0.0, 0.0]) == experiment.verdict([math.nan, 1.0, 1.0]) == "too small to tell"
+    assert verdict([0.3]) == verdict([0.3, 0.2]) == "too small to tell"
+    assert verdict([0.3, 0.2, 0.25]) == "holds"
+    assert verdict([-0.3, -0.2, -0.25]) == "does not hold"
+    assert verdict([0.3, 0.2, -0.25]) == "too small to tell"
+    assert verdict([1.0, 1.0, 1.0]) == "holds"
+    assert verdict([0.0, 0.0, 0.0]) == verdict([math.nan, 1.0, 1.0]) == "too small to tell"
     # t = mean / (sd / sqrt(3)) = 2 / (1 / sqrt(3)); p of Student's t with 2 degrees of freedom, in closed form
     t = 2 * math.sqrt(3)
-    assert experiment.p_value([1.0, 2.0, 3.0]) == pytest.approx((1 - t / math.sqrt(t * t + 2)) / 2)
+    assert p_value([1.0, 2.0, 3.0]) == pytest.approx((1 - t / math.sqrt(t * t + 2)) / 2)
 
 
-def test_a_page_refuses_what_was_not_announced(lab: Lab, tmp_path: Path) -> None:
+def test_a_page_refuses_what_was_not_announced(context: ExperimentContext, tmp_path: Path) -> None:
     found = next(iter(EXPERIMENTS.values()))
     with pytest.raises(ValueError, match="announced"):
-        pages.write(found, experiment.Result([{"odd": 1}], {}), lab, tmp_path, command="", seconds=0.0)
+        write(found, Result([{"odd": 1}], {}), context, tmp_path, command="", seconds=0.0)
 
 
-def test_encoders_are_kept_and_found_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = lab.encoder(0)
-    again = Lab(PRESETS["tiny"], cache=lab.cache)
+def test_encoders_are_kept_and_found_again(context: ExperimentContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = context.encoder(0)
+    again = ExperimentContext(PRESETS["tiny"], cache=context.cache)
 
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("trained again")
@@ -126,7 +126,7 @@ def test_processes_that_share_a_cache_wait_for_each_other(tmp_path: Path) -> Non
 
 
 def test_the_shipped_pair_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = Lab(PRESETS["small"], cache=tmp_path)
+    small = ExperimentContext(PRESETS["small"], cache=tmp_path)
     assert small.encoder(0).state_dict()
     assert set(small.used.values()) == {"the shipped pair"}
 
@@ -134,17 +134,17 @@ def test_the_shipped_pair_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["lab", "list"]) == 0
     shown = capsys.readouterr().out
-    assert "not implemented" in shown or not any(e.why == "not implemented" for e in catalogue.entries())
-    assert len(shown.splitlines()) == len(catalogue.ENTRIES)
+    assert "not implemented" in shown or not any(e.why == "not implemented" for e in entries())
+    assert len(shown.splitlines()) == len(ENTRIES)
     assert cli.main(["lab", "list", "--json"]) == 0
-    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == set(catalogue.ENTRIES)
+    assert {entry["name"] for entry in json.loads(capsys.readouterr().out)} == set(ENTRIES)
     assert cli.main(["lab", "run", "table-0", "--out", str(tmp_path)]) == 1
     assert "table-1" in capsys.readouterr().err
     arguments = ["lab", "run", "table-19", "--preset", "tiny", "--out", str(tmp_path), "--threads", "1"]
     assert cli.main(arguments) == 0
     assert "too small to tell" in capsys.readouterr().out
     assert (tmp_path / "table-19.md").exists()
-    (tmp_path / pages.REMARKS).write_text('{"table-19": "Few points suffice."}')
+    (tmp_path / REMARKS).write_text('{"table-19": "Few points suffice."}')
     assert cli.main(["lab", "index", str(tmp_path)]) == 0
     index = (tmp_path / "index.md").read_text()
     assert "1 findings of 1 experiments: 0 holds, 0 does not hold, 1 too small to tell." in index

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memkern.lab import method
 from memkern.lab.encoders import build as encoders
+from memkern.lab.method import Batch, HeadSettings, Output
 from memkern.lab.methods.simclr import nt_xent
-from memkern.lab.training import method, recipe, trainer
-from memkern.lab.training.method import Batch, Output
+from memkern.lab.training import recipe, registry, trainer
+from memkern.lab.training.recipe import Recipe
 from python_tests.helpers import testing
 
 for package in ("lightly", "timm", "torchvision"):
@@ -27,9 +29,9 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-WIDTHS = {"hidden": 16, "out": 8, "temperature": 0.2}
+SETTINGS = HeadSettings(hidden=16, out=8, temperature=0.2)
 OPTIONS = {"mae": {"depth": 1, "heads": 2}, "dino": {"bottleneck": 8, "n_local": 1, "local_size": 8}}
-SHORT = trainer.Recipe(epochs=4, batch=8, hidden=16, out=8, encoder="vit-nano-8")
+SHORT = Recipe(epochs=4, batch=8, hidden=16, out=8, encoder="vit-nano-8")
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
@@ -38,7 +40,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 def build(name: str, encoder: str = "vit-nano-8", size: int = 16) -> method.Method:
     torch.manual_seed(0)
-    return method.load(name)(encoders.build(encoder, image_size=size), **WIDTHS, **OPTIONS.get(name, {}))
+    return registry.load_method(name)(encoders.build(encoder, image_size=size), SETTINGS, **OPTIONS.get(name, {}))
 
 
 def batch(*views: Tensor) -> Batch:
@@ -58,9 +60,9 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def test_all_methods_are_found_by_name() -> None:
-    assert method.names() == ["byol", "dino", "mae", "simclr", "simsiam", "supervised", "vicreg"]
+    assert registry.method_names() == ["byol", "dino", "mae", "simclr", "simsiam", "supervised", "vicreg"]
     with pytest.raises(ValueError, match="byol, dino"):
-        method.load("moco")
+        registry.load_method("moco")
 
 
 def test_simclr_is_lightlys_nt_xent() -> None:
@@ -137,7 +139,7 @@ def test_supervised_is_cross_entropy() -> None:
 # ---- training --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", registry.method_names())
 def test_the_loss_falls_on_a_fixed_batch(name: str) -> None:
     model = build(name).train()
     views = [rand(8, 3, 16, 16, seed=seed) for seed in range(2)]
@@ -158,7 +160,7 @@ def test_the_loss_falls_on_a_fixed_batch(name: str) -> None:
     assert losses[-1] < losses[0]
 
 
-@pytest.mark.parametrize("name", method.names())
+@pytest.mark.parametrize("name", registry.method_names())
 def test_a_stopped_training_goes_on_with_the_same_bits(name: str, tmp_path: Path) -> None:
     short = replace(SHORT, epochs=3, method=name, options=OPTIONS.get(name, {}))
     data = {"images": rand(16, 3, 16, 16), "recipe": short, "seed": 1, "labels": torch.arange(16) % 3}
@@ -168,8 +170,8 @@ def test_a_stopped_training_goes_on_with_the_same_bits(name: str, tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(**data, checkpoint=path, every=1, on_epoch=stop)
-    resumed = trainer.train(**data, checkpoint=path)
+        trainer.train(**data, checkpoints=trainer.Checkpoints(path, 1), on_epoch=stop)
+    resumed = trainer.train(**data, checkpoints=trainer.Checkpoints(path))
     assert resumed.losses == whole.losses
     for (key, a), b in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key

@@ -16,15 +16,15 @@ from torch import Tensor
 
 from memkern.lab import probe
 from memkern.lab.data import datasets
-from memkern.lab.encoders import build as encoders
 from memkern.lab.training import checkpoint, trainer
+from memkern.lab.training.recipe import Recipe
 from memkern.transforms import ViewSpec
 from python_tests.helpers import testing
 
 for package in ("lightly", "timm", "torchvision", "sklearn"):
     pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[lab,ssl]'")
 
-NANO = trainer.Recipe(epochs=4, batch=8, hidden=16, out=8, encoder="vit-nano-8", precision="fp32")
+NANO = Recipe(epochs=4, batch=8, hidden=16, out=8, encoder="vit-nano-8", precision="fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -39,15 +39,16 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 # ---- killed ---------------------------------------------------------------------------------------------------------
 
-KILLED = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
+KILLED = Recipe(epochs=12, batch=4, hidden=16, out=8)
 VICTIM = """
 import sys, torch
 from pathlib import Path
 from memkern.lab.training import trainer
+from memkern.lab.training.recipe import Recipe
 torch.set_num_threads(1)
 images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-recipe = trainer.Recipe(epochs=12, batch=4, hidden=16, out=8)
-trainer.train(images, recipe, 1, checkpoint=Path(sys.argv[1]), every=1)
+recipe = Recipe(epochs=12, batch=4, hidden=16, out=8)
+trainer.train(images, recipe, 1, checkpoints=trainer.Checkpoints(Path(sys.argv[1]), 1))
 """
 
 
@@ -63,7 +64,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     done = len(checkpoint.read(path)[1]["losses"])
     assert 0 < done < 12
     images = rand(4, 3, 32, 32)
-    resumed, whole = trainer.train(images, KILLED, 1, checkpoint=path), trainer.train(images, KILLED, 1)
+    resumed, whole = (
+        trainer.train(images, KILLED, 1, checkpoints=trainer.Checkpoints(path)),
+        trainer.train(images, KILLED, 1),
+    )
     assert resumed.losses == whole.losses
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -72,12 +76,12 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
-    trainer.train(rand(8, 3, 16, 16), replace(NANO, epochs=1), 1, checkpoint=path)
+    trainer.train(rand(8, 3, 16, 16), replace(NANO, epochs=1), 1, checkpoints=trainer.Checkpoints(path))
     with pytest.raises(ValueError, match="checkpoint of this recipe"):
-        trainer.train(rand(8, 3, 16, 16), replace(NANO, epochs=1, lr=0.5), 1, checkpoint=path)
+        trainer.train(rand(8, 3, 16, 16), replace(NANO, epochs=1, lr=0.5), 1, checkpoints=trainer.Checkpoints(path))
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="to be a checkpoint"):
-        trainer.train(rand(8, 3, 16, 16), NANO, 1, checkpoint=path)
+        trainer.train(rand(8, 3, 16, 16), NANO, 1, checkpoints=trainer.Checkpoints(path))
 
 
 # ---- several processes ----------------------------------------------------------------------------------------------
@@ -85,9 +89,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 WORKER = """
 import sys, torch
 from pathlib import Path
-from memkern.lab.encoders import build as encoders
 from memkern.lab.training import trainer
-from memkern.lab.training.distributed import processes
+from memkern.lab.training.recipe import Recipe
+from memkern.lab.distributed import processes
 
 class Linear(torch.nn.Sequential):  # no batch norm, which would see half a batch
     dim = 6
@@ -95,12 +99,12 @@ class Linear(torch.nn.Sequential):  # no batch norm, which would see half a batc
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(768, 6))
 
 def run(folder):
-    encoders.build = lambda name, image_size: Linear()
+    trainer.build = lambda name, image_size: Linear()
     images = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with processes("cpu"):
         for method in ("simclr", "supervised"):
             sizes = {"epochs": 2, "batch": 8, "hidden": 16, "out": 8, "precision": "fp32"}
-            recipe = trainer.Recipe(**sizes, method=method, optimizer="sgd", lr=0.1)
+            recipe = Recipe(**sizes, method=method, optimizer="sgd", lr=0.1)
             training = trainer.train(images, recipe, 1, labels=torch.arange(16) % 3)
             if training.rank == 0:
                 training.save(Path(folder, method))
@@ -119,7 +123,7 @@ def test_two_processes_train_like_one(tmp_path: Path, monkeypatch: pytest.Monkey
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    monkeypatch.setattr(encoders, "build", encoders.build)  # put back after `run` has changed it
+    monkeypatch.setattr(trainer, "build", trainer.build)  # put back after `run` has changed it
     names: dict[str, object] = {"__name__": "worker"}
     exec(compile(WORKER, "worker", "exec"), names)
     (tmp_path / "one").mkdir()
@@ -141,7 +145,7 @@ def test_private_training_clips_blurs_and_accounts(tmp_path: Path) -> None:
     options = {"depth": 1, "heads": 2}
     recipe = replace(NANO, method="mae", options=options, epochs=3, epsilon=8.0, optimizer="sgd", lr=1.0, momentum=0.0)
     images = rand(32, 3, 16, 16)
-    private = trainer.train(images, recipe, 1, checkpoint=tmp_path / "p.safetensors", every=3)
+    private = trainer.train(images, recipe, 1, checkpoints=trainer.Checkpoints(tmp_path / "p.safetensors", 3))
     assert private.privacy is not None
     assert 7.5 < private.privacy.epsilon() <= 8.01
     assert private.privacy.noise > 0.3
@@ -149,7 +153,7 @@ def test_private_training_clips_blurs_and_accounts(tmp_path: Path) -> None:
     stopped = trainer.Training(images, recipe, 1)
     stopped.run_epoch()
     stopped.save(tmp_path / "q.safetensors")
-    resumed = trainer.train(images, recipe, 1, checkpoint=tmp_path / "q.safetensors")
+    resumed = trainer.train(images, recipe, 1, checkpoints=trainer.Checkpoints(tmp_path / "q.safetensors"))
     assert resumed.losses == private.losses
     assert resumed.privacy is not None
     assert resumed.privacy.epsilon() == private.privacy.epsilon()

@@ -18,6 +18,7 @@ kept, so a run that was broken off goes on where it stopped; a mutant runs again
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import re
@@ -27,9 +28,13 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import cpp_nodes
+import places
 
 EQUIVALENT, SURVIVED = "equivalent", "SURVIVED"
+Entry = dict[str, Any]  # of a file of equivalent mutants
 
 
 class Operator(NamedTuple):
@@ -48,6 +53,8 @@ class Mutant(NamedTuple):
     old: str
     new: str
     what: str
+    function: str = ""  # the qualified name; none outside of functions
+    n: int = 1  # of the places of the operator in the function
 
     def text(self) -> str:
         """The file with the change."""
@@ -56,11 +63,10 @@ class Mutant(NamedTuple):
         lines[self.line - 1] = self.new
         return "\n".join(lines)
 
-    def is_that_of(self, entry: dict[str, str]) -> bool:
+    def is_that_of(self, entry: Entry) -> bool:
         """Whether an entry of ``equivalent`` describes this mutant."""
-        if (entry["file"], entry["old"], entry["new"]) != (self.path.name, self.old.strip(), self.new.strip()):
-            return False
-        return "next" not in entry or entry["next"] == self.path.read_text().split("\n")[self.line].strip()
+        described = (entry["file"], entry["function"], entry["operator"], entry["n"])
+        return described == (self.path.name, self.function, self.what, self.n)
 
     def plant(self, folder: Path) -> None:
         """Overwrites the file of this name in a folder, which is a copy of the one it is from."""
@@ -91,7 +97,9 @@ def mutants_of(
         lines: Numbers of the lines to change; all by default.
         comment: What follows this in a line stays as it is.
     """
-    for number, line in enumerate(path.read_text().split("\n"), 1):
+    text, counts = path.read_text(), Counter[tuple[str, str]]()
+    functions = function_of_lines(text, is_python=path.suffix == ".py")
+    for number, line in enumerate(text.split("\n"), 1):
         if lines is not None and number not in lines:
             continue
         code, mark, remark = line.partition(comment)
@@ -99,9 +107,20 @@ def mutants_of(
         for pattern, replacement, what in operators:
             for match in re.finditer(pattern, code):
                 new = code[: match.start()] + match.expand(replacement) + code[match.end() :] + mark + remark
+                function = functions.get(number, "")
+                counts[function, what] += 1
                 if new not in made:
                     made.add(new)
-                    yield Mutant(path, number, line, new, what)
+                    yield Mutant(path, number, line, new, what, function, counts[function, what])
+
+
+def function_of_lines(text: str, *, is_python: bool) -> dict[int, str]:
+    """The name of the function in which a line stands, from 1; of functions inside of functions, the inner one."""
+    if is_python:
+        spans = [(name, node.lineno, node.end_lineno or 0) for name, node in places.functions(ast.parse(text))]
+    else:
+        spans = cpp_nodes.functions(text)
+    return {line: name for name, first, last in spans for line in range(first, last + 1)}
 
 
 def main(
@@ -120,9 +139,8 @@ def main(
         hunt: The name of the check that finds a mutant, or ""; called by several threads with ``--jobs``.
         stands_for: The file to run unchanged for a file: the same for all that are hunted by the same checks.
         results: Where results are kept.
-        equivalent: Reviewed data: a list of {"file", "old", "new", "why"} of mutants that no test can find, because
-            they do the same as the original. Code is given without the blanks around it; "next", the line after, tells
-            lines that are alike apart.
+        equivalent: Reviewed data: a list of {"file", "function", "operator", "n", "why"} of mutants that no test can
+            find, because they do the same as the original: the n-th place of the operator in the function.
 
     Returns:
         An exit code: 1 if a mutant survived, none was looked at, an unchanged file was "found", or an entry of
@@ -184,14 +202,14 @@ def main(
     return int(bool(stale or idle) or not found or SURVIVED in found.values())
 
 
-def match_equivalent(mutants: Sequence[Mutant], entries: list[dict[str, str]]) -> tuple[set[Mutant], list[str]]:
+def match_equivalent(mutants: Sequence[Mutant], entries: list[Entry]) -> tuple[set[Mutant], list[str]]:
     """The mutants that the entries describe, and the entries that do not describe exactly one."""
     same, stale = set[Mutant](), []
     for entry in entries:
         described = [mutant for mutant in mutants if mutant.is_that_of(entry)]
         same.update(described)
         if len(described) != 1:
-            stale.append(f"{entry['file']}: {entry['new']}")
+            stale.append("{file} {function}: {operator} {n}".format(**entry))
     return same, stale
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 
 import mutants
+import places
 import pytest
 
 OPERATORS = (mutants.Operator(r" < ", " <= ", "one too many"), mutants.Operator(r"\b1\b", "2", "two"))
@@ -75,19 +78,77 @@ def test_checks_that_fail_anyway(source, monkeypatch, capsys):
     assert "one too many" not in out
 
 
+def entry(function, operator, n):
+    return {"file": "source.py", "function": function, "operator": operator, "n": n, "why": "is not read"}
+
+
 def test_what_is_equivalent_is_not_hunted(source, monkeypatch, capsys):
-    entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
-    assert run(monkeypatch, source, lambda mutant: "" if mutant.line == 2 else "values", equivalent=[entry]) == 0
+    hunt = lambda mutant: "" if mutant.line == 2 else "values"  # noqa: E731
+    assert run(monkeypatch, source, hunt, equivalent=[entry("", "two", 3)]) == 0
     assert "4 of 4 mutants found; 5 of all 5 looked at" in capsys.readouterr().out
-    assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry | {"new": "c = 3"}]) == 1
+    for stale in [("", "two", 4), ("", "three", 3), ("f", "two", 3)]:
+        assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry(*stale)]) == 1
 
 
-def test_the_next_line_tells_equivalent_mutants_apart(source, monkeypatch):
-    source.write_text("c = 1\nfirst(a < b)\nc = 1\nsecond()\n")
-    entry = {"file": "source.py", "old": "c = 1", "new": "c = 2", "why": "c is not read"}
-    assert run(monkeypatch, source, lambda mutant: "values", equivalent=[entry]) == 1  # which one?
-    hunt = lambda mutant: "" if mutant.line == 3 else "values"  # noqa: E731
-    assert run(monkeypatch, source, hunt, equivalent=[entry | {"next": "second()"}]) == 0
+def test_functions_tell_equivalent_mutants_apart(source, monkeypatch):
+    source.write_text("def f():\n    c = 1\n\n\nclass G:\n    def f(self, a, b):\n        c = 1\n        d = a < b\n")
+    hunt = lambda mutant: "" if mutant.line == 7 else "values"  # noqa: E731
+    assert run(monkeypatch, source, hunt, equivalent=[entry("f", "two", 1)]) == 1
+    assert run(monkeypatch, source, hunt, equivalent=[entry("G.f", "two", 1)]) == 0
+    source.write_text(source.read_text().replace("c = 1", "other_name = 1"))
+    assert run(monkeypatch, source, hunt, equivalent=[entry("G.f", "two", 1)]) == 0
+
+
+CUDA = """
+namespace memkern {
+struct Tile {
+  int rows;
+  int size() const { return rows < 4 ? 1 : rows; }
+};
+
+template <class A>
+__global__ void __launch_bounds__(256) kernel(const Tile tile, A* out) {
+  if (tile.rows < 1) {
+    out[1] = 0;
+  }
+}
+}  // namespace memkern
+"""
+
+
+def test_functions_of_cuda_sources(tmp_path):
+    path = tmp_path / "kernel.cuh"
+    path.write_text(CUDA)
+    made = [(mutant.function, mutant.what, mutant.n) for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
+    kernel = [("kernel", "one too many", 1), ("kernel", "two", 1), ("kernel", "two", 2)]
+    assert made == [("Tile.size", "one too many", 1), ("Tile.size", "two", 1), *kernel]
+
+
+def cuda_mutants():
+    from gpu import hunt_mutants
+
+    return hunt_mutants.all_mutants(), hunt_mutants.OPERATORS, hunt_mutants.EQUIVALENT
+
+
+def triton_mutants():
+    pytest.importorskip("triton", reason="Triton is not installed")
+    folder = places.ROOT / "python_tests" / "gpu_triton"
+    spec = importlib.util.spec_from_file_location("triton_mutation", folder / "hunt_mutants.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(folder))
+    spec.loader.exec_module(module)
+    return module.all_mutants(), module.OPERATORS, folder / "equivalent.json"
+
+
+@pytest.mark.parametrize("made", [cuda_mutants, triton_mutants])
+def test_reviewed_mutants_and_operators_are_those_of_the_kernels(made):
+    """Otherwise an hour of hunting would end with it."""
+    chosen, operators, equivalent = made()
+    assert {operator.what for operator in operators} == {mutant.what for mutant in chosen}
+    entries = json.loads(equivalent.read_text())
+    same, stale = mutants.match_equivalent(chosen, entries)
+    assert not stale
+    assert len(same) == len(entries)
 
 
 def test_an_operator_that_changes_nothing_fails(source, monkeypatch, capsys):

@@ -29,7 +29,7 @@ def check(path: str, family: str, shape: tuple[int, ...], dtype: torch.dtype) ->
     for pairs, normalize in OPTIONS:
         z, want = case(family, shape, dtype, pairs, normalize)
         got = memkern.alignment(z, pairs=pairs, normalize=normalize, backend=path)
-        testing.assert_within(got, want, native.wide(dtype), (family, shape, pairs, normalize))
+        testing.assert_within(got, want, native.accumulate_dtype(dtype), (family, shape, pairs, normalize))
 
 
 @pytest.mark.parametrize("views", VIEWS)
@@ -98,7 +98,7 @@ def test_layouts(kernel, layout, shape, dtype):
         z, want = case("randn", shape, dtype, pairs, normalize)
         moved = testing.LAYOUTS[layout](z)
         got = memkern.alignment(moved, pairs=pairs, normalize=normalize, backend=kernel)
-        testing.assert_within(got, want, native.wide(dtype), (layout, pairs, normalize))
+        testing.assert_within(got, want, native.accumulate_dtype(dtype), (layout, pairs, normalize))
 
 
 @pytest.mark.parametrize("given", [(1, 4, 20), (6, 1, 20), (6, 4, 1), (1, 4, 1), (1, 1, 1)], ids=str)
@@ -108,7 +108,7 @@ def test_expanded(path, dtype, given):
     for normalize in (True, False):
         want = testing.expected_alignment(z.contiguous(), normalize=normalize)
         got = memkern.alignment(z, normalize=normalize, backend=path)
-        testing.assert_within(got, want, native.wide(dtype), (given, normalize))
+        testing.assert_within(got, want, native.accumulate_dtype(dtype), (given, normalize))
         assert (got == 0).all() == (given[1] == 1)
 
 
@@ -134,7 +134,7 @@ def test_no_points(path, dtype, shape):
     z = torch.empty(shape, dtype=dtype, requires_grad=True)
     out = memkern.alignment(z, backend=path)
     assert out.shape == (0,)
-    assert out.dtype == native.wide(dtype)
+    assert out.dtype == native.accumulate_dtype(dtype)
     out.sum().backward()
     assert z.grad.shape == shape
 
@@ -151,7 +151,7 @@ def gradient(z: Tensor, upstream: Tensor, path: str, **options: object) -> Tenso
 @functools.lru_cache(maxsize=4096)
 def backward_case(family: str, shape: tuple[int, ...], dtype: torch.dtype, pairs: str, normalize: bool):
     z = testing.FAMILIES[family](*shape, dtype=dtype)
-    upstream = testing.randn(shape[0], dtype=native.wide(dtype))
+    upstream = testing.randn(shape[0], dtype=native.accumulate_dtype(dtype))
     return z, upstream, testing.expected_gradient(z, upstream, pairs=pairs, normalize=normalize)
 
 
@@ -211,7 +211,7 @@ def test_backward_expanded(path, dtype):
     for normalize in (True, False):
         row = z[:1].detach().requires_grad_()
         memkern.alignment(row.expand(4, 3, 20), normalize=normalize, backend=path).sum().backward()
-        single = gradient(z[:1], torch.ones(1, dtype=native.wide(dtype)), path, normalize=normalize)
+        single = gradient(z[:1], torch.ones(1, dtype=native.accumulate_dtype(dtype)), path, normalize=normalize)
         torch.testing.assert_close(row.grad, 4 * single)
         view = z[:, :1].detach().requires_grad_()
         memkern.alignment(view.expand(4, 3, 20), normalize=normalize, backend=path).sum().backward()
@@ -225,7 +225,7 @@ def test_backward_non_contiguous_upstream(path, dtype):
     testing.assert_within(gradient(z, spaced, path), want, dtype, "spaced")
     leaf = z.detach().requires_grad_()
     memkern.alignment(leaf, backend=path).sum().backward()  # an upstream gradient of stride 0
-    testing.assert_same_bits(leaf.grad, gradient(z, torch.ones(6, dtype=native.wide(dtype)), path))
+    testing.assert_same_bits(leaf.grad, gradient(z, torch.ones(6, dtype=native.accumulate_dtype(dtype)), path))
 
 
 def test_gradients_accumulate(path, dtype):
@@ -241,11 +241,13 @@ def test_zero_distance_has_gradient_zero(path, dtype, normalize):
     """Views 0 and 1 are equal: their pair adds nothing, and nothing becomes NaN."""
     z = testing.randn(2, 3, 11, dtype=dtype)
     z[:, 1] = z[:, 0]
-    got = gradient(z, torch.ones(2, dtype=native.wide(dtype)), path, normalize=normalize)
+    got = gradient(z, torch.ones(2, dtype=native.accumulate_dtype(dtype)), path, normalize=normalize)
     testing.assert_same_bits(got[:, 0], got[:, 1])
     assert got.isfinite().all()
     assert (got[:, 2] != 0).any()
-    same = gradient(z[:, :2].contiguous(), torch.ones(2, dtype=native.wide(dtype)), path, normalize=normalize)
+    same = gradient(
+        z[:, :2].contiguous(), torch.ones(2, dtype=native.accumulate_dtype(dtype)), path, normalize=normalize
+    )
     assert (same == 0).all()
 
 
@@ -257,7 +259,7 @@ def test_gradient_of_parallel_views_is_bounded(path, dtype, views, dims):
     for seed in range(8):
         z = testing.randn(3, 1, dims, dtype=dtype).roll(seed, 2) * norms
         for pairs in ("all", "anchor"):
-            got = gradient(z, torch.ones(3, dtype=native.wide(dtype)), path, pairs=pairs).double()
+            got = gradient(z, torch.ones(3, dtype=native.accumulate_dtype(dtype)), path, pairs=pairs).double()
             assert got.isfinite().all()
             pull = got.norm(dim=2) * z.double().norm(dim=2)  # at most one of every pair that the view is in
             # A difference of rounding errors over a distance made of rounding errors: not 1, but a few at most.

@@ -31,7 +31,7 @@ def results(x: Tensor, path: str) -> dict[str, Tensor]:
         "peak": state.peak,
         "index": state.index,
         "rest": state.rest,
-        "low": state.low,
+        "low": state.minimum,
     }
 
 
@@ -204,6 +204,6 @@ def test_gradient_past_2_31_elements(path, sparse):
 
 def test_saved_and_result_dtypes(dtype):
     """What the compiled library is told about memory: 8 bytes an element of a result for float64, 4 for all others."""
-    assert native.wide(dtype) == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert native.accumulate_dtype(dtype) == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert native.saved_shape(torch.empty(5, 4, 3, dtype=dtype), False, True, True) == (5, 6 + 4)
     assert native.saved_shape(torch.empty(5, 4, 3, dtype=dtype), True, False, True) == (5, 3)

@@ -35,7 +35,7 @@ def test_alignment_of_one_special_element(path, dtype, value, shape):
                 got = memkern.alignment(z, pairs=pairs, normalize=normalize, backend=path)
                 tolerance = torch.where(want.isfinite(), want * 1e-5, 0.0)
                 what = (where, pairs, normalize)
-                testing.assert_within(got, testing.Expected(want, tolerance), native.wide(dtype), what)
+                testing.assert_within(got, testing.Expected(want, tolerance), native.accumulate_dtype(dtype), what)
                 assert got[torch.arange(shape[0]) != where[0]].isfinite().all()
 
 
@@ -120,7 +120,7 @@ def test_parallel_views_are_at_distance_zero(path, dtype):
     """Norms 1, 2, 4: the same direction, so only the rounding of unit vectors remains."""
     z = testing.randn(4, 1, 300, dtype=dtype) * torch.tensor([1.0, 2.0, 4.0], dtype=dtype)[:, None]
     got = memkern.alignment(z, backend=path)
-    assert (got <= 4 * torch.finfo(native.wide(dtype)).eps).all(), got
+    assert (got <= 4 * torch.finfo(native.accumulate_dtype(dtype)).eps).all(), got
 
 
 # ---- units --------------------------------------------------------------------------------------------------------
@@ -138,10 +138,14 @@ def test_unit_means_of_one_special_element(path, dtype, value, activation, layou
             moved = testing.LAYOUTS[layout](x)
             got = memkern.unit_means(moved, view_dim=1, activation=activation, backend=path)
             tolerance = torch.where(want.isfinite(), 1e-5, 0.0)
-            testing.assert_within(got, testing.Expected(want, tolerance), native.wide(dtype), (shape, where))
+            testing.assert_within(
+                got, testing.Expected(want, tolerance), native.accumulate_dtype(dtype), (shape, where)
+            )
             stats = memkern.layer_stats(moved, backend=path)
             if activation == "raw":
-                testing.assert_within(stats.unit_means, testing.Expected(want, tolerance), native.wide(dtype), where)
+                testing.assert_within(
+                    stats.unit_means, testing.Expected(want, tolerance), native.accumulate_dtype(dtype), where
+                )
                 assert stats.alignment.isfinite().sum() == shape[0] - 1 or value != value
 
 
@@ -164,7 +168,7 @@ def test_selectivity_with_nan(path, dtype, points):
     for unit in range(21):
         if unit in places:
             assert got.peak[unit].isnan()
-            assert got.low[unit].isnan()
+            assert got.minimum[unit].isnan()
             assert got.index[unit] == min(places[unit])
             assert got.rest[unit].isnan() == (len(set(places[unit])) > 1)
         else:
@@ -183,7 +187,7 @@ def test_selectivity_with_infinities(path, dtype, points):
     got = selectivity(x, backend=path)
     peak, index, rest, low = reference.selectivity(x)
     assert (got.index == index).all()
-    for name, a, b in (("peak", got.peak, peak), ("rest", got.rest, rest), ("low", got.low, low)):
+    for name, a, b in (("peak", got.peak, peak), ("rest", got.rest, rest), ("low", got.minimum, low)):
         tolerance = torch.where(b.isfinite(), 1e-4, 0.0)
         testing.assert_within(a, testing.Expected(b, tolerance), a.dtype, name)
 
@@ -196,7 +200,7 @@ def test_dead_and_signed_units(path, dtype):
     x[7, 3] = -2.0
     state = selectivity(x, backend=path)
     assert state.peak.tolist() == [0, 0, -1, 0]
-    assert state.low.tolist() == [0, 0, -40, -2]
+    assert state.minimum.tolist() == [0, 0, -40, -2]
     assert state.index.tolist() == [0, 0, 0, 0]
     assert state.rest.tolist() == [0, 0, -819, -2]
 

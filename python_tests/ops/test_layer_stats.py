@@ -37,8 +37,8 @@ def check(
     x, alignment, means = case(family, shape, dtype, unit_dim, pairs, normalize)
     got = memkern.layer_stats(layout(x), unit_dim=unit_dim, pairs=pairs, normalize=normalize, backend=path)
     what = (family, shape, unit_dim, pairs, normalize)
-    testing.assert_within(got.alignment, alignment, native.wide(dtype), (*what, "alignment"))
-    testing.assert_within(got.unit_means, means, native.wide(dtype), (*what, "unit means"))
+    testing.assert_within(got.alignment, alignment, native.accumulate_dtype(dtype), (*what, "alignment"))
+    testing.assert_within(got.unit_means, means, native.accumulate_dtype(dtype), (*what, "unit means"))
 
 
 def test_reference_is_the_two_references(dtype):
@@ -95,7 +95,7 @@ def test_families(kernel, family, dtype):
 def test_expanded(path, given, dtype):
     x = testing.randn(*given, dtype=dtype).expand(4, 3, 6, 5)
     got = memkern.layer_stats(x, backend=path)
-    wide = native.wide(dtype)
+    wide = native.accumulate_dtype(dtype)
     testing.assert_within(got.alignment, testing.expected_alignment(x.contiguous()), wide, given)
     testing.assert_within(got.unit_means, testing.expected_unit_means(x.contiguous(), unit_dim=2), wide, given)
 
@@ -105,7 +105,9 @@ def test_agrees_with_the_two_ops(path, layout, dtype):
     """The docstring's promise: the first is alignment(x), the second unit_means(x, view_dim=1)."""
     x = testing.LAYOUTS[layout](testing.relu_features(6, 4, 8, 5, 5, dtype=dtype))
     got = memkern.layer_stats(x, backend=path)
-    close = functools.partial(torch.testing.assert_close, rtol=8 * torch.finfo(native.wide(dtype)).eps, atol=0)
+    close = functools.partial(
+        torch.testing.assert_close, rtol=8 * torch.finfo(native.accumulate_dtype(dtype)).eps, atol=0
+    )
     close(got.alignment, memkern.alignment(x, backend=path))
     close(got.unit_means, memkern.unit_means(x, view_dim=1, backend=path))
 
@@ -125,7 +127,7 @@ def test_view_dim(path, view_dim):
 @pytest.mark.parametrize("layout", testing.LAYOUTS)
 def test_gradient_is_that_of_alignment(path, layout, dtype, pairs, normalize):
     x = testing.LAYOUTS[layout](testing.randn(3, 4, 5, 3, 2, dtype=dtype))
-    upstream = testing.randn(3, dtype=native.wide(dtype))
+    upstream = testing.randn(3, dtype=native.accumulate_dtype(dtype))
     a, b = x.detach().requires_grad_(), x.detach().requires_grad_()
     stats = memkern.layer_stats(a, pairs=pairs, normalize=normalize, backend=path)
     assert not stats.unit_means.requires_grad
@@ -133,7 +135,7 @@ def test_gradient_is_that_of_alignment(path, layout, dtype, pairs, normalize):
     memkern.alignment(b, pairs=pairs, normalize=normalize, backend=path).backward(upstream)
     # what the forwards keep (distances, norms) may differ in the last bits: 16 roundings of the larger gradients
     size = b.grad.abs().max().item()
-    eps = max(torch.finfo(native.wide(dtype)).eps * 16, torch.finfo(dtype).eps)
+    eps = max(torch.finfo(native.accumulate_dtype(dtype)).eps * 16, torch.finfo(dtype).eps)
     torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=eps * size)
 
 

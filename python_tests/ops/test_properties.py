@@ -162,13 +162,15 @@ def test_state_of_means_is_the_state_of_activations(path, seed, points, units, d
     if path == "reference":  # the oracle compares means in float64, before they are rounded
         return
     testing.assert_same_bits(direct.peak, staged.peak, "peak")
-    testing.assert_same_bits(direct.low, staged.low, "low")
+    testing.assert_same_bits(direct.minimum, staged.minimum, "low")
     testing.assert_same_bits(direct.index, staged.index, "index")
 
 
 def merged(a: SelectivityState, b: SelectivityState) -> SelectivityState:
     peak, index, smaller = scores.merge_peaks(a.peak, a.index, b.peak, b.index)
-    return SelectivityState(peak, index, a.rest + b.rest + smaller, torch.minimum(a.low, b.low), a.count + b.count)
+    return SelectivityState(
+        peak, index, a.rest + b.rest + smaller, torch.minimum(a.minimum, b.minimum), a.count + b.count
+    )
 
 
 @given(SEEDS, size(60, 3), size(20), DTYPES, st.data())
@@ -184,7 +186,7 @@ def test_states_merge_exactly_in_any_order(path, seed, points, units, dtype, dat
     for part in order[1:]:
         total = merged(total, parts[part])
     want = selectivity(x, ids=ids, backend=path)
-    for name in ("peak", "index", "rest", "low"):
+    for name in ("peak", "index", "rest", "minimum"):
         testing.assert_same_bits(getattr(total, name) + 0, getattr(want, name) + 0, name)
 
 
@@ -196,7 +198,7 @@ def test_adding_a_duplicate_point(path, seed, points, units, dtype, data):
     before, after = selectivity(x, backend=path), selectivity(torch.cat([x, x[copied : copied + 1]]), backend=path)
     assert (after.peak == before.peak).all()
     assert (after.index == before.index).all()
-    assert (after.low == before.low).all()
+    assert (after.minimum == before.minimum).all()
     assert (after.rest == before.rest + x[copied].double()).all()
 
 
@@ -262,4 +264,4 @@ def test_any_number_of_threads_gives_the_same_bits(path, dtype):
         with testing.threads(count):
             for name, got in everything(x, path).items():
                 testing.assert_same_bits(got, want[name], (name, count))
-    assert native.wide(dtype) == want["alignment"].dtype
+    assert native.accumulate_dtype(dtype) == want["alignment"].dtype

@@ -33,14 +33,14 @@ def check(
     activation: str = "raw",
     layout: Callable[[Tensor], Tensor] = Tensor.contiguous,
 ) -> None:
-    wide = native.wide(dtype)
+    wide = native.accumulate_dtype(dtype)
     x, means, (peak, index, rest, low) = case(shape, dtype, unit_dim, activation)
     got = selectivity(layout(x), unit_dim=unit_dim, activation=activation, backend=path)
     what = (shape, unit_dim, activation)
     units = torch.arange(len(index))
     slack = means.tolerance.amax(0) + means.oracle.abs().amax(0) * torch.finfo(wide).eps / 2
     testing.assert_within(got.peak, testing.Expected(peak, slack), wide, (what, "peak"))
-    testing.assert_within(got.low, testing.Expected(low, slack), wide, (what, "low"))
+    testing.assert_within(got.minimum, testing.Expected(low, slack), wide, (what, "low"))
     # Two means closer than their rounding errors may change places; the point named must be one of them.
     assert not (~(means.oracle[got.index, units] >= peak - 2 * slack)).any(), (what, "index")
     assert (got.index == index).sum() >= 0.9 * len(index), (what, "index")
@@ -80,12 +80,14 @@ def test_expanded(path, given, dtype):
     got = selectivity(x, backend=path)
     if given[0] == 1:  # every point ties: the first one is named, the others are the rest
         assert (got.index == 0).all()
-        testing.assert_same_bits(got.peak, got.low)
+        testing.assert_same_bits(got.peak, got.minimum)
     means = testing.expected_unit_means(x.contiguous())
     peak, index, rest, _ = reference.selectivity(x)
     assert (got.index == index).all()
-    testing.assert_within(got.peak, testing.Expected(peak, means.tolerance.amax(0)), native.wide(dtype), given)
-    slack = means.tolerance.sum(0) + rest.abs() * torch.finfo(native.wide(dtype)).eps
+    testing.assert_within(
+        got.peak, testing.Expected(peak, means.tolerance.amax(0)), native.accumulate_dtype(dtype), given
+    )
+    slack = means.tolerance.sum(0) + rest.abs() * torch.finfo(native.accumulate_dtype(dtype)).eps
     testing.assert_within(got.rest, testing.Expected(rest, slack), torch.float64, given)
 
 
@@ -103,7 +105,7 @@ def test_ties_take_the_lowest_position(path, points, dtype):
     assert (got.index == (x == x.amax(0)).int().argmax(0)).all()
     assert (got.rest == rest).all()
     assert (got.peak == peak).all()
-    assert (got.low == low).all()
+    assert (got.minimum == low).all()
 
 
 @pytest.mark.parametrize("points", [2, 9, 65, 256, 257, 900])
@@ -160,7 +162,7 @@ def test_hand_worked(path, dtype):
     assert state.peak.tolist() == [8, 2, 9, 0]
     assert state.index.tolist() == [3, 0, 2, 0]
     assert state.rest.tolist() == [1, 6, 13, 0]
-    assert state.low.tolist() == [0, 2, 1, 0]
+    assert state.minimum.tolist() == [0, 2, 1, 0]
     score = scores.selectivity_score(state.peak, state.rest / (state.count - 1))
     assert score.tolist() == pytest.approx([0.92, 0, 0.35, 0], abs=1e-15)
 
@@ -173,7 +175,7 @@ def test_hand_worked_signed(path, dtype, column, score):
     state = selectivity(torch.tensor(column, dtype=dtype)[:, None], backend=path)
     got = scores.selectivity_score(state.peak, state.rest / 2).item()
     assert got == pytest.approx(score, nan_ok=True)
-    assert state.low.item() == min(column)
+    assert state.minimum.item() == min(column)
 
 
 def test_state_is_a_named_tuple(path):

@@ -21,7 +21,7 @@ def check(x: Tensor, unit_dim: int, path: str, activation: str = "raw", want: te
     got = memkern.unit_means(x, unit_dim=unit_dim, activation=activation, backend=path)
     want = want or expected(x, unit_dim=unit_dim, activation=activation)
     what = (tuple(x.shape), x.stride(), unit_dim, activation)
-    testing.assert_within(got, want, native.wide(x.dtype), what)
+    testing.assert_within(got, want, native.accumulate_dtype(x.dtype), what)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -110,11 +110,13 @@ def test_error_does_not_grow_with_the_map(path, dtype, activation, order):
     """50176 positions: at most three float roundings in a tree of eight and the last one, however large the map."""
     x = testing.in_order(testing.relu_features(1, 2, 3, 224, 224, dtype=dtype), *order)
     truth = reference.unit_means(x, unit_dim=2, activation=activation)
-    epsilon = torch.finfo(native.wide(dtype)).eps
+    epsilon = torch.finfo(native.accumulate_dtype(dtype)).eps
     # float64 adds 50176 / 8 numbers of one sign per lane at most one after the other, each half an epsilon
     allowed = 2 * epsilon if dtype != torch.float64 else 2 * 224 * 224 / 8 * epsilon
     got = memkern.unit_means(x, view_dim=1, activation=activation, backend=path)
-    testing.assert_within(got, testing.Expected(truth, truth * allowed), native.wide(dtype), (order, activation))
+    testing.assert_within(
+        got, testing.Expected(truth, truth * allowed), native.accumulate_dtype(dtype), (order, activation)
+    )
 
 
 @pytest.mark.parametrize("value", [1.0, -3.0, 0.1])

@@ -318,6 +318,13 @@ def test_masked_views(path):
         testing.assert_same_bits(given, got[:, 1:].contiguous())
 
 
+def test_the_image_alone_has_no_mask():
+    image = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    options = {"transform": "masking", "seed": 9, "index": [5, 6], "clean": True}
+    alone = memkern.views(image, n_views=0, **options)
+    assert torch.equal(alone, memkern.views(image, n_views=2, **options)[:, :1])
+
+
 def test_no_images(path):
     empty = torch.empty(0, 3, 8, 8, dtype=torch.uint8)
     assert memkern.views(empty, n_views=2, seed=0, index=[], backend=path).shape == (0, 2, 3, 8, 8)

@@ -53,10 +53,10 @@ class Reader {
     clear(kept, this->kept());
     add_slice(kept);
   }
-  void begin_slices() { clear(all_.get(), kept()); }
+  void begin_slices() { clear(all_.get(), kept()); }  // fault: begin slices
   void add_slice() { add_slice(all_.get()); }
   void add_kept(const double* kept) {
-    for (int64_t i = 0; i < this->kept(); ++i) all_[i] += kept[i];
+    for (int64_t i = 0; i < this->kept(); ++i) all_[i] += kept[i];  // fault: sums of slices
   }
   void finish_slices(int64_t point) { finish(point, all_.get(), all_.get() + per_point_); }
 
@@ -150,7 +150,7 @@ struct Readers {
   void finish_points(int64_t first, int64_t last, const double* kept) const {
     for (int64_t p = first; p < last; ++p) {
       each<false>([](Reader<T>& reader) { reader.begin_slices(); });
-      const double* from = kept + p * slices() * sums_of_slice();
+      const double* from = kept + p * slices() * sums_of_slice();  // fault: slices of a point
       for (int64_t s = 0; s < slices(); ++s)
         each<false>([&](Reader<T>& reader) { reader.add_kept(from), from += reader.kept(); });
       each<false>([&](Reader<T>& reader) { reader.finish_slices(p); });

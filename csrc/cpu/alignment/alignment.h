@@ -1,4 +1,4 @@
-// What other kernels need of alignment: the points themselves, the sums of their views on the way, and to make the
+// Alignment as other kernels need it: the points themselves, the sums of their views on the way, and to make the
 // views just before they are read.
 #pragma once
 #include "cpu/dispatch/work_split.h"
@@ -13,7 +13,7 @@ namespace MEMKERN_ISA {
 template <class A>
 constexpr int64_t kRange = 256 * Lanes<A>::count;
 
-// How many points, neighbours, are under way at a time, at most: of few views several, whose sums are folded together.
+// Most points, neighbours, that are under way at a time: of few views several, whose sums are folded together.
 inline int64_t points_at_once(const Alignment& op) { return sums_of_slice(op) <= 16 ? 8 : 1; }
 
 // Reduces a point to `units` sums. seen() adds to them what a range of dims contributes, from the sum over some views
@@ -31,10 +31,10 @@ struct Slots;
 template <class A>
 struct DiagonalOutputs;
 
-// make() writes dims [first, last) of all views of a point before they are read. add_diagonal() writes n dims (whole
-// vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the registers of the diagonal
-// tile, which is the first to read them: a pass of its own, from L2 and back, took a third of the time. The views of a
-// range of dims come in order. It may be null.
+// Producer of views. make() writes dims [first, last) of all views of a point before they are read. add_diagonal()
+// writes n dims (whole vectors, at most kMostDims) of some views, from dim `first` of view `view` on, from the
+// registers of the diagonal tile, which is the first to read them, because a pass of its own would go to L2 and back.
+// The views of a range of dims come in order. add_diagonal may be null.
 constexpr int64_t kMostDims = 1088;
 struct ViewProducer {
   void (*make)(const void* self, int64_t point, int64_t first, int64_t last);
@@ -43,7 +43,7 @@ struct ViewProducer {
   const void* self;
 };
 
-// Who takes part while a point is read; both may be null.
+// Callbacks that take part while a point is read; both may be null.
 struct PassContext {
   const Observer* observer;
   const ViewProducer* producer;
@@ -57,8 +57,8 @@ struct Elements {
   void* self;
 };
 
-// What is aligned, and who takes part; observer and producer may be null. If `elements` is not, there is memory for one
-// range of dims of one point only, where `z` goes round.
+// Alignment that is read, with its observer and its producer of views; both may be null. If `elements` is not null,
+// there is memory for one range of dims of one point only, where `z` goes round.
 struct Reading {
   const Alignment* op;
   const Observer* observer;

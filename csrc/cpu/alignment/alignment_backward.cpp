@@ -32,7 +32,7 @@ constexpr int kPairForm = 4;
 constexpr int kRowForm = 4;
 #endif
 
-// What one point's gradient is made of.
+// Parts that one point's gradient is made of.
 template <class A>
 struct Weights {
   const A* pairs;    // w in pair order
@@ -61,7 +61,7 @@ inline Vec<A> read(const Strip<A>& strip, const Weights<A>& weights, int64_t vie
 template <bool unit, class A>
 inline void write(const Strip<A>& strip, const Weights<A>& weights, int64_t view, int64_t d, Vec<A> u,
                   Vec<A> gradient) {
-  if (unit) gradient = (gradient - u * weights.along[view]) * weights.inverse[view];
+  if (unit) gradient = (gradient - u * weights.along[view]) * weights.inverse[view];  // fault: gradient of a unit view
   A* const out = strip.out + view * strip.out_stride + d;
   if (strip.stream)
     store_past_caches(out, gradient);
@@ -86,7 +86,7 @@ void pair_form(const Strip<A>& strip, const Weights<A>& weights) {
       for (int j = i + 1; j < views; ++j) {
         const Vec<A> difference = u[i] - u[j], weight = broadcast(*w++);
         gradient[i] += weight * difference;
-        gradient[j] -= weight * difference;
+        gradient[j] -= weight * difference;  // fault: gradient of the other view
       }
 #pragma GCC unroll 16
     for (int i = 0; i < views; ++i) write<unit>(strip, weights, i, d, u[i], gradient[i]);
@@ -202,8 +202,8 @@ class Backward {
 
   bool row_form_used() const { return op_.forward.pairs == Pairs::all && views_ > kPairForm<A>; }
 
-  // Writing past the caches saves reading every line first: (512, 10, 2048) 3.7 -> 2.4 ms. A small gradient stays in
-  // cache for whoever uses it next; stores that are not whole lines would be slow.
+  // Writing past the caches saves reading every line first. A small gradient stays in cache for its next reader; stores
+  // that are not whole lines would be slow.
   bool can_stream() const {
     const int64_t bytes = op_.forward.points * views_ * op_.forward.dims * int64_t(sizeof(T));
     const uintptr_t together = reinterpret_cast<uintptr_t>(op_.grad_z) |

@@ -42,20 +42,20 @@ struct Limits<double> {
 // of dims. From 1024 on a share may be the smaller by it, and so may the norms' error; but four times at most, because
 // those of flat maps, whose sums are all rounded the same way, do not (6e-6 of such a distance, torch 1.5e-5 and, with
 // more dims, more; of random ones 5e-7 beside torch's 5e-7).
-// A pair that is not trusted costs a look at its elements. With half instead of a quarter that was every fourth pair in
-// the layers of an untrained ResNet50, and tapping them took twice the time; with the same for all dims it was three of
-// four layers at 224 pixels, and a third of the time. NaN is never trusted.
+// A pair that is not trusted costs a look at its elements. With half instead of a quarter, or with the same share for
+// all dims, many pairs in the layers of an untrained ResNet50 were looked at. NaN is never trusted.
 template <class A>
 class CancellationTest {
  public:
   explicit CancellationTest(int64_t dims) {
+    // fault: trust of many dims
     const double fewer = Limits<A>::more_dims && dims > 1024 ? __builtin_sqrt(1024 / double(dims)) : 1;
     const double errors = fewer > 0.25 ? fewer : 0.25;
     fair_share_ = Limits<A>::fair_share * errors;
     norm_error_ = Limits<A>::norm_error * errors;
     slope_ = 10 / errors;
   }
-  bool is_fair_share(double square, double gap) const { return square - gap >= fair_share_ * square; }
+  bool is_fair_share(double square, double gap) const { return square - gap >= fair_share_ * square; }  // fault: trust
   bool operator()(double square, double gap) const {
     constexpr double share = Lanes<A>::count >= 16 ? 0.01 : 0.0025;  // fewer lanes, longer sums, larger errors
     const double rest = square - gap, allowed = slope_ * rest - norm_error_;
@@ -92,6 +92,7 @@ class Distances {
       unit_distances(sums);
     else
       raw_distances(sums);
+    // fault: mean over pairs
     static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
     if (op_.saved) save(index);
   }
@@ -157,7 +158,7 @@ class Distances {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k];
       if (trusted_(square, gap) && in_range(sums[k])) return;
       distances_[k] = -1;
-      open_[open++] = {k, i, j};
+      open_[open++] = {k, i, j};  // fault: open pair
       apart += told_apart(square - gap);
     });
     if (exact_.unit_pair_sums && apart > 0) measure_together(open);
@@ -185,10 +186,10 @@ class Distances {
     return -1;
   }
 
-  // Whether elements of floats, brought to one length, tell a squared distance of unit vectors to 1e-7: rounding moves
+  // True if elements of floats, brought to one length, tell a squared distance of unit vectors to 1e-7: rounding moves
   // them by some 3e-8 in random directions, so a distance by 3e-8 / sqrt(dims). (The error of a norm, 4e-8, stretches a
   // unit vector, and a squared distance feels only the square of that.) More than 4 is no such distance: it overflowed.
-  bool told_apart(double square) const { return (square * double(op_.dims) > 0.1) & (square < 4.1); }
+  bool told_apart(double square) const { return (square * double(op_.dims) > 0.1) & (square < 4.1); }  // fault: clear
 
   // All open pairs in one pass, in float; nearby ones stay open, and those whose norm is out of range (NaN).
   void measure_together(int64_t open) {

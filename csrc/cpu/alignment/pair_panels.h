@@ -56,8 +56,8 @@ class PairPanels {
         panels_(views, kPanel),
         chunk_(chunk_for(panels_.size(0))),
         row_(chunk_ + 2 * kLanes),
-        // No more than is needed. Three readings took 250 KB, and glibc, as Python starts it, gives as much back to the
-        // system at every call: 2.2 ms instead of 0.3 for a batch norm and a ReLU of 512 units.
+        // No more than is needed: glibc, as Python starts it, gives large blocks back to the system at every call, and
+        // the page faults of the next call cost more than its work.
         slots_(panels_.blocks > 1 ? kPanel * kPanel : pairs_ + views_),
         panel_sums_(panels_.blocks > 1 ? kPanel * kPanel : 0),
         rows_((panels_.blocks > 1 ? 2 : 1) * panels_.size(0) * row_),
@@ -80,8 +80,8 @@ class PairPanels {
   static constexpr int64_t kPanel = 32;  // views; their pairs' sums take 64 KiB
   static constexpr int64_t kLanes = Lanes<A>::count;
 
-  // Dims of a chunk: as many as leave L1 (32 KiB) some room, because a tile costs 50 cycles to enter and leave, as much
-  // as 50 dims (544 instead of 272 of ten views: 1.1 times as fast in cache).
+  // Dims of a chunk: as many as leave L1 (32 KiB) some room, because to enter and leave a tile costs as much as dozens
+  // of its dims.
   static int64_t chunk_for(int64_t views) {
     constexpr int64_t all = 21760 / sizeof(A), least = 1088 / sizeof(A), most = kMostDims * 4 / sizeof(A);
     const int64_t each = all / views < least ? least : all / views < most ? all / views : most;
@@ -117,14 +117,14 @@ class PairPanels {
     for (int64_t d = first; d < last; d += chunk) {
       const int64_t n = last - d < chunk ? last - d : chunk, whole = (n + z.group - 1) / z.group * z.group;
       const char* const after = d + chunk < last ? z.first + (d + chunk) * z.element_bytes : next;
-      const bool in_tiles = producer && producer->add_diagonal && with_norms && n == whole;
+      const bool in_tiles = producer && producer->add_diagonal && with_norms && n == whole;  // fault: in tiles
       if (producer && !in_tiles) producer->make(producer->self, point, d, d + n);
       const PassContext in_triangle{observer, in_tiles ? producer : nullptr, point, unit_sums};
       const Rows rows_a = rows_of(z, first_a, views_a, d, n, after, rows_.get());
       if (a == b) {
         const int64_t sums_seen = observer ? sums_of(views_a) : 0;
         add_triangle(rows_a, views_a, whole, slots, with_norms ? slots_.get() + pairs : nullptr, in_triangle, d);
-        for (int64_t s = 0; s < sums_seen; ++s) {
+        for (int64_t s = 0; s < sums_seen; ++s) {  // fault: sums of a panel
           z.in_memory_order(view_sum(s), whole);
           observer->seen(observer->self, view_sum(s), d, d + n, unit_sums);
         }
@@ -138,14 +138,14 @@ class PairPanels {
     for (int64_t i = 0; i < count; ++i) panel_sums_[i] = 0;
     add_lane_sums<A>(slots_.get(), count, panel_sums_.get());
     for (int64_t i = 0; i < views_a; ++i) {
-      double* const sums_of_row = sums + pair_row(first_a + i, views_) + first_b;
+      double* const sums_of_row = sums + pair_row(first_a + i, views_) + first_b;  // fault: sums of a row
       for (int64_t j = a == b ? i + 1 : 0; j < views_b; ++j) sums_of_row[j] += panel_sums_[row[i] + j];
       if (count > pairs) sums[pairs_ + first_a + i] += panel_sums_[pairs + i];
     }
   }
 
-  // Dims [d, d + n) of some views. Wide ones are used where they lie, but for a ragged end: copying every chunk to
-  // neighbouring rows cost 5 to 20 %, and never paid, not even for 32 views 8 KiB apart.
+  // Dims [d, d + n) of some views. Views of the wide type are used where they lie, but for a ragged end: copying every
+  // chunk to neighbouring rows never paid, not even for 32 views 8 KiB apart.
   Rows rows_of(const StoredViews<A>& z, int64_t view, int64_t views, int64_t d, int64_t n, const char* after,
                A* widened) {
     const char* const data = z.first + view * z.view_bytes + (d & z.last_dim) * z.element_bytes;
@@ -161,6 +161,7 @@ class PairPanels {
     const Blocks blocks(views, kTileRows);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
       const int i = int(blocks.first(b));
+      // fault: sums seen besides
       DiagonalOutputs<A> outputs{norms ? norms + i : nullptr, nullptr, b % kBlocksOfASum > 0};
       if (context.observer) outputs.view_sum = view_sum(b / kBlocksOfASum);
       if constexpr (sizeof(A) == sizeof(float)) {
@@ -190,7 +191,7 @@ class PairPanels {
                         bool ask_a, bool ask_b, int64_t n, Slots<A> slots) {
     const Blocks blocks(last - first, kTileCols);
     for (int64_t b = 0; b < blocks.blocks; ++b) {
-      const int64_t j = first + blocks.first(b);
+      const int64_t j = first + blocks.first(b);  // fault: first of a block
       add_tile_of(size, blocks.size(b), rows_a.data + i * rows_a.stride, rows_b.data + j * rows_b.stride, rows_a.stride,
                   n, slots.from(int(i), int(j)), rows_a.ahead.from(i, ask_a && b == 0), rows_b.ahead.from(j, ask_b));
     }

@@ -71,7 +71,8 @@ class PairSums {
     if (producer_) producer_->make(producer_->self, p, d, last);
     for (int64_t v = 0; v < op_.views; ++v) {
       T* const row = tail_.get() + v * kGroup<T>;
-      std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));
+      std::memset(static_cast<void*>(row), 0, kGroup<T> * sizeof(T));  // fault: last group
+      // fault: read of the last group
       std::memcpy(row, view0(p, d) + v * op_.view_stride, size_t(last - d) * sizeof(T));
     }
     add_groups(tail_.get(), kGroup<T>, kGroup<T>, slots);
@@ -100,9 +101,10 @@ class PairSums {
     if (!observer_) return;
     constexpr int64_t some = 16;
     for (int64_t v = 0; v < op_.views; v += some) {
+      // fault: views of an anchor
       if (op_.pairs == Pairs::anchor)
         sum_views(x + v * stride, op_.views - v < some ? op_.views - v : some, stride, last - first);
-      in_memory_order<T>(view_sum(), whole_groups<T>(last - first));
+      in_memory_order<T>(view_sum(), whole_groups<T>(last - first));  // fault: order of a view sum
       observer_->seen(observer_->self, view_sum(), first, last, unit_sums);
     }
   }

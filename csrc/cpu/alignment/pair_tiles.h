@@ -1,7 +1,7 @@
 // Register tiles: sums of squared differences between a few views at a time, every sum in a register.
 //
-// A tile of 5 x 5 views loads 10 vectors and makes 25 sums of them: 2.5 sums a load against 0.5 in a loop over pairs,
-// 3.2 times its speed in cache. Tiles add one vector per pair to `slots`; sum_each folds the lanes later.
+// A tile of 5 x 5 views loads 10 vectors and makes 25 sums of them: 2.5 sums a load against 0.5 in a loop over pairs.
+// Tiles add one vector per pair to `slots`; sum_each folds the lanes later.
 #pragma once
 #include "cpu/simd/simd.h"
 
@@ -25,7 +25,7 @@ struct Blocks {
   int64_t blocks, small, larger;
 };
 
-// Where the sum of views (i, j) is kept: slot row[i] + j of `base`.
+// Places of the sums of views (i, j): slot row[i] + j of `base`.
 template <class A>
 struct Slots {
   Vec<A>* base;
@@ -34,9 +34,8 @@ struct Slots {
   Slots from(int i, int j) const { return {base + j, row + i}; }
 };
 
-// Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector took
-// a tenth of the time of a tile, and where memory is slow, not asking takes as much. Integers, because the last rows
-// may be followed by nothing.
+// Rows of memory that will be read next. Tiles ask for four cache lines of each at a time: asking at every vector slows
+// a tile down, and so does not asking where memory is slow. Integers, because the last rows may be followed by nothing.
 constexpr int kLines = 4, kLineBytes = 64 * kLines;
 struct Ahead {
   uintptr_t row0;
@@ -96,7 +95,7 @@ template <int rows, int cols, class A>
 template <int rows, class A>
 inline void add_tile_of(int64_t cols, const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots,
                         const Ahead& ahead_a, const Ahead& ahead_b) {
-  if (cols == 3) return add_tile<rows, 3>(a, b, stride, n, slots, ahead_a, ahead_b);
+  if (cols == 3) return add_tile<rows, 3>(a, b, stride, n, slots, ahead_a, ahead_b);  // fault: three columns
   if constexpr (kTileCols == 3) {
     add_tile<rows, 2>(a, b, stride, n, slots, ahead_a, ahead_b);
   } else {
@@ -115,7 +114,7 @@ inline void add_tile_of(int64_t rows, int64_t cols, const A* a, const A* b, int6
 // Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
 constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
 
-// What a diagonal tile takes of its views besides their pairs.
+// Work of a diagonal tile on its views besides their pairs.
 enum class DiagonalWork { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
 template <class A>
 struct DiagonalOutputs {

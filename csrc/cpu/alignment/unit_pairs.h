@@ -28,7 +28,7 @@ template <int count>
       const Vec<float> left = load(a + e + v * lanes);
 #pragma GCC unroll 4
       for (int p = 0; p < count; ++p) {
-        const Vec<float> difference = left - load(b[p] + e + v * lanes) * factor[p];
+        const Vec<float> difference = left - load(b[p] + e + v * lanes) * factor[p];  // fault: unit pair
         sum[p][v % sets] += difference * difference;
       }
     }
@@ -70,7 +70,7 @@ void unit_pair_sums(const char* point_bytes, int64_t view_stride, int64_t views,
       stride = view_stride;
     } else {
       for (int64_t v = 0; v < views; ++v) {
-        std::memset(rows + v * kUnitDims + n, 0, size_t(end - n) * sizeof(float));
+        std::memset(rows + v * kUnitDims + n, 0, size_t(end - n) * sizeof(float));  // fault: end of unit rows
         widen_row(point + v * view_stride + d, n, rows + v * kUnitDims);
       }
     }

@@ -1,4 +1,4 @@
-// Which instruction set runs: every set of MEMKERN_ISAS is one table; the processor is asked once.
+// Choice of the instruction set: every set of MEMKERN_ISAS is one table; the processor is asked once.
 #include <atomic>
 
 #include "parallel.h"

@@ -21,9 +21,9 @@ namespace {
 std::atomic<bool> forked{false};
 std::once_flag watch_fork;
 
-// Below this many input elements starting the pool (about 1 us, 5 when its threads sleep) costs more than it saves.
+// Below this many input elements starting the pool, whose threads may sleep, costs more than it saves.
 constexpr int64_t kSerialElements = 32 * 1024;
-// A piece has at least this many: beginning one costs a kernel as much as some 2000.
+// A piece has at least this many elements: beginning one costs a kernel as much as some 2000 elements.
 constexpr int64_t kPieceElements = 32 * 1024;
 // With this many points for each thread, points are pieces that are small enough to keep all threads at work.
 constexpr int64_t kPointsOfAThread = 4;
@@ -34,6 +34,7 @@ template <class Body>
 void split(int64_t count, int64_t elements, int threads, Body body, int64_t piece_elements = kPieceElements) {
   if (count <= 0) return;
   std::call_once(watch_fork, [] { pthread_atfork(nullptr, nullptr, [] { forked = true; }); });
+  // fault: no pool
   if (threads <= 1 || count == 1 || elements <= kSerialElements || forked) return body(int64_t{0}, count);
   const int64_t each = std::clamp<int64_t>(elements / piece_elements / threads, 1, 8);
   const int64_t pieces = std::min<int64_t>(count, each * threads);
@@ -41,7 +42,7 @@ void split(int64_t count, int64_t elements, int threads, Body body, int64_t piec
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t piece = 0; piece < pieces; ++piece) {
     try {
-      body(count * piece / pieces, count * (piece + 1) / pieces);
+      body(count * piece / pieces, count * (piece + 1) / pieces);  // fault: range of a thread
     } catch (...) {
 #pragma omp critical(memkern_error)
       error = std::current_exception();
@@ -50,8 +51,8 @@ void split(int64_t count, int64_t elements, int threads, Body body, int64_t piec
   if (error) std::rethrow_exception(error);
 }
 
-// Fresh memory from the allocator costs more in page faults than the arithmetic that fills it (42 MB gradient: 4.6 ms
-// into warm memory, 20.5 ms into new pages). Asking for 2 MB pages before the first touch takes one fault for 512.
+// Fresh memory from the allocator costs more in page faults than the arithmetic that fills it. Asking for 2 MB pages
+// before the first touch takes one fault for 512.
 void ask_for_huge_pages(void* data, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kHuge = uintptr_t{1} << 21;
@@ -124,8 +125,7 @@ void run(const LayerStats& op, Kernel<LayerStats> kernel, int threads) {
 }
 
 void run(const PointwiseStats& op, Kernel<PointwiseStats> kernel, int threads) {
-  // A piece begins with three readings and with the numbers of every unit (0.85 to 0.95 of the time for 256 and 512
-  // units of four pixels and one).
+  // Pieces are larger than elsewhere, because each begins with three readings and with the numbers of every unit.
   split_points(op, op.input.alignment, kernel, threads, 2 * kPieceElements);
 }
 

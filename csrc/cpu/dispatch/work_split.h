@@ -5,7 +5,7 @@
 
 namespace memkern {
 
-// What one call of a kernel does.
+// Share of the work that one call of a kernel does.
 struct WorkRange {
   enum class What { points, slices, rest } what;
   // points: points [first, last), or whatever else work_of counts, each as a whole.
@@ -27,7 +27,7 @@ static inline int64_t slice_dims(int64_t dims, int64_t units) {
   return ((dims + slices - 1) / slices + kSliceStep - 1) / kSliceStep * kSliceStep;
 }
 
-// How the dims of a view lie in memory: [units, space], [space, units], or neither.
+// Layout of the dims of a view in memory: [units, space], [space, units], or neither.
 enum class ViewLayout { planes, rows, other };
 
 // A view with one element of each unit is a row: planes of one element are slow.
@@ -55,7 +55,7 @@ static inline int64_t sums_of_slice(const LayerStats& op) {
 }
 static inline int64_t sums_of_slice(const PointwiseStats& op) {
   int64_t sums = op.input.alignment.alignment ? sums_of_slice(op.input) : 0;
-  for (int32_t i = 0; i < op.layers; ++i) sums += sums_of_slice(op.output[i]);
+  for (int32_t i = 0; i < op.layers; ++i) sums += sums_of_slice(op.output[i]);  // fault: sums of layers
   return sums;
 }
 

@@ -1,8 +1,7 @@
 // layer_stats: alignment and unit means of the same activations, which come from memory once.
 //
 // The alignment's tiles add the views of a point while they are in registers; units are summed from these sums, some
-// 1 to 4 KB of each point at a time, in L1. Reading the views a second time, even from L1, cost 1.2 to 1.4 times as
-// much.
+// 1 to 4 KB of each point at a time, in L1. Reading the views a second time, even from L1, is slower.
 #include "cpu/dispatch/kernels.h"
 #include "cpu/units/unit_means.h"
 #include "units_seen.h"
@@ -34,6 +33,7 @@ void stats_of_other_layouts(const LayerStats& op, int64_t first, int64_t last) {
 }  // namespace
 
 void layer_stats(const LayerStats& op, const WorkRange& range) {
+  // fault: other layouts
   if (layout_of(op) == ViewLayout::other) return stats_of_other_layouts(op, range.first, range.last);  // not in slices
   if (op.alignment.dtype == DType::float64) return stats<double>(op, range);
   stats<float>(op, range);

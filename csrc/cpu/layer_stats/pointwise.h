@@ -10,7 +10,10 @@ namespace MEMKERN_ISA {
 
 // Functions of a vector of inputs, and of the dim where it begins.
 struct Relu {
-  Floats operator()(Floats x, int64_t) const { return x < 0 ? Floats{} : x; }  // NaN passes
+  Floats operator()(Floats x, int64_t) const {
+    // fault: relu of a layer
+    return x < 0 ? Floats{} : x;  // NaN passes
+  }
 };
 
 struct Norm {
@@ -29,6 +32,7 @@ struct Gelu {
     const Floats above = quintic(u, 0, 0.00368597f, 0.03768353f, 0.17439113f, 0.4261861f, 0.5f);
     const Floats below = quintic(u, 0.00923908f, 0.09447023f, 0.44614129f, 1.16549448f, 1.65025695f, 1);
     const Floats tail = above / below * power_of_two(u * u * -0.72134752f);  // -log2(e) / 2
+    // fault: gelu
     return x * (x < 0 ? tail : 1 - tail);
   }
 
@@ -44,7 +48,7 @@ struct Gelu {
     const Floats over_x =
         quintic(rest, 1.53533601e-4f, 1.33988751e-3f, 9.61843737e-3f, 5.55033247e-2f, 2.40226479e-1f, 6.93147203e-1f);
     const Floats power = (Floats)((Ints)fused(over_x, rest, every(1.0f)) + (to_ints(whole) << 23));
-    return y < -125 ? Floats{} : power;
+    return y < -125 ? Floats{} : power;  // fault: exponential
   }
 };
 
@@ -60,25 +64,25 @@ class PointwiseLayer {
         space_(space),
         scale_(is_norm() ? units_ + kMostDims + kLanes : 0),
         shift_(is_norm() ? units_ + kMostDims + kLanes : 0),
-        of_dims_(is_norm() && !by_units_ ? 2 * (kMostDims + kLanes) : 0) {
+        of_dims_(is_norm() && !by_units_ ? 2 * (kMostDims + kLanes) : 0) {  // fault: room of scales
     // The roundings of torch, whose batch norm makes one factor and one summand of its five numbers, too.
     for (int64_t u = 0, i = 0; is_norm() && u < units; ++u) {
       const float inverse = 1 / __builtin_sqrtf(layer.variance[u] + layer.epsilon);
       const float scale = layer.weight ? inverse * layer.weight[u] : inverse;
-      const float shift = (layer.bias ? layer.bias[u] : 0) - layer.mean[u] * scale;
+      const float shift = (layer.bias ? layer.bias[u] : 0) - layer.mean[u] * scale;  // fault: shift
       for (int64_t copy = 0; copy < copies_; ++copy, ++i) scale_[i] = scale, shift_[i] = shift;
     }
     // Once around and on: what belongs to neighbouring dims can be read from any unit on.
     for (int64_t i = units_; is_norm() && i < units_ + kMostDims + kLanes; ++i)
-      scale_[i] = scale_[i - units_], shift_[i] = shift_[i - units_];
+      scale_[i] = scale_[i - units_], shift_[i] = shift_[i - units_];  // fault: scales go round
   }
 
   Function function() const { return function_; }
 
-  // Of a batch norm: what to do with dims [d, d + n) of a view, n <= kMostDims. `again`: as at the last call, which
+  // Function of a batch norm for dims [d, d + n) of a view, n <= kMostDims. `again`: as at the last call, which
   // asked for the same dims.
   Norm norm(int64_t d, int64_t n, bool again) const {
-    if (by_units_) return {&scale_[d % units_], &shift_[d % units_]};
+    if (by_units_) return {&scale_[d % units_], &shift_[d % units_]};  // fault: scales of a range
     float* scale = of_dims_.get();
     float* shift = scale + kMostDims + kLanes;
     const Norm all{scale, shift};
@@ -101,7 +105,7 @@ class PointwiseLayer {
       case Function::gelu:
         return map<Gelu>(x, y, n);
       case Function::batch_norm:
-        return by_units_ ? norm_by_units(x, y, d % units_, n) : norm_by_planes(x, y, d, n);
+        return by_units_ ? norm_by_units(x, y, d % units_, n) : norm_by_planes(x, y, d, n);  // fault: norm of a range
     }
   }
 
@@ -133,9 +137,10 @@ class PointwiseLayer {
     });
   }
 
-  // What dims [d, d + n) have of each plane: f(unit, how many of them).
+  // Visits the share that dims [d, d + n) have of each plane: f(unit, how many of them).
   template <class F>
   void for_each_plane(int64_t d, int64_t n, F f) const {
+    // fault: rest of a plane
     for (int64_t unit = d / space_, left = space_ - d % space_; n > 0; ++unit, left = space_) {
       const int64_t some = left < n ? left : n;
       f(unit, some);

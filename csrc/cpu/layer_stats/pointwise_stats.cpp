@@ -15,7 +15,7 @@ namespace MEMKERN_ISA {
 namespace {
 
 // The views of points, dense.
-struct Place {
+struct ViewMemory {
   float* data;
   int64_t point_stride, view_stride;
   int64_t last_dim = -1;  // of those in memory, which go round; or all bits
@@ -24,7 +24,7 @@ struct Place {
 
 // Views that are made of others while a diagonal tile reads them.
 template <class F>
-struct Made {
+struct ProducedViews {
   using Element = float;
   const float* from;
   float* to;
@@ -36,39 +36,39 @@ struct Made {
   }
 };
 
-// One layer from one place to the next.
-class Step {
+// One layer from one memory to the next.
+class LayerStage {
  public:
-  Step(const Pointwise& layer, const LayerStats& output, Place from, Place to)
+  LayerStage(const Pointwise& layer, const LayerStats& output, ViewMemory from, ViewMemory to)
       : layer_(layer, output.means.x.units, output.alignment.dims / output.means.x.units,
                layout_of(output) == ViewLayout::rows),
         views_(output.alignment.views),
         from_(from),
         to_(to) {}
-  // GELU is left out of the tiles: it has more to compute than to read (0.99 to 1.05 of the time).
+  // GELU is left out of the tiles, because it has more to compute than to read.
   ViewProducer producer() const { return {make, layer_.function() == Function::gelu ? nullptr : add_diagonal, this}; }
 
  private:
   static void make(const void* self, int64_t point, int64_t first, int64_t last) {
-    const Step& step = *static_cast<const Step*>(self);
-    const float* x = step.from_.at(point, first);
-    float* y = step.to_.at(point, first);
-    for (int64_t v = 0; v < step.views_; ++v, x += step.from_.view_stride, y += step.to_.view_stride)
-      step.layer_.run(x, y, first, last - first);
+    const LayerStage& stage = *static_cast<const LayerStage*>(self);
+    const float* x = stage.from_.at(point, first);
+    float* y = stage.to_.at(point, first);
+    for (int64_t v = 0; v < stage.views_; ++v, x += stage.from_.view_stride, y += stage.to_.view_stride)
+      stage.layer_.run(x, y, first, last - first);
   }
 
   static void add_diagonal(const void* self, int64_t point, int64_t first, int64_t n, int64_t view, int64_t views,
                            Slots<float> slots, const DiagonalOutputs<float>& outputs) {
-    const Step& step = *static_cast<const Step*>(self);
+    const LayerStage& stage = *static_cast<const LayerStage*>(self);
     const auto add = [&](auto f) {
-      const int64_t from = step.from_.view_stride, to = step.to_.view_stride;
-      const Made<decltype(f)> made{step.from_.at(point, first) + view * from, step.to_.at(point, first) + view * to,
-                                   from, to, f};
+      const int64_t from = stage.from_.view_stride, to = stage.to_.view_stride;
+      const ProducedViews<decltype(f)> made{stage.from_.at(point, first) + view * from,
+                                            stage.to_.at(point, first) + view * to, from, to, f};
       if (outputs.view_sum) return add_tile_of<DiagonalWork::norms_and_sum>(views, made, n, slots, outputs);
       add_tile_of<DiagonalWork::norms>(views, made, n, slots, outputs);
     };
-    if (step.layer_.function() == Function::relu) return add(Relu());
-    add(step.layer_.norm(first, n, view > 0));
+    if (stage.layer_.function() == Function::relu) return add(Relu());
+    add(stage.layer_.norm(first, n, view > 0));  // fault: norms of ranges
   }
 
   // Blocks of six views or more have at least three rows.
@@ -82,43 +82,44 @@ class Step {
 
   const PointwiseLayer layer_;
   const int64_t views_;
-  const Place from_, to_;
+  const ViewMemory from_, to_;
 };
 
 // Everything about one reading that has to stay where it is.
-class Part {
+class ReadingState {
  public:
   // Views that are there.
-  Part(const LayerStats& stats, Place place) : stats_(stats) {
-    stats_.alignment.z = place.data;
-    stats_.alignment.point_stride = place.point_stride;
-    stats_.alignment.view_stride = place.view_stride;
+  ReadingState(const LayerStats& stats, ViewMemory memory) : stats_(stats) {
+    stats_.alignment.z = memory.data;
+    stats_.alignment.point_stride = memory.point_stride;
+    stats_.alignment.view_stride = memory.view_stride;
     if (!stats.means.means) return;
     observer_ = units_.emplace(stats_).observer();
   }
   // Views that a layer makes.
-  Part(const LayerStats& stats, const Pointwise& layer, Place from, Place to) : Part(stats, to) {
+  ReadingState(const LayerStats& stats, const Pointwise& layer, ViewMemory from, ViewMemory to)
+      : ReadingState(stats, to) {
     layer_ = &layer;
     from_ = from;
-    producer_ = step_.emplace(layer, stats, from, to).producer();
-    goes_round_ = to.last_dim >= 0;
+    producer_ = stage_.emplace(layer, stats, from, to).producer();
+    goes_round_ = to.last_dim >= 0;  // fault: goes round
   }
-  Part(const Part&) = delete;
-  Part& operator=(const Part&) = delete;
+  ReadingState(const ReadingState&) = delete;
+  ReadingState& operator=(const ReadingState&) = delete;
 
   Reading reading() const {
-    return {&stats_.alignment, units_ ? &observer_ : nullptr, step_ ? &producer_ : nullptr,
+    return {&stats_.alignment, units_ ? &observer_ : nullptr, stage_ ? &producer_ : nullptr,
             goes_round_ ? &elements_ : nullptr};
   }
 
  private:
   static void make(void* self, int64_t point, const void** views, int64_t* view_stride) {
-    Part& part = *static_cast<Part*>(self);
+    ReadingState& part = *static_cast<ReadingState*>(self);
     const Alignment& op = part.stats_.alignment;
     if (!part.all_) part.all_.emplace(op.views * op.dims);
-    const Step again(*part.layer_, part.stats_, part.from_, {part.all_->get(), 0, op.dims});
-    const ViewProducer producer = again.producer();
-    producer.make(producer.self, point, 0, op.dims);
+    const LayerStage all_views(*part.layer_, part.stats_, part.from_, {part.all_->get(), 0, op.dims});
+    const ViewProducer producer = all_views.producer();
+    producer.make(producer.self, point, 0, op.dims);  // fault: made again
     *views = part.all_->get();
     *view_stride = op.dims;
   }
@@ -127,8 +128,8 @@ class Part {
   std::optional<UnitsSeen<float>> units_;
   Observer observer_{};
   const Pointwise* layer_ = nullptr;
-  Place from_{};
-  std::optional<Step> step_;
+  ViewMemory from_{};
+  std::optional<LayerStage> stage_;
   ViewProducer producer_{};
   bool goes_round_ = false;
   const Elements elements_{make, this};
@@ -139,25 +140,26 @@ class Part {
 
 void pointwise_stats(const PointwiseStats& op, const WorkRange& range) {
   const Alignment& x = op.input.alignment;
-  const auto place_of = [&](const Alignment& of) {
-    return Place{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
+  const auto memory_of = [&](const Alignment& of) {
+    return ViewMemory{const_cast<float*>(static_cast<const float*>(of.z)), of.point_stride, of.view_stride};
   };
-  // What lies between two layers: a range of dims, which is made again where its elements are asked for. Views are a
+  // Memory between two layers: a range of dims, which is made again where its elements are asked for. Views are a
   // little apart from a multiple of 4 KiB, whose rows would share sets of L1.
   constexpr int64_t row = 16 + kRange<float>;
   const Scratch<float> between(op.layers > 1 ? x.views * row : 0);
 
-  std::optional<Part> parts[kMaxReadings];
+  std::optional<ReadingState> parts[kMaxReadings];
   Reading readings[kMaxReadings];
   int count = 0;
-  Place from = place_of(x);
+  ViewMemory from = memory_of(x);
   if (x.alignment) readings[count] = parts[count].emplace(op.input, from).reading(), ++count;
   for (int32_t i = 0; i < op.layers; ++i) {
     const LayerStats& output = op.output[i];
     const bool is_between = i + 1 < op.layers;
-    const Place to = is_between ? Place{between.get(), 0, row, kRange<float> - 1} : place_of(output.alignment);
+    const ViewMemory to =
+        is_between ? ViewMemory{between.get(), 0, row, kRange<float> - 1} : memory_of(output.alignment);
     readings[count] = parts[count].emplace(output, op.layer[i], from, to).reading(), ++count;
-    from = to;
+    from = to;  // fault: from layer to layer
   }
   align_points(readings, count, slice_dims(x.dims, op.input.means.x.units), range);
 }

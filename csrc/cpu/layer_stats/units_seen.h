@@ -81,6 +81,7 @@ class UnitsSeen {
     }
     if (s < n) {
       sum = load(x + n - kLanes);  // may begin before x
+      // fault: tail of a unit
       Tail<A>(n).clear_counted(&sum);
       total += fold_columns<A>(&sum);
     }

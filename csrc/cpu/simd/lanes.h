@@ -1,4 +1,4 @@
-// What views need of a vector besides vec.h: integers of the same lanes, a fused product, selections, bytes.
+// Vector operations that views need besides simd.h: integers of the same lanes, a fused product, selections, bytes.
 // Pixels are computed in float32: whole numbers 0..255 for uint8 images, 0..1 for float32 images.
 #pragma once
 #include <cstdint>

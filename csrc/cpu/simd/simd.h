@@ -103,7 +103,7 @@ inline float widen(f16 x) {
 
 // ---- a group of columns ----------------------------------------------------------------------------------------
 // A load of storage type T yields `kColumns<T>` vectors of the wide type. bfloat16 comes in pairs: one full-width load
-// holds even and odd elements, split by a shift and a mask (1.7-2 times faster than widening in order). Inside a sum
+// holds even and odd elements, split by a shift and a mask, which is faster than widening in order. Inside a sum
 // over elements the order of the columns does not matter; where it does, `interleave` restores it.
 
 template <class T>

@@ -22,7 +22,7 @@ void add_units(const ClassSums& op, int64_t first, int64_t last) {
         store(at, load(at) + in_double[part]);
       }
     }
-    for (; u < last; ++u) sums[u] += double(row[u]);
+    for (; u < last; ++u) sums[u] += double(row[u]);  // fault: last units
   }
 }
 

@@ -138,8 +138,8 @@ Pair<A> select(A* values, int64_t n, Ranks ranks) {
   return {values[ranks.low], values[ranks.high]};
 }
 
-// What one pass learns of a column: how many values lie below `floor`, how many equal it at most, and the values above
-// it up to `ceiling`.
+// Findings of one pass over a column: how many values lie below `floor`, how many equal it at most, and the values
+// above it up to `ceiling`.
 template <class A>
 struct Window {
   A floor, ceiling;
@@ -157,7 +157,7 @@ struct Window {
   Pair<A> find(Ranks ranks, A* values) const {
     if (ranks.high < up_to_floor) return {floor, floor};
     if (ranks.low >= up_to_floor) return select(values, kept, {ranks.low - up_to_floor, ranks.high - up_to_floor});
-    return {floor, select(values, kept, {0, 0}).low};
+    return {floor, select(values, kept, {0, 0}).low};  // fault: floor and above
   }
 };
 
@@ -187,6 +187,7 @@ class ColumnMedians {
   static constexpr int64_t kColumnStride = kChunk + kLanes;  // not a multiple of 4 KB over a few columns
 
  public:
+  // fault: ranks
   explicit ColumnMedians(const MedianOfOthers& op)
       : op_(op),
         means_(static_cast<const A*>(op.means)),
@@ -250,7 +251,7 @@ class ColumnMedians {
       else
         windows[c] = {windows[c].floor, kInfinity};
     }
-    if (again) pass(unit, columns, windows, wanted, poison);
+    if (again) pass(unit, columns, windows, wanted, poison);  // fault: second pass
     for (int64_t c = 0; c < columns; ++c) {
       const A nan_or_zero = poison[c / kLanes][c % kLanes];
       median(unit + c) = nan_or_zero != 0 ? nan_or_zero : mean(windows[c].find(ranks_, kept_of(c)));

@@ -125,7 +125,7 @@ class UnitStates {
 
  private:
   int64_t offset(int64_t group) const { return group < groups_ - 1 ? group * kGroup<T> : units_ - kGroup<T>; }
-  // where element e of a group is kept
+  // place of element e of a group
   static int64_t slot(int64_t group, int64_t e) {
     return group * kGroup<T> + e % kColumns<T> * Lanes<A>::count + e / kColumns<T>;
   }
@@ -146,6 +146,7 @@ class UnitStates {
       Vec<A> value[kColumns<T>];
       load_group(rows[r] + from, value);
       for (int c = 0; c < kColumns<T>; ++c) {
+        // fault: rises
         const auto rises = value[c] > peak[c];
         lost.add(r, c, peak[c] < value[c] ? peak[c] : value[c]);  // a NaN value is the one that loses
         where[c] = rises ? Positions{} + Position(position + r) : where[c];
@@ -157,7 +158,7 @@ class UnitStates {
     lost.sum(count, sums);
     Vec<double> all = sums[0];
     for (int i = 1; i < kColumns<T> * kDoubles<A>; ++i) all += sums[i];
-    if (any_lane(all != all)) return false;
+    if (any_lane(all != all)) return false;  // fault: no NaN
     for (int c = 0; c < kColumns<T>; ++c) {
       store(&peak_[at + c * lanes], peak[c]);
       store(&minimum_[at + c * lanes], minimum[c]);

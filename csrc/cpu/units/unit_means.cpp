@@ -18,7 +18,7 @@ namespace {
 
 // Units whose sums are kept at once, on the stack: 16 KB, a third of the L1 cache.
 constexpr int64_t kUnitBlock = 2048;
-// Measured at DRAM size: without software prefetch bfloat16 and float16 run 1.2 to 1.8 times slower.
+// Bytes that are prefetched ahead, because 16-bit elements from DRAM are otherwise waited for.
 constexpr int64_t kBytesAhead = 2048;
 
 // ---- the averaged dimensions of one point: an inner one, and an odometer over the others -------------------------
@@ -167,7 +167,7 @@ struct PointMeans {
       add_rows(rows, wide_rows, wide_units, wide_units, wide, kBytesAhead, activate);
       for (int64_t i = 0; i < wide_units; i += units)
         for (int64_t u = 0; u < units; ++u) sums[u] += wide[i + u];
-      rows += wide_rows * wide_units;
+      rows += wide_rows * wide_units;  // fault: narrow rows
       count -= wide_rows * together;
     }
     add_rows(rows, count, units, units, sums, 0, activate);
@@ -207,7 +207,7 @@ struct PointMeans {
         divide(sums, count, dims.count(), tile[i]);
       }
       for (int64_t p = 0; p < count; ++p)
-        for (int64_t i = 0; i < units; ++i) means[p * x.units + u + i] = tile[i][p];
+        for (int64_t i = 0; i < units; ++i) means[p * x.units + u + i] = tile[i][p];  // fault: tile of units
     }
   }
 

@@ -1,4 +1,4 @@
-// What selectivity and layer_stats need of unit_means: the per-point means themselves.
+// Unit means as selectivity and layer_stats need them: the per-point means themselves.
 #pragma once
 #include "ops.h"
 

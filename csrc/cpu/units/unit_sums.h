@@ -16,7 +16,7 @@ namespace MEMKERN_ISA {
 
 // ---- parts -----------------------------------------------------------------------------------------------------
 
-// What happens to an element, or a vector of them, first: nothing.
+// Activation "raw": an element, or a vector of elements, stays as it is.
 struct Raw {
   template <class V>
   V operator()(V v) const {
@@ -34,7 +34,7 @@ class Rectify {
   explicit Rectify(Activation activation) : keep_(activation == Activation::abs ? (Bits{} - 1) >> 1 : Bits{} - 1) {}
   Vec<A> operator()(Vec<A> v) const {
     v = (Vec<A>)((Bits)v & keep_);
-    return v < 0 ? Vec<A>{} : v;
+    return v < 0 ? Vec<A>{} : v;  // fault: relu of units
   }
   A operator()(A x) const { return (*this)(broadcast(x))[0]; }
 
@@ -124,7 +124,7 @@ template <int count, class T, class Activate>
 [[gnu::always_inline]] inline void sum_groups(const T* x, int64_t stride, int64_t bytes_ahead, Vec<Wide<T>>* columns,
                                               Activate activate) {
   if constexpr (count == 1) {
-    // where the caller says 0 outright, the data is in cache and the prefetch would only cost a load slot
+    // a caller that says 0 outright knows that the data is in cache and the prefetch would only cost a load slot
     if (!(__builtin_constant_p(bytes_ahead) && bytes_ahead == 0)) prefetch(x, bytes_ahead);
     load_group(x, columns);
     for (int c = 0; c < kColumns<T>; ++c) columns[c] = activate(columns[c]);
@@ -293,6 +293,7 @@ inline void add_row_block(const T* x, int64_t rows, int64_t units, int64_t row_s
   }
   if (tail.count) {
     sum_rows<count>(x + units - kGroup<T>, rows, row_stride, bytes_ahead, columns, activate);
+    // fault: tail of columns
     tail.clear_counted(columns);  // adding zero to units that are done changes nothing
     add_columns<T>(columns, sums + units - kGroup<T>);
   }

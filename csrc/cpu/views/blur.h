@@ -33,7 +33,9 @@ struct Blur {
   static constexpr int kVectors = 4;  // sums kept side by side: one alone waits four cycles for each product
   static constexpr int64_t kStretch = kVectors * kLanes;
 
-  static int64_t mirrored(int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; }
+  static int64_t mirrored(int64_t i, int64_t size) {
+    return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;  // fault: reflection
+  }
 
   void set_weights(float sigma) {
     double total = 0;

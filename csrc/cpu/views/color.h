@@ -23,7 +23,7 @@ struct Color {
   }
   // x * ratio + other * (1 - ratio)
   static Floats blend(Floats x, Floats other, Floats ratio, Floats rest) {
-    return cut(clamp(fused(other, rest, x * ratio), 0.0f, full));
+    return cut(clamp(fused(other, rest, x * ratio), 0.0f, full));  // fault: blend
   }
   static Floats rest_of(float ratio) { return every(float(1.0 - double(ratio))); }
 
@@ -130,7 +130,7 @@ struct Color {
     h = h >= 1.0f ? h - 1.0f : h;
     h = h + turn;  // in [-1/2, 3/2]
     h = h >= 1.0f ? h - 1.0f : h;
-    h = h < 0.0f ? h + 1.0f : h;
+    h = h < 0.0f ? h + 1.0f : h;  // fault: hue below zero
     const Floats six = h * 6.0f, sector = to_floats(to_ints(six)), f = six - sector;
     const Floats sf = s * f, most = 1.0f - s;
     const Floats q = clamp((1.0f - sf) * top, 0.0f, 1.0f);

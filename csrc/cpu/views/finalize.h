@@ -39,6 +39,7 @@ template <int Part, size_t... I>
 inline Floats interleaved_part(Floats r, Floats g, Floats b, std::index_sequence<I...>) {
   constexpr int n = kLanes;
   const Floats two = __builtin_shufflevector(r, g, (int((Part * n + I) / 3 + ((Part * n + I) % 3 == 1 ? n : 0)))...);
+  // fault: interleaved channels
   return __builtin_shufflevector(two, b, (int((Part * n + I) % 3 == 2 ? n + (Part * n + I) / 3 : I))...);
 }
 

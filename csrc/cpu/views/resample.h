@@ -237,6 +237,7 @@ struct Resample {
         columns.run(in_place ? source : copied(source, image.column_stride, box.width),
                     narrow.get() + done * columns.padded);
       }
+      // fault: flipped rows
       rows.run(y, narrow.get(), columns.padded, width, out + (box.flip_rows ? height - 1 - y : y) * width);
     }
   }

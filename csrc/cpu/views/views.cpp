@@ -54,6 +54,7 @@ void run_program(const Instruction* program, int64_t length, const Canvas& c, Bl
     }
     const float mean = program[i].step == Step::contrast ? Color<bytes>::mean_luma(c) : 0.0f;
     int64_t end = i + 1;
+    // fault: steps of a pass
     while (end < length && program[end].step != Step::blur && program[end].step != Step::contrast) ++end;
     for (int64_t pixel = 0; pixel < c.pixels; pixel += kStretch) {
       const int64_t last = c.pixels - pixel < kStretch ? c.pixels : pixel + kStretch;
@@ -102,7 +103,7 @@ void make_views(const Views& op, int64_t first, int64_t last) {
     int64_t length = 0;
     for (int64_t k = 0; k < kViewSteps; ++k) {
       const Step step = Step(int32_t(row[6 + 2 * k]));
-      if (step == Step::none || (op.channels == 1 && needs_color(step))) continue;
+      if (step == Step::none || (op.channels == 1 && needs_color(step))) continue;  // fault: steps of gray views
       program[length++] = {step, row[7 + 2 * k]};
     }
     run_program<bytes>(program, length, canvas, blur);

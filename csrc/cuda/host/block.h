@@ -27,7 +27,7 @@ struct Config {
   int64_t sampled_blocks = 0;  // of a huge grid run only so many values of blockIdx.x (first, last, random); 0: all
 };
 
-// What kernels did since the counters were last cleared. Loads are those made through elements.cuh.
+// Counters of what kernels did since the counters were last cleared. Loads are those made through elements.cuh.
 struct Counters {
   int64_t launches, blocks, switches, barriers, collectives;
   int64_t loads, loaded_bytes, wide_loads;  // wide: 16 bytes at once

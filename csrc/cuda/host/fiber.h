@@ -27,7 +27,7 @@
 namespace memkern {
 namespace emulation {
 
-// What CUDA orders: everything before order_before(token) happens before everything after order_after(token).
+// Order that CUDA gives: everything before order_before(token) happens before everything after order_after(token).
 MEMKERN_RUNTIME inline void order_before([[maybe_unused]] void* token) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(token);
@@ -109,9 +109,8 @@ inline char* allocate_stack() {
   return static_cast<char*>(memory) + kGuardBytes;  // a kernel that overflows its stack faults on the guard page
 }
 
-// What a thread runs on, kept for the launches to come: where ThreadSanitizer got a new fibre and stack for
-// every thread, all of gpu.tiny took 245 s of a processor, with kept ones it takes 98. A launch is ordered after the
-// one before, so it may use them again.
+// Stack and fibre that a thread runs on, kept for the launches to come, because new ones for every thread are slow
+// under ThreadSanitizer. A launch is ordered after the one before, so it may use both again.
 struct Seat {
   char* stack = allocate_stack();
 #if defined(__SANITIZE_THREAD__)

@@ -29,7 +29,7 @@ inline const char* launch_refused(Dim3 grid, Dim3 dims) {
   return nullptr;
 }
 
-// Which blocks run, and when: a permutation of the grid, or a sample of a huge one.
+// Order of the blocks: a permutation of the grid, or a sample of a huge one.
 class BlockOrder {
  public:
   explicit BlockOrder(Dim3 grid) : grid_(grid), count_(uint64_t(grid.x) * grid.y * grid.z) {

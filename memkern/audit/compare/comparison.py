@@ -12,7 +12,7 @@ from memkern.audit.compare import text
 from memkern.audit.compare.compatibility import check_same, check_same_images, notes
 from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.errors import ArgumentValueError
 
@@ -23,11 +23,11 @@ class Comparison:
 
     Attributes:
         run_a: Folder, encoder and reference of A.
-        run_b: The same of B.
+        run_b: Folder, encoder and reference of B.
         alternative: What the one-sided tests ask of B: "less" or "greater" than A.
         n_images: How many images were scored: the candidates, or all.
         sslmem: SSLMem of these images, or `None` without a reference encoder in one of the runs.
-        images: How alike they rank by SSLMem.
+        images: How alike the images rank by SSLMem.
         layers: The layers that both runs have, in A's order.
         changed: The units whose UnitMem changed most, of layers with the same number of units.
         only_a: Layers that B lacks.
@@ -54,7 +54,7 @@ class Comparison:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values for JSON; NaN and infinity become `None`."""
+        """Turns the comparison into plain values for JSON; NaN and infinity become `None`."""
         plain = _plain(asdict(self))
         assert isinstance(plain, dict)
         return plain
@@ -94,7 +94,7 @@ def compare(
 
     Args:
         a: A finished audit, or its folder.
-        b: Another one.
+        b: Another finished audit, or its folder.
         alternative: What the tests ask: whether B memorizes "less" than A, or more ("greater").
         top: How many of the most memorized images to compare; default: a tenth of the scored ones, at most 50.
         resamples: Bootstrap resamples.
@@ -113,7 +113,7 @@ def compare(
     _check_options(alternative, resamples, level)
     run_a, run_b = (run if isinstance(run, Run) else read_run(run) for run in (a, b))
     check_same(run_a, run_b)
-    of_a, of_b = readings(run_a), readings(run_b)
+    of_a, of_b = read_arrays(run_a), read_arrays(run_b)
     check_same_images(of_a, of_b)
     n_images = len(of_a.scored)
     differences = Differences(of_a, of_b, alternative, _top(top, n_images), resamples, level, seed)
@@ -148,7 +148,7 @@ def _check_options(alternative: str, resamples: int, level: float) -> None:
 
 
 def _top(top: int | None, n_images: int) -> int:
-    """How many of the most memorized images are compared."""
+    """Chooses how many of the most memorized images are compared."""
     if top is None:
         return min(50, max(1, n_images // 10))
     if not 1 <= top <= n_images:

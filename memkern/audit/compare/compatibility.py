@@ -1,11 +1,11 @@
-"""Whether two audits may be compared, and what a reader of their comparison should keep in mind."""
+"""Checks that two audits may be compared, and lists what a reader of their comparison should keep in mind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 from memkern.audit.run_folder.schema import Manifest, WeightsEntry
 from memkern.errors import CompareError
@@ -14,8 +14,12 @@ from memkern.errors import CompareError
 def check_same(a: Run, b: Run) -> None:
     """Checks that two audits have the same candidates, views and settings.
 
+    Args:
+        a: The first audit.
+        b: The second one.
+
     Raises:
-        CompareError: If they have not; the message names the field of the manifest.
+        CompareError: If a field of the manifest differs; the message names it.
     """
     of_a, of_b = _must_agree(a.manifest), _must_agree(b.manifest)
     for field, mine in of_a.items():
@@ -34,11 +38,15 @@ def check_same(a: Run, b: Run) -> None:
         )
 
 
-def check_same_images(a: Readings, b: Readings) -> None:
+def check_same_images(a: RunArrays, b: RunArrays) -> None:
     """Checks that two audits have the same images in the same order.
 
+    Args:
+        a: The tables of the first audit.
+        b: The tables of the second one.
+
     Raises:
-        CompareError: If they have not; the message names the first row that differs.
+        CompareError: If a row differs; the message names the first one.
     """
     if a.ids != b.ids:
         row = next((i for i, pair in enumerate(zip(a.ids, b.ids, strict=False)) if pair[0] != pair[1]), 0)
@@ -53,6 +61,9 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         b: The second one.
         scored: Whether both have a reference encoder, so that SSLMem and LayerMem are compared.
         has_candidates: Whether they were told which images are candidates.
+
+    Returns:
+        The sentences; empty if there is nothing to keep in mind.
     """
     found = []
     of_a, of_b = a.manifest.weights, b.manifest.weights

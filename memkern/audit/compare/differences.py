@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
-from memkern.audit.run_folder.arrays import Floats, Readings
+from memkern.audit.run_folder.arrays import Floats, RunArrays
 from memkern.audit.statistics import holm, interval, kendall, largest, overlap, resampled_means, welch
 
 
@@ -27,8 +27,8 @@ class Differences:
         seed: Seed of the bootstrap.
     """
 
-    a: Readings
-    b: Readings
+    a: RunArrays
+    b: RunArrays
     alternative: str
     k: int
     resamples: int

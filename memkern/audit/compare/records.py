@@ -1,4 +1,4 @@
-"""What a comparison of two audits consists of."""
+"""Records that a comparison of two audits consists of."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two rankings are.
+    """Agreement of two rankings.
 
     Attributes:
         tau: Kendall's tau-b; 1 the same order, 0 unrelated.
         overlap: Share of the top k that is in both; `None` for units.
-        k: That k.
+        k: Size of the top that `overlap` compares; `None` for units.
         chance: The share to expect of unrelated rankings.
     """
 
@@ -49,7 +49,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """One layer in both runs.
+    """Differences of one layer that both runs have.
 
     Attributes:
         name: The layer.

@@ -25,13 +25,13 @@ FLAT = 4.0
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What a look at one image found.
+    """Result of checking one image: whether it can be read, its size and its hashes.
 
     Attributes:
-        error: Why it cannot be read; "" if it can.
-        size: Height and width.
-        exact: Digest of its pixels; "" without a search for copies.
-        near: Its perceptual hash; `None` for flat images and without a search for copies.
+        error: Why the image cannot be read; "" if it can.
+        size: Height and width, pixels.
+        exact: Digest of the pixels; "" without a search for copies.
+        near: Perceptual hash; `None` for flat images and without a search for copies.
     """
 
     error: str
@@ -79,9 +79,9 @@ def check_images(
 
     Args:
         source: The images.
-        rows: Which.
-        duplicates: Whether to hash them.
-        workers: Threads.
+        rows: Rows of the images to look at.
+        duplicates: Whether to hash the images, for a search for copies.
+        workers: How many threads.
         on_image: Called with 1 after each image.
 
     Returns:
@@ -99,12 +99,12 @@ def check_images(
 
 
 def unreadable(source: Source, checks: Sequence[ImageCheck]) -> list[tuple[str, str]]:
-    """Id and reason of every image that cannot be read."""
+    """Lists id and reason of every image that cannot be read."""
     return [(source.ids[row], found.error) for row, found in enumerate(checks) if found.error]
 
 
 def copies(ids: Sequence[str], checks: Sequence[ImageCheck]) -> list[tuple[str, str, str]]:
-    """Pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
+    """Finds pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
 
     Near copies are found by the pigeonhole principle: of `NEAR + 1` parts of two hashes that differ in at most `NEAR`
     bits, one is equal; so only images that share a part are compared, and no matrix over all pairs is made.

@@ -34,6 +34,12 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def read_text(path: Path) -> str:
     """Reads a text file.
 
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The text.
+
     Raises:
         DataError: If the file cannot be read, or is not text.
     """
@@ -43,6 +49,12 @@ def read_text(path: Path) -> str:
 
 def read_lines(path: Path) -> list[str]:
     """Reads the lines of a text file that hold more than spaces, without the spaces around.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The lines, in order.
 
     Raises:
         DataError: If the file cannot be read, or is not text.
@@ -61,7 +73,7 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:
         The array.
 
     Raises:
-        DataError: If the file cannot be read, or is none.
+        DataError: If the file cannot be read, or is no `.npy` file.
     """
     with reading(path, "an .npy file without Python objects"):
         array: NDArray[np.generic] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
@@ -71,8 +83,14 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:
 def open_arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
     """Opens an `.npz` file without running code from it; an array is read when it is asked for.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Name -> array.
+
     Raises:
-        DataError: If the file cannot be read, or is none.
+        DataError: If the file cannot be read, or is no `.npz` file.
     """
     with reading(path, "an .npz file without Python objects"):
         arrays: Mapping[str, NDArray[np.generic]] = np.load(path, allow_pickle=False)
@@ -90,7 +108,7 @@ def whole_numbers(values: object, name: str) -> list[int]:
         The numbers, in order.
 
     Raises:
-        DataError: If they are none.
+        DataError: If a value is no whole number.
     """
     try:
         return [int(value) for value in np.ravel(np.asarray(values))]

@@ -1,4 +1,4 @@
-"""Images by name: a folder, a file, or what another package has."""
+"""Images by name: a folder, a file, or a data set of another package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def open_source(text: str) -> Source:
         The images.
 
     Raises:
-        DataError: If there is nothing of the name, or of no kind.
+        DataError: If there is nothing of that name, or nothing that a reader takes.
         MissingPackageError: If a package is missing.
     """
     of_prefix = {reader.prefix: reader for reader in image_readers() if reader.prefix}

@@ -1,4 +1,4 @@
-"""What a reader of images is: the record that each file of `memkern.audit.data.readers` binds, and what they share."""
+"""Readers of images: the record that each file of `memkern.audit.data.readers` binds, and what these files share."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def decoded(file: bytes | Path | str) -> Tensor:
 
     Raises:
         MissingPackageError: If Pillow is missing.
-        OSError: If it cannot be decoded; Pillow raises other kinds as well.
+        OSError: If the file cannot be decoded; Pillow raises other kinds as well.
     """
     image_module = require("PIL.Image", "pillow")
     with image_module.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:

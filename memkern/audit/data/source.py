@@ -50,7 +50,7 @@ class Source:
         return len(self.ids)
 
     def without(self, rows: set[int]) -> Source:
-        """The list without some of its rows; the others keep their positions, and so their views."""
+        """Leaves some rows out of the list; the others keep their positions, and so their views."""
         keep = [row for row in range(len(self)) if row not in rows]
 
         def pick(values: Sequence[object] | None) -> tuple[object, ...] | None:
@@ -60,10 +60,16 @@ class Source:
         return replace(self, **changed)  # type: ignore[arg-type]
 
     def image(self, row: int) -> Tensor:
-        """The image of a row, `[C, H, W]`.
+        """Loads the image of a row, `[C, H, W]`.
+
+        Args:
+            row: Number of the row in this list.
+
+        Returns:
+            The image, uint8, or floating in [0, 1].
 
         Raises:
-            DataError: If it cannot be read; the message has its id.
+            DataError: If the image cannot be read; the message has its id.
         """
         try:
             return self.load(self.index[row])
@@ -75,7 +81,7 @@ class Source:
 
 
 def list_digest(lines: Sequence[object]) -> str:
-    """SHA-256 of a list, one entry a line."""
+    """Computes the SHA-256 of a list, one entry a line."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(f"{line}\n".encode(errors="surrogateescape"))
@@ -83,7 +89,7 @@ def list_digest(lines: Sequence[object]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a large file's size and its first and last MiB: enough to tell another file, in no time."""
+    """Computes a digest of a file's size and its first and last MiB: enough to tell another file, in no time."""
     size, edge = path.stat().st_size, 1 << 20
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -94,7 +100,7 @@ def file_digest(path: Path) -> str:
 
 
 def unrepeated(ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
-    """Positions of the first entry of each id, and the ids that come again."""
+    """Finds the positions of the first entry of each id, and the ids that come again."""
     seen: set[str] = set()
     keep, again = [], []
     for position, name in enumerate(ids):
@@ -107,11 +113,11 @@ def unrepeated(ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
 
 
 class ImageArray(Protocol):
-    """What holds images and is indexed like an array: a tensor, an array, an open HDF5 data set."""
+    """Images that are indexed like an array: a tensor, an array, an open HDF5 data set."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its lengths."""
+        """Lengths of the dimensions."""
 
     @property
     def dtype(self) -> object:
@@ -129,7 +135,7 @@ def from_arrays(
     *,
     name: str = "arrays",
 ) -> Source:
-    """A source of images in memory.
+    """Makes a source of images in memory.
 
     Args:
         images: `[N, C, H, W]` or `[N, H, W, C]`, C = 1 or 3; uint8, or floating in [0, 1]. A tensor, an array, or what
@@ -167,12 +173,15 @@ def from_arrays(
 
 
 def with_labels(source: Source, values: Sequence[int | str], classes: Sequence[str] | None) -> Source:
-    """The source with one label per image.
+    """Gives a source one label per image.
 
     Args:
         source: The source.
         values: Numbers, or names, which are numbered in alphabetical order.
         classes: Names of the numbers.
+
+    Returns:
+        The source with the labels.
 
     Raises:
         DataError: If there is not one label per image, or a negative one.

@@ -1,4 +1,4 @@
-"""What a kind of encoder is: the record that each file of `memkern.audit.encoders.kinds` binds."""
+"""Kinds of encoder: the record that each file of `memkern.audit.encoders.kinds` binds."""
 
 from __future__ import annotations
 

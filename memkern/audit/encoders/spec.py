@@ -28,7 +28,7 @@ class Spec:
 
     @property
     def path(self) -> Path:
-        """The name as a path."""
+        """Path that the name is read as."""
         return Path(self.name)
 
 

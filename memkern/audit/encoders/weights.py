@@ -22,12 +22,12 @@ Pretrained = Callable[..., tuple[nn.Module, Mapping[str, Iterable[object]]]]
 """`from_pretrained` of a model of transformers: from a folder to the model and the report of what did not fit."""
 
 SAVED = ("model.safetensors", "pytorch_model.bin")
-"""What `save_pretrained` of transformers writes."""
+"""Files that `save_pretrained` of transformers writes."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded from where.
+    """Weights that were loaded: from which file, and which of its tensors were left.
 
     Attributes:
         file: The file.
@@ -53,7 +53,7 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
         What was loaded.
 
     Raises:
-        WeightsError: If the file is no such file, or misses names, or has others or other shapes.
+        WeightsError: If the file holds no state dict, lacks names of the encoder, or has other names or shapes.
         MissingFileError: If there is no file.
     """
     spec = parse(text)
@@ -110,8 +110,14 @@ def _file(path: Path) -> Path:
 def read_state(file: Path) -> Mapping[str, object]:
     """Reads a file of tensors without running code from it.
 
+    Args:
+        file: A `.safetensors` file, or one written by `torch.save`.
+
+    Returns:
+        Name -> tensor or container.
+
     Raises:
-        WeightsError: If it is damaged, or holds anything but tensors and plain containers.
+        WeightsError: If the file is damaged, or holds anything but tensors and plain containers.
     """
     if file.suffix == ".safetensors":
         try:

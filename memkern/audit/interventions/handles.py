@@ -37,6 +37,10 @@ class Surgery(_Handle):
     Use it as a context manager to undo the change at the end of the block, or call `restore`. Undo several changes in
     the reverse order of making them.
 
+    Args:
+        changed: Names of the parameters and buffers that the change overwrites.
+        undo: Puts back what the change overwrote.
+
     Attributes:
         changed: Names of the parameters and buffers that were changed.
     """
@@ -52,6 +56,10 @@ class Surgery(_Handle):
 
 class FineTuning(_Handle):
     """A model of which only some layers, or some units, learn.
+
+    Args:
+        groups: Parameter groups for an optimizer.
+        end: Makes the whole model learn again.
 
     Attributes:
         groups: Parameter groups for an optimizer. When only some units learn, weight decay is set to 0 in them: it

@@ -31,7 +31,7 @@ KEEP_ZERO = (
 
 @dataclass(frozen=True)
 class UnitRows:
-    """Where the units of a layer lie in one of its parameters.
+    """Rows of a layer's parameter that belong to some of its units.
 
     Attributes:
         key: "weight" or "bias".

@@ -1,4 +1,4 @@
-"""How large views are, and how many images go through an encoder at a time."""
+"""Sizes of a forward pass: height and width of the views, and images per pass."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ FEWEST_VIEWS = {"cpu": 20, "cuda": 320}
 
 
 def view_size(options: Options, sizes: Sequence[tuple[int, int]], source: Source) -> tuple[int, int]:
-    """Height and width of the views, pixels: the transform's, or that of the images.
+    """Finds height and width of the views, pixels: the transform's, or that of the images.
 
     Args:
         options: Which transform.
         sizes: Height and width of every image.
         source: The images, for the error message.
+
+    Returns:
+        Height and width.
 
     Raises:
         DataError: If neither says: the images have several sizes.
@@ -43,17 +46,16 @@ def view_size(options: Options, sizes: Sequence[tuple[int, int]], source: Source
 def images_per_pass(options: Options, size: Sequence[int]) -> int:
     """Images per forward pass where the user names no number.
 
-    On two cores, ResNet18 takes 5 % less time per view in passes of 640 than of 320 views of 32 x 32 pixels, and the
-    Python between its layers half as much; larger passes of such views, and larger passes of views of 64 pixels and
-    more, change little but memory. Twenty views of 224 pixels take ResNet50 no longer each than 80 do, and a quarter of
-    the memory. A GPU, which needs more work to be full, takes four times as many views, and more large ones.
+    A pass has to be large enough that the Python between layers costs little beside their work; beyond that, larger
+    passes change little but memory, and large views fill the caches with few images. A GPU, which needs more work to be
+    full, takes four times as many views, and more large ones.
 
     Args:
         options: How many views, and on which device.
         size: Height and width of a view, pixels.
 
     Returns:
-        As many as make 640 views of 32 x 32 pixels, fewer of larger views, but 20 views; 1 at least.
+        As many images as make 640 views of 32 x 32 pixels, fewer of larger views, but 20 views; 1 at least.
     """
     device = options.torch_device().type
     most = MOST_VIEWS * (4 if device == "cuda" else 1)

@@ -44,7 +44,7 @@ def draw_clean(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> Tensor:
-    """The images themselves, resized and normalized as their views are.
+    """Draws the images themselves, resized and normalized as their views are.
 
     Args:
         call: The views.

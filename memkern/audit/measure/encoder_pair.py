@@ -21,7 +21,7 @@ from memkern.errors import WeightsError
 
 @dataclass(frozen=True)
 class EncoderPair:
-    """The encoders of an audit.
+    """Encoders of an audit: f, and with a reference g.
 
     Attributes:
         f: The encoder that was trained with the candidates.
@@ -34,7 +34,7 @@ class EncoderPair:
     weights: WeightsEntries
 
     def on_device(self, options: Options) -> EncoderPair:
-        """The pair where and as it runs: on the device, channels of a pixel side by side, in eval mode."""
+        """Moves the pair to the device of the options, channels of a pixel side by side, in eval mode."""
         g = None if self.g is None else _placed(self.g, options)
         return EncoderPair(_placed(self.f, options), g, self.weights)
 
@@ -45,6 +45,9 @@ def load_pair(options: Options, log: Callable[[str], None]) -> EncoderPair:
     Args:
         options: The encoder, and the files of its weights.
         log: Told of tensors in the files that are not the encoder's.
+
+    Returns:
+        The pair, where it was loaded: on the CPU.
 
     Raises:
         ValueError: If the encoder is unknown, weights do not fit, or both files hold the same bytes.
@@ -64,7 +67,7 @@ def load_pair(options: Options, log: Callable[[str], None]) -> EncoderPair:
 
 
 def pair_in_memory(f: nn.Module, g: nn.Module | None) -> EncoderPair:
-    """The pair of encoders that came from no files; a digest of each one's state stands for its file's."""
+    """Makes the pair of encoders that came from no files; a digest of each one's state stands for its file's."""
     return EncoderPair(f, g, WeightsEntries(_in_memory(f), None if g is None else _in_memory(g)))
 
 

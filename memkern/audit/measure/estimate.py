@@ -1,4 +1,4 @@
-"""What an audit will take, from one batch of its images."""
+"""Estimate of an audit's time and memory, from one batch of its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memkern.audit.run_folder.schema import Plan
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an audit will take, from one batch.
+    """Estimate of what an audit takes, from one batch.
 
     Attributes:
         plan: What would be measured.
@@ -50,5 +50,5 @@ def estimate(ready: Prepared) -> Estimate:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most memory in use so far, bytes: of the GPU, or of this process."""
+    """Returns the most memory in use so far, bytes: of the GPU, or of this process."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else most_memory()

@@ -1,4 +1,4 @@
-"""The last step: from the shards in one or more RUN folders to the final files. It needs neither encoder nor images."""
+"""Last step of an audit: from the shards in one or more RUN folders to the final files, without encoder or images."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class CheckedImages:
 
     @property
     def columns(self) -> dict[str, Sequence[object]]:
-        """The columns id, index, path, label and candidate, one entry per image."""
+        """Lists the columns id, index, path, label and candidate, one entry per image."""
         source, nothing = self.source, [None] * len(self.source)
         return {
             "id": source.ids,
@@ -65,6 +65,9 @@ def find_images(
         group: The processes; each looks at its share.
         log: Told what the user should know.
         on_image: Called with 1 after each image.
+
+    Returns:
+        The images that can be read, with labels, candidates and copies.
 
     Raises:
         DataError: If an image cannot be read, a label or candidate does not fit, or there are fewer than 2 images.
@@ -104,7 +107,7 @@ def find_images(
 def _looked_at(
     options: Options, source: Source, group: ProcessGroup, on_image: Callable[[int], None] | None
 ) -> list[check.ImageCheck]:
-    """What is known of every image; each process looks at every `group.size`-th one."""
+    """Checks every image; each process looks at every `group.size`-th one."""
     mine = range(group.rank, len(source), group.size)
     own = check.check_images(source, mine, duplicates=options.duplicates, workers=options.workers, on_image=on_image)
     found: list[check.ImageCheck] = [check.ImageCheck("")] * len(source)

@@ -1,4 +1,4 @@
-"""What a shard is measured from."""
+"""Work order of an audit, from which every shard is measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from memkern.audit.taps.hook_points import Layers
 
 @dataclass(frozen=True)
 class Job:
-    """All that a shard is measured from.
+    """Work order of an audit: encoders, images, layers and views, from which every shard is measured.
 
     Attributes:
         options: How to measure.
@@ -36,25 +36,25 @@ class Job:
 
     @property
     def n_shards(self) -> int:
-        """How many shards the images make."""
+        """Number of shards that the images make."""
         return -(-len(self.source) // self.options.shard_size)
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
-        """The encoders by their roles: "f" and, with a reference, "g"."""
+        """Encoders by their roles: "f" and, with a reference, "g"."""
         return {"f": self.f} if self.g is None else {"f": self.f, "g": self.g}
 
     @property
     def names(self) -> list[str]:
-        """The layers in forward order."""
+        """Names of the layers in forward order."""
         return [hook_point.name for hook_point in self.layers.hook_points]
 
     def rows(self, number: int) -> range:
-        """The rows of a shard."""
+        """Returns the rows of a shard."""
         size = self.options.shard_size
         return range(number * size, min((number + 1) * size, len(self.source)))
 
 
 def rows_per_image(options: Options) -> int:
-    """Rows of a batch that belong to one image: its views, and the clean image where pairs are anchored."""
+    """Counts the rows of a batch that belong to one image: its views, and the clean image where pairs are anchored."""
     return options.views + options.clean

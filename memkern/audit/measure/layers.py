@@ -1,4 +1,4 @@
-"""Which layers of an encoder are read."""
+"""Choice of the layers of an encoder that are read."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
         call: The views of each image.
         source: The images.
         encoder: The encoder, on the device of the options.
+
+    Returns:
+        The layers, in forward order, and the output among them.
 
     Raises:
         EncoderError: If the encoder does not take the views.

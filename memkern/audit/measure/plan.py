@@ -1,4 +1,4 @@
-"""What decides the result of an audit, and what else its manifest says."""
+"""Plan and manifest of an audit: what decides its result, and what else is recorded."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ from memkern.audit.taps.transformer_blocks import Block, find_blocks
 
 
 def make_plan(job: Job, images: CheckedImages, weights: WeightsEntries, size: tuple[int, int]) -> Plan:
-    """The plan of an audit: everything that decides its numbers.
+    """Makes the plan of an audit: everything that decides its numbers.
 
     Args:
         job: What is measured.
         images: The images, and which are candidates.
         weights: Where the weights came from.
         size: Height and width of the views, pixels.
+
+    Returns:
+        The plan.
     """
     options, source, same = job.options, job.source, job.layers.same
     candidates = [name for name, flag in zip(source.ids, images.candidates, strict=True) if flag]
@@ -83,7 +86,7 @@ def _code_digest(encoder: str) -> str | None:
 
 
 def make_about(job: Job, images: CheckedImages, weights: WeightsEntries, plan: Plan) -> About:
-    """What the manifest says besides the plan when an audit begins."""
+    """Collects what the manifest says besides the plan when an audit begins."""
     options, source = job.options, job.source
     return About(
         versions={
@@ -116,7 +119,7 @@ def make_about(job: Job, images: CheckedImages, weights: WeightsEntries, plan: P
 
 
 def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
-    """The views that the options ask for, of that height and width."""
+    """Makes the record of the views that the options ask for, of the height and width `size`, pixels."""
     return ViewCall(
         n_views=options.views,
         transform=options.transform,
@@ -129,11 +132,14 @@ def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
 
 
 def make_manifest(begun: PlanFile, seconds: Mapping[str, float]) -> Manifest:
-    """The manifest of a complete audit.
+    """Makes the manifest of a complete audit.
 
     Args:
         begun: What was known when it began.
         seconds: Phase of the work -> seconds, summed over shards.
+
+    Returns:
+        The manifest, its `files` still empty.
     """
     plan = begun.plan
     wall = {phase: round(value, 3) for phase, value in seconds.items()}

@@ -1,4 +1,4 @@
-"""Everything before the long work: encoders, weights, images, layers; every mistake is found here."""
+"""Preparation of an audit: encoders, weights, images, layers. Every mistake is found here, before the long work."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prepare(
     log: Log = lambda text: None,
     on_image: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Does everything before the long work.
+    """Prepares an audit: loads encoders and images, finds layers and makes the plan.
 
     Args:
         options: What to measure.
@@ -104,6 +104,6 @@ def _log_what_to_expect(job: Job, log: Log) -> None:
 
 
 def _emulates_bf16() -> bool:
-    """Whether torch makes bfloat16 products from floats: encoders took 7 to 10 times as long so."""
+    """Tells whether torch makes bfloat16 products from floats, which is slower than float32."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     return x86 and torch.backends.cpu.get_cpu_capability() in {"DEFAULT", "AVX2"}

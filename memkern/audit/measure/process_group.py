@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes of an audit.
+    """Group of the processes of an audit.
 
     Attributes:
-        rank: Which one this is, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: How many processes there are.
     """
 
     rank: int = 0
     size: int = 1
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in the order of the ranks; one collective. All processes must call it."""
+        """Collects every process's value, in the order of the ranks; one collective. All processes must call it."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -34,7 +34,7 @@ class ProcessGroup:
         return values
 
     def device(self, wanted: str) -> str:
-        """The device of this process: each takes a GPU of its machine in turn, unless one is named."""
+        """Names the device of this process: each takes a GPU of its machine in turn, unless one is named."""
         if self.size == 1 or wanted not in ("auto", "cuda") or not torch.cuda.is_available():
             return wanted
         return f"cuda:{torch.distributed.get_node_local_rank(self.rank) % torch.cuda.device_count()}"
@@ -43,6 +43,9 @@ class ProcessGroup:
         """Does this process's share of a work and waits for the others; all processes must call it.
 
         An error in one process is an error in all, not a wait without end.
+
+        Args:
+            work: Does the share of this process.
 
         Raises:
             ProcessError: In the processes whose own share went well, if another one's did not.

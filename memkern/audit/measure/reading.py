@@ -1,4 +1,4 @@
-"""Reads an encoder over images in memory: what `Monitor`, the lab and the demo measure, without files.
+"""RunArrays of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
 
 ```
 f = read_encoder(encoder, layers, probe, call)                    # one forward pass over every image's views
@@ -46,12 +46,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one encoder did on the images of a probe, by layer, on the CPU; V views, U units of a layer.
+    """Alignments and unit means of one encoder on the images of a probe, by layer, on the CPU; U units of a layer.
 
     Attributes:
         alignment: Layer -> mean distance between the views of each image, `[N]`.
         unit_means: Layer -> mean activation of each unit over views and space, `[N, U]`.
-        clean_means: Layer -> the same on the image itself, `[N, U]`; empty if that was not asked for.
+        clean_means: Layer -> mean activation of each unit on the image itself, `[N, U]`; empty if `clean` is "no".
     """
 
     alignment: Mapping[str, Tensor]
@@ -119,7 +119,7 @@ def read_encoder(
 
 
 def _run(tap: Tap, batch: Tensor, n_views: int | None) -> dict[str, TapStats]:
-    """One forward pass over a batch with so many rows of each image; `None`: one row, no alignment."""
+    """Runs one forward pass over a batch with `n_views` rows of each image; `None`: one row, no alignment."""
     tap.n_views = n_views
     with torch.autocast(batch.device.type, enabled=False):
         tap.model(batch)
@@ -138,7 +138,7 @@ def _joined(batches: Sequence[Mapping[str, TapStats]], field: str) -> dict[str, 
 def layer_states(
     probe: Probe, f: Reading, g: Reading | None = None, *, unit_rows: Tensor | None = None
 ) -> Iterator[LayerState]:
-    """The states of the layers of a reading, for `run_scores`.
+    """Makes the states of the layers of a reading, for `run_scores`.
 
     Args:
         probe: The images that were read; with labels, ClassMem is measured on `f.clean_means`.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from memkern._util.files import strip_prefix
 from memkern.audit.measure.scores import LayerState, RunScores, run_scores
 from memkern.audit.measure.tables import candidate_groups
 from memkern.audit.run_folder.reader import Run
@@ -43,21 +44,23 @@ def rescore(run: Run) -> RunScores:
 
 
 def layer_states(run: Run) -> Iterator[LayerState]:
-    """The states of the layers of a finished audit, in forward order.
+    """Reads the states of the layers of a finished audit, in forward order.
+
+    Args:
+        run: The audit, measured without `--median`.
 
     Yields:
         The state of each layer.
+
+    Raises:
+        RunFolderError: If a column of the table of images is missing.
     """
     for name in run.layer_names:
-        kept = {kind: _under(run.state, f"{name}/{kind}/") for kind in ("unitmem", "classmem")}
+        kept = {kind: strip_prefix(f"{name}/{kind}/", run.state) for kind in ("unitmem", "classmem")}
         alignment_f = _column(run, f"alignment_f/{name}")
         if alignment_f is None:
             raise RunFolderError(f"Expected samples.parquet of {run.folder} to hold alignment_f/{name}; it does not")
         yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), kept["unitmem"], kept["classmem"])
-
-
-def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _column(run: Run, name: str) -> Tensor | None:

@@ -15,11 +15,14 @@ from memkern.audit.measure.shard import PHASES, measure_shard
 from memkern.errors import ProcessError
 
 Task = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Name of a work, number of its images -> a block in which a function is told of images that are done."""
+"""Display of progress: name of a work, number of its images -> a block in which a function counts finished images."""
 
 
 def begin(ready: Prepared) -> None:
     """Writes the plan and the list of images, or checks that those of an earlier process are the same.
+
+    Args:
+        ready: The audit that can start; its options name the RUN folder.
 
     Raises:
         PlanError: If the RUN folder holds another audit.

@@ -31,12 +31,12 @@ ALL, MOST, LEAST = "all", "most", "least"
 
 @dataclass(frozen=True)
 class LayerState:
-    """What is kept of one layer once every image has been seen.
+    """State of one layer once every image has been seen.
 
     Attributes:
         name: The layer.
         alignment_f: Mean distance between the views of each image under f, `[N]`.
-        alignment_g: The same under the reference encoder g, `[N]`; `None` without one.
+        alignment_g: Mean distance between the views of each image under the reference g, `[N]`; `None` without one.
         units: State of `memkern.UnitMem`: peak, index, rest, low `[U]` and count; for the median also means `[N, U]`.
         classes: State of `memkern.ClassMem`: sums `[C, U]`, count `[C]`, wide; empty without labels.
     """
@@ -50,12 +50,12 @@ class LayerState:
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The scores of one layer.
+    """Scores of one layer.
 
     Attributes:
         name: The layer.
         alignment_f: Mean distance between the views of each image under f, `[N]`.
-        alignment_g: The same under g, `[N]`; `None` without a reference.
+        alignment_g: Mean distance between the views of each image under g, `[N]`; `None` without a reference.
         ratio: SSLMem of each image as a share, (A_g - A_f) / (A_g + A_f), `[N]`; `None` without a reference.
         units: UnitMem of each unit and its parts, `[U]`.
         signed: Whether a mean of the unit is negative for some image, `[U]` bool: its score has no bounds then.
@@ -93,17 +93,17 @@ class LayerScores:
 
     @property
     def n_dead(self) -> int:
-        """How many units are 0 on every image; they score 0."""
+        """Number of units that are 0 on every image; they score 0."""
         return int(self.units.n_dead)
 
     @property
     def n_signed(self) -> int:
-        """How many units have a negative mean for some image."""
+        """Number of units that have a negative mean for some image."""
         return int(self.units.n_signed)
 
     @property
     def n_undefined(self) -> int:
-        """How many units have no UnitMem."""
+        """Number of units that have no UnitMem."""
         return int(self.units.n_undefined)
 
     @property
@@ -135,7 +135,7 @@ class LayerScores:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of a run.
+    """Scores of a run.
 
     Attributes:
         layers: The layers in forward order.
@@ -197,7 +197,7 @@ def run_scores(
 
 @dataclass(frozen=True)
 class _Read:
-    """One layer on its own: what needs no other layer."""
+    """Scores of one layer that need no other layer."""
 
     name: str
     alignment_f: Tensor
@@ -254,12 +254,12 @@ def _compared(read: Sequence[_Read], groups: Mapping[str, Tensor], blocks: Seque
 
 
 def mean(values: Tensor) -> float | None:
-    """The mean in float64 of values `[n]`; `None` of none, NaN if one is NaN."""
+    """Computes the mean in float64 of values `[n]`; `None` of none, NaN if one is NaN."""
     return float(values.double().mean()) if values.numel() else None
 
 
 def defined(values: Tensor) -> Tensor:
-    """The values that are not NaN: those of units whose score is defined."""
+    """Selects the values, `[n]`, that are not NaN: those of units whose score is defined."""
     return values[~undefined(values)]
 
 

@@ -20,7 +20,7 @@ from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
 
 PHASES = ("load", "views", "forward", "metrics", "write")
-"""What the work is timed by; "metrics" are the reductions in the hooks and the streaming states."""
+"""Phases by which the work is timed; "metrics" are the reductions in the hooks and the streaming states."""
 
 
 @dataclass
@@ -37,13 +37,13 @@ class PhaseTimer:
         self.seconds[name] += time.perf_counter() - start
 
     def tensor(self) -> Tensor:
-        """The seconds in the order of `PHASES`, float64."""
+        """Returns the seconds in the order of `PHASES`, `[len(PHASES)]` float64."""
         return torch.tensor([self.seconds[name] for name in PHASES], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of a shard.
+    """Batch of images of a shard.
 
     Attributes:
         rows: Their rows.
@@ -109,12 +109,15 @@ def measure_shard(job: Job, number: int, on_images: Callable[[int], None] | None
 
 
 def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
-    """What reads the layers of one encoder.
+    """Makes the tap that reads the layers of one encoder.
 
     Args:
         job: The layers and options.
         encoder: `job.f` or `job.g`.
         means: Whether to keep the unit means.
+
+    Returns:
+        The tap.
     """
     options = job.options
     return Tap(
@@ -147,13 +150,13 @@ def _batches(job: Job, rows: range, pool: ThreadPoolExecutor, timer: PhaseTimer)
 
 
 def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -> tuple[Tensor, Tensor | None]:
-    """The views of a batch of images.
+    """Draws the views of a batch of images.
 
     Args:
         job: What to measure.
         images: `[C, H, W]` each, of any sizes.
         index: Their positions in the list, which key the views.
-        timer: Gets the time.
+        timer: Adds up the time of loading and drawing.
 
     Returns:
         `[B * rows_per_image, C, h, w]` with the rows of an image next to each other, and the clean images
@@ -164,7 +167,7 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         device = options.torch_device()
         same = len({(image.shape, image.dtype) for image in images}) == 1
-        # Images, bytes of which are few, go to the device; their views are made there.
+        # Images go to the device and views are made there, because images are fewer bytes than their views.
         batch = torch.stack(list(images)).to(device) if same else [image.to(device) for image in images]
         drawn = draw_views(job.views, batch, index, clean=options.clean, dtype=dtype, channels_last=True)
         clean = None
@@ -174,7 +177,7 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
 
 
 def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) -> Mapping[str, TapStats]:
-    """One pass; an encoder that draws random numbers draws the same for f and g, and after a resumption."""
+    """Runs one forward pass; an encoder that draws random numbers draws the same for f, g, and a resumed audit."""
     start, before = time.perf_counter(), tap.seconds
     device = job.options.torch_device()
     bf16 = job.options.precision == "bf16"
@@ -191,8 +194,8 @@ def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) ->
 def _on_clean(
     job: Job, tap: Tap, stats: Mapping[str, TapStats], clean: Tensor | None, seed: int, timer: PhaseTimer
 ) -> Tensor:
-    """Unit means on the images themselves, all layers side by side, `[B, U]`; in a pass of their own if need be."""
-    if clean is None:  # they were the first row of each image
+    """Computes unit means on the images themselves, all layers side by side, `[B, U]`."""
+    if clean is None:  # the images themselves were the first row of each image: no pass of their own is needed
         return torch.cat([_clean_means(stats[name]) for name in job.names], 1)
     tap.n_views = None
     stats = _forward(job, tap, clean, seed, timer)
@@ -216,7 +219,7 @@ def _clean_means(stats: TapStats) -> Tensor:
 
 
 def _require_numbers(job: Job, shard: Shard) -> None:
-    """Requires numbers; names the first layer and image that gave none."""
+    """Requires states without NaN; the error names the first layer and image that gave one."""
     for role, found in (("f", shard.alignment_f), ("g", shard.alignment_g)):
         bad = found.isnan().nonzero()
         if len(bad):

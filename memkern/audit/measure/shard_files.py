@@ -6,7 +6,7 @@ images.parquet        the images, one row each
 shards/00000.safetensors, shards/00001.safetensors, …
 ```
 
-A shard depends on the plan and its own images alone. So it does not matter which process did it, or after how many
+A shard depends on the plan and its own images alone. So any process may measure a shard, after any number of
 interruptions, and the final files, made from all shards in their order, are the same bits.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from memkern._util.files import read_json, replace_atomically, write_json
+from memkern._util.files import read_json, replace_atomically, strip_prefix, write_json
 from memkern._util.optional_imports import require
 from memkern._util.records import Json
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
@@ -33,7 +33,7 @@ FOLDER = "shards"
 
 @dataclass(frozen=True)
 class Shard:
-    """What is kept of a run of consecutive images; U units of all layers side by side, L layers.
+    """States of some consecutive images; U units of all layers side by side, L layers, n images.
 
     Attributes:
         rows: First row, and the one after the last.
@@ -53,15 +53,20 @@ class Shard:
 
 
 def path_of(folder: Path, number: int) -> Path:
-    """The file of a shard."""
+    """Returns the path of the file of a shard."""
     return folder / FOLDER / f"{number:05d}.safetensors"
 
 
 def write_shard(folder: Path, number: int, shard: Shard) -> None:
     """Writes a shard atomically.
 
+    Args:
+        folder: The RUN folder.
+        number: Number of the shard.
+        shard: What was measured.
+
     Raises:
-        OSError: If it cannot be written; of a full disk, with what to do.
+        OSError: If the file cannot be written; where the disk is full, the message says what to do.
     """
     tensors = {
         "alignment_f": shard.alignment_f,
@@ -80,8 +85,15 @@ def write_shard(folder: Path, number: int, shard: Shard) -> None:
 def read_shard(folder: Path, number: int) -> Shard:
     """Reads a shard.
 
+    Args:
+        folder: The RUN folder.
+        number: Number of the shard.
+
+    Returns:
+        The shard.
+
     Raises:
-        PlanError: If it is damaged.
+        PlanError: If the file is damaged.
     """
     safe_open = require("safetensors", "safetensors").safe_open
     path = path_of(folder, number)
@@ -94,22 +106,19 @@ def read_shard(folder: Path, number: int) -> Shard:
     except Exception as error:  # safetensors raises its own kinds
         raise PlanError(f"Expected {path} to be a shard, got: {error}; remove it and go on with --resume") from error
 
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
     return Shard(
         (int(start), int(stop)),
         tensors["alignment_f"],
         tensors["alignment_g"],
-        under("units/"),
-        under("classes/"),
+        strip_prefix("units/", tensors),
+        strip_prefix("classes/", tensors),
         tensors["seconds"],
     )
 
 
 @contextmanager
 def clear_disk_errors(folder: Path) -> Iterator[None]:
-    """Says of a write to RUN that failed because the disk is full what is lost (nothing) and what to do."""
+    """Explains a write to RUN that failed because the disk is full: nothing is lost, and what to do."""
     try:
         yield
     except Exception as error:
@@ -134,7 +143,7 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         shared: Whether other processes may have begun it.
 
     Raises:
-        PlanError: If it holds an audit that was not asked to be resumed, or none that could be.
+        PlanError: If the folder holds an audit that was not asked to be resumed, or none that could be.
     """
     begun, complete = (folder / PLAN).exists(), (folder / MANIFEST).exists()
     if folder.exists() and not folder.is_dir():
@@ -187,7 +196,13 @@ def done(folder: Path) -> list[int]:
 
 
 def read_plan(folder: Path) -> PlanFile:
-    """What plan.json says.
+    """Reads plan.json.
+
+    Args:
+        folder: The RUN folder.
+
+    Returns:
+        The plan, and what else was known when the audit began.
 
     Raises:
         PlanError: If there is none, or it is damaged or of a later memkern.
@@ -207,8 +222,13 @@ def read_plan(folder: Path) -> PlanFile:
 def check_same(old: Plan, new: Plan, folder: Path) -> None:
     """Requires two plans to be equal.
 
+    Args:
+        old: The plan that the folder holds.
+        new: The plan of the audit that shall go on.
+        folder: The RUN folder, for the error message.
+
     Raises:
-        PlanError: If they are not; the message names the first field that differs.
+        PlanError: If a field differs; the message names the first one.
     """
     before, now = old.to_json(), new.to_json()
     for name, value in now.items():

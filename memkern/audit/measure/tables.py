@@ -30,7 +30,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """The states of all shards, put together in their order.
+    """States of all shards, put together in their order.
 
     Attributes:
         alignment_f: `[L, N]`.
@@ -49,7 +49,7 @@ class Measured:
     def layers(
         self, names: Sequence[str], counts: Sequence[int], means_of: Callable[[int, int], Tensor] | None = None
     ) -> Iterator[LayerState]:
-        """The states layer by layer.
+        """Splits the states into those of single layers.
 
         Args:
             names: The layers in forward order.
@@ -74,9 +74,9 @@ class Measured:
 
 
 def put_together(shards: Iterable[Shard]) -> Measured:
-    """Folds shards in the given order; one is in memory at a time.
+    """Folds the states of shards together, in the given order; one shard is in memory at a time.
 
-    The order fixes the bits of the float64 sums; peaks and alignments are the same in any.
+    The order fixes the bits of the float64 sums; peaks and alignments are the same in any order.
     """
     units, classes = UnitMem(), ClassMem()
     alignment_f, alignment_g, seconds = [], [], []
@@ -101,7 +101,7 @@ def put_together(shards: Iterable[Shard]) -> Measured:
 
 @dataclass(frozen=True)
 class Tables:
-    """Columns of the result files, as `store.write_run` takes them, and the states by layer."""
+    """Columns of the result files, as `write_run` takes them, and the states by layer."""
 
     samples: Columns
     units: Columns
@@ -146,18 +146,21 @@ def tables(
 
 
 def columns(scores: RunScores, images: Columns) -> dict[str, Columns]:
-    """The columns of the tables "samples", "units" and "layers".
+    """Lays the scores of a run out as the columns of the tables "samples", "units" and "layers".
 
     Args:
         scores: The scores of the run.
         images: Columns id and index, and those that the table of images takes over.
+
+    Returns:
+        Table -> its columns.
     """
     id_of = dict(zip(images["index"], images["id"], strict=True))
     return {"samples": _samples(images, scores), "units": _units(scores, id_of), "layers": _layers(scores)}
 
 
 def candidate_groups(candidate: Tensor) -> dict[str, Tensor]:
-    """The rows of the candidates and of the others, from one flag per image `[N]`; no groups without candidates."""
+    """Finds the rows of candidates and others, from one flag per image `[N]`; no groups without candidates."""
     if not candidate.any():
         return {}
     return {"candidates": candidate.nonzero()[:, 0], "others": (~candidate).nonzero()[:, 0]}

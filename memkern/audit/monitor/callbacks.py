@@ -28,7 +28,7 @@ def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any
 
     Raises:
         ArgumentValueError: If the namespace is unknown, or both are imported and none is named.
-        ImportError: If it is not installed.
+        ImportError: If the namespace's package is not installed.
     """
     if namespace is None:
         imported = [name for name in NAMESPACES if name in sys.modules]

@@ -32,11 +32,11 @@ from memkern.transforms import ViewSpec, named
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a monitor saw at one time.
+    """Scores of the probe images at one time of a training.
 
     Attributes:
-        epoch: The epoch it was told.
-        seconds: What the measurement took.
+        epoch: Number of the epoch that `step` or `measure` was given.
+        seconds: Time that the measurement took.
         alignment: Layer -> mean distance between the views of each probe image, `[N]`.
         unitmem: Layer -> UnitMem of each unit over the probe images, `[U]`.
         classmem: Layer -> ClassMem of each unit, `[U]`; empty without labels.
@@ -53,7 +53,7 @@ class Measurement:
     sslmem: Tensor | None
 
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
-        """The numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
+        """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
         found: dict[str, float] = {}
         for layer, values in self.unitmem.items():
             known = defined(values).double()
@@ -88,14 +88,14 @@ def _mean(values: Tensor) -> float:
 
 @runtime_checkable
 class ScalarWriter(Protocol):
-    """What takes the scalars of a training one by one, such as TensorBoard's `SummaryWriter`."""
+    """Writer that takes the scalars of a training one by one, such as TensorBoard's `SummaryWriter`."""
 
     def add_scalar(self, name: str, value: float, step: int, /) -> object:
         """Takes one scalar."""
 
 
 Log = ScalarWriter | Callable[[dict[str, float], int], object]
-"""What takes the scalars of a measurement: a writer, or a function of the mapping and the epoch."""
+"""Receiver of the scalars of a measurement: a writer, or a function of the mapping and the epoch."""
 
 
 class Monitor:
@@ -198,7 +198,7 @@ class Monitor:
 
         Args:
             model: The model that is being trained; wrappers of DDP and `torch.compile` are taken off.
-            epoch: What to call the time.
+            epoch: Number of the epoch, for the measurement and the history.
 
         Returns:
             The measurement; its scalars are also added to `history`.
@@ -222,7 +222,7 @@ class Monitor:
         return self.last
 
     def cost(self) -> str:
-        """What the monitor took so far, in words: "2.1 s in 5 measurements, 0.8% of the time since it was made"."""
+        """Tells what the monitor took so far: seconds, measurements, and the share of the time since it was made."""
         spent = sum(row["seconds"] for row in self.history)
         share = spent / max(time.perf_counter() - self._begun, 1e-9)
         count = len(self.history)

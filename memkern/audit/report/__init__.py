@@ -13,7 +13,7 @@ from memkern.audit.report.gallery import Thumbs
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.report.text import clean, score, signed
 from memkern.audit.report.verdict import verdict
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run, read_run
 
 REPORT = "report.html"
@@ -25,8 +25,8 @@ class Written(NamedTuple):
     """A section as HTML.
 
     Attributes:
-        name: Its anchor.
-        title: Its heading.
+        name: Anchor of the section.
+        title: Heading of the section.
         html: What stands below the heading.
     """
 
@@ -59,9 +59,9 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja.StrictUndefined,
     )  # fmt: skip
     environment.filters.update(clean=clean, signed=signed, score=score)
-    context = ReportContext(run, readings(run), Thumbs(run.folder if images else None))
+    context = ReportContext(run, read_arrays(run), Thumbs(run.folder if images else None))
     shown = [section for section in records(sections, "SECTION", Section, order="order") if section.shown(context)]
-    data = [section.data(context) for section in shown]  # of all, before any is written: they share the pictures
+    data = [section.data(context) for section in shown]  # all before any is written: sections share the pictures
     html: str = environment.get_template("page.html.j2").render(
         title=clean(run.manifest.encoder, 80),
         version=run.manifest.versions["memkern"],

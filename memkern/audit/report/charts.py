@@ -25,6 +25,13 @@ def both_widths(draw: Callable[[int], str]) -> str:
 def evenly_spaced(count: int, most: int) -> list[int]:
     """Chooses at most `most` of `count` positions, evenly spaced, the last one among them.
 
+    Args:
+        count: How many positions there are.
+        most: How many are chosen at most.
+
+    Returns:
+        The positions, in ascending order.
+
     Example:
         >>> evenly_spaced(10, 4), evenly_spaced(3, 4)
         ([0, 3, 6, 9], [0, 1, 2])
@@ -44,7 +51,7 @@ def _margin(names: Sequence[str], most: float, more: float = 0.0) -> float:
 
 
 def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta: Floats, *, width: int) -> str:
-    """One row a layer: LayerMem as marks, what the layer adds to the one before it as a bar.
+    """Draws one row a layer: LayerMem as marks, what the layer adds to the one before it as a bar.
 
     Args:
         names: The layers, in forward order.
@@ -103,7 +110,7 @@ def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta:
 
 
 def histogram(name: str, unitmem: Floats, classmem: Floats | None, *, bins: int = 20) -> str:
-    """UnitMem of a layer's units as bars, ClassMem as an outline.
+    """Draws UnitMem of a layer's units as bars, ClassMem as an outline.
 
     Args:
         name: The layer.
@@ -150,7 +157,7 @@ def histogram(name: str, unitmem: Floats, classmem: Floats | None, *, bins: int 
 
 
 def scatter(name: str, score: Floats, unitmem: Floats, tau: float, *, low: float, high: float) -> str:
-    """UnitMem of each unit against SSLMem of the image at its peak.
+    """Draws UnitMem of each unit against SSLMem of the image at its peak.
 
     Args:
         name: The layer.
@@ -182,7 +189,7 @@ def scatter(name: str, score: Floats, unitmem: Floats, tau: float, *, low: float
 
 
 def distribution(scored: Floats, others: Floats | None, names: tuple[str, str], *, width: int) -> str:
-    """How SSLMem is spread over the scored images and the others, as shares of each group.
+    """Draws how SSLMem is spread over the scored images and the others, as shares of each group.
 
     Args:
         scored: `[N]`.
@@ -236,7 +243,7 @@ def distribution(scored: Floats, others: Floats | None, names: tuple[str, str], 
 
 
 def matrix(names: Sequence[str], overlap: Floats, tau: Floats, k: int, *, width: int) -> str:
-    """How alike layers rank the images: overlap of the top k below the diagonal, Kendall's tau above it.
+    """Draws how alike layers rank the images: overlap of the top k below the diagonal, Kendall's tau above it.
 
     Args:
         names: The layers.
@@ -297,7 +304,13 @@ def _shade(value: float) -> tuple[str, str]:
 
 
 def luminance_of(color: tuple[int, int, int]) -> float:
-    """Relative luminance of an sRGB color, as WCAG 2 defines it.
+    """Computes the relative luminance of an sRGB color, as WCAG 2 defines it.
+
+    Args:
+        color: Red, green and blue, 0 to 255.
+
+    Returns:
+        The luminance, 0 to 1.
 
     Example:
         >>> luminance_of((255, 255, 255)), luminance_of((0, 0, 0))

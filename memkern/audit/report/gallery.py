@@ -1,4 +1,4 @@
-"""Which images the report shows, and what is told of each."""
+"""Images that the report shows, and what is told of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memkern.audit.run_folder.arrays import Ints, Readings
+from memkern.audit.run_folder.arrays import Ints, RunArrays
 from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.statistics import largest
 
@@ -25,7 +25,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Owned:
-    """The units of one layer whose peak one image holds.
+    """Units of one layer whose peak one image holds.
 
     Attributes:
         layer: The layer.
@@ -42,7 +42,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the gallery.
+    """Image of the gallery.
 
     Attributes:
         name: Its id.
@@ -67,8 +67,8 @@ class Item:
     views: list[str] = field(default_factory=list)
 
 
-def ends(data: Readings) -> tuple[Ints, Ints]:
-    """Rows of the most and of the least memorized scored images; without a reference, those that hold most units.
+def ends(data: RunArrays) -> tuple[Ints, Ints]:
+    """Finds the rows of the most and least memorized scored images; without a reference, of those with most units.
 
     An audit writes thumbnails of exactly these (and of duplicates).
     """
@@ -83,7 +83,7 @@ def ends(data: Readings) -> tuple[Ints, Ints]:
     return most, least
 
 
-def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) -> list[int]:
+def thumbnail_indices(data: RunArrays, duplicates: Iterable[Sequence[str]] = ()) -> list[int]:
     """Indices of the images whose thumbnails a report can show, in the order of their rows.
 
     Args:
@@ -98,8 +98,8 @@ def thumbnail_indices(data: Readings, duplicates: Iterable[Sequence[str]] = ()) 
     return [int(data.index[row]) for row in sorted({int(row) for end in ends(data) for row in end} | set(copies))]
 
 
-def _owners(data: Readings, *, strong: bool = False) -> list[list[tuple[str, int]]]:
-    """For each image, layer and position of the units whose peak it holds; `strong`: of a layer's top tenth only."""
+def _owners(data: RunArrays, *, strong: bool = False) -> list[list[tuple[str, int]]]:
+    """Lists for each image the (layer, position) of units whose peak it holds; `strong`: a layer's top tenth only."""
     row_of = {int(index): row for row, index in enumerate(data.index)}
     found: list[list[tuple[str, int]]] = [[] for _ in data.ids]
     for name, layer in data.units.items():
@@ -128,11 +128,11 @@ class Thumbs:
 
     @property
     def shown(self) -> bool:
-        """Whether the report shows pictures at all."""
+        """True if the report shows pictures at all."""
         return self.folder is not None
 
     def get(self, name: str) -> str:
-        """The picture of that name, or "" if there is none, it is no PNG, or the budget is spent."""
+        """Returns the picture of a name, or "" if there is none, it is no PNG, or the budget is spent."""
         if self.folder is None:
             return ""
         try:
@@ -149,12 +149,12 @@ class Thumbs:
         return uri
 
 
-def items(data: Readings, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> list[Item]:
-    """What the gallery shows of these images.
+def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> list[Item]:
+    """Lists what the gallery shows of some images.
 
     Args:
         data: The tables.
-        rows: Rows of the images.
+        rows: Rows of the images, `[R]`.
         manifest: The audit's manifest, for class names and duplicates.
         thumbs: Where pictures come from.
 
@@ -186,14 +186,14 @@ def items(data: Readings, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> lis
 
 
 def class_name(manifest: Manifest, label: int | None) -> str:
-    """Name of a class, its number where names are unknown, "" without a label."""
+    """Returns the name of a class, its number where names are unknown, "" without a label."""
     if label is None:
         return ""
     classes = manifest.data.classes or ()
     return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
 
-def _owned(data: Readings, owner: list[tuple[str, int]]) -> list[Owned]:
+def _owned(data: RunArrays, owner: list[tuple[str, int]]) -> list[Owned]:
     by_layer: dict[str, list[int]] = {}
     for name, place in owner:
         by_layer.setdefault(name, []).append(place)

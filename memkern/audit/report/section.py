@@ -1,4 +1,4 @@
-"""What a section of the report is: the record that each file of `memkern.audit.report.sections` binds."""
+"""Sections of the report: the record that each file of `memkern.audit.report.sections` binds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from memkern.audit.report.gallery import Thumbs
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a section may tell of.
+    """Audit that a section tells of: its run, tables and pictures.
 
     Attributes:
         run: The audit.
@@ -21,12 +21,12 @@ class ReportContext:
     """
 
     run: Run
-    data: Readings
+    data: RunArrays
     thumbs: Thumbs
 
     @property
     def has_classes(self) -> bool:
-        """Whether ClassMem was measured."""
+        """True if ClassMem was measured."""
         return any(layer.classmem is not None for layer in self.data.units.values())
 
 

@@ -10,12 +10,20 @@ from memkern.audit.report.text import clean
 
 
 def number(value: float) -> str:
-    """A coordinate: one decimal is finer than a screen."""
+    """Writes a coordinate: one decimal is finer than a screen."""
     return f"{value:.1f}".removesuffix(".0")
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers inside a range, about `count` of them.
+    """Chooses round numbers inside a range.
+
+    Args:
+        low: Lower end of the range.
+        high: Upper end.
+        count: About how many numbers.
+
+    Returns:
+        The numbers, in ascending order.
 
     Example:
         >>> ticks(-0.02, 0.31)
@@ -32,7 +40,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """A tick's number without needless zeros, with a true minus."""
+    """Writes a tick's number without needless zeros, with a true minus."""
     return f"{value:.6g}".replace("-", "−")
 
 
@@ -56,7 +64,7 @@ class Scale:
 
 
 class Board:
-    """An SVG being drawn.
+    """Drawing board: an SVG being drawn.
 
     Args:
         width: Width in CSS pixels at natural size.
@@ -110,5 +118,5 @@ class Board:
         self._parts.append(f'<path d="{shapes[shape]}" class="{kind}">{inner}</path>')
 
     def svg(self) -> str:
-        """The picture as HTML."""
+        """Returns the picture as HTML."""
         return "".join([*self._parts, "</svg>"])

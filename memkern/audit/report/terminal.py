@@ -1,4 +1,4 @@
-"""What an audit shows in a terminal: how far it is, three tables, and where the results are."""
+"""Output of an audit in a terminal: how far it is, three tables, and where the results are."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def show_run(run: Run, console: Console) -> None:
 
 
 def _layers_table(run: Run, among: str, *, scored: bool, named: bool) -> Table:
-    """All layers; LayerMem and what a layer adds where there is a reference, of the candidates where they are named."""
+    """Makes the table of all layers; LayerMem, of the candidates where they are named, needs a reference."""
     of = "_candidates" if named else ""
     heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
     table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
@@ -117,7 +117,7 @@ def _layers_table(run: Run, among: str, *, scored: bool, named: bool) -> Table:
 
 
 def _units_table(run: Run) -> Table:
-    """The units with the largest UnitMem."""
+    """Makes the table of the units with the largest UnitMem."""
     compute = require("pyarrow.compute", "pyarrow")
     units = run.units.filter(compute.is_finite(run.units["unitmem"]))
     units = units.filter(compute.invert(units["signed"])).sort_by([("unitmem", "descending")])
@@ -129,7 +129,7 @@ def _units_table(run: Run) -> Table:
 
 
 def _images_table(run: Run, among: str, *, named: bool) -> Table:
-    """The images with the largest and the smallest SSLMem, of the candidates where they are named."""
+    """Makes the table of the images with the largest and the smallest SSLMem, of the candidates if they are named."""
     compute = require("pyarrow.compute", "pyarrow")
     samples = run.samples.filter(run.samples["candidate"]) if named else run.samples
     samples = samples.filter(compute.is_finite(samples["sslmem"])).sort_by([("sslmem", "descending")])
@@ -147,7 +147,7 @@ def show_done(run: Run, console: Console) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the words of a clock."""
+    """Writes seconds in the words of a clock."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

@@ -55,6 +55,13 @@ def probability(p: float) -> str:
 def flattened(value: object, prefix: str = "") -> list[tuple[str, str]]:
     """Writes nested values as a list of dotted names and texts; what is empty is left out.
 
+    Args:
+        value: Nested mappings, sequences, numbers and text.
+        prefix: What stands before every name.
+
+    Returns:
+        Pairs of name and text.
+
     Example:
         >>> flattened({"views": {"n": 4, "size": [32, 32], "seed": None}})
         [('views.n', '4'), ('views.size', '32 32')]

@@ -12,14 +12,14 @@ from memkern._util.optional_imports import require
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.report.gallery import thumbnail_indices
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run
 
 VIEWS = 3
-"""Views of each."""
+"""Views of each image that are written."""
 
 EDGE = 96
-"""Larger pictures are made this small, pixels."""
+"""Longest edge of a picture, pixels."""
 
 
 def write_thumbs(run: Run, job: Job) -> list[Path]:
@@ -27,7 +27,7 @@ def write_thumbs(run: Run, job: Job) -> list[Path]:
 
     Args:
         run: The finished audit.
-        job: What it was made from.
+        job: The encoders, images and views that the audit was made from.
 
     Returns:
         The files.
@@ -39,7 +39,7 @@ def write_thumbs(run: Run, job: Job) -> list[Path]:
     written = []
     row_of = {position: row for row, position in enumerate(job.source.index)}
     spec = job.options.spec()
-    for position in thumbnail_indices(readings(run), run.manifest.data.duplicates):
+    for position in thumbnail_indices(read_arrays(run), run.manifest.data.duplicates):
         image = job.source.image(row_of[position])
         drawn, _ = draw(job, [image], torch.tensor([position]), PhaseTimer())
         drawn = drawn[1:] if job.options.clean else drawn

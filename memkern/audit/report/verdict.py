@@ -1,4 +1,4 @@
-"""What an audit found, in plain words, by rules that the report prints."""
+"""Verdict of an audit: what was found, in plain words, by rules that the report prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memkern.audit.report.text import clean, probability, signed
-from memkern.audit.run_folder.arrays import Floats, Readings
+from memkern.audit.run_folder.arrays import Floats, RunArrays
 from memkern.audit.statistics import interval, resampled_means, welch
 
 CLEAR_P, CLEAR_D, WEAK_P = 0.01, 0.5, 0.05
@@ -17,7 +17,7 @@ RULE = (
     "named, the interval of the mean must lie above 0 and the mean must be half a standard deviation or more (clear), "
     "or the interval must lie above 0 (weak)."
 )
-"""How a headline is chosen."""
+"""Rule by which a headline is chosen."""
 
 HEADLINES = {
     "clear": "Clear signs that this encoder memorized some of the {who}.",
@@ -42,7 +42,7 @@ NO_CANDIDATES = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The opening of a report.
+    """Opening of a report: headline, sentences and big numbers.
 
     Attributes:
         level: "clear", "weak", "none" or "unmeasured".
@@ -57,7 +57,7 @@ class Verdict:
     facts: list[tuple[str, str, str]]
 
 
-def verdict(data: Readings) -> Verdict:
+def verdict(data: RunArrays) -> Verdict:
     """Judges an audit by its tables."""
     if data.sslmem is None:
         return Verdict("unmeasured", UNMEASURED[0], list(UNMEASURED[1:]), _unit_facts(data))
@@ -121,7 +121,7 @@ def _level(score: Floats, others: Floats | None, low: float) -> tuple[str, str]:
     return level, f"the candidates score higher with {probability(test.p)}, effect size d = {signed(test.d, 2)}"
 
 
-def _unit_facts(data: Readings) -> list[tuple[str, str, str]]:
+def _unit_facts(data: RunArrays) -> list[tuple[str, str, str]]:
     # a signed unit's score has no bounds: 0.5 says nothing of it
     units = np.concatenate([np.array([]), *(layer.unitmem[~layer.signed] for layer in data.units.values())])
     units = units[~np.isnan(units)]

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one layer.
+    """Columns of the units of one layer.
 
     Attributes:
         unit: Numbers of the units, `[U]`.
@@ -43,8 +43,8 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Readings:
-    """The images, layers and units of an audit.
+class RunArrays:
+    """Images, layers and units of an audit as numpy arrays.
 
     Attributes:
         ids: Id of every image, in data order, `[N]`.
@@ -78,16 +78,16 @@ class Readings:
         return np.flatnonzero(self.candidate) if self.has_candidates else np.arange(len(self.ids))
 
     def column(self, name: str) -> Floats:
-        """A column of the layer table, NaN where it was not measured, `[L]`."""
+        """Returns a column of the layer table, `[L]`, NaN where it was not measured."""
         return np.array(self.layers.get(name) or [np.nan] * len(self.layers["layer"]), dtype=np.float64)
 
     def scored_column(self, name: str) -> Floats:
-        """The same for the scored images alone: `layermem` or `delta`, of the candidates if they were named."""
+        """Returns the column `layermem` or `delta`, `[L]`, over the scored images: the candidates if they are named."""
         of_candidates = self.column({"layermem": "layermem_candidates", "delta": "delta_candidates"}[name])
         return of_candidates if np.isfinite(of_candidates).any() else self.column(name)
 
 
-def readings(run: Run) -> Readings:
+def read_arrays(run: Run) -> RunArrays:
     """Reads the tables of an audit.
 
     Args:
@@ -110,7 +110,7 @@ def readings(run: Run) -> Readings:
             ratio[name] = sslmem_score(torch.from_numpy(of_f), torch.from_numpy(of_g), "ratio").numpy()
     labels = samples.column("label")
     candidate = samples.column("candidate").to_pylist()
-    return Readings(
+    return RunArrays(
         ids=[str(value) for value in samples.column("id").to_pylist()],
         index=np.asarray(samples.column("index").to_pylist(), dtype=np.int64),
         paths=samples.column("path").to_pylist(),

@@ -1,4 +1,4 @@
-"""What an export is: the record that each file of `memkern.audit.run_folder.exports` binds."""
+"""Exports: the record that each file of `memkern.audit.run_folder.exports` binds."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class Export:
 
     @property
     def flag(self) -> str:
-        """The option."""
+        """Flag of the option."""
         return f"--{self.name}"

@@ -32,22 +32,22 @@ class Run:
 
     @cached_property
     def samples(self) -> pyarrow.Table:
-        """The pyarrow table of the images, one row each, in data order."""
+        """Table of the images, one row each, in data order."""
         return self._table("samples")
 
     @cached_property
     def units(self) -> pyarrow.Table:
-        """The pyarrow table of the units of all layers."""
+        """Table of the units of all layers."""
         return self._table("units")
 
     @cached_property
     def layers(self) -> pyarrow.Table:
-        """The pyarrow table of the layers, in forward order."""
+        """Table of the layers, in forward order."""
         return self._table("layers")
 
     @cached_property
     def state(self) -> dict[str, Tensor]:
-        """The streaming states, "<layer>/<name>" -> tensor."""
+        """Streaming states, "<layer>/<name>" -> tensor."""
         path = self.folder / STATE
         try:
             state: dict[str, Tensor] = require("safetensors.torch", "safetensors").load_file(path)
@@ -59,12 +59,12 @@ class Run:
 
     @property
     def layer_names(self) -> list[str]:
-        """The layers in forward order."""
+        """Names of the layers in forward order."""
         return [layer.name for layer in self.manifest.layers]
 
     @property
     def output(self) -> str:
-        """The layer at which SSLMem is measured."""
+        """Name of the layer at which SSLMem is measured."""
         return self.manifest.output
 
     def _table(self, name: str) -> pyarrow.Table:
@@ -74,8 +74,14 @@ class Run:
 def read_table(path: Path) -> pyarrow.Table:
     """Reads one parquet file as a pyarrow table.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The table.
+
     Raises:
-        RunFolderError: If it is missing or damaged.
+        RunFolderError: If the file is missing or damaged.
     """
     parquet = require("pyarrow.parquet", "pyarrow")
     try:

@@ -1,4 +1,4 @@
-"""What a RUN folder holds: names of its files, records of plan.json and manifest.json, columns of its tables.
+"""Content of a RUN folder: names of its files, records of plan.json and manifest.json, columns of its tables.
 
 ```
 plan.json          what is measured; there from the beginning, so that a run that goes on can be checked against it
@@ -9,8 +9,8 @@ layers.parquet     one row per layer, in forward order
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
 
-`docs/audit.md` documents every column. A column that was not measured (no reference encoder, no labels, no candidates)
-is there and null.
+`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what a column means. A
+column that was not measured (no reference encoder, no labels, no candidates) is there and null.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class LayerPlan(Record):
     """A layer that is measured.
 
     Attributes:
-        name: Its name.
-        units: How many units it has.
-        points: How many images it is measured on.
-        shape: Shape of its output for one view.
+        name: Name of the layer.
+        units: How many units the layer has.
+        points: How many images the layer is measured on.
+        shape: Shape of the layer's output for one view, the units among its dims.
     """
 
     name: str
@@ -50,7 +50,7 @@ class LayerPlan(Record):
 
 @dataclass(frozen=True)
 class Plan(Record):
-    """What decides the result of an audit: two audits with equal plans give the same bits.
+    """Plan of an audit: everything that decides its result. Two audits with equal plans give the same bits.
 
     Attributes:
         memkern: Version of memkern.
@@ -110,13 +110,13 @@ class Plan(Record):
 
     @property
     def n_shards(self) -> int:
-        """How many shards the images make."""
+        """Number of shards that the images make."""
         return -(-self.n_images // self.shard_size)
 
 
 @dataclass(frozen=True)
 class WeightsEntry(Record):
-    """Where the weights of an encoder came from.
+    """Origin of the weights of an encoder.
 
     Attributes:
         file: The file, as the user wrote it; `None` for an encoder in memory.
@@ -133,7 +133,12 @@ class WeightsEntry(Record):
 
 @dataclass(frozen=True)
 class WeightsEntries(Record):
-    """The weights of f and, with a reference, of g."""
+    """The weights of f and, with a reference, of g.
+
+    Attributes:
+        f: The weights of f, trained with the candidates.
+        g: The weights of g, trained without them; `None` without a reference.
+    """
 
     f: WeightsEntry
     g: WeightsEntry | None
@@ -141,13 +146,13 @@ class WeightsEntries(Record):
 
 @dataclass(frozen=True)
 class DataEntry(Record):
-    """The images of an audit.
+    """Images of an audit: their origin, how many there are, and which were left out.
 
     Attributes:
-        source: Where they are, as the user wrote it.
-        n_images: How many were measured.
-        n_listed: How many were found before those that cannot be read were left out.
-        list_sha256: Digest of the list.
+        source: Where the images are, as the user wrote it.
+        n_images: How many images were measured.
+        n_listed: How many images were found before those that cannot be read were left out.
+        list_sha256: Digest of the list of images.
         classes: Name of each class; `None` without labels.
         skipped: Id and reason of each image that was left out.
         repeated: Ids that the list named again.
@@ -166,7 +171,12 @@ class DataEntry(Record):
 
 @dataclass(frozen=True)
 class CandidatesEntry(Record):
-    """The images that f was trained with and g was not: how many, and the digest of their ids."""
+    """The images that f was trained with and g was not.
+
+    Attributes:
+        n: How many candidates.
+        sha256: Digest of their ids.
+    """
 
     n: int
     sha256: str
@@ -174,12 +184,12 @@ class CandidatesEntry(Record):
 
 @dataclass(frozen=True)
 class ViewCall(Record):
-    """The views of each image, and which pairs of them are compared.
+    """Views of each image, and which pairs of them are compared.
 
     Attributes:
-        n_views: How many.
+        n_views: How many views of each image.
         transform: Name of the transform, or its file.
-        spec: What it does.
+        spec: What the transform does.
         seed: Seed of the views.
         size: Height and width, pixels; `None`: those of the spec, or of the images.
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
@@ -197,7 +207,7 @@ class ViewCall(Record):
 
 @dataclass(frozen=True)
 class About(Record):
-    """What else is known of an audit when it begins.
+    """Facts of an audit that are known when it begins and decide nothing.
 
     Attributes:
         versions: Package -> version; and the "machine".
@@ -228,15 +238,15 @@ class About(Record):
 
 @dataclass(frozen=True)
 class Manifest(About):
-    """What manifest.json says: `About`, and what is known when the audit is complete.
+    """Content of manifest.json: `About`, and what is known when the audit is complete.
 
     Attributes:
-        created: When it was completed, ISO 8601 in UTC.
+        created: When the audit was completed, ISO 8601 in UTC.
         layers: The layers, in forward order.
         output: The layer at which SSLMem is measured.
         blocks: The transformer blocks among the layers.
         wall: Part of the work -> seconds, summed over processes; and the "total".
-        shards: How many shards it was measured in.
+        shards: How many shards the images were measured in.
         plan: The plan.
         files: File -> SHA-256.
         complete: Always true: the file is written last.
@@ -255,14 +265,14 @@ class Manifest(About):
     complete: bool = True
 
     def to_json(self) -> dict[str, Json]:
-        """The manifest as JSON takes it; the format and `complete` come first."""
+        """Turns the manifest into JSON; the format and `complete` come first."""
         fields = super().to_json()
         return {"format": fields["format"], "complete": self.complete} | fields
 
 
 @dataclass(frozen=True)
 class PlanFile(Record):
-    """What plan.json says.
+    """Content of plan.json.
 
     Attributes:
         plan: What decides the result; must be equal for a run to go on.

@@ -26,6 +26,12 @@ def export_summaries() -> dict[str, str]:
 def chosen(names: Collection[str]) -> list[Export]:
     """Finds exports by their names.
 
+    Args:
+        names: Names of exports.
+
+    Returns:
+        The exports, in the order of their options.
+
     Raises:
         ValueError: If there is no export of that name; the message lists those there are.
     """
@@ -37,6 +43,9 @@ def chosen(names: Collection[str]) -> list[Export]:
 
 def require_packages(names: Collection[str]) -> None:
     """Checks that all packages are there that exports need.
+
+    Args:
+        names: Names of exports.
 
     Raises:
         ValueError: If there is no export of that name.

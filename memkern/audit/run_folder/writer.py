@@ -34,9 +34,9 @@ def write_run(
     Args:
         folder: The RUN folder; made if it is missing.
         samples: Column -> values, one per image; a column that is left out is null.
-        units: The same, one per unit.
-        layers: The same, one per layer.
-        state: "<layer>/<name>" -> tensor.
+        units: Column -> values, one per unit.
+        layers: Column -> values, one per layer.
+        state: "<layer>/<name>" -> tensor of a streaming state, `[U]`, `[N, U]`, `[C, U]` or 0-d.
         manifest: What `manifest.json` says; its `files` are filled in.
 
     Returns:

@@ -10,12 +10,12 @@ from memkern.audit.taps.protocol import TapPoint
 from memkern.audit.taps.reduction import PreparedCall
 
 MemorySignature = tuple[int | None, torch.Size, tuple[int, ...], torch.dtype, torch.device, bool]
-"""Views of a point, shape, strides, dtype, device, and whether a kernel may be called past torch's dispatcher."""
+"""Number of views, shape, strides, dtype, device, and whether a kernel may be called past torch's dispatcher."""
 
 
 def memory_signature(x: Tensor, n_views: int | None) -> MemorySignature:
-    """All that a prepared call depends on: equal signatures, equal arguments but for the address."""
-    return n_views, x.shape, x.stride(), x.dtype, x.device, dispatch.direct(x)
+    """Describes how an output `[N * V, …]` lies in memory: calls with equal signatures differ in the address only."""
+    return n_views, x.shape, x.stride(), x.dtype, x.device, dispatch.can_bypass_dispatcher(x)
 
 
 class CallCache:
@@ -34,12 +34,12 @@ class CallCache:
                 call.make_ready()
 
     def find(self, point: TapPoint, signature: MemorySignature) -> PreparedCall | None:
-        """The call that was prepared for such an output; `None` if there is none."""
+        """Finds the call that was prepared for an output of this signature; `None` if there is none."""
         known = self._calls.get(point)
         return None if known is None or known[0] != signature else known[1]
 
     def is_known(self, point: TapPoint, signature: MemorySignature) -> bool:
-        """Whether such an output was seen last, even if no call could be prepared for it."""
+        """Tells whether an output of this signature was seen last, even if no call could be prepared for it."""
         known = self._calls.get(point)
         return known is not None and known[0] == signature
 

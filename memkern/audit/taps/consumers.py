@@ -1,4 +1,4 @@
-"""Which layer alone reads what another one makes, from the operations of one forward pass."""
+"""Consumers of outputs: which layer alone reads what another one makes, from the operations of one forward pass."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Consumers(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Asked by torch, which would import its compiler: a second, and an environment variable that it sets."""
+        """Keeps torch from importing its compiler, which is slow and sets an environment variable."""
         return False  # nothing is compiled in an example pass
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._running: list[Call] = []
-        self._count = 0  # of operations so far
+        self._count = 0  # operations so far
         self._reads: dict[int | None, list[tuple[int, Call | None]]] = {}  # memory -> number of the operation, its call
         self._ends: dict[Call, int] = {}  # how many operations there were when a call ended
         self._given: dict[Call, Tensor | None] = {}
@@ -49,12 +49,12 @@ class Consumers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def begin(self, call: Call, given: Tensor | None) -> None:
-        """Records that a call begins, and the first tensor that it is given."""
+        """Records that a call begins, and the first tensor, `[…]`, that the call is given."""
         self._running.append(call)
         self._given[call] = given
 
     def end(self, call: Call, made: Tensor | None) -> None:
-        """Records that a call has ended, and the first tensor that it made."""
+        """Records that a call has ended, and the first tensor, `[…]`, that the call made."""
         self._running.remove(call)
         self._ends[call] = self._count
         self._made[call] = made
@@ -76,7 +76,7 @@ class Consumers(TorchDispatchMode):
             return ""
         consumer = reads[0][1]
         in_place = memory_of(self._made.get(consumer)) == memory
-        # What happens to the memory after a consumer that works in place happens to the consumer's output.
+        # After a consumer that works in place, the memory holds the consumer's output, so later reads are not counted.
         others = [who for at, who in reads if who != consumer and not (in_place and at >= self._ends[consumer])]
         is_returned = any(memory_of(tensor) == memory for tensor in tensors_in(result))
         same = self._given.get(consumer) is made
@@ -84,7 +84,7 @@ class Consumers(TorchDispatchMode):
 
 
 def memory_of(tensor: Tensor | None) -> int | None:
-    """Tells the memory of a tensor from that of others, views of it included; `None` if it has none of its own."""
+    """Tells the memory of a tensor `[…]`, its views included, from that of others; `None` if it has none of its own."""
     if tensor is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""One forward pass in which every call of every submodule is recorded: what a model's layers are looked up from."""
+"""Example pass: one forward pass that records every call of every submodule, to look a model's layers up from."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from memkern.audit.taps.modules import first_tensor, interpreted, named_layers
 from memkern.audit.taps.rng import kept_rng
 
 Content = tuple[int, int, int]
-"""Address, number of elements and version: what tells whether two tensors of one pass hold the same numbers."""
+"""Address, number of elements and version: two tensors of one pass with equal ones hold the same numbers."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of a submodule made, or what the call was given.
+    """Call of a submodule in the example pass: a tensor that the call made, or was given.
 
     Attributes:
         module: The submodule.
         name: Its name, "" for the model.
-        number: Which call of it in the pass, from 0.
+        number: Number of the call among the submodule's calls in the pass, from 0.
         is_input: Whether `tensor` is what the call was given.
         tensor: The first tensor; `None` if there is none.
-        content: What tells the numbers in `tensor`.
+        content: Identity of the numbers in `tensor`: memory and version.
         passed_on: Whether the call returned what it was given.
         consumer: Name of the submodule that alone reads the output, just as it is; "" if there is none.
     """
@@ -78,7 +78,7 @@ class _Recorder:
     """Hooks that record calls.
 
     Args:
-        inputs: Names ("name:in") of what is recorded of what submodules are given.
+        inputs: Names ("name:in") of the submodules whose first input is recorded.
     """
 
     def __init__(self, inputs: set[str]) -> None:
@@ -89,7 +89,7 @@ class _Recorder:
         self._given: dict[tuple[str, int], list[Content | None]] = {}
 
     def before(self, name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
-        """A hook for before each call of a submodule."""
+        """Makes the hook that runs before each call of a submodule."""
 
         def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
             number = self._numbers[name] = self._numbers.get(name, -1) + 1
@@ -103,7 +103,7 @@ class _Recorder:
         return hook
 
     def after(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        """A hook for after each call of a submodule."""
+        """Makes the hook that runs after each call of a submodule."""
 
         def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             tensor, number = first_tensor(output), self._numbers[name]
@@ -115,7 +115,7 @@ class _Recorder:
         return hook
 
     def calls_of(self, result: object) -> list[Call]:
-        """The calls, given what the model returned."""
+        """Finishes the calls with what the model returned."""
         return [
             call
             if call.tensor is None or call.is_input

@@ -19,11 +19,11 @@ from memkern.ops.pointwise_stats import PreparedPointwiseStats, batch_norm_gives
 
 
 class Plan(NamedTuple):
-    """How a fused layer is run.
+    """Plan of a fused layer: the kernel, and which modules it runs.
 
     Attributes:
-        signature: How its input lies in memory.
-        call: The kernel; `None` if such inputs are left to torch, so that it is not asked again in every pass.
+        signature: How the layer's input lies in memory.
+        call: The kernel; `None` if such inputs are left to torch, so that the question is not asked in every pass.
         modules: The layer, and the ReLU that is run with it.
         second: Where the output of that ReLU is read.
         in_place: Whether the layer writes over its input.
@@ -36,20 +36,20 @@ class Plan(NamedTuple):
     in_place: bool
 
     def layers(self) -> list[LayerFields] | None:
-        """The modules as they are now; `None` if one of them is left to torch."""
+        """Describes the modules as they are now; `None` if one of them is left to torch."""
         known = [fields for module in self.modules if (fields := module.fields()) is not None]
         return known if len(known) == len(self.modules) else None
 
 
 class _Passed(NamedTuple):
-    """The output of a ReLU that is there, and reduced, before the ReLU runs."""
+    """Output of a ReLU, made and reduced by the layer before the ReLU, until the ReLU runs."""
 
     point: TapPoint
     output: Tensor
 
 
 class _Held(NamedTuple):
-    """A tensor that will be reduced by the layer that reads it next."""
+    """Tensor that will be reduced by the layer that reads it next."""
 
     point: TapPoint
     module: nn.Module
@@ -57,7 +57,7 @@ class _Held(NamedTuple):
 
 
 class _Hooks(NamedTuple):
-    """The hooks of a module, those of others too."""
+    """Hooks of a module, those of other programs included."""
 
     before: Mapping[int, object]
     after: Mapping[int, object]
@@ -75,7 +75,7 @@ class Fusion:
     behind it is run in the same pass, and what lies between them is not kept.
 
     Args:
-        host: Who reads the layers.
+        host: The tap that reads the layers.
     """
 
     def __init__(self, host: PointwiseHost) -> None:
@@ -103,7 +103,7 @@ class Fusion:
         """
         if hooks_beside(register_module_forward_hook) or hooks_beside(register_module_forward_pre_hook):
             self._plans = {}
-            return set()  # they may want to see, or to change, what a layer makes
+            return set()  # hooks of all modules may want to see, or to change, what a layer makes
         self._read_before = set(read_before)
         self._hooks = {module: _Hooks.of(module) for module in modules.values()}
         for name, module in modules.items():
@@ -124,7 +124,7 @@ class Fusion:
         self._running, self._held, self._passed = False, None, None
 
     def begin(self, reduction: Reduction) -> None:
-        """A pass begins: makes ready what the last one needed, because between layers Python is slow.
+        """Begins a pass: makes ready what the last one needed, because between layers Python is slow.
 
         Args:
             reduction: How outputs are reduced in this pass.
@@ -138,7 +138,7 @@ class Fusion:
                 plan.call.make_ready()
 
     def end(self) -> None:
-        """The pass is over.
+        """Ends a pass.
 
         Raises:
             LayerError: If the layer that should have read a tensor next did not run.
@@ -151,7 +151,7 @@ class Fusion:
     # ---- a forward pass ---------------------------------------------------------------------------------------------
 
     def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
-        """Has a tensor reduced: by the layer that reads it next, if that one is fused, or by the host."""
+        """Has a tensor `[N * V, …]` reduced: by the layer that reads it next, if that one is fused, or by the host."""
         self._flush()
         if output is not None and self._running and point.consumer in self._modules and self._is_alone(module, point):
             self._held = _Held(point, module, output)
@@ -159,7 +159,7 @@ class Fusion:
             self._host.reduce(point, module, output)
 
     def _flush(self) -> None:
-        """Has reduced what was held for a layer that does not take it."""
+        """Reduces the tensor that was held for a layer which does not take it."""
         held, self._held = self._held, None
         if held is not None:
             self._host.reduce(*held)
@@ -189,7 +189,7 @@ class Fusion:
     def _run(
         self, point: TapPoint, plan: Plan, call: PreparedPointwiseStats, x: Tensor, layers: list[LayerFields]
     ) -> Tensor:
-        """One fused layer, or two."""
+        """Runs one fused layer, or two."""
         held = self._held
         with_input = False
         if held is not None:
@@ -212,7 +212,7 @@ class Fusion:
     # ---- plans ------------------------------------------------------------------------------------------------------
 
     def _plan_of(self, point: TapPoint, module: nn.Module, x: Tensor) -> Plan:
-        """How a layer is run on tensors like this: as in the last pass, if it looked like this then."""
+        """Returns the plan of a layer for `x`: that of the last pass, if the input lay in memory alike then."""
         signature = memory_signature(x, self._reduction.n_views)
         plan = self._plans.get(point)
         if plan is None or plan.signature != signature:
@@ -220,7 +220,7 @@ class Fusion:
         return plan
 
     def _plan(self, point: TapPoint, module: nn.Module, x: Tensor, signature: MemorySignature) -> Plan:
-        """How a layer is run on tensors like this, together with the ReLU behind it if that is possible."""
+        """Makes the plan of a layer for inputs like `x`, together with the ReLU behind it if that is possible."""
         modules: tuple[PointwiseModule, ...] = (PointwiseModule(module),)
         left_to_torch = isinstance(module, BATCH_NORMS) and not batch_norm_gives_torchs_bits(x)
         if self._hooks[module].after or point.unit_dim is None or left_to_torch:
@@ -232,7 +232,7 @@ class Fusion:
         return Plan(signature, call, modules, second, second is None and bool(getattr(module, "inplace", False)))
 
     def _relu_behind(self, point: TapPoint, module: nn.Module) -> TapPoint | None:
-        """Where the ReLU is read that can be run together with a batch norm; `None` if there is none."""
+        """Finds the tap point of the ReLU that can be run together with a batch norm; `None` if there is none."""
         relu = self._modules.get(point.consumer)
         if type(relu) is not nn.ReLU or not isinstance(module, BATCH_NORMS) or self._hooks[relu].after:
             return None
@@ -242,12 +242,12 @@ class Fusion:
         return there
 
     def _is_usable(self, plan: Plan) -> bool:
-        """Whether nobody has set a hook since."""
+        """Tells whether the modules of a plan still have only the hooks they had when the plan was made."""
         before = plan.second is not None and self._hooks[plan.modules[1].module].before
         return not before and not any(self._hooks[module.module].after for module in plan.modules)
 
     def _is_alone(self, module: nn.Module, point: TapPoint) -> bool:
-        """Whether nobody else sees what goes from a module, which is read at a point, to its consumer."""
+        """Tells whether only the consumer and the tap see the output of a module, which is read at `point`."""
         hooks = 0 if point.hook_points[0].module in self._modules else 1  # of the tap, which reads its own without one
         before = self._hooks[self._modules[point.consumer]].before
         return len(self._hooks[module].after) == hooks and not before and point.consumer not in self._read_before

@@ -1,4 +1,4 @@
-"""Which layers a model has, found by running it once: names, order, shapes, and where the units are."""
+"""Layers of a model, found by running it once: names, order, shapes, and where the units are."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _CHANNELS_LAST = re.compile(r"Linear$|LayerNorm$|RMSNorm$|^Embedding$")
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One place where a model is read: the output of a call of a submodule, or its input.
+    """Place where a model is read: the output of a call of a submodule, or its input.
 
     Attributes:
         name: The label: the submodule's name; "_1", "_2", … for its second, third call in one pass; ":in" for an input.
         module: Name of the submodule, "" for the model.
-        call: Which call of it in one forward pass, from 0.
+        call: Number of the call among the submodule's calls in one forward pass, from 0.
         input: Whether the input is read instead of the output.
         unit_dim: The dimension of the units in `[rows, …]`; `None`: told from the module and the shape when it runs.
         units: How many units; 0 if it has not been run.
@@ -49,7 +49,7 @@ class HookPoint:
 
 @dataclass(frozen=True)
 class Layers:
-    """What `find_layers` found.
+    """Layers that `find_layers` found in a model.
 
     Attributes:
         hook_points: The layers to read, in the order in which they finish.
@@ -65,7 +65,7 @@ class Layers:
 
 
 def unit_dimension(module: nn.Module, shape: Sequence[int], known: Mapping[tuple[int, ...], int] | None = None) -> int:
-    """The dimension of the units of an output `[rows, …]`.
+    """Finds the dimension of the units of an output `[rows, …]`.
 
     Convolutions, their norms and pools have units in dim 1, linear layers and layer norms in the last one. Other
     modules (activations, whole blocks) inherit from the latest layer with the same shape; else `[rows, tokens, units]`
@@ -75,6 +75,9 @@ def unit_dimension(module: nn.Module, shape: Sequence[int], known: Mapping[tuple
         module: The module.
         shape: Shape of its output.
         known: Shape -> dimension of the latest layer with that shape.
+
+    Returns:
+        The dimension, 1 or more.
     """
     kind = type(module).__name__
     if len(shape) == 2 or _CHANNELS_FIRST.search(kind):
@@ -85,7 +88,7 @@ def unit_dimension(module: nn.Module, shape: Sequence[int], known: Mapping[tuple
 
 
 def matches(name: str, patterns: str) -> bool:
-    """Whether a layer's name matches: globs separated by commas, or one regular expression after "re:"."""
+    """Tells whether a layer's name matches: globs separated by commas, or one regular expression after "re:"."""
     if patterns.startswith("re:"):
         return re.fullmatch(patterns[3:], name) is not None
     return any(fnmatch.fnmatchcase(name, pattern.strip()) for pattern in patterns.split(","))
@@ -132,7 +135,7 @@ def find_layers(model: nn.Module, example: object, layers: str = "*") -> Layers:
 
 
 def _listed(calls: Sequence[Call], rows: int, layers: str) -> Layers:
-    """The calls whose names match, each distinct tensor once."""
+    """Lists the calls whose names match, each distinct tensor once."""
     points: list[HookPoint] = []
     same: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -165,7 +168,7 @@ def _listed(calls: Sequence[Call], rows: int, layers: str) -> Layers:
 
 
 def _hook_point(call: Call, known: dict[tuple[int, ...], int]) -> HookPoint:
-    """Where a call is read; what is found of its units is added to `known`, see `unit_dimension`."""
+    """Makes the hook point of a call, and adds the shape and dimension of its units to `known`."""
     number = f"_{call.number}" if call.number else ""
     label = (call.name or OUTPUT) + number + (":in" if call.is_input else "")
     tensor = call.tensor

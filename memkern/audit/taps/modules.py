@@ -16,7 +16,7 @@ _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapp
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module in which hooks fire: inside DDP, DataParallel and `torch.compile`.
+    """Returns the module in which hooks fire: inside DDP, DataParallel and `torch.compile`.
 
     FSDP's wrapper stays, because only it gathers the parameters; its names are cleaned by `named_layers`.
     """
@@ -30,12 +30,12 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every submodule by its name without the wrappers' parts; the innermost of a wrapped one."""
+    """Lists every submodule by its name without the wrappers' parts; the innermost of a wrapped one."""
     return {_WRAPPERS.sub("", name).removeprefix("."): module for name, module in model.named_modules()}
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """The tensor a module returned: itself, `last_hidden_state` or the first one of a tuple or mapping."""
+    """Finds the tensor a module returned: itself, `last_hidden_state` or the first one of a tuple or mapping."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
@@ -47,7 +47,7 @@ def first_tensor(output: object) -> Tensor | None:
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """Every tensor in nested sequences, mappings and dataclasses."""
+    """Yields every tensor in nested sequences, mappings and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -61,11 +61,11 @@ def tensors_in(value: object) -> Iterator[Tensor]:
 
 @contextmanager
 def interpreted() -> Iterator[None]:
-    """Inside the block, what was compiled with `torch.compile` or `Module.compile()` runs as plain Python.
+    """Runs what was compiled with `torch.compile` or `Module.compile()` as plain Python inside the block.
 
     Hooks that are set after compilation silently never fire in compiled code.
     """
-    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing the compiler takes a second
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and importing the compiler is slow
         yield
         return
     with torch.compiler.set_stance("force_eager"):
@@ -73,13 +73,16 @@ def interpreted() -> Iterator[None]:
 
 
 def hooks_beside(register: Callable[[Callable[..., None]], RemovableHandle]) -> Mapping[int, object]:
-    """The hooks among which `register` puts one, as they are at any later moment too.
+    """Finds the hooks among which `register` puts one, as they are at any later moment too.
 
     Torch has no list of a module's hooks, or of the hooks of all modules. But the handle of a hook refers to the
     mapping which holds all of its kind.
 
     Args:
         register: A method like `module.register_forward_hook`, or a function like `register_module_forward_hook`.
+
+    Returns:
+        Number of a hook -> hook.
     """
     handle = register(_nothing)
     hooks: Mapping[int, object] | None = handle.hooks_dict_ref()

@@ -1,4 +1,4 @@
-"""Which modules the pointwise kernel can run in torch's place, and how it takes them."""
+"""Modules that the pointwise kernel can run in torch's place, and their fields for the kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ModuleState = tuple[object, ...]
 
 
 def pointwise(module: nn.Module) -> Pointwise | None:
-    """How the kernel runs the module as it is now; `None` where only the module itself can."""
+    """Describes the module as it is now for the kernel; `None` where only the module itself can run."""
     function = FUNCTIONS.get(type(module))
     if function is None or getattr(module, "approximate", "none") != "none":
         return None
@@ -41,10 +41,10 @@ def _is_plain(value: Tensor) -> bool:
 
 
 class PointwiseModule:
-    """A module as the kernel takes it.
+    """Module that the kernel can run, with its fields for the kernel.
 
-    A module is asked in every pass, because weights may be replaced, and FSDP has them in memory only while the module
-    runs; but only for what can have changed, because that is done between two layers, where Python is slow.
+    Every pass asks the module anew, because weights may be replaced, and FSDP has them in memory only while the module
+    runs; but only for what can have changed, because the question comes between two layers, where Python is slow.
 
     Args:
         module: The module.
@@ -56,7 +56,7 @@ class PointwiseModule:
         self._fields: LayerFields | None = None
 
     def fields(self) -> LayerFields | None:
-        """The module as it is now, as the kernel takes it; `None` where only the module itself can run."""
+        """Returns the module's fields for the kernel, as it is now; `None` where only the module itself can run."""
         state = self._state_now()
         if state is None or state != self._state:
             known = pointwise(self.module)
@@ -65,7 +65,7 @@ class PointwiseModule:
         return self._fields
 
     def _state_now(self) -> _ModuleState | None:
-        """Everything that `fields` depends on; `None` if that is not known."""
+        """Collects everything that `fields` depends on; `None` if that is not known."""
         module = self.module
         if not isinstance(module, BATCH_NORMS):
             return (getattr(module, "approximate", ""),)

@@ -1,4 +1,4 @@
-"""What fusion needs of the tap that it works for, so that neither imports the other's module."""
+"""Protocol between fusion and the tap that it works for, so that neither imports the other's module."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from memkern.audit.taps.reduction import TapStats
 
 
 class TapPoint:
-    """One tensor of a pass that is read: the output, or input, of one call of a submodule.
+    """Tensor of a pass that is read: the output, or input, of one call of a submodule.
 
     Args:
-        hook_points: The hook points there; more than one if a tensor is reported under several names.
+        hook_points: The hook points of the tensor; more than one if it is reported under several names.
 
     Attributes:
-        hook_points: The same.
+        hook_points: The hook points of the tensor.
         consumer: Name of the module that alone reads the tensor; "" if others do, or nobody knows.
         unit_dim: The dimension of the units; `None` if it is not known, or the hook points disagree.
     """
@@ -31,16 +31,16 @@ class TapPoint:
 
 
 class PointwiseHost(Protocol):
-    """Who reads the layers that fusion runs."""
+    """Reader of the layers that fusion runs."""
 
     def visit(self, name: str) -> TapPoint | None:
-        """Counts a call of a module; returns where its output is read."""
+        """Counts a call of a module and returns the tap point of its output."""
 
     def upcoming(self, name: str) -> TapPoint | None:
-        """Returns where the output of a module's next call is read, which is not counted yet."""
+        """Returns the tap point of the output of a module's next call, which is not counted yet."""
 
     def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
-        """Reduces what a module has made."""
+        """Reduces the tensor `[N * V, …]` that a module has made."""
 
     def receive(self, point: TapPoint, stats: TapStats) -> None:
         """Takes the statistics of a tensor that fusion has reduced."""

@@ -1,4 +1,4 @@
-"""How the output of a layer is reduced to what an audit keeps: the ways, and the calls that are prepared for them."""
+"""Reductions of a layer's output to what an audit keeps, and the calls that are prepared for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from memkern.ops.unit_means import unit_means
 
 
 class TapStats(NamedTuple):
-    """What is kept of one layer.
+    """Statistics of one layer.
 
     Attributes:
         alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
@@ -40,7 +40,7 @@ class PreparedCall(Protocol):
 
 @dataclass(frozen=True)
 class Reduction:
-    """How an output `[N * V, …]` is reduced.
+    """Reduction of outputs `[N * V, …]` to statistics of points and units.
 
     Attributes:
         n_views: Number of views V of each point; `None`: one row per point and no alignment.
@@ -72,6 +72,9 @@ class Reduction:
             output: `[N * V, …]`, any float dtype and device.
             unit_dim: The dimension of the units.
 
+        Returns:
+            The statistics, on the output's device.
+
         Raises:
             ArgumentValueError: If the rows are no whole number of points.
         """
@@ -95,7 +98,7 @@ class Reduction:
         return TapStats(stats.alignment, means, unit_means(x[:, 0], unit_dim=unit_dim))
 
     def prepared(self, output: Tensor, unit_dim: int) -> PreparedCall | None:
-        """Prepares `reduce` for outputs that lie in memory as this one does; `None` where only `reduce` will do."""
+        """Prepares `reduce` for outputs in memory like `output`, `[N * V, …]`; `None` where only `reduce` will do."""
         if self.n_views is None or self.clean_first:
             return None
         x = output.unflatten(0, (-1, self.n_views))
@@ -104,7 +107,7 @@ class Reduction:
         return repeat_layer_stats(x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
 
     def prepared_with_layers(self, x: Tensor, unit_dim: int, layers: int) -> PreparedPointwiseStats | None:
-        """Prepares running layers on inputs that lie in memory as `x` does; `None` where they are left to torch."""
+        """Prepares running layers on inputs in memory like `x`, `[N * V, …]`; `None` where torch runs the layers."""
         if self.n_views is None or self.clean_first or len(x) % self.n_views or unit_dim >= x.ndim:
             return None
         split = x.unflatten(0, (-1, self.n_views))

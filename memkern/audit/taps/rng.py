@@ -18,7 +18,7 @@ def kept_rng() -> Iterator[None]:
     forward pass.
     """
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    # An untouched CUDA is not initialized for this: that would take memory and time.
+    # A CUDA that nobody has used is not initialized here, because that would take memory and time.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     try:
         yield

@@ -90,12 +90,12 @@ class Tap:
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self._running = False
-        self.seconds = 0.0  # spent in reductions (on a GPU, in launching them), but for those of fused layers
+        self.seconds = 0.0  # time spent in reductions (on a GPU, in launching them) but for those of fused layers
         self._stack = ExitStack()
 
     @property
     def n_views(self) -> int | None:
-        """Number of views of each point."""
+        """Number of views of each point; `None`: one row per point, no views."""
         return self._reduction.n_views
 
     @n_views.setter
@@ -120,11 +120,11 @@ class Tap:
         return tuple(points)
 
     def __enter__(self) -> Tap:
-        with ExitStack() as stack:  # undone here if something fails
+        with ExitStack() as stack:  # if something fails, what was entered is undone here
             stack.enter_context(kept_rng())
             stack.enter_context(interpreted())
             stack.callback(_restore_modes, [(module, module.training) for module in self.model.modules()])
-            if any(module.training for module in self.model.modules()):  # setting takes half a millisecond
+            if any(module.training for module in self.model.modules()):  # setting modes is slower than asking
                 self.model.eval()
             stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
             read_before = {point.module for point in self.hook_points if point.input}
@@ -149,10 +149,13 @@ class Tap:
         self._running = False
         self._stack.close()
         if kind is not None:
-            self._seen = {}  # a pass that broke off says nothing
+            self._seen = {}  # a pass that broke off has no statistics
 
     def take(self) -> dict[str, TapStats]:
         """Returns the statistics of the last forward pass, in the order of `layers`, and forgets them.
+
+        Returns:
+            Name -> statistics.
 
         Raises:
             LayerError: If a layer did not run since the last call; the message names it.
@@ -200,10 +203,16 @@ class Tap:
     # ---- what fusion needs: `protocol.PointwiseHost` ----------------------------------------------------------------
 
     def visit(self, name: str) -> TapPoint | None:
-        """Counts a call of a module; returns where its output is read.
+        """Counts a call of a module.
+
+        Args:
+            name: Name of the module.
+
+        Returns:
+            The tap point of the call's output; `None` if nobody reads it.
 
         Raises:
-            LayerError: If it ran twice since `take`, and not within one pass.
+            LayerError: If the module ran twice since `take`, and not within one pass.
         """
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
@@ -212,11 +221,11 @@ class Tap:
         return self._points.get((name, call, False))
 
     def upcoming(self, name: str) -> TapPoint | None:
-        """Returns where the output of a module's next call is read, which is not counted yet."""
+        """Returns the tap point of the output of a module's next call, which is not counted yet."""
         return self._points.get((name, self._calls.get(name, 0), False))
 
     def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
-        """Reduces a tensor for the names under which it is reported."""
+        """Reduces a tensor `[N * V, …]` for the names under which it is reported."""
         start = time.perf_counter()
         signature = None if output is None else memory_signature(output, self.n_views)
         call = None if signature is None else self._cache.find(point, signature)

@@ -21,9 +21,9 @@ class Block(NamedTuple):
 
     Attributes:
         att: The attention's output, before the residual addition.
-        residual_att: The residual stream after it.
+        residual_att: The residual stream after the attention.
         fc: The MLP's output, before the residual addition.
-        residual_fc: The residual stream after it, the block's output.
+        residual_fc: The residual stream after the MLP, the block's output.
     """
 
     att: str
@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """What a sub-layer adds.
+    """Difference of LayerMem that a sub-layer of a transformer block adds.
 
     Attributes:
         kind: "att", "res_att", "fc" or "res_fc".
@@ -59,7 +59,7 @@ LAYOUTS = (
 
 
 def find_blocks(names: Sequence[str]) -> list[Block]:
-    """The transformer blocks among the submodules of a model.
+    """Finds the transformer blocks among the submodules of a model.
 
     Args:
         names: Names of all submodules.
@@ -82,7 +82,7 @@ def _parts(name: str) -> list[str]:
 
 
 def sublayer_deltas(values: Mapping[str, float], blocks: Sequence[Block]) -> dict[str, Delta]:
-    r"""The three deltas of arXiv:2409.19069, Table 10.
+    r"""Computes the three deltas of arXiv:2409.19069, Table 10.
 
     .. math::
         \Delta^{ATT}_N = LM^{ATT}_N - Res^{FC}_{N-1}, \quad

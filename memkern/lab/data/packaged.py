@@ -65,6 +65,16 @@ def image_set(
 ) -> ImageSet:
     """Builds an `ImageSet` and computes its digest.
 
+    Args:
+        name: Name of the set.
+        images: RGB images, uint8, `[N, 3, H, W]`.
+        labels: Class of each image, int64, `[N]`.
+        label_names: Name of each class.
+        n_train: How many of the first images are the official training set; `None`: there is none.
+
+    Returns:
+        The set.
+
     Raises:
         ArgumentTypeError: If `images` are not uint8.
         ArgumentValueError: If `images` are not `[N, 3, H, W]` or `labels` are not `[N]`.

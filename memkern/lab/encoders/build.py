@@ -15,12 +15,12 @@ NAMES = (
     *(f"resnet{depth}{stem}" for depth in (18, 34, 50) for stem in ("", "-cifar")),
     "vit-SIZE-PATCH (nano, tiny, small or base; 2, 4, 8 or 16)",
 )
-"""What `build` knows; `-cifar` is the stem for 32 pixels."""
+"""Names of the encoders; `-cifar` is the stem for 32 pixels."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What every encoder of the lab says about itself.
+    """Encoder of the lab, with the names of the layers that are measured.
 
     Attributes:
         dim: Length of a representation.

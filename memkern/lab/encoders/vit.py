@@ -123,7 +123,7 @@ class ViT(nn.Module):
 
 
 class MAEDecoder(nn.Module):
-    """From the visible tokens to the pixels of every patch (arXiv:2111.06377, section 3).
+    """Decoder of MAE: from the visible tokens to the pixels of every patch (arXiv:2111.06377, section 3).
 
     Args:
         encoder: The encoder whose tokens it reads.

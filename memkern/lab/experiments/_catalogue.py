@@ -84,7 +84,7 @@ LEFT_OUT: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of `memkern lab list`.
+    """Line of `memkern lab list`.
 
     Attributes:
         name: The table or figure.

@@ -1,4 +1,4 @@
-"""What experiments stand on: data, splits and trained encoders, each made once and kept."""
+"""Context of experiments: data, splits and trained encoders, each made once and kept."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split, make_split
 from memkern.lab.encoder_pairs import ASSETS, MANIFEST, half, load_pair, training_seed, versions
 from memkern.lab.encoders.build import build
+from memkern.lab.method import Method
 from memkern.lab.pair_scores import PairScores, read_images, score_pair
 from memkern.lab.presets import Preset
 from memkern.lab.training import checkpoint
-from memkern.lab.training.method import Method
 from memkern.lab.training.recipe import Recipe
 from memkern.lab.training.trainer import Checkpoints, Training, train
 from memkern.transforms import ViewSpec
 
 
 class ExperimentContext:
-    """What the experiments of one run share: data sets, splits, trained encoders and the scores of pairs.
+    """Context that the experiments of one run share: data sets, splits, trained encoders and the scores of pairs.
 
     Trained encoders are kept in `cache` under a digest of all that decides their weights: recipe, seed, the pixels and
     labels of the training images. A stopped training goes on from its checkpoint. Processes may share a cache: what one
@@ -71,7 +71,7 @@ class ExperimentContext:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The repetitions."""
+        """Seeds of the repetitions."""
         return self.preset.seeds
 
     def data(self, name: str | None = None) -> ImageSet:
@@ -129,6 +129,9 @@ class ExperimentContext:
             recipe: How to train; by default SimCLR on ResNet9.
             data: On which data set.
             pair: Seed and role of the pair that it belongs to, to look it up in `reuse`.
+
+        Returns:
+            The encoder, eval mode; shared, so copy it before changing it.
         """
         recipe = recipe or self.recipe()
         source = self.data(data)
@@ -239,6 +242,9 @@ class ExperimentContext:
             ids: Which images, int64 `[N]`.
             views: What a view does.
             data: Of which data set, by default that of the preset.
+
+        Returns:
+            Alignments and unit means, in the order of `ids`.
         """
         return read_images(encoder, self.data(data), ids, views, n_views=self.preset.n_views)
 
@@ -248,6 +254,9 @@ class ExperimentContext:
         Args:
             seed: The repetition.
             recipe: How the pair was trained; by default SimCLR on ResNet9.
+
+        Returns:
+            The scores.
         """
         recipe = recipe or self.recipe()
         key = json.dumps([asdict(recipe), seed], sort_keys=True)

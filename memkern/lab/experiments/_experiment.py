@@ -1,4 +1,4 @@
-"""What an experiment is, and the rule by which a finding holds."""
+"""Experiments: the records of one and of its result, and the rule by which a finding holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found.
+    """Result of a run of an experiment.
 
     Attributes:
         rows: Our table, one mapping per row with the experiment's columns.
@@ -42,13 +42,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure of the papers.
+    """Experiment: a table or figure of the papers.
 
     Attributes:
-        id: Its name on the command line.
-        covers: The entries of the catalogue that it makes.
+        id: Name on the command line.
+        covers: Entries of the catalogue that the experiment makes.
         title: One line.
-        inputs: What it needs.
+        inputs: What the experiment needs: data sets and trained encoders, in words.
         columns: The columns of our table.
         findings: Name -> what the paper found, in one sentence.
         published: The numbers of the paper, one mapping per row; empty where none are known.

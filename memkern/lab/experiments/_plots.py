@@ -21,6 +21,9 @@ def new_figure(width: float, height: float) -> Figure:
         width: Inches.
         height: Inches.
 
+    Returns:
+        The figure.
+
     Raises:
         ImportError: If matplotlib is missing.
     """

@@ -69,7 +69,7 @@ def rows(
     chosen_by: dict[Layers, str],
     names: Sequence[str] | None = None,
 ) -> list[Row]:
-    """One row per choice; `names` are those of the layers, by default their numbers."""
+    """Makes one row per choice; `names` are those of the layers, by default their numbers."""
     return [
         {
             "donor": donor,

@@ -1,4 +1,4 @@
-"""Writes what an experiment found: a parquet table, a figure, and a page for people."""
+"""Report pages of experiments: a parquet table, a figure, and a page for people."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _page(experiment: Experiment, result: Result, context: ExperimentContext, co
 
 
 REMARKS = "remarks.json"
-"""Beside the pages: id of an experiment -> what a person says about its findings."""
+"""File beside the pages: id of an experiment -> what a person says about its findings."""
 
 
 def write_index(folder: Path) -> Path:

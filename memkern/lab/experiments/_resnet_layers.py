@@ -12,12 +12,12 @@ from memkern.lab.experiments._statistics import center, slope, spread
 
 
 def encoder(context: ExperimentContext, depth: int) -> str:
-    """The ResNet of a depth with the preset's stem."""
+    """Names the ResNet of a depth with the preset's stem."""
     return context.preset.resnet.replace("18", str(depth))
 
 
 def layermem(context: ExperimentContext, method: str, name: str) -> dict[str, list[float]]:
-    """LayerMem of the candidates: tap -> one number per seed."""
+    """Measures LayerMem of the candidates: tap -> one number per seed."""
     recipe = context.recipe(method, name)
     found: dict[str, list[float]] = {}
     for seed in context.seeds:
@@ -28,12 +28,15 @@ def layermem(context: ExperimentContext, method: str, name: str) -> dict[str, li
 
 
 def experiment(table: int, depth: int, published: Mapping[str, float]) -> Experiment:
-    """The experiment of one depth.
+    """Makes the experiment of one depth.
 
     Args:
         table: Number of the paper's table.
         depth: 18, 34 or 50.
         published: The paper's LayerMem by tap.
+
+    Returns:
+        The experiment.
     """
 
     def run(context: ExperimentContext) -> Result:

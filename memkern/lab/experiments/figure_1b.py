@@ -12,12 +12,12 @@ from memkern.lab.experiments._statistics import kendall
 
 
 def run(context: ExperimentContext) -> Result:
-    """For every unit of the last convolution: its UnitMem and the SSLMem of its peak image."""
+    """Measures for every unit of the last convolution its UnitMem and the SSLMem of its peak image."""
     tap, rows, effects = CONV_TAPS[-1], [], []
     for seed in context.seeds:
         measured = context.measure(seed)
         score = dict(zip(measured.ids.tolist(), measured.sslmem.tolist(), strict=True))
-        peaks = measured[tap].units.index.tolist()
+        peaks = measured.peak_ids(tap).tolist()
         for unit, (mem, peak) in enumerate(zip(measured[tap].unitmem.tolist(), peaks, strict=True)):
             rows.append({"seed": seed, "unit": unit, "unitmem": mem, "peak_id": peak, "sslmem_of_peak": score[peak]})
         of_seed = [(row["unitmem"], row["sslmem_of_peak"]) for row in rows if row["seed"] == seed]

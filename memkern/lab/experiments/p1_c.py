@@ -9,7 +9,7 @@ from memkern.lab.training.recipe import Recipe
 
 
 def recipes(context: ExperimentContext) -> dict[str, Recipe]:
-    """The method and encoder pairs that are compared."""
+    """Lists the method and encoder pairs that are compared."""
     vit = context.preset.vit
     return {
         "simclr resnet9": context.recipe("simclr"),

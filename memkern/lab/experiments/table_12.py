@@ -17,7 +17,7 @@ def run(context: ExperimentContext) -> Result:
         measured = context.measure(seed)
         score = dict(zip(measured.ids.tolist(), measured.sslmem.tolist(), strict=True))
         top = order(measured[tap].unitmem)[: round(0.1 * len(measured[tap].unitmem))]
-        images, counts = measured[tap].units.index[top].unique(return_counts=True)
+        images, counts = measured.peak_ids(tap)[top].unique(return_counts=True)
         for count in counts.unique().tolist():
             which = images[counts == count].tolist()
             mean = center(score[image] for image in which)
@@ -26,7 +26,7 @@ def run(context: ExperimentContext) -> Result:
         all_mean = float(measured.sslmem[trained].mean())
         effects["peaks are memorized points"].append(center(score[image] for image in images.tolist()) - all_mean)
         candidates = set(measured.ids[measured.rows("candidate")].tolist())
-        share = center(float(image in candidates) for image in measured[tap].units.index[top].tolist())
+        share = center(float(image in candidates) for image in measured.peak_ids(tap)[top].tolist())
         effects["peaks are candidates"].append(share - len(candidates) / len(trained))
     return Result(rows, effects)
 

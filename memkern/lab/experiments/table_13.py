@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from memkern.lab.encoders.build import described
 from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import Experiment, Result, Row
 from memkern.lab.experiments._statistics import center, spread
-from memkern.lab.training.method import Batch, Method
+from memkern.lab.method import Batch, Method
 from memkern.lab.training.recipe import Recipe
 
 TAP = "conv5-4"
@@ -25,7 +26,7 @@ _PAPER = {
     "one point 300 times": ((0.754, 0.798, 0.846, 0.857, 0.861, 0.862), (0, 0.039, 0.065, 0.079, 0.081, 0.081)),
 }
 RATE = 2.5e-2
-"""Of SimSiam in arXiv:2409.19069, Table 9."""
+"""Setting of SimSiam in arXiv:2409.19069, Table 9."""
 
 _STEPS = (0, 10, 50, 200, 500, 1000)
 
@@ -52,7 +53,7 @@ def run(context: ExperimentContext) -> Result:
                 tuned = copy.deepcopy(model)
                 done = 0
                 for count in steps:
-                    _tune(tuned, module, unit, context, recipe, ids, seed, done, count)
+                    _tune(tuned, _Task(module, unit, ids, recipe, seed), context, done, count)
                     done = count
                     after = _means(context, tuned, recipe, torch.cat([split.f, ids.unique()]))
                     mem = memkern.unitmem(after)
@@ -90,28 +91,38 @@ def _means(context: ExperimentContext, model: Method, recipe: Recipe, ids: Tenso
     return context.read(model.encoder, ids, recipe.views).unit_means[TAP]
 
 
-def _tune(
-    model: Method,
-    module: str,
-    unit: int,
-    context: ExperimentContext,
-    recipe: Recipe,
-    ids: Tensor,
-    seed: int,
-    start: int,
-    stop: int,
-) -> None:
-    """Trains row `unit` of the convolution from step `start` to `stop`."""
-    tuning = finetune_layers(model.encoder, {module.replace("relu2", "conv2"): [unit]})
+@dataclass(frozen=True)
+class _Task:
+    """Unit that is trained, the row of a convolution.
+
+    Attributes:
+        module: The activation behind the convolution.
+        unit: Its number.
+        ids: The points, int64; one may be there many times.
+        recipe: How the encoder was trained.
+        seed: Seed of the views.
+    """
+
+    module: str
+    unit: int
+    ids: Tensor
+    recipe: Recipe
+    seed: int
+
+
+def _tune(model: Method, task: _Task, context: ExperimentContext, start: int, stop: int) -> None:
+    """Trains a unit from step `start` to `stop`."""
+    tuning = finetune_layers(model.encoder, {task.module.replace("relu2", "conv2"): [task.unit]})
     learned = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learned, lr=RATE, momentum=0.0)
+    ids, views, seed = task.ids, task.recipe.views, task.seed
     for step in range(start, stop):
         # Views are keyed by the place in the list, so a point that is there many times has many different views.
         place = (torch.arange(min(32, len(ids))) + 32 * step) % len(ids)
         images = context.data().images[ids[place]].to(context.device)
-        views = memkern.views(images, n_views=2, transform=recipe.views, seed=seed, index=place, first_view=2 * step)
+        drawn = memkern.views(images, n_views=2, transform=views, seed=seed, index=place, first_view=2 * step)
         labels = torch.zeros(len(place), dtype=torch.int64, device=context.device)
-        batch = Batch(list(views.unbind(1)), labels, place, seed, step, 0.0)
+        batch = Batch(list(drawn.unbind(1)), labels, place, seed, step, 0.0)
         loss = model.loss(model(batch), batch)
         optimizer.zero_grad()
         loss.backward()

@@ -62,6 +62,12 @@ def run(context: ExperimentContext) -> Result:
 def tune(context: ExperimentContext, seed: int, task: str, layers: _replacement.Layers) -> float:
     """Trains some layers and a linear head with labels; norms keep their statistics.
 
+    Args:
+        context: The data, encoders and probes of the run.
+        seed: The repetition.
+        task: Name of the data set to tune on.
+        layers: Numbers of the layers that are tuned.
+
     Returns:
         Accuracy on the test half, in percent.
     """

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, follow, frozen_copy
+from memkern.lab.method import Batch, HeadSettings, Method, Output, follow, frozen_copy
 
 
 class BYOL(Method):
-    """The online network predicts the target network's projection of the other view.
+    """BYOL: the online network predicts the target network's projection of the other view.
 
     Args:
         encoder: The encoder.
@@ -41,7 +41,7 @@ class BYOL(Method):
         return Output(torch.stack(h, 1), (*p, *t))
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The mean over both directions of 2 - 2 cos(p, t), in [0, 4]."""
+        """Computes the mean over both directions of 2 - 2 cos(p, t), in [0, 4]."""
         p0, p1, t0, t1 = (part.float() for part in output.parts)
         loss: Tensor = 2 + self.distance(p0, t1) + self.distance(p1, t0)
         return loss

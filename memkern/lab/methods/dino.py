@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest, follow, frozen_copy
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest, follow, frozen_copy
 from memkern.transforms import ViewSpec
 
 
 class DINO(Method):
-    """Every view's student output is compared with the teacher's output of each other global view.
+    """DINO: every view's student output is compared with the teacher's output of each other global view.
 
     Args:
         encoder: The encoder; with local views of another size it must take both sizes.
@@ -62,7 +61,7 @@ class DINO(Method):
 
     @staticmethod
     def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
-        """Two global views of the recipe and, if asked for, local ones: crops of 5 to 40 % of the area."""
+        """Returns two global views of the recipe and, if asked for, local ones: crops of 5 to 40 % of the area."""
         requests = [ViewRequest(views, 2)]
         if options.get("n_local", 0):
             local = replace(views, scale=(0.05, 0.4))
@@ -79,7 +78,7 @@ class DINO(Method):
         return Output(torch.stack(h[:2], 1), (*teacher, *student))
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The mean cross entropy over all pairs of different views; moves the teacher's center, too."""
+        """Computes the mean cross entropy over all pairs of different views; moves the teacher's center, too."""
         parts = [part.float() for part in output.parts]
         loss: Tensor = self.cross_entropy(parts[:2], parts[2:])
         return loss

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest
 from memkern.transforms import ViewSpec, view_masks
 
 
@@ -52,7 +51,7 @@ class MAE(Method):
 
     @staticmethod
     def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
-        """The whole image, normalized as the recipe's views are."""
+        """Returns the whole image, normalized as the recipe's views are."""
         return [ViewRequest(ViewSpec(scale=None, mean=views.mean, std=views.std), 1)]
 
     def hidden(self, batch: Batch) -> Tensor:

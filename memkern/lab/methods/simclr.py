@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.distributed import gather
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output
+from memkern.lab.distributed import gather
+from memkern.lab.method import Batch, HeadSettings, Method, Output
 
 
 def projector(dim: int, hidden: int, out: int) -> nn.Sequential:

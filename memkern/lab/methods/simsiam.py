@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output
+from memkern.lab.method import Batch, HeadSettings, Method, Output
 
 
 class SimSiam(Method):
-    """The predictor's guess of one view's projection is pulled to the other view's projection, which holds still.
+    """SimSiam: the prediction from one view is pulled to the other view's projection, which gets no gradient.
 
     It trains on a single image too, which a contrastive method cannot.
 

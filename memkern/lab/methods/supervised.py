@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output, ViewRequest
-from memkern.lab.training.recipe import MethodOptions
+from memkern.lab.method import Batch, HeadSettings, Method, MethodOptions, Output, ViewRequest
 from memkern.transforms import ViewSpec
 
 
@@ -32,7 +31,7 @@ class Supervised(Method):
 
     @staticmethod
     def view_requests(views: ViewSpec, options: MethodOptions) -> list[ViewRequest]:
-        """One view, as supervised training augments; `replace` keeps the spec's own strength."""
+        """Returns one view, as supervised training augments; `replace` keeps the spec's own strength."""
         return [ViewRequest(replace(views), 1)]
 
     def forward(self, batch: Batch) -> Output:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.lab.training.method import Batch, HeadSettings, Method, Output
+from memkern.lab.method import Batch, HeadSettings, Method, Output
 
 
 class VICReg(Method):
@@ -46,7 +46,7 @@ class VICReg(Method):
         return Output(torch.stack(h, 1), tuple(self.expander(view) for view in h))
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The weighted sum of the three terms."""
+        """Computes the weighted sum of the three terms."""
         a, b = (part.float() for part in output.parts)
         loss: Tensor = self.terms(a, b)
         return loss

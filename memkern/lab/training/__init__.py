@@ -1,1 +1,1 @@
-"""Training of encoders: recipes, methods, checkpoints."""
+"""Training of encoders: recipes, the registry of methods, checkpoints, privacy."""

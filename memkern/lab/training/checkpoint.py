@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from memkern._util.files import replace_atomically
+from memkern._util.files import replace_atomically, strip_prefix
 from memkern._util.optional_imports import require
 from memkern._util.records import Json
 from memkern.errors import WeightsError
@@ -20,6 +20,11 @@ from memkern.errors import WeightsError
 
 def write(path: Path, tensors: dict[str, Tensor], notes: Mapping[str, Json]) -> None:
     """Writes tensors and notes, atomically.
+
+    Args:
+        path: The file.
+        tensors: Name -> tensor, `[…]` of any shape.
+        notes: What the file says beside the tensors, as JSON.
 
     Raises:
         ImportError: If safetensors is missing.
@@ -32,6 +37,12 @@ def write(path: Path, tensors: dict[str, Tensor], notes: Mapping[str, Json]) -> 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Json]:
     """Reads what `write` wrote.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, and the notes.
 
     Raises:
         WeightsError: If the file is no checkpoint.
@@ -63,11 +74,6 @@ def as_json(value: Mapping[str, object]) -> dict[str, Json]:
     return same
 
 
-def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """Returns the state of an optimizer as `optimizer.<parameter>.<name>`; its settings are the recipe's."""
     state: dict[int, dict[str, Tensor | float | None]] = optimizer.state_dict()["state"]
@@ -80,7 +86,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` returned."""
+    """Puts the state of an optimizer back: the tensors `[…]` that `optimizer_tensors` returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in strip_prefix("optimizer.", tensors).items():

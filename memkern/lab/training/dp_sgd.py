@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
-from memkern.lab.training.distributed import rank_and_world
-from memkern.lab.training.method import Method
+from memkern.lab.distributed import rank_and_world
+from memkern.lab.method import Method
 from memkern.lab.training.recipe import Recipe
 
 METHODS = ("mae", "supervised")
@@ -19,6 +19,9 @@ METHODS = ("mae", "supervised")
 
 def check_private(recipe: Recipe) -> None:
     """Refuses a recipe that cannot be trained privately.
+
+    Args:
+        recipe: The recipe.
 
     Raises:
         ArgumentValueError: If the recipe is private and its method is not one of `METHODS`, it masks an image more than

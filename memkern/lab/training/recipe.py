@@ -1,4 +1,4 @@
-"""How an encoder is trained: one record, and the published settings of arXiv:2409.19069, Table 9."""
+"""Recipes of training: one record, and the published settings of arXiv:2409.19069, Table 9."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from torch import nn
 
 from memkern._util.optional_imports import require
 from memkern.errors import ArgumentValueError
+from memkern.lab.method import MethodOptions
 from memkern.transforms import PRESETS, ViewSpec
 
 VIEWS = ViewSpec(flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
 """The random views of the lab: SimCLR's for small images, with half its color strength."""
 
-MethodOptions = dict[str, Any]
-"""Options of a method by name, as JSON holds them: numbers, for the methods there are."""
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an encoder is trained.
+    """Recipe of a training: how an encoder is trained.
 
     Attributes:
         epochs: Passes over the training images.
@@ -40,8 +38,8 @@ class Recipe:
         method: One of `memkern.lab.training.registry.method_names()`.
         encoder: One of `memkern.lab.encoders.build.NAMES`.
         optimizer: `adamw`, `sgd` or `lars`.
-        momentum: Of SGD and LARS.
-        betas: Of AdamW.
+        momentum: Momentum of SGD and LARS.
+        betas: Decay rates of AdamW's two averages.
         precision: `bf16`: the networks run in bfloat16 where autocast allows it; `fp32`: nowhere.
         pixels: What the views are made of: `float32`, or `uint8` as torchvision does, in a quarter of the memory.
         alignment: Weight of the mean distance between the representations of an image's views in the loss: above 0
@@ -85,6 +83,12 @@ class Recipe:
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
     """Builds a recipe from what `dataclasses.asdict` gave, JSON in between or not.
 
+    Args:
+        values: Field -> value.
+
+    Returns:
+        The recipe.
+
     Raises:
         TypeError: If there is an unknown field.
     """
@@ -92,7 +96,7 @@ def recipe_from(values: Mapping[str, Any]) -> Recipe:
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with tuples where JSON has lists."""
+    """Returns the values with tuples where JSON has lists."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
@@ -100,6 +104,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Builds the optimizer of a recipe over the parameters of a model that are trained.
 
     LARS neither decays nor rescales vectors and scalars (biases, norms), as in SimCLR.
+
+    Args:
+        model: The method with its encoder and heads.
+        recipe: Its optimizer, learning rate, weight decay and momentum.
+
+    Returns:
+        The optimizer.
 
     Raises:
         ArgumentValueError: If there is no such optimizer.
@@ -157,6 +168,9 @@ def published(method: str, encoder: str, *, imagenet: bool = False) -> Recipe:
             `byol`, which neither paper trains, its own paper's.
         encoder: The encoder.
         imagenet: The column of ImageNet instead of that of the other data sets.
+
+    Returns:
+        The recipe.
 
     Raises:
         ArgumentValueError: If nothing is published for the method.

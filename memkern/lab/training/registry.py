@@ -7,7 +7,7 @@ import pkgutil
 
 from memkern.errors import ArgumentValueError
 from memkern.lab import methods
-from memkern.lab.training.method import Method
+from memkern.lab.method import Method
 
 
 def method_names() -> list[str]:
@@ -17,6 +17,12 @@ def method_names() -> list[str]:
 
 def load_method(name: str) -> type[Method]:
     """Returns the class of a method.
+
+    Args:
+        name: Name of the method.
+
+    Returns:
+        The class.
 
     Raises:
         ArgumentValueError: If there is no such method; the message lists them.

@@ -17,23 +17,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import memkern
+from memkern._util.files import strip_prefix
 from memkern._util.records import Json, Record
 from memkern.errors import ArgumentValueError, WeightsError
+from memkern.lab.distributed import mean_over_processes, rank_and_world
 from memkern.lab.encoders.build import build
+from memkern.lab.method import Batch, HeadSettings, Method
 from memkern.lab.training import checkpoint
-from memkern.lab.training.distributed import mean_over_processes, rank_and_world
 from memkern.lab.training.dp_sgd import Privacy, check_private
-from memkern.lab.training.method import Batch, HeadSettings, Method
 from memkern.lab.training.recipe import Recipe, build_optimizer
 from memkern.lab.training.registry import load_method
 
 PARTS = ("views", "forward", "backward", "metrics")
-"""What the time of a step is spent on; the optimizer's share is in `backward`."""
+"""Parts that the time of a step is spent on; the optimizer's share is in `backward`."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a training is kept, so that it can go on after it was stopped.
+    """Checkpoints of a training: the file, and how often it is written.
 
     Attributes:
         path: The file (safetensors).
@@ -44,13 +45,13 @@ class Checkpoints:
     every: int = 50
 
     def due(self, epoch: int, epochs: int) -> bool:
-        """Whether to write after `epoch` of `epochs`."""
+        """Tells whether to write after `epoch` of `epochs`."""
         return epoch % self.every == 0 or epoch == epochs
 
 
 @dataclass(frozen=True)
 class Notes(Record):
-    """What a checkpoint says beside its tensors.
+    """Notes of a checkpoint, beside its tensors.
 
     Attributes:
         key: Digest of all that the checkpoint must agree in with the training that goes on.
@@ -70,7 +71,7 @@ class Notes(Record):
 
 
 class Training:
-    """The state of one training run.
+    """Training run of one encoder.
 
     Under torchrun every process holds one; each step they share the images of a batch, and the loss and its gradient
     are those of the whole batch (batch norm sees its own process's images only).
@@ -145,12 +146,12 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """Number of epochs that are done."""
         return len(self.losses)
 
     @property
     def steps(self) -> int:
-        """How many steps an epoch has."""
+        """Number of steps of an epoch."""
         return len(self.images) // self.recipe.batch
 
     def run_epoch(self) -> float:
@@ -169,7 +170,7 @@ class Training:
         return self.losses[-1]
 
     def _batches(self) -> Iterator[Tensor]:
-        """The images of each step: a random order cut into batches, or, for privacy, drawn image by image."""
+        """Yields the images of each step: a random order cut into batches, or, for privacy, drawn image by image."""
         if self.privacy is not None:
             yield from self.privacy.batches(self.steps)
             return
@@ -234,7 +235,7 @@ class Training:
             metrics(self)
 
     def timing(self) -> str:
-        """Says what a step costs and on what: `8.1 ms a step: views 6 %, forward 34 %, ...`."""
+        """Says how long a step takes, and the share of each part of `PARTS`."""
         total, steps = sum(self.seconds.values()), max(1, self.epoch * self.steps)
         shares = ", ".join(f"{part} {100 * spent / max(total, 1e-12):.0f} %" for part, spent in self.seconds.items())
         return f"{1000 * total / steps:.1f} ms a step: {shares}"
@@ -257,6 +258,9 @@ class Training:
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint.
 
+        Args:
+            path: The checkpoint.
+
         Raises:
             ArgumentValueError: If the checkpoint belongs to another recipe, seed or set of images.
         """
@@ -267,7 +271,7 @@ class Training:
                 f"Expected {path} to be a checkpoint of this recipe, seed and data; it is of {notes.key}"
             )
         self.losses, self.cpu_seconds, self.seconds = list(notes.losses), notes.cpu_seconds, dict(notes.seconds)
-        self.model.load_state_dict(checkpoint.strip_prefix("model.", tensors))
+        self.model.load_state_dict(strip_prefix("model.", tensors))
         checkpoint.restore_optimizer(self.optimizer, tensors)
         self.generator.set_state(tensors["generator"])
         if self.privacy is not None:
@@ -275,7 +279,7 @@ class Training:
             self.privacy.restore(notes.privacy or ())
 
     def _key(self) -> dict[str, Json]:
-        """What a checkpoint must agree in, as JSON gives it back."""
+        """Collects what a checkpoint must agree in, as JSON gives it back."""
         digest = hashlib.sha256(self.images.cpu().contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
         key = {"recipe": asdict(self.recipe), "seed": self.seed, "images": digest.hexdigest(), "world": self.world}

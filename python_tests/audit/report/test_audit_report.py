@@ -21,7 +21,7 @@ from memkern.audit.report.gallery import PNG, Thumbs
 from memkern.audit.report.svg import ticks
 from memkern.audit.report.text import clean, signed
 from memkern.audit.report.verdict import verdict
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 
 HOSTILE = [
     "<script>alert(1)</script>.png",
@@ -102,7 +102,7 @@ def test_every_part_is_there(page):
 
 
 def test_the_numbers_are_those_of_the_tables(run, page):
-    data = readings(run)
+    data = read_arrays(run)
     mean = data.sslmem[data.scored].mean()
     assert f"mean SSLMem {signed(mean)}" in page.text
     best = int(np.nanargmax(data.scored_column("delta")))
@@ -116,12 +116,12 @@ def test_the_numbers_are_those_of_the_tables(run, page):
 @pytest.mark.parametrize(("strength", "level"), [(0.3, "clear"), (0.0, "none")])
 def test_the_verdict_follows_its_rule(tmp_path, strength, level):
     run = audit_runs.write(tmp_path, strength=strength, thumbs=False)
-    assert verdict(readings(run)).level == level
+    assert verdict(read_arrays(run)).level == level
 
 
 def test_without_candidates_the_mean_is_judged(tmp_path):
     run = audit_runs.write(tmp_path, name_candidates=False, thumbs=False)
-    found = verdict(readings(run))
+    found = verdict(read_arrays(run))
     assert found.level == "clear"
     assert any("--candidates" in sentence for sentence in found.sentences)
     assert "other images" not in Page(report(run)).values("aria-label")

@@ -1,4 +1,4 @@
-"""Whether layers rank the images alike: top-k overlap and Kendall's tau, every layer against every other."""
+"""Consistency of the layers' rankings of images: top-k overlap and Kendall's tau, every layer against every other."""
 
 from __future__ import annotations
 

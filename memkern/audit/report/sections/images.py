@@ -1,4 +1,4 @@
-"""How SSLMem is distributed over the images, and the most and least memorized ones."""
+"""Distribution of SSLMem over the images, and the most and least memorized ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from memkern.audit.report import charts
 from memkern.audit.report.gallery import ends, items
 from memkern.audit.report.section import ReportContext, Section
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
@@ -24,7 +24,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     }
 
 
-def _distribution(data: Readings) -> str:
+def _distribution(data: RunArrays) -> str:
     if data.sslmem is None:
         return ""
     score = data.sslmem[data.scored]

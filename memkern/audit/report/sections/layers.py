@@ -10,7 +10,7 @@ import numpy as np
 
 from memkern.audit.report import charts
 from memkern.audit.report.section import ReportContext, Section
-from memkern.audit.run_folder.arrays import Floats, Readings
+from memkern.audit.run_folder.arrays import Floats, RunArrays
 
 FEW = 50
 """The mean of the 50 most memorized images says something of its own only where more are scored."""
@@ -57,17 +57,17 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     }
 
 
-def _names(data: Readings) -> list[str]:
+def _names(data: RunArrays) -> list[str]:
     return [str(name) for name in data.layers["layer"]]
 
 
-def _others(data: Readings) -> Floats | None:
+def _others(data: RunArrays) -> Floats | None:
     """LayerMem of the images that are no candidates, `[L]`, where both kinds exist."""
     values = data.column("layermem_others")
     return values if data.has_candidates and np.isfinite(values).any() else None
 
 
-def _rows(data: Readings) -> list[LayerRow]:
+def _rows(data: RunArrays) -> list[LayerRow]:
     others = _others(data)
     layermem, delta = data.scored_column("layermem"), data.scored_column("delta")
     best = int(np.nanargmax(delta)) if np.isfinite(delta).any() else -1
@@ -89,7 +89,7 @@ def _rows(data: Readings) -> list[LayerRow]:
     ]
 
 
-def _chart(data: Readings) -> str:
+def _chart(data: RunArrays) -> str:
     layermem = data.scored_column("layermem")
     if not np.isfinite(layermem).any():
         return ""

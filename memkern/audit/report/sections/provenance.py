@@ -1,4 +1,4 @@
-"""What the numbers come from: command, versions, weights, device, seconds."""
+"""Provenance of the numbers: command, versions, weights, device, seconds."""
 
 from __future__ import annotations
 

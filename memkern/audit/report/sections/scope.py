@@ -1,4 +1,4 @@
-"""What was audited, as a list of facts."""
+"""Scope of the audit, as a list of facts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from memkern.audit.report import charts
 from memkern.audit.report.section import ReportContext, Section
-from memkern.audit.run_folder.arrays import Readings
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.statistics import kendall
 
 MAX_HISTOGRAMS, MAX_SCATTERS, MAX_DOTS = 60, 6, 500
@@ -25,13 +25,13 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     }
 
 
-def _histograms(data: Readings) -> list[str]:
+def _histograms(data: RunArrays) -> list[str]:
     names = list(data.units)
     chosen = [names[i] for i in charts.evenly_spaced(len(names), MAX_HISTOGRAMS)]
     return [charts.histogram(name, data.units[name].unitmem, data.units[name].classmem) for name in chosen]
 
 
-def _scatters(data: Readings) -> list[str]:
+def _scatters(data: RunArrays) -> list[str]:
     """UnitMem against SSLMem of the peak image, of some layers, the last one among them."""
     if data.sslmem is None:
         return []

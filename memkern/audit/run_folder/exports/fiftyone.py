@@ -20,7 +20,7 @@ def write(run: Run) -> list[Path]:
         The file, in a list.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     classes = run.manifest.data.classes or ()
     owned: dict[int, int] = {}

@@ -11,11 +11,11 @@ import audit_runs
 from memkern.audit.report.gallery import Thumbs
 from memkern.audit.report.section import ReportContext
 from memkern.audit.report.sections.consistency import SECTION
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 
 
 def context(run):
-    return ReportContext(run, readings(run), Thumbs(None))
+    return ReportContext(run, read_arrays(run), Thumbs(None))
 
 
 def concordance(a, b):

@@ -8,12 +8,12 @@ pytest.importorskip("PIL", reason="memkern[audit] is not installed")
 import audit_runs
 
 from memkern.audit.report.gallery import Thumbs, ends, items, thumbnail_indices
-from memkern.audit.run_folder.arrays import readings
+from memkern.audit.run_folder.arrays import read_arrays
 
 
 def test_ends_and_owned_units_by_hand(tmp_path):
     run = audit_runs.write(tmp_path)
-    data = readings(run)
+    data = read_arrays(run)
     most, least = ends(data)
     order = sorted(data.scored, key=lambda row: -data.sslmem[row])
     assert most.tolist() == [int(row) for row in order[:12]]

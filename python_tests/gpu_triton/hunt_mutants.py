@@ -1,6 +1,6 @@
 """Mutation check of the Triton ladder: changes the kernels one place at a time; every mutant must be found.
 
-python mutation.py [--file NAME] [--every N] [--minutes M] [--jobs N] [--again] [--list]
+python hunt_mutants.py [--file NAME] [--every N] [--minutes M] [--jobs N] [--again] [--list]
 
 The interpreter's checks come first, then ttsem's where it is installed, then what the compiler says (lints, budgets);
 of the checks, those that have found most in least time (quick_first.py).
@@ -18,13 +18,10 @@ from pathlib import Path
 
 import faults
 import forks
+import mutants
 import mutated
 import run_ttsem
 import rungs
-
-sys.path.insert(0, str(rungs.HERE.parent))
-
-import mutants
 
 OPERATORS = [
     mutants.Operator(*operator)

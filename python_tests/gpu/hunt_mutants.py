@@ -1,6 +1,6 @@
 """Mutation check of the CUDA ladder: weakens the sources one place at a time; every mutant must be found.
 
-    python -m gpu.mutation [--file NAME] [--every N] [--minutes M] [--jobs N]
+    python -m gpu.hunt_mutants [--file NAME] [--every N] [--minutes M] [--jobs N]
 
 The copy is built without optimization, of the ops that the file belongs to, and runs the cases of gpu.tiny: about ten
 seconds of a core for each rung that a mutant reaches.
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "mutation"))
 
 import mutants
 from gpu import build, planted, sanitizer
@@ -33,7 +35,7 @@ OPERATORS = (
     Operator(r"if \((.*)\) return;", r"if (false && (\1)) return;", "guard dropped"),
     Operator(r"% 16 == 0", "% 4 == 0", "weaker alignment"),
     Operator(r"% pack == 0", "% 1 == 0", "weaker alignment of strides"),
-    Operator(r"\bj = i \+ 1\b", "j = i + 2", "pairs left out"),
+    Operator(r"\b([a-z]) = ([a-z]) \+ 1\b", r"\1 = \2 + 2", "pairs left out"),
     Operator(r"bit /= 2", "bit /= 4", "short reduction"),
     Operator(r"<= peak\)", "< peak)", "last of ties"),
     Operator(r"value != value\)", "false)", "NaN lost"),
@@ -44,8 +46,8 @@ OPERATORS = (
     Operator(r"- x\[j\]", "+ x[j]", "sum instead of difference"),
     Operator(r"\bdoubtful\(sum\);", "0.0;", "doubtful taken as zero"),
     Operator(r">= batch\.first_block", "> batch.first_block", "the layer before"),
-    Operator(r"int64_t\((threadIdx\.x)\) \* width", r"int64_t(\1)", "packs overlap"),
-    Operator(r"int64_t\(y\)", "y", "narrow row"),
+    Operator(r"int64_t\((threadIdx\.x)\) \* [a-z]\w*", r"int64_t(\1)", "packs overlap"),
+    Operator(r"int64_t\(([a-z])\)", r"\1", "narrow row"),
     Operator(r"\b(flip_columns|flip_rows|hidden|channels_last) \?", r"!\1 ?", "the other way"),
     Operator(r" - half\b", " - half + 1", "off the center"),
     Operator(r"= !swapped", "= swapped", "the canvas before the blur"),
@@ -63,9 +65,10 @@ OPS = {
     "layer_stats": (LAYERS, ("layer_stats",)),
     "batch": (LAYERS, ("layer_stats float",)),
     **dict.fromkeys(
-        ("alignment", "distances", "unit_pairs", "pairs", "alignment_backward", "elements", "launch"),
+        ("alignment", "distances", "unit_pairs", "alignment_backward", "elements", "launch"),
         (ALIGNMENT, ("alignment", "hazards")),
     ),
+    "rules": ((*ALIGNMENT, "selectivity", "unit_means"), ("alignment", "hazards", "selectivity")),
     "reduce": (
         (*ALIGNMENT, "unit_means", "class_sums", "views"),
         ("alignment", "hazards", "means", "classes", "images"),
@@ -77,6 +80,13 @@ RESULTS = build.ROOT / "build" / "mutants" / "cuda.json"
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 
 
+def all_mutants() -> list[Mutant]:
+    """Every place of every operator in the files that belong to an op."""
+    files = [build.SOURCES.parent / "rules.h", *sorted(build.SOURCES.glob("*.*"))]
+    paths = [path for path in files if path.stem in OPS]
+    return [mutant for path in paths for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
+
+
 def hunt(mutant: Mutant) -> str:
     """The rung that finds a mutant, the likeliest first, or an empty string."""
     stems, cases = OPS[mutant.path.stem]
@@ -84,7 +94,7 @@ def hunt(mutant: Mutant) -> str:
     modes = ("tsan", "plain", "asan") if mutant.what == "barrier dropped" else ("plain", "asan", "tsan")
     with tempfile.TemporaryDirectory() as folder:
         sources = planted.copy_of_sources(Path(folder))
-        mutant.plant(sources)
+        mutant.plant(sources if mutant.path.parent == build.SOURCES else sources.parent)
         for mode in modes:
             try:
                 library = build.emulated_library(mode, sources, stems, quick=True)
@@ -102,9 +112,8 @@ def hunt(mutant: Mutant) -> str:
 
 def main() -> int:
     """Runs the check; see above."""
-    paths = [path for path in sorted(build.SOURCES.glob("*.*")) if path.stem in OPS]
-    chosen = [mutant for path in paths for mutant in mutants.mutants_of(path, OPERATORS, comment="//")]
-    groups = {OPS[path.stem]: path for path in paths}
+    chosen = all_mutants()
+    groups = {OPS[mutant.path.stem]: mutant.path for mutant in chosen}
     return mutants.main(chosen, OPERATORS, hunt, lambda path: groups[OPS[path.stem]], RESULTS, EQUIVALENT)
 
 

@@ -51,7 +51,7 @@ def output_of(stack: Sequence[Layer] | Layer, output: int) -> int:
 
 
 def read_layer(stack: Sequence[Layer] | Layer, number: int, design: Design) -> Floats:
-    """One layer in float64, with 0 at unknown entries, which enter nothing.
+    """Reads one layer `[N, K]` in float64, with 0 at unknown entries, which enter nothing.
 
     Raises:
         ArgumentTypeError: If the layer does not hold floating-point numbers.

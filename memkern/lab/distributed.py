@@ -1,4 +1,4 @@
-"""The little that training needs of torch.distributed; with one process every function is the identity."""
+"""Functions of torch.distributed that training needs; with one process each is the identity."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Gather(torch.autograd.Function):
 
 
 def mean_over_processes(value: Tensor) -> float:
-    """Returns the mean of a scalar over all processes."""
+    """Returns the mean over all processes of a number, 0-d."""
     world = rank_and_world()[1]
     if world > 1:
         dist.all_reduce(value)

@@ -1,4 +1,4 @@
-"""What a training method is: the views it wants, its heads, its loss and its target network."""
+"""Training methods: the views that a method wants, its heads, its loss and its target network."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from memkern.lab.training.recipe import MethodOptions
 from memkern.transforms import ViewSpec
+
+MethodOptions = dict[str, Any]
+"""Options of a method by name, as JSON holds them: numbers, for the methods there are."""
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What a recipe says of the networks behind the encoder; a method takes what it has a use for.
+    """Settings of the networks behind the encoder; a method takes those it has a use for.
 
     Attributes:
         hidden: Width of the hidden layers; of MAE's decoder.
@@ -32,7 +34,7 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """Some views of every image that a step needs, all drawn alike.
+    """Request for some views of every image, all drawn alike, that a step needs.
 
     Attributes:
         views: What such a view does.
@@ -47,7 +49,7 @@ class ViewRequest:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step works on.
+    """Batch of a training step.
 
     Attributes:
         views: One tensor `[N, 3, H, W]` per view, in the order of `Method.view_requests`.
@@ -68,7 +70,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """What the networks made of a batch.
+    """Output of the networks for a batch.
 
     Attributes:
         representations: What the encoder itself returned for each view, `[N, V, D]`.
