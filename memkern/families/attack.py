@@ -1,0 +1,313 @@
+"""The auditor's block: how well alignments tell members from others, with intervals that count the threshold too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError
+from memkern.families.cells import IN, OUT, UNKNOWN, Cells, Flags, Floats, Membership
+from memkern.families.design import MIN_CONTROLS, Design
+from memkern.families.layer_reader import Alignment, as_stack, output_of, read_layer
+from memkern.families.levels import inverses_without_one, level_model, levels_without_one
+from memkern.families.moderated import moderated
+from memkern.families.refused import refuse_duplicates
+
+FPRS = (0.1, 0.01, 0.001)
+MIN_ENCODERS_LIRA = 8
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Success of scores that tell members from others.
+
+    Attributes:
+        auc: Area under the curve, ties counting a half.
+        tpr: `[3]`, true-positive rate at 10, 1 and 0.1 % false positives; NaN where fewer than one other is allowed.
+        low: `[3]`, lower end of the 95 % interval of `tpr`.
+        high: `[3]`, upper end.
+        n_members: How many members.
+        n_others: How many others.
+    """
+
+    auc: float
+    tpr: Floats
+    low: Floats
+    high: Floats
+    n_members: int
+    n_others: int
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Results of an attack on every encoder.
+
+    Attributes:
+        encoders: Per encoder; None where members or others are missing.
+        auc: Mean over encoders.
+        tpr: `[3]`, mean over encoders.
+    """
+
+    encoders: tuple[Roc | None, ...]
+    auc: float
+    tpr: Floats
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Three attacks at the output.
+
+    Attributes:
+        alignment: By the encoder's own alignment alone; needs no other encoder.
+        sslmem: By how much closer its views are than in the encoders that did not see the image.
+        lira: By the likelihood ratio against the other encoders; None with fewer than 8.
+    """
+
+    alignment: Attack
+    sslmem: Attack
+    lira: Attack | None
+
+
+def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks:
+    """Attacks every encoder: how often a member is told from an image that the encoder never saw.
+
+    In a varying design members and others are the scored images that the encoder saw and did not see. In a fixed split
+    the members of an f are candidates and the others *extra* images (30 at least, else independents); those of a g are
+    independents, against *extra* images or candidates.
+
+    Args:
+        alignment: `[N, K]` of one layer, or `[L, N, K]`.
+        design: Who saw which image.
+        output: Which layer is attacked; the last by default.
+
+    Raises:
+        DataError: If two encoders are one training.
+        NanError: If a known alignment is not finite.
+    """
+    stack = as_stack(alignment)
+    values = read_layer(stack, output_of(stack, output), design)
+    refuse_duplicates(values, design)
+    sides = [_sides(design, k) for k in range(design.n_encoders)]
+    return Attacks(
+        _attack(-values, sides),
+        _attack(_against_the_others(values, design), sides),
+        _attack(lira(values, design.membership), [_by_membership(design, k) for k in range(design.n_encoders)])
+        if design.n_encoders >= MIN_ENCODERS_LIRA
+        else None,
+    )
+
+
+def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS, level: float = 0.95) -> Roc:
+    """The area under the curve, and true-positive rates at low false-positive rates with intervals.
+
+    The threshold is estimated from the others, so an interval for a known threshold is too short: half of the error
+    goes to the order statistics of the others that enclose the true threshold, half to Clopper-Pearson there.
+
+    Args:
+        members: `[m]` scores, larger meaning "member".
+        others: `[n]`.
+        fpr: False-positive rates.
+        level: Coverage of the intervals.
+
+    Raises:
+        ArgumentValueError: If a score is NaN, or members or others are missing.
+
+    Example:
+        >>> roc([0.9, 0.8, 0.3], [0.7, 0.2, 0.1, 0.0], fpr=(0.25,)).tpr.tolist()
+        [1.0]
+    """
+    stats = require("scipy.stats", "scipy")
+    positive, negative = np.asarray(members, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    m, n, alpha = len(positive), len(negative), 1 - level
+    if m == 0 or n == 0 or np.isnan(positive).any() or np.isnan(negative).any():
+        raise ArgumentValueError(f"Expected scores without NaN of members and of others, got {m} and {n}")
+    ranks = stats.rankdata(np.concatenate([positive, negative]))[:m]
+    descending = np.append(np.sort(negative)[::-1], -np.inf)
+    rows = []
+    for rate in fpr:
+        allowed = int(rate * n + 1e-9)
+        if not allowed:
+            rows.append((math.nan,) * 3)
+            continue
+        first, last = (int(stats.binom.ppf(share, n, rate)) for share in (alpha / 4, 1 - alpha / 4))
+        surely = int((positive >= descending[first - 1]).sum())
+        possibly = int((positive > descending[min(last, n)]).sum())
+        low = clopper_pearson(surely, m, level=1 - alpha / 2)[0] if first else 0.0
+        high = clopper_pearson(possibly, m, level=1 - alpha / 2)[1]
+        rows.append((float((positive > descending[allowed]).mean()), low, high))
+    tpr, low_ends, high_ends = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    return Roc(float((ranks.sum() - m * (m + 1) / 2) / (m * n)), tpr, low_ends, high_ends, m, n)
+
+
+def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share.
+
+    Example:
+        >>> [round(end, 3) for end in clopper_pearson(0, 10)]
+        [0.0, 0.308]
+    """
+    beta, tail = require("scipy.stats", "scipy").beta, (1 - level) / 2
+    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    return low, high
+
+
+def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Floats:
+    """Log likelihood ratio that encoder k saw image i, by the other encoders: `[N, K]`; NaN without both sides.
+
+    The level of the attacked encoder is a median over images that does not use its membership. Squares are over
+    `v (1 + 1/n)`, for a mean of n encoders is uncertain: without that, images that nobody memorized have an AUC below
+    0.5.
+
+    Args:
+        alignment: `[N, K]`, finite.
+        membership: `[N, K]`.
+        per_side: From this many encoders a side, an image has variances of its own; else one moderated variance.
+    """
+    cells = Cells.of(membership)
+    levels = levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
+    scores = np.full(alignment.shape, np.nan)
+    for k in range(alignment.shape[1]):
+        rest = np.delete(np.arange(alignment.shape[1]), k)
+        others = cells.columns(rest)
+        after = alignment[:, rest] - levels[rest, k]
+        inside, outside = others.means(after)
+        known = others.two_sided & (membership[:, k] != UNKNOWN)
+        if not known.any():
+            continue
+        target = alignment[:, k] - np.median((alignment[:, k] - (inside + outside) / 2)[known])
+        squares = others.residuals(after) ** 2
+        shared = moderated(squares.sum(1) / np.maximum(others.degrees, 1), others.degrees).variances
+        own = np.minimum(others.n_in, others.n_out) >= per_side
+        var_in = np.where(own, (squares * others.inside).sum(1) / np.maximum(others.n_in - 1, 1), shared)
+        var_out = np.where(own, (squares * others.outside).sum(1) / np.maximum(others.n_out - 1, 1), shared)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            as_out = (target - outside) ** 2 / (var_out * (1 + 1 / others.n_out))
+            as_in = (target - inside) ** 2 / (var_in * (1 + 1 / others.n_in))
+            found = (as_out - as_in + np.log(var_out / var_in)) / 2
+        scores[:, k] = np.where(known, found, np.nan)
+    return scores
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """A lower bound on epsilon from one training.
+
+    Attributes:
+        epsilon: The largest epsilon that the guesses refute; 0 if none.
+        right: How many guesses were right.
+        guesses: How many were made.
+        images: How many images were in or out by chance.
+    """
+
+    epsilon: float
+    right: int
+    guesses: int
+    images: int
+
+
+def one_run_epsilon(alignment: ArrayLike, member: ArrayLike, *, delta: float = 0.0, level: float = 0.95) -> OneRun:
+    """Bounds epsilon of differential privacy from below by one training (Steinke, Nasr, Jagielski 2023).
+
+    Valid only if a fair coin decided for each image, independently, whether the encoder saw it. The tenth with the
+    least alignment is guessed in, the tenth with the most out; how many is fixed beforehand. SSLMem must not be used in
+    place of the alignment: the other encoder saw the images that this one did not.
+
+    Args:
+        alignment: `[m]`, of the encoder under audit.
+        member: `[m]` bool, whether the encoder saw the image.
+        delta: Of (epsilon, delta).
+        level: Confidence.
+
+    Raises:
+        ArgumentValueError: If shapes differ, an alignment is not finite, or there are fewer than 10 images.
+    """
+    values, seen = np.asarray(alignment, dtype=np.float64), np.asarray(member, dtype=np.bool_)
+    each = len(values) // 10
+    if values.ndim != 1 or values.shape != seen.shape or each == 0 or not np.isfinite(values).all():
+        raise ArgumentValueError("Expected finite `alignment` and `member` of one shape [m] with m >= 10")
+    order = np.argsort(values, kind="stable")
+    right = int(seen[order[:each]].sum() + (~seen[order[-each:]]).sum())
+    epsilon = epsilon_lower_bound(len(values), 2 * each, right, delta=delta, level=level)
+    return OneRun(epsilon, right, 2 * each, len(values))
+
+
+def epsilon_lower_bound(images: int, guesses: int, right: int, *, delta: float = 0.0, level: float = 0.95) -> float:
+    """The largest epsilon refuted by so many right guesses; 0 if none, 50 at most.
+
+    `P(V >= v) <= P(B >= v) + 2 m delta max_i P(v > B >= v - i) / i` with B binomial(r, e^eps / (1 + e^eps)).
+
+    Args:
+        images: m, the images in or out by fair coins.
+        guesses: r, fixed beforehand.
+        right: v of them.
+        delta: Of (epsilon, delta).
+        level: Confidence.
+
+    Example:
+        >>> round(epsilon_lower_bound(100, 20, 20), 2)
+        1.82
+    """
+    binom = require("scipy.stats", "scipy").binom
+
+    def excess(epsilon: float) -> float:
+        chance = 1 / (1 + math.exp(-epsilon))
+        more = 0.0
+        if delta and right:
+            below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
+            more = float((below / np.arange(1, right + 1)).max())
+        return float(binom.sf(right - 1, guesses, chance)) + 2 * images * delta * more - (1 - level)
+
+    if excess(0.0) > 0:
+        return 0.0
+    if excess(50.0) <= 0:
+        return 50.0
+    return float(require("scipy.optimize", "scipy").brentq(excess, 0, 50))
+
+
+def _sides(design: Design, k: int) -> tuple[Flags, Flags]:
+    """The members and the others by which encoder k is attacked, `[N]` each."""
+    if design.role is None:
+        return _by_membership(design, k)
+    candidates, independents, extra = (design.group(name) for name in ("candidate", "independent", "extra"))
+    members, exchanged = (candidates, independents) if design.role[k] else (independents, candidates)
+    return members, extra if extra.sum() >= MIN_CONTROLS else exchanged
+
+
+def _by_membership(design: Design, k: int) -> tuple[Flags, Flags]:
+    column = design.membership[:, k]
+    speaks = design.scored if design.role is None else np.ones(len(column), dtype=np.bool_)
+    return speaks & (column == IN), speaks & (column == OUT)
+
+
+def _against_the_others(values: Floats, design: Design) -> Floats:
+    """Mean alignment over the other encoders that did not see the image, minus the encoder's own: `[N, K]`.
+
+    By role in a fixed split, so that images of every group have a score: the g's are the others of an f.
+    """
+    if design.role is not None:
+        means = np.where(design.role, values[:, ~design.role].mean(1)[:, None], values[:, design.role].mean(1)[:, None])
+        return np.where(design.membership == UNKNOWN, np.nan, means - values)
+    cells = Cells.of(design.membership)
+    levels = levels_without_one(values, cells, inverses_without_one(cells, level_model(cells)))
+    own = cells.outside * values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = (own.sum(1, keepdims=True) - own - cells.outside @ levels) / (cells.n_out[:, None] - cells.outside)
+    return np.where(design.membership == UNKNOWN, np.nan, means - values)
+
+
+def _attack(scores: Floats, sides: list[tuple[Flags, Flags]]) -> Attack:
+    found: list[Roc | None] = []
+    for column, (members, others) in zip(scores.T, sides, strict=True):
+        finite = np.isfinite(column)
+        positive, negative = column[members & finite], column[others & finite]
+        found.append(roc(positive, negative) if len(positive) and len(negative) else None)
+    known = [each for each in found if each is not None]
+    if not known:
+        return Attack(tuple(found), math.nan, np.full(len(FPRS), math.nan))
+    tpr = np.array([each.tpr for each in known]).mean(0)
+    return Attack(tuple(found), float(np.mean([each.auc for each in known])), tpr)
