@@ -246,7 +246,7 @@ def _variances(alignment: Floats, plan: _Plan) -> Floats:
 
 
 def _covariances_of_means(cells: Cells, covariance: Floats) -> tuple[Floats, Floats, Floats]:
-    """Parts that uncertain levels add to the variance of the mean in, its covariance with the mean out, that of the latter."""
+    """Parts that uncertain levels add: to the variance of the mean in, the covariance of both, that of the mean out."""
     from_in, from_out = cells.inside @ covariance, cells.outside @ covariance
     in_in = np.einsum("nk,nk->n", from_in, cells.inside) / cells.n_in**2
     in_out = np.einsum("nk,nk->n", from_in, cells.outside) / (cells.n_in * cells.n_out)
