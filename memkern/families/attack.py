@@ -84,6 +84,9 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
         design: Who saw which image.
         output: Which layer is attacked; the last by default.
 
+    Returns:
+        The curve of each encoder, with intervals, and their mean.
+
     Raises:
         DataError: If two encoders are one training.
         NanError: If a known alignment is not finite.
@@ -112,6 +115,9 @@ def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS,
         others: `[n]`.
         fpr: False-positive rates.
         level: Coverage of the intervals.
+
+    Returns:
+        The area under the curve, and per false-positive rate the true-positive rate with its interval.
 
     Raises:
         ArgumentValueError: If a score is NaN, or members or others are missing.
@@ -146,6 +152,14 @@ def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS,
 def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a share.
 
+    Args:
+        successes: How many trials succeeded.
+        trials: How many trials there were.
+        level: Coverage.
+
+    Returns:
+        The lower and the upper end.
+
     Example:
         >>> [round(end, 3) for end in clopper_pearson(0, 10)]
         [0.0, 0.308]
@@ -167,6 +181,9 @@ def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Flo
         alignment: `[N, K]`, finite.
         membership: `[N, K]`.
         per_side: From this many encoders a side, an image has variances of its own; else one moderated variance.
+
+    Returns:
+        `[N, K]` log likelihood ratios; NaN where an image has no other encoder on a side.
     """
     cells = Cells.of(membership)
     levels = levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
@@ -223,6 +240,9 @@ def one_run_epsilon(alignment: ArrayLike, member: ArrayLike, *, delta: float = 0
         delta: Of (epsilon, delta).
         level: Confidence.
 
+    Returns:
+        The bound, and how many of how many guesses were right.
+
     Raises:
         ArgumentValueError: If shapes differ, an alignment is not finite, or there are fewer than 10 images.
     """
@@ -247,6 +267,9 @@ def epsilon_lower_bound(images: int, guesses: int, right: int, *, delta: float =
         right: v of them.
         delta: Of (epsilon, delta).
         level: Confidence.
+
+    Returns:
+        The bound, between 0 and 50.
 
     Example:
         >>> round(epsilon_lower_bound(100, 20, 20), 2)

@@ -62,6 +62,9 @@ class Cells:
 
         Args:
             alignment: `[N, K]`, finite (0 at unknown entries).
+
+        Returns:
+            The mean in `[N]` and the mean out `[N]`; NaN where a cell is empty.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             inside = np.einsum("nk,nk->n", self.inside, alignment) / self.n_in
@@ -73,6 +76,9 @@ class Cells:
 
         Args:
             alignment: `[N, K]`, finite (0 at unknown entries).
+
+        Returns:
+            `[N, K]` residuals; 0 at unknown entries.
         """
         inside, outside = (np.nan_to_num(each) for each in self.means(alignment))
         left = alignment - inside[:, None]

@@ -39,6 +39,9 @@ def halves_of_encoders(
         chosen: `[N]`, the images to select from; those without a side in a half are left out of the selection.
         n_top: How many images a group has; half of the images if there are fewer.
         permutations: Orders of the encoders; the first half of each is one half.
+
+    Returns:
+        A selection per half, two for each order.
     """
     selections = []
     for order in permutations:
@@ -65,6 +68,9 @@ def measured(selections: list[Selection], alignment: Floats, cells: Cells) -> tu
         selections: Of one of the functions above.
         alignment: `[N, K]` of the layer to measure.
         cells: Those of the selections.
+
+    Returns:
+        The mean of the top images and that of the least; NaN without a selection.
     """
     values = [
         [_mean_ratio(alignment, cells, images, each.encoders) for images in (each.top, each.least)]

@@ -139,6 +139,9 @@ def design(
         control: "extra" or "shared" (30 images at least, from the candidates' pictures or from 10 pictures at least);
             "auto" takes the first of them that there is; "none" forgoes it.
 
+    Returns:
+        The design: its kind, what is scored, and what it is compared with.
+
     Raises:
         ArgumentTypeError: If `membership` does not hold integers.
         ArgumentValueError: If a shape does not fit, a value of `membership` is not 1, 0 or -1, or there is one encoder.

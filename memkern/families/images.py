@@ -111,6 +111,9 @@ def image_scores(
         fdr: False-discovery rate of `memorized`.
         seed: Seed of the draws of `p_check`.
 
+    Returns:
+        The scores of every image in every layer.
+
     Raises:
         ArgumentTypeError: If alignments are not floating-point numbers.
         ArgumentValueError: If a shape does not fit, or an option has a value that there is not.

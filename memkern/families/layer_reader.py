@@ -21,6 +21,12 @@ Alignment: TypeAlias = Layer | Sequence[Layer]
 def as_stack(alignment: Alignment) -> Sequence[Layer] | Layer:
     """The alignments as something whose entry l is layer l; nothing is copied.
 
+    Args:
+        alignment: `[N, K]` of one layer, `[L, N, K]`, or a sequence of layers.
+
+    Returns:
+        The layers: an array with a first axis, or the sequence itself.
+
     Raises:
         ArgumentTypeError: If the alignments are neither an array, a tensor nor a sequence of them.
         ArgumentValueError: If there is no layer, or an array has not two or three dimensions.
@@ -42,6 +48,13 @@ def as_stack(alignment: Alignment) -> Sequence[Layer] | Layer:
 def output_of(stack: Sequence[Layer] | Layer, output: int) -> int:
     """The place of the output layer, counted from 0.
 
+    Args:
+        stack: The layers.
+        output: The place as the caller gave it; negative ones count from the end.
+
+    Returns:
+        The place, 0 or more.
+
     Raises:
         ArgumentValueError: If there is no such layer.
     """
@@ -52,6 +65,14 @@ def output_of(stack: Sequence[Layer] | Layer, output: int) -> int:
 
 def read_layer(stack: Sequence[Layer] | Layer, number: int, design: Design) -> Floats:
     """Reads one layer `[N, K]` in float64, with 0 at unknown entries, which enter nothing.
+
+    Args:
+        stack: The layers.
+        number: Which layer.
+        design: Who saw which image.
+
+    Returns:
+        `[N, K]` float64.
 
     Raises:
         ArgumentTypeError: If the layer does not hold floating-point numbers.

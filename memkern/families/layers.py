@@ -104,6 +104,9 @@ def layer_scores(
         splits: How many random halves of the encoders rank and measure.
         seed: Seed of the halves.
 
+    Returns:
+        The scores of every layer.
+
     Raises:
         ArgumentTypeError: If alignments are not floating-point numbers.
         ArgumentValueError: If a shape does not fit, or an option has a value that there is not.

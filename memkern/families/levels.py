@@ -56,6 +56,9 @@ def level_model(cells: Cells) -> LevelModel:
 
     Args:
         cells: Of the images that levels are fitted on; the others have no entry.
+
+    Returns:
+        The equations of the levels, solved, and the images whose differences are free of levels.
     """
     laplacian = np.diag(cells.inside.sum(0) + cells.outside.sum(0))
     for mask, count in ((cells.inside, cells.n_in), (cells.outside, cells.n_out)):
@@ -75,6 +78,9 @@ def fit_levels(alignment: Floats, cells: Cells, model: LevelModel, pictures: Int
         cells: Those that the model was solved for.
         model: Of `level_model`.
         pictures: `[N]`, the number of the picture of each image.
+
+    Returns:
+        The level of each encoder `[K]` and their covariance `[K, K]`.
     """
     values = model.inverse @ cells.residuals(alignment).sum(0)
     scores = sums_by_picture(cells.residuals(alignment - values), pictures)
@@ -110,6 +116,9 @@ def levels_without_one(alignment: Floats, cells: Cells, inverses: Floats) -> Flo
         alignment: `[N, K]`, 0 at unknown entries.
         cells: Those that the inverses were made for.
         inverses: `[K, K, K]` of `inverses_without_one`.
+
+    Returns:
+        `[K, K]` levels; column k holds those without encoder k.
     """
     residuals = cells.residuals(alignment)
     right = np.broadcast_to(residuals.sum(0), (residuals.shape[1],) * 2).copy()  # [k, j]

@@ -34,6 +34,9 @@ def moderated(variances: Floats, degrees: Floats) -> Moderated:
     Args:
         variances: `[N]`, squares about the cell means over `degrees`.
         degrees: `[N]`; an image with less than 1 gets the prior.
+
+    Returns:
+        The moderated variances `[N]`, their degrees of freedom `[N]`, and the prior.
     """
     special = require("scipy.special", "scipy")
     speaks = degrees >= 1

@@ -101,6 +101,9 @@ def group_test(
         draws: How many labellings are drawn.
         seed: Seed of the draws.
 
+    Returns:
+        The difference of the means, and its one-sided p-value.
+
     Raises:
         ArgumentValueError: If shapes differ, a value is NaN, or a picture is not in one stratum and in the group
                 or out of it as a whole.

@@ -48,6 +48,10 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
 def refuse_duplicates(alignment: Floats, design: Design) -> None:
     """Raises an error if two encoders, by their alignments `[N, K]`, are one training; see `duplicate_encoders`.
 
+    Args:
+        alignment: `[N, K]` of the output layer.
+        design: Who saw which image.
+
     Raises:
         DataError: If there is such a pair: counted as two, they would call images memorized that are not.
     """

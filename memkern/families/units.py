@@ -63,6 +63,9 @@ def signed_units(peak: Values, rest: Values) -> Flags:
     Args:
         peak: `[U]`, the largest mean.
         rest: `[U]`, the mean of the others.
+
+    Returns:
+        `[U]` bool.
     """
     top, others = _floats(peak), _floats(rest)
     signed: Flags = np.abs(top + others) < SIGNED * (np.abs(top) + np.abs(others))
@@ -74,6 +77,9 @@ def unit_means(scores: Sequence[Values]) -> UnitMeans:
 
     Args:
         scores: Per encoder `[U]`; leave signed layers out.
+
+    Returns:
+        The mean over encoders, its standard error, and the mean of each encoder.
 
     Raises:
         ArgumentValueError: If there is no encoder.
@@ -94,6 +100,12 @@ def balanced_images(design: Design) -> Flags:
     """The images among which the peaks of units are looked for, `[N]`.
 
     Candidates and independents of a fixed split; in a varying design the images without an unknown entry.
+
+    Args:
+        design: Who saw which image.
+
+    Returns:
+        `[N]` bool.
 
     Raises:
         DataError: If a fixed split has no independents: then no image is out of f and in g.
@@ -116,6 +128,9 @@ def peak_counts(means: Sequence[Values], images: Flags) -> Ints:
     Args:
         means: Per encoder `[N, U]`, the mean activation of each unit for each image.
         images: `[N]`, the images among which the peak is taken; see `balanced_images`.
+
+    Returns:
+        `[N, K]` counts; 0 at images that are not among `images`.
 
     Raises:
         ArgumentValueError: If there are fewer than 2 such images, or a shape does not fit.
@@ -153,6 +168,9 @@ def member_peaks(
             split.
         draws: How many permutations are drawn.
         seed: Seed of the draws.
+
+    Returns:
+        The share of units whose peak image is a member, what chance would give, and its p-value.
 
     Raises:
         ArgumentValueError: If `counts` has not the shape of the membership.

@@ -37,6 +37,9 @@ def verdict(scores: ImageScores, design: Design) -> Verdict:
     Args:
         scores: Of `image_scores`.
         design: The design they were made with.
+
+    Returns:
+        The verdict, with its sentence.
     """
     scored = int(design.scored.sum())
     if not np.isfinite(scores.p[scores.output]).any():
@@ -67,6 +70,14 @@ def images_above_all_controls(scored: int, controls: int, fdr: float = 0.05) -> 
 
     k of C images above all of n controls reach a q of `C / (k (n + 1))` at best.
 
+    Args:
+        scored: C, the scored images.
+        controls: n, the control images.
+        fdr: The false-discovery rate.
+
+    Returns:
+        The number of images, 1 or more.
+
     Example:
         >>> images_above_all_controls(30, 100), images_above_all_controls(300, 100)
         (6, 60)
@@ -76,6 +87,13 @@ def images_above_all_controls(scored: int, controls: int, fdr: float = 0.05) -> 
 
 def controls_to_name_one(scored: int, fdr: float = 0.05) -> int:
     """Number of control images with which conformal p-values can call a single scored image.
+
+    Args:
+        scored: How many images are scored.
+        fdr: The false-discovery rate.
+
+    Returns:
+        The number of control images.
 
     Example:
         >>> controls_to_name_one(30)
