@@ -154,9 +154,9 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
     Args:
         x: [N, V, ...] activations, V >= 2.
         unit_dim: The dimension of the units.
-        anchor: As for alignment.
-        normalize: As for alignment.
-        keep: As for alignment.
+        anchor: Whether view 0 is compared with each other view, instead of every pair.
+        normalize: Whether to bring each view to unit length first.
+        keep: Whether the backward will need what alignment keeps.
 
     Returns:
         Alignment [N], unit means [N, U], and what alignment keeps.
