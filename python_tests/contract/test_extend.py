@@ -16,6 +16,7 @@ ROOT = Path(memkern.__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "extend"
 if not FOLDER.is_dir():
     pytest.skip("an installed package has no docs beside it", allow_module_level=True)
+pytestmark = pytest.mark.long
 PAGES = [path for path in sorted(FOLDER.glob("*.md")) if path.name != "index.md"]
 FILE = re.compile(r"^(Write|Add to) `([^`]+)`:\n\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^```sh\n(python -m pytest .*)\n```\n\Z", re.MULTILINE)

@@ -39,8 +39,8 @@ def permutation(seed: int, count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
-def close(got: Tensor, want: Tensor, roundings: float, scale: float | Tensor) -> None:
-    slack = roundings * torch.finfo(want.dtype).eps * scale
+def close(got: Tensor, want: Tensor, roundings: float, scale: float | Tensor, floor: float = 0) -> None:
+    slack = roundings * torch.finfo(want.dtype).eps * scale + floor
     assert not (~((got - want).abs() <= slack)).any(), (got, want)
 
 
@@ -77,11 +77,14 @@ def test_any_split_into_batches_gives_the_same_bits(kernel, seed, points, views,
 @given(SEEDS, size(5), size(12, 2), size(80), DTYPES, st.booleans())
 def test_views_may_come_in_any_order(path, seed, points, views, dims, dtype, normalize):
     z, order = randn(seed, points, views, dims, dtype=dtype), permutation(seed, views)
+    # Two views of one direction are 0 apart. Their unit vectors are rounded in float64, an ulp of 1 each at the most,
+    # and so is their difference: that is all that is left of the distance.
+    floor = 4 * torch.finfo(torch.float64).eps if normalize else 0
     whole = memkern.alignment(z, normalize=normalize, backend=path)
-    close(memkern.alignment(z[:, order], normalize=normalize, backend=path), whole, 32, whole)
+    close(memkern.alignment(z[:, order], normalize=normalize, backend=path), whole, 32, whole, floor)
     rest = torch.cat([torch.zeros(1, dtype=torch.int64), permutation(seed, views - 1) + 1])  # the anchor stays
     whole = memkern.alignment(z, pairs="anchor", normalize=normalize, backend=path)
-    close(memkern.alignment(z[:, rest], pairs="anchor", normalize=normalize, backend=path), whole, 32, whole)
+    close(memkern.alignment(z[:, rest], pairs="anchor", normalize=normalize, backend=path), whole, 32, whole, floor)
 
 
 @given(SEEDS, size(5), size(12, 2), size(80), DTYPES, PAIRS, st.integers(0, 4))

@@ -27,6 +27,7 @@ class Plan(NamedTuple):
         modules: The layer, and the ReLU that is run with it.
         second: Where the output of that ReLU is read.
         in_place: Whether the layer writes over its input.
+        memory_format: The order of the output's memory, as torch gives it.
     """
 
     signature: MemorySignature
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     modules: tuple[PointwiseModule, ...]
     second: TapPoint | None
     in_place: bool
+    memory_format: torch.memory_format
 
     def layers(self) -> list[LayerFields] | None:
         """Describes the modules as they are now; `None` if one of them is left to torch."""
@@ -196,7 +198,7 @@ class Fusion:
             with_input = held.output is x and held.point.unit_dim == point.unit_dim and not plan.in_place
             if not with_input:
                 self._flush()
-        y = x if plan.in_place else torch.empty_like(x)
+        y = x if plan.in_place else torch.empty_like(x, memory_format=plan.memory_format)
         found = call(x, y, layers, with_input)
         if plan.in_place and not x.is_inference():
             torch.autograd.graph.increment_version(x)
@@ -224,12 +226,16 @@ class Fusion:
         modules: tuple[PointwiseModule, ...] = (PointwiseModule(module),)
         left_to_torch = isinstance(module, BATCH_NORMS) and not batch_norm_gives_torchs_bits(x)
         if self._hooks[module].after or point.unit_dim is None or left_to_torch:
-            return Plan(signature, None, modules, None, False)
+            return Plan(signature, None, modules, None, False, torch.preserve_format)
         second = self._relu_behind(point, module)
         if second is not None:
             modules = (*modules, PointwiseModule(self._modules[point.consumer]))
         call = self._reduction.prepared_with_layers(x, point.unit_dim, len(modules))
-        return Plan(signature, call, modules, second, second is None and bool(getattr(module, "inplace", False)))
+        in_place = second is None and bool(getattr(module, "inplace", False))
+        # A map of one pixel is contiguous and channels last at once; torch's layers then choose contiguous strides, and a
+        # convolution that reads the map may round by them.
+        memory_format = torch.contiguous_format if x.is_contiguous() else torch.preserve_format
+        return Plan(signature, call, modules, second, in_place, memory_format)
 
     def _relu_behind(self, point: TapPoint, module: nn.Module) -> TapPoint | None:
         """Finds the tap point of the ReLU that can be run together with a batch norm; `None` if there is none."""

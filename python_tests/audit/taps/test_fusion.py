@@ -91,6 +91,18 @@ def test_what_is_done_together(which: str, calls: list[tuple[int, bool]], runs: 
         runs.clear()
 
 
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.GELU(), nn.BatchNorm2d(5)], ids=["relu", "gelu", "batch norm"])
+def test_maps_of_one_pixel_lie_in_memory_as_torchs(layer: nn.Module, runs: list[Any]) -> None:
+    """Contiguous and channels last at once: a convolution that reads them may round by their strides."""
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 5, 1), layer).eval()
+    x = torch.randn(2 * VIEWS, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        want = model(x)
+        with Tap(model, "*", n_views=VIEWS, example=x[:2]) as tap:
+            assert tap.model(x).stride() == want.stride()
+    assert runs
+
+
 def test_without_an_example_each_layer_is_run_alone(runs: list[Any]) -> None:
     tap = Tap(made("block"), ["conv1", "bn1", "relu", "conv2", "bn2", "relu_1"], n_views=VIEWS)
     _, want = passed(tap_of(made("block"), fuse=False), batch())

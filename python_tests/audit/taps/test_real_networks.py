@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from memkern.audit.taps.tap import Tap
 
+pytestmark = pytest.mark.long
 VIEWS = 2
 TORCHVISION: dict[str, dict[str, Any]] = {
     "alexnet": {},
