@@ -232,8 +232,8 @@ class Fusion:
             modules = (*modules, PointwiseModule(self._modules[point.consumer]))
         call = self._reduction.prepared_with_layers(x, point.unit_dim, len(modules))
         in_place = second is None and bool(getattr(module, "inplace", False))
-        # A map of one pixel is contiguous and channels last at once; torch's layers then choose contiguous strides, and a
-        # convolution that reads the map may round by them.
+        # A map of one pixel is contiguous and channels last at once. Torch's layers then choose contiguous strides, and
+        # a convolution that reads the map may round by them.
         memory_format = torch.contiguous_format if x.is_contiguous() else torch.preserve_format
         return Plan(signature, call, modules, second, in_place, memory_format)
 
