@@ -57,7 +57,7 @@ class Design:
 
     @property
     def strata(self) -> tuple[Ints, ...]:
-        """The encoders of one kind: f's and g's of a fixed split, else all."""
+        """The encoders by kind, f's and g's of a fixed split, else all in one."""
         if self.role is None:
             return (np.arange(self.n_encoders),)
         return np.flatnonzero(self.role), np.flatnonzero(~self.role)
@@ -140,7 +140,7 @@ def design(
             "auto" takes the first of them that there is; "none" forgoes it.
 
     Returns:
-        The design: its kind, what is scored, and what it is compared with.
+        The design, with its kind, the scored images, and the images they are compared with.
 
     Raises:
         ArgumentTypeError: If `membership` does not hold integers.

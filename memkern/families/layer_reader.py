@@ -25,7 +25,7 @@ def as_stack(alignment: Alignment) -> Sequence[Layer] | Layer:
         alignment: `[N, K]` of one layer, `[L, N, K]`, or a sequence of layers.
 
     Returns:
-        The layers: an array with a first axis, or the sequence itself.
+        The layers, an array with a first axis or the sequence itself.
 
     Raises:
         ArgumentTypeError: If the alignments are neither an array, a tensor nor a sequence of them.

@@ -37,6 +37,7 @@ ALWAYS = {
     "CONTRIBUTING.md": "the lists themselves",
     "*README.md": "what users, and newcomers to a folder, read first",
     "docs/*": "pages for users; tables in them are made from the registries",
+    "scripts/planned_differences.toml": "what differs between two versions",
 }
 ADDED = {
     "New op": Added("op", "class_sums", "class_sums", {  # the one that scripts/new_op.py copies

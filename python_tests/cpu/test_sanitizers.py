@@ -27,6 +27,7 @@ def run(*command: str, cwd: Path) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("sanitizers")
 def test_no_sanitizer_complains(tmp_path):
     cmake, ctest = need("cmake"), need("ctest")
