@@ -61,8 +61,12 @@ def processes(device: str) -> Iterator[str]:
     if not dist.is_available() or not dist.is_torchelastic_launched():
         yield device
         return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    gpu = dist.get_node_local_rank() if device.startswith("cuda") else None
+    dist.init_process_group("gloo" if gpu is None else "nccl")
     try:
-        yield f"cuda:{dist.get_node_local_rank()}" if device.startswith("cuda") else device
+        yield device if gpu is None else f"cuda:{gpu}"
+        # DDP keeps gloo's threads alive, and one that still held a tensor while Python ends would abort the process:
+        # the last collective is one without tensors, after which all processes end together.
+        dist.barrier(device_ids=None if gpu is None else [gpu])
     finally:
         dist.destroy_process_group()
