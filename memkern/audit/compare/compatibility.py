@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from memkern.audit.compare.trainings import trainings, varies
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 from memkern.audit.run_folder.schema import Manifest, WeightsEntry
@@ -21,7 +22,8 @@ def check_same(a: Run, b: Run) -> None:
     Raises:
         CompareError: If a field of the manifest differs; the message names it.
     """
-    of_a, of_b = _must_agree(a.manifest), _must_agree(b.manifest)
+    designs = _same_design(a.manifest, b.manifest)
+    of_a, of_b = _must_agree(a.manifest) | designs[0], _must_agree(b.manifest) | designs[1]
     for field, mine in of_a.items():
         other = of_b[field]
         if mine == other:
@@ -34,7 +36,7 @@ def check_same(a: Run, b: Run) -> None:
             )
         raise CompareError(
             f"Expected both audits to have the same {field}, got {mine!r} in {a.folder} and {other!r} in {b.folder}; "
-            "audit both encoders with the same images, candidates, views and seed"
+            "audit both with the same images, candidates, kind of design, control, views and seed"
         )
 
 
@@ -82,6 +84,33 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
     return found
 
 
+def notes_on_trainings(a: RunArrays, b: RunArrays, *, scored: bool) -> list[str]:
+    """Lists what to keep in mind about the trainings, one sentence each.
+
+    Args:
+        a: The tables of the first audit.
+        b: The tables of the second one.
+        scored: Whether SSLMem and LayerMem are compared.
+
+    Returns:
+        The sentences; empty if there is nothing to keep in mind.
+    """
+    found = []
+    if scored and any(not varies(data) and min(trainings(data)) < 2 for data in (a, b)):
+        found.append(
+            "One training has no error: intervals and p are over images, given these trainings; another training by "
+            "the same recipe can differ by more. Audit two trainings or more in each role for an error over trainings."
+        )
+    elif scored:
+        found.append(
+            "Interval and p of SSLMem are over images, given these trainings; those of LayerMem are over trainings."
+        )
+    if trainings(a) != trainings(b):
+        counts = [f"{n_f} f and {n_g} g" if n_g else str(n_f) for n_f, n_g in map(trainings, (a, b))]
+        found.append(f"A has {counts[0]} trainings, B {counts[1]}.")
+    return found
+
+
 def _must_agree(manifest: Manifest) -> dict[str, object]:
     """Lists what must agree, under its name in the manifest: else a difference of scores is not one of encoders."""
     data, views, candidates = manifest.data, manifest.views, manifest.candidates
@@ -97,6 +126,17 @@ def _must_agree(manifest: Manifest) -> dict[str, object]:
         "views.normalize": views.normalize,
         "options.median": manifest.plan.median,
     }
+
+
+def _same_design(a: Manifest, b: Manifest) -> tuple[dict[str, object], dict[str, object]]:
+    """Lists what must agree where both audits say what they may conclude: else their scores mean different things."""
+    if a.significance is None or b.significance is None:
+        return {}, {}
+    fields = ("design", "control", "levels_removed")
+    of_a, of_b = (
+        {f"significance.{name}": getattr(found, name) for name in fields} for found in (a.significance, b.significance)
+    )
+    return of_a, of_b
 
 
 def _digest(weights: WeightsEntry | None) -> str | None:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memkern.audit.run_folder.reader import Run
+from memkern.audit.run_folder.reader import Run, read_table
+from memkern.audit.run_folder.schema import Significance
 from memkern.scores import sslmem_score
 
 if TYPE_CHECKING:
@@ -58,6 +59,20 @@ class RunArrays:
         alignment: Layer -> A_f, `[N]`.
         layers: Column of the layer table -> its values, in forward order; a null is NaN, or `None` among strings.
         units: Layer -> its units.
+        group: Group of every image, `[N]`; `None` where unknown.
+        n_in: How many encoders saw each image, `[N]`, or `None` where memberships are unknown.
+        n_out: How many did not, `[N]`.
+        sslmem_ratio: (A_out - A_in) / (A_out + A_in) at the output, `[N]`.
+        se: Standard error of `sslmem` over trainings, `[N]`.
+        se_views: Over views, `[N]`.
+        p: One-sided p of `sslmem`, `[N]`.
+        p_check: The same by a method that assumes less, `[N]`.
+        q: False-discovery rate at which an image is called, `[N]`.
+        memorized: Whether `q` is at most the rate of the audit, `[N]`.
+        peaks_in: Share of the live units of encoders that saw an image which peak at it, `[N]`.
+        peaks_out: The same of encoders that did not, `[N]`.
+        encoders: Column of encoders.parquet -> its values; empty without the table.
+        significance: What may be said about memorization.
     """
 
     ids: list[str]
@@ -71,6 +86,20 @@ class RunArrays:
     alignment: dict[str, Floats]
     layers: dict[str, list[Any]]
     units: dict[str, Units]
+    group: list[str | None]
+    n_in: Ints | None
+    n_out: Ints | None
+    sslmem_ratio: Floats | None
+    se: Floats | None
+    se_views: Floats | None
+    p: Floats | None
+    p_check: Floats | None
+    q: Floats | None
+    memorized: NDArray[np.bool_] | None
+    peaks_in: Floats | None
+    peaks_out: Floats | None
+    encoders: dict[str, list[Any]]
+    significance: Significance | None
 
     @property
     def scored(self) -> Ints:
@@ -108,6 +137,10 @@ def read_arrays(run: Run) -> RunArrays:
             alignment[name] = of_f
         if of_f is not None and of_g is not None:
             ratio[name] = sslmem_score(torch.from_numpy(of_f), torch.from_numpy(of_g), "ratio").numpy()
+    for name in [name.partition("/")[2] for name in samples.column_names if name.startswith("a_in/")]:
+        of_in, of_out = _floats(samples, f"a_in/{name}"), _floats(samples, f"a_out/{name}")
+        if name not in ratio and of_in is not None and of_out is not None:
+            ratio[name] = sslmem_score(torch.from_numpy(of_in), torch.from_numpy(of_out), "ratio").numpy()
     labels = samples.column("label")
     candidate = samples.column("candidate").to_pylist()
     return RunArrays(
@@ -122,7 +155,33 @@ def read_arrays(run: Run) -> RunArrays:
         alignment=alignment,
         layers=_layers(run),
         units=_units(run),
+        group=samples.column("group").to_pylist() if "group" in samples.column_names else [None] * len(samples),
+        n_in=_counts(samples, "n_in"),
+        n_out=_counts(samples, "n_out"),
+        memorized=_flags(samples, "memorized"),
+        encoders=_encoders(run),
+        significance=run.manifest.significance,
+        **{name: _floats(samples, name) for name in FAMILY},
     )
+
+
+FAMILY = ("sslmem_ratio", "se", "se_views", "p", "p_check", "q", "peaks_in", "peaks_out")
+
+
+def _counts(table: pyarrow.Table, name: str) -> Ints | None:
+    values = _floats(table, name)
+    return None if values is None else np.nan_to_num(values).astype(np.int64)
+
+
+def _flags(table: pyarrow.Table, name: str) -> NDArray[np.bool_] | None:
+    if name not in table.column_names or table.column(name).null_count == len(table):
+        return None
+    return np.array([bool(value) for value in table.column(name).to_pylist()])
+
+
+def _encoders(run: Run) -> dict[str, list[Any]]:
+    path = run.folder / "encoders.parquet"
+    return read_table(path).to_pydict() if path.exists() else {}
 
 
 def _floats(table: pyarrow.Table, name: str) -> Floats | None:

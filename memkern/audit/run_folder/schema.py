@@ -237,6 +237,45 @@ class About(Record):
 
 
 @dataclass(frozen=True)
+class Significance(Record):
+    """What an audit may say about memorization, and how sure it is.
+
+    Attributes:
+        design: "fixed" split of the encoders into f's and g's, or "varying".
+        control: Group that scored images are compared with: "extra", "shared" or "none".
+        n_scored: How many images are scored.
+        n_control: How many control images.
+        method: How p was found: "moderated t", "conformal" or "none".
+        check: How `p_check` was found, or "none".
+        reason: Why there is no p or standard error, or why no single image can be named; "" otherwise.
+        fdr: False-discovery rate of `memorized`.
+        levels_removed: Whether the levels of the trainings were taken out of the scores.
+        n_memorized: How many scored images are memorized; `None` where nothing can be said.
+        n_check: How many `p_check` calls; `None` without it.
+        verdict: The verdict as a sentence.
+        reliability: Reliability of the ranking at the output; `None` where noise is not known.
+        encoders_for_08: How many encoders a reliability of 0.8 takes.
+        unscored_nan: Images left out because an encoder gave NaN.
+    """
+
+    design: str
+    control: str
+    n_scored: int
+    n_control: int
+    method: str
+    check: str
+    reason: str
+    fdr: float
+    levels_removed: bool
+    n_memorized: int | None
+    n_check: int | None
+    verdict: str
+    reliability: float | None
+    encoders_for_08: float | None
+    unscored_nan: int
+
+
+@dataclass(frozen=True)
 class Manifest(About):
     """Content of manifest.json: `About`, and what is known when the audit is complete.
 
@@ -250,6 +289,7 @@ class Manifest(About):
         plan: The plan.
         files: File -> SHA-256.
         complete: Always true: the file is written last.
+        significance: What may be said about memorization; `None` where nothing was compared.
     """
 
     FORMAT: ClassVar[str] = "memkern-audit"
@@ -263,6 +303,7 @@ class Manifest(About):
     plan: Plan
     files: Mapping[str, str]
     complete: bool = True
+    significance: Significance | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Turns the manifest into JSON; the format and `complete` come first."""

@@ -1,0 +1,87 @@
+"""Alignments of every single encoder at the output, from the readings that a RUN folder keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memkern._util.optional_imports import require
+from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
+from memkern.audit.run_folder.reader import Run
+from memkern.families import membership_of_groups
+
+MIN_EXTRA = 30
+"""*Extra* images that an attack is measured against; with fewer, against independent ones."""
+
+
+@dataclass(frozen=True)
+class Alignments:
+    """Alignments at the output.
+
+    Attributes:
+        encoders: Names of the encoders, `[K]`.
+        values: Mean distance between the views of each image, `[N, K]`.
+        membership: 1 the encoder saw the image, 0 did not, -1 unknown, `[N, K]` int8.
+        fixed: Whether the encoders are f's and g's of one split.
+    """
+
+    encoders: list[str]
+    values: Floats
+    membership: NDArray[np.int8]
+    fixed: bool
+
+    def sides(self, data: RunArrays, place: int) -> tuple[Ints, Ints]:
+        """Rows of the members and of the others by which an encoder is attacked, as `memkern.families.attack` does."""
+        if not self.fixed:
+            able = np.flatnonzero((self.membership == 1).any(1) & (self.membership == 0).any(1))
+            column = self.membership[able, place]
+            return able[column == 1], able[column == 0]
+        group = np.array([name or "" for name in data.group])
+        extra = np.flatnonzero(group == "extra")
+        others = extra if len(extra) >= MIN_EXTRA else np.flatnonzero(group == "independent")
+        return np.flatnonzero(group == "candidate"), others
+
+
+def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
+    """Reads the alignments of every encoder at the output.
+
+    Args:
+        run: The audit.
+        data: Its tables.
+
+    Returns:
+        The alignments; `None` where the folder keeps no readings of its encoders, or memberships are unknown.
+    """
+    names = [str(name) for name in data.encoders.get("encoder", [])]
+    found = data.significance
+    if not names or found is None:
+        return None
+    columns = [_column(run, name) for name in names]
+    membership = _membership(run, data, names)
+    if membership is None or any(column is None or len(column) != len(data.ids) for column in columns):
+        return None
+    values = np.stack([column for column in columns if column is not None], axis=1)
+    return Alignments(names, values, membership, found.design == "fixed")
+
+
+def _column(run: Run, name: str) -> Floats | None:
+    """One encoder's alignments at the output, `[N]`."""
+    files = sorted((run.folder / "readings" / quote(name, safe="")).glob("*.safetensors"))
+    place = run.layer_names.index(run.output)
+    load = require("safetensors.numpy", "safetensors").load_file
+    parts = [np.asarray(load(path)["alignment"][place], dtype=np.float64) for path in files]
+    return np.concatenate(parts) if parts else None
+
+
+def _membership(run: Run, data: RunArrays, names: list[str]) -> NDArray[np.int8] | None:
+    roles = data.encoders.get("role", [])
+    n_f, n_g = roles.count("f"), roles.count("g")
+    if n_f and n_g:
+        return membership_of_groups([group or "unknown" for group in data.group], n_f=n_f, n_g=n_g)
+    columns = [f"member/{name}" for name in names]
+    if not set(columns) <= set(run.samples.column_names):
+        return None
+    return np.stack([np.asarray(run.samples[name].to_pylist(), dtype=np.int8) for name in columns], axis=1)
