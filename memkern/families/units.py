@@ -6,7 +6,7 @@ compared is which images the peaks of an encoder's units fall on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,7 +19,9 @@ from memkern.families.cells import IN, UNKNOWN, Cells, Flags, Floats, Ints, Memb
 from memkern.families.design import Design
 from memkern.families.p_values import ENTRIES_A_CHUNK, group_test
 
-Values: TypeAlias = NDArray[np.floating] | torch.Tensor
+Values: TypeAlias = NDArray[np.generic] | torch.Tensor
+
+PEAK_ENTRIES = ("peak", "index", "rest", "count", "tied")
 
 SIGNED = 1e-3
 """A unit is signed if |peak + rest| is below this share of |peak| + |rest|: selectivity divides by almost nothing."""
@@ -147,9 +149,61 @@ def peak_counts(means: Sequence[Values], images: Flags) -> Ints:
         values = values[places]
         index, peak = values.argmax(0), values.max(0)
         rest = (values.sum(0) - peak) / (len(places) - 1)
-        live = (peak > 0) & ((values == peak).sum(0) == 1) & ~signed_units(peak, rest)
+        live = _live(peak, rest, (values == peak).sum(0) > 1)
         counts[:, k] = np.bincount(places[index[live]], minlength=len(images))
     return counts
+
+
+def peak_counts_of_states(states: Sequence[Mapping[str, Values]], n_images: int, *, units: slice = slice(None)) -> Ints:
+    """Counts as `peak_counts` does, from what a pass over the balanced images keeps of each unit: `[N, K]`.
+
+    Args:
+        states: Per encoder, over the balanced images alone: "peak" `[U]`, the largest mean activation; "index" `[U]`
+            int64, the place of that image among all N; "rest" `[U]`, the sum over the other images; "count", the number
+            of images; "tied" `[U]` bool, whether another image has the same peak.
+        n_images: N.
+        units: Which units count, such as those of one layer where the units of all layers lie side by side.
+
+    Returns:
+        `[N, K]` counts; 0 at images that are not balanced.
+
+    Raises:
+        ArgumentValueError: If a state lacks an entry, its entries differ in shape, it has fewer than 2 images, or an
+            index lies outside of the N images.
+
+    Example:
+        >>> state = {"peak": [2.0, 5.0], "index": [3, 1], "rest": [1.0, 4.0], "count": 4, "tied": [False, True]}
+        >>> peak_counts_of_states([{name: np.array(each) for name, each in state.items()}], 5)[:, 0].tolist()
+        [0, 0, 0, 1, 0]
+    """
+    counts = np.zeros((n_images, len(states)), dtype=np.int64)
+    for k, state in enumerate(states):
+        missing = [name for name in PEAK_ENTRIES if name not in state]
+        if missing:
+            raise ArgumentValueError(
+                f"Expected `states[{k}]` to hold {', '.join(PEAK_ENTRIES)}, {missing[0]} is missing"
+            )
+        count, index = int(_array(state["count"])), _array(state["index"])[units].astype(np.int64)
+        peak, rest = _floats(state["peak"])[units], _floats(state["rest"])[units]
+        tied = _array(state["tied"])[units].astype(np.bool_)
+        if not peak.shape == rest.shape == index.shape == tied.shape:
+            shapes = [list(each.shape) for each in (peak, index, rest, tied)]
+            raise ArgumentValueError(
+                f"Expected peak, index, rest and tied of `states[{k}]` of one shape [U], got {shapes}"
+            )
+        if count < 2:
+            raise ArgumentValueError(f"Expected `states[{k}]` to be over at least 2 images, got {count}")
+        live = _live(peak, rest / (count - 1), tied)
+        chosen = index[live]
+        if ((chosen < 0) | (chosen >= n_images)).any():
+            wrong = int(chosen[(chosen < 0) | (chosen >= n_images)][0])
+            raise ArgumentValueError(f"Expected an index of `states[{k}]` below {n_images} images, got {wrong}")
+        counts[:, k] = np.bincount(chosen, minlength=n_images)
+    return counts
+
+
+def _live(peak: Floats, rest: Floats, tied: Flags) -> Flags:
+    return (peak > 0) & ~tied & ~signed_units(peak, rest)
 
 
 def member_peaks(
@@ -244,6 +298,9 @@ def _redrawn(counts: Ints, membership: Membership, draws: int, rng: np.random.Ge
     return null
 
 
+def _array(values: Values) -> NDArray[np.generic]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
 def _floats(values: Values) -> Floats:
-    given = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-    return np.asarray(given, dtype=np.float64)
+    return _array(values).astype(np.float64)
