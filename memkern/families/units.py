@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from memkern.errors import ArgumentValueError, DataError
 from memkern.families.cells import IN, UNKNOWN, Cells, Flags, Floats, Ints, Membership
 from memkern.families.design import Design
+from memkern.families.exchange import exchange_of_group
 from memkern.families.p_values import ENTRIES_A_CHUNK, group_test
 
 Values: TypeAlias = NDArray[np.generic] | torch.Tensor
@@ -212,14 +213,14 @@ def member_peaks(
     """Tests whether units answer most to images that their encoder saw.
 
     Images are permuted, never units: units peak together, and counting them as independent would call far too much. In
-    a fixed split candidates and independents are exchanged within strata, in all encoders at once; in a varying design
-    the membership of each image is drawn anew over the encoders.
+    a fixed split candidates and independents are exchanged in all encoders at once, within the design's pictures or
+    within strata, or pictures as a whole (see `exchange_of_group`). In a varying design the membership of each image is
+    drawn anew over the encoders; that of each picture, if images of one picture have one membership.
 
     Args:
         counts: `[N, K]` of `peak_counts`.
         design: Who saw which image; counts at other images than the balanced ones are not read.
-        strata: `[N]`, whatever names the picture (else class or folder) that groups were drawn within; for a fixed
-            split.
+        strata: `[N]`, whatever names the class or folder that groups were drawn within; for a fixed split.
         draws: How many permutations are drawn.
         seed: Seed of the draws.
 
@@ -241,15 +242,13 @@ def member_peaks(
     share = float((own * (seen == IN)).sum()) / total
     if design.role is not None:
         signs = np.where(design.role, 1, -1)  # an exchanged image gives its peaks in f for those in g
-        test = group_test(
-            own @ signs,
-            (seen == design.role).all(1),
-            strata=None if strata is None else strata[images],
-            draws=draws,
-            seed=seed,
-        )
+        candidates = (seen == design.role).all(1)
+        labels = None if strata is None else strata[images]
+        how = exchange_of_group(candidates, pictures=design.pictures[images], labels=labels)
+        test = group_test(own @ signs, candidates, strata=how.strata, pictures=how.pictures, draws=draws, seed=seed)
         always = float(own[:, ~design.role].sum())
         return MemberPeaks(share, (always + test.expected) / total, test.p, total)
+    own, seen = _by_picture(own, seen, design.pictures[images])
     expected = float((own.sum(1) * (seen == IN).mean(1)).sum()) / total
     null = _redrawn(own, seen, draws, np.random.default_rng(seed))
     hits = int((null >= share * total - 1e-9 * total).sum())
@@ -270,6 +269,16 @@ def peaks_of_images(counts: Ints, membership: Membership) -> tuple[Floats, Float
     live = counts.sum(0)
     seen = np.where(live > 0, membership, UNKNOWN).astype(np.int8)
     return Cells.of(seen).means(counts / np.maximum(live, 1))
+
+
+def _by_picture(counts: Ints, membership: Membership, pictures: Ints) -> tuple[Ints, Membership]:
+    """Counts and membership of pictures, if images of one picture have one membership; else of images as they are."""
+    first, number = np.unique(pictures, return_index=True, return_inverse=True)[1:]
+    if (membership != membership[first][number]).any():
+        return counts, membership
+    total = np.zeros((len(first), counts.shape[1]), dtype=np.int64)
+    np.add.at(total, number, counts)
+    return total, membership[first]
 
 
 def _redrawn(counts: Ints, membership: Membership, draws: int, rng: np.random.Generator) -> Floats:
