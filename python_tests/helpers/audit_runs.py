@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import LAYERS as LAYER_COLUMNS
-from memkern.audit.run_folder.schema import UNITS, Manifest
+from memkern.audit.run_folder.columns import LAYERS as LAYER_COLUMNS
+from memkern.audit.run_folder.columns import UNITS
+from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.run_folder.writer import write_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -13,13 +14,18 @@ from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
 from memkern._util.text import first_of
 from memkern.audit.measure import shard_files
+from memkern.audit.measure.family import FamilyOptions
 from memkern.audit.measure.plan import make_manifest
+from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.shard import PHASES
-from memkern.audit.measure.tables import put_together, tables
+from memkern.audit.measure.tables import Measured, MeansOf, tables
+from memkern.audit.run_folder.columns import SAMPLES, Columns
 from memkern.audit.run_folder.reader import Run, read_table
-from memkern.audit.run_folder.schema import SAMPLES, Plan
+from memkern.audit.run_folder.schema import Plan
 from memkern.audit.run_folder.writer import write_run
 from memkern.errors import PlanError
+from memkern.metrics.classes import ClassMem
+from memkern.metrics.units import UnitMem
 
 IMAGES = "images.parquet"
 
@@ -51,21 +57,71 @@ def finalize(folders: Sequence[Path], out: Path) -> Run:
     for folder in folders[1:]:
         shard_files.check_same(shard_files.read_plan(folder).plan, begun.plan, folder)
     ordered = _folders_of_shards(folders, begun.plan)
-    measured = put_together(shard_files.read_shard(folder, number) for number, folder in enumerate(ordered))
-    images = read_table(folders[0] / IMAGES).to_pydict()
-    if all(label is None for label in images["label"]):
-        del images["label"]
-    made = tables(begun.plan, images, measured, _means_of(ordered) if begun.plan.median else None)
-    manifest = make_manifest(begun, dict(zip(PHASES, measured.seconds.tolist(), strict=True)))
+    readings = read_pair(shard_files.read_shard(folder, number) for number, folder in enumerate(ordered))
+    measured = Measured(
+        plan=begun.plan,
+        images=_known_columns(read_table(folders[0] / IMAGES).to_pydict(), readings),
+        readings=readings,
+        roles={name: name for name in readings},
+        duplicates=begun.about.data.duplicates,
+        means_of=_means_of(ordered) if begun.plan.median else None,
+    )
+    made = tables(measured, family_options(begun.about.options))
+    seconds = torch.stack([each.seconds for each in readings.values()]).sum(0)
+    manifest = make_manifest(begun, dict(zip(PHASES, seconds.tolist(), strict=True)), made.significance)
     with shard_files.clear_disk_errors(out):
         run = write_run(
-            out, samples=made.samples, units=made.units, layers=made.layers, state=made.state, manifest=manifest
+            out,
+            samples=made.samples,
+            units=made.units,
+            layers=made.layers,
+            encoders=made.encoders,
+            state=made.state,
+            manifest=manifest,
         )
     if out not in folders:
         with shard_files.clear_disk_errors(out):
             shard_files.write_plan(out, begun)
     tidy(out)
     return run
+
+
+def family_options(options: Mapping[str, object]) -> FamilyOptions:
+    """Picks what decides the scores over trainings from the options of an audit."""
+    return FamilyOptions(**{field.name: options[field.name] for field in fields(FamilyOptions) if field.name in options})
+
+
+def _known_columns(images: Columns, readings: Mapping[str, EncoderReadings]) -> Columns:
+    """The columns of images that say anything, with the membership that candidates of a pair give."""
+    found = {name: values for name, values in images.items() if any(value is not None for value in values)}
+    for name in readings:
+        found[f"member/{name}"] = [(1 if name == "f" else 0) if flag else -1 for flag in images["candidate"]]
+    if any(images["candidate"]):
+        found["group"] = ["candidate" if flag else None for flag in images["candidate"]]
+    return found
+
+
+def read_pair(shards: Iterable[shard_files.Shard]) -> dict[str, EncoderReadings]:
+    """Folds the states of shards together, in the given order; one shard is in memory at a time."""
+    units, classes = UnitMem(), ClassMem()
+    alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
+    seconds = []
+    for shard in shards:
+        alignment["f"].append(shard.alignment_f)
+        alignment["g"].append(shard.alignment_g)
+        seconds.append(shard.seconds)
+        of_units, of_classes = UnitMem(), ClassMem()
+        of_units.load_state_dict({name: value for name, value in shard.units.items() if name != "means"})
+        of_classes.load_state_dict(dict(shard.classes))
+        units.merge(of_units)
+        classes.merge(of_classes)
+    a_f, a_g = (torch.cat(each, 1) for each in alignment.values())
+    nothing = {"halves": torch.zeros(2, len(a_f), 0), "rows": torch.zeros(a_f.shape[1], 0), "peaks": {}}
+    total = torch.stack(seconds).sum(0)
+    found = {"f": EncoderReadings(a_f, units=units.state_dict(), classes=classes.state_dict(), seconds=total, **nothing)}
+    if len(a_g):
+        found["g"] = EncoderReadings(a_g, units={}, classes={}, seconds=torch.zeros_like(total), **nothing)
+    return found
 
 
 def _folders_of_shards(folders: Sequence[Path], plan: Plan) -> list[Path]:
@@ -81,9 +137,9 @@ def _folders_of_shards(folders: Sequence[Path], plan: Plan) -> list[Path]:
     return [where[number] for number in range(plan.n_shards)]
 
 
-def _means_of(ordered: Sequence[Path]) -> Callable[[int, int], Tensor]:
+def _means_of(ordered: Sequence[Path]) -> MeansOf:
     """Reads the means of some units on all images, `[N, stop - start]`, from the files of the shards."""
-    return lambda start, stop: torch.cat(list(_columns(ordered, start, stop)))
+    return lambda encoder, start, stop: torch.cat(list(_columns(ordered, start, stop)))
 
 
 def tidy(folder: Path) -> None:

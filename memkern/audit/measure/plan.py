@@ -26,6 +26,7 @@ from memkern.audit.run_folder.schema import (
     Manifest,
     Plan,
     PlanFile,
+    Significance,
     ViewCall,
     WeightsEntries,
 )
@@ -131,12 +132,13 @@ def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
     )
 
 
-def make_manifest(begun: PlanFile, seconds: Mapping[str, float]) -> Manifest:
+def make_manifest(begun: PlanFile, seconds: Mapping[str, float], significance: Significance | None) -> Manifest:
     """Makes the manifest of a complete audit.
 
     Args:
         begun: What was known when it began.
         seconds: Phase of the work -> seconds, summed over shards.
+        significance: How sure the scores are over trainings.
 
     Returns:
         The manifest, its `files` still empty.
@@ -152,5 +154,6 @@ def make_manifest(begun: PlanFile, seconds: Mapping[str, float]) -> Manifest:
         wall={**wall, "total": round(sum(seconds.values()), 3)},
         shards=plan.n_shards,
         plan=plan,
+        significance=significance,
         files={},
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import strip_prefix
-from memkern.audit.measure.scores import LayerState, RunScores, run_scores
+from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
 from memkern.audit.measure.tables import candidate_groups
 from memkern.audit.run_folder.reader import Run
 from memkern.errors import RunFolderError
@@ -38,7 +38,6 @@ def rescore(run: Run) -> RunScores:
         layer_states(run),
         output=run.output,
         groups=groups,
-        ranked=groups.get("candidates"),
         blocks=run.manifest.plan.blocks,
     )
 
@@ -60,7 +59,8 @@ def layer_states(run: Run) -> Iterator[LayerState]:
         alignment_f = _column(run, f"alignment_f/{name}")
         if alignment_f is None:
             raise RunFolderError(f"Expected samples.parquet of {run.folder} to hold alignment_f/{name}; it does not")
-        yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), kept["unitmem"], kept["classmem"])
+        units = EncoderState("f", kept["unitmem"], kept["classmem"])
+        yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), [units])
 
 
 def _column(run: Run, name: str) -> Tensor | None:

@@ -1,25 +1,23 @@
-"""Content of a RUN folder: names of its files, records of plan.json and manifest.json, columns of its tables.
+"""Content of a RUN folder: names of its files, records of plan.json and manifest.json.
 
 ```
 plan.json          what is measured; there from the beginning, so that a run that goes on can be checked against it
 manifest.json      what was measured and how; written last, so a folder with one is complete
 samples.parquet    one row per image, in data order
-units.parquet      one row per unit of every layer, layers in forward order
+units.parquet      one row per unit of every layer, layers in forward order, encoder after encoder
 layers.parquet     one row per layer, in forward order
+encoders.parquet   one row per encoder
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
 
-`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what a column means. A
-column that was not measured (no reference encoder, no labels, no candidates) is there and null.
+`docs/run-folder.md` specifies the folder for readers in other languages; `columns.py` has the columns of the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
-
-from torch import Tensor
 
 from memkern._util.records import Json, Record
 from memkern.audit.taps.transformer_blocks import Block
@@ -27,8 +25,6 @@ from memkern.errors import MemkernError, PlanError
 from memkern.transforms import ViewSpec
 
 PLAN, MANIFEST, STATE = "plan.json", "manifest.json", "state.safetensors"
-
-# ---- records --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -238,24 +234,25 @@ class About(Record):
 
 @dataclass(frozen=True)
 class Significance(Record):
-    """What an audit may say about memorization, and how sure it is.
+    """Certainty of the scores of images over trainings, and what may be said of them.
 
     Attributes:
-        design: "fixed" split of the encoders into f's and g's, or "varying".
-        control: Group that scored images are compared with: "extra", "shared" or "none".
-        n_scored: How many images are scored.
-        n_control: How many control images.
-        method: How p was found: "moderated t", "conformal" or "none".
-        check: How `p_check` was found, or "none".
-        reason: Why there is no p or standard error, or why no single image can be named; "" otherwise.
-        fdr: False-discovery rate of `memorized`.
-        levels_removed: Whether the levels of the trainings were taken out of the scores.
-        n_memorized: How many scored images are memorized; `None` where nothing can be said.
-        n_check: How many `p_check` calls; `None` without it.
-        verdict: The verdict as a sentence.
-        reliability: Reliability of the ranking at the output; `None` where noise is not known.
-        encoders_for_08: How many encoders a reliability of 0.8 takes.
-        unscored_nan: Images left out because an encoder gave NaN.
+        design: "fixed": all encoders saw one of two sets of images, f's and g's; or "varying".
+        control: Group of images that nobody memorized and scored ones are compared with: "extra", "shared" or "none".
+        n_scored: How many images have scores over trainings.
+        n_control: How many images are in the control group.
+        method: How p was found: "moderated t", "conformal", or "none".
+        check: How p_check was found: "permutation", "conformal", or "none".
+        reason: Why there is no p or no standard error, or why no single image can be named; "" if there is all of it.
+        fdr: False-discovery rate at which images are called memorized.
+        levels_removed: Whether what each training shifts all of its alignments by was taken off.
+        n_memorized: How many images are called memorized; `None` where nothing can be said.
+        n_check: How many p_check calls; `None` where there is none.
+        verdict: What may be said, in one sentence.
+        reliability: Share of the variance of SSLMem over scored images, at the output, that other trainings would show
+            again; `None` where it is unknown.
+        encoders_for_08: How many encoders a reliability of 0.8 takes; `None` where it is unknown or out of reach.
+        unscored_nan: How many images were left out because an encoder gave NaN.
     """
 
     design: str
@@ -275,6 +272,11 @@ class Significance(Record):
     unscored_nan: int
 
 
+def _with_trainings(fields: dict[str, Json]) -> dict[str, Json]:
+    """Version 2 says how sure scores are over trainings; an audit of version 1 does not know."""
+    return {**fields, "significance": None}
+
+
 @dataclass(frozen=True)
 class Manifest(About):
     """Content of manifest.json: `About`, and what is known when the audit is complete.
@@ -287,12 +289,14 @@ class Manifest(About):
         wall: Part of the work -> seconds, summed over processes; and the "total".
         shards: How many shards the images were measured in.
         plan: The plan.
+        significance: How sure the scores are over trainings; `None` without encoders that did not see an image.
         files: File -> SHA-256.
         complete: Always true: the file is written last.
-        significance: What may be said about memorization; `None` where nothing was compared.
     """
 
     FORMAT: ClassVar[str] = "memkern-audit"
+    VERSION: ClassVar[int] = 2
+    UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {1: _with_trainings}
 
     created: str
     layers: tuple[LayerPlan, ...]
@@ -301,9 +305,9 @@ class Manifest(About):
     wall: Mapping[str, float]
     shards: int
     plan: Plan
+    significance: Significance | None
     files: Mapping[str, str]
     complete: bool = True
-    significance: Significance | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Turns the manifest into JSON; the format and `complete` come first."""
@@ -325,60 +329,3 @@ class PlanFile(Record):
 
     plan: Plan
     about: About
-
-
-# ---- columns --------------------------------------------------------------------------------------------------------
-
-Column = Sequence[object] | Tensor
-"""The values of a column, one per row; `None` is null (not measured), NaN is a value (measured and undefined)."""
-
-SAMPLES = {
-    "id": "string",
-    "index": "int64",
-    "path": "string",
-    "label": "int64",
-    "candidate": "bool_",
-    "sslmem": "float32",
-}
-"""Columns of samples.parquet and their types; `alignment_f/<layer>` and `alignment_g/<layer>`, float32, follow."""
-
-UNITS = {
-    "layer": "string",
-    "unit": "int64",
-    "unitmem": "float32",
-    "classmem": "float32",
-    "peak": "float32",
-    "rest": "float32",
-    "peak_id": "string",
-    "peak_index": "int64",
-    "peak_class": "int64",
-    "signed": "bool_",
-}
-"""Columns of units.parquet."""
-
-LAYERS = {
-    "layer": "string",
-    "order": "int64",
-    "units": "int64",
-    "kind": "string",
-    "block": "int64",
-    "alignment_f": "float64",
-    "alignment_g": "float64",
-    "layermem": "float64",
-    "layermem_range": "float64",
-    "delta": "float64",
-    "layermem_top50": "float64",
-    "layermem_least50": "float64",
-    "layermem_candidates": "float64",
-    "delta_candidates": "float64",
-    "layermem_others": "float64",
-    "delta_sublayer": "float64",
-    "delta_block": "float64",
-    "unitmem_mean": "float64",
-    "unitmem_max": "float64",
-    "classmem_mean": "float64",
-    "dead": "int64",
-    "signed": "int64",
-    "undefined": "int64",
-}
-"""Columns of layers.parquet."""

@@ -14,7 +14,7 @@ pytest.importorskip("pyarrow", reason="memkern[audit] is not installed")
 pytest.importorskip("safetensors", reason="memkern[audit] is not installed")
 
 from memkern.audit.run_folder.reader import Run, read_run
-from memkern.audit.run_folder.schema import SAMPLES, UNITS
+from memkern.audit.run_folder.columns import SAMPLES, UNITS
 from memkern.audit.run_folder.writer import write_run
 
 
