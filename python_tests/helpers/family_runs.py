@@ -146,12 +146,12 @@ def _samples(
         for letter, values in zip("fg", by_role, strict=True):
             mean = pa.nulls(n, pa.float32()) if values is None else _numbers(values.mean(1), pa.float32())
             columns[f"alignment_{letter}/{name}"] = mean
+    columns |= {f"member/{name}": pa.array(split.membership[:, k]) for k, name in enumerate(split.encoders)}
     sslmem = scores.sslmem[-1]
     if split.role is not None:
         sslmem = plain[-1][:, ~split.role].mean(1) - plain[-1][:, split.role].mean(1)
         columns["candidate"] = pa.array([name == "candidate" for name in group or []], type=pa.bool_())
     else:
-        columns |= {f"member/{name}": pa.array(split.membership[:, k]) for k, name in enumerate(split.encoders)}
         columns["candidate"] = pa.array([False] * n, type=pa.bool_())
     columns["sslmem"] = _numbers(sslmem, pa.float32())
     _replaced(folder / "samples.parquet", columns)
@@ -197,7 +197,6 @@ def _encoders(
     folder: Path, alignment: np.ndarray, split: families.Design, roles: list[str | None], rng: np.random.Generator
 ) -> None:
     attacks, levels = families.attack(alignment, split).alignment, families.image_scores(alignment, split).levels[-1]
-    count = split.n_encoders
     measured = [role != "g" for role in roles]
     units = [0.5 + 0.02 * rng.normal() if each else math.nan for each in measured]
     columns = {
@@ -209,8 +208,8 @@ def _encoders(
         "classmem_mean": _numbers([value / 2 for value in units]),
     }
     curves = [curve if each else None for curve, each in zip(attacks.encoders, measured, strict=True)]
-    columns["auc"] = _numbers([math.nan if curve is None else curve.auc for curve in curves])
-    columns["auc_lo"] = columns["auc_hi"] = _numbers([math.nan] * count)
+    for field, name in (("auc", "auc"), ("auc_low", "auc_lo"), ("auc_high", "auc_hi")):
+        columns[name] = _numbers([math.nan if curve is None else getattr(curve, field) for curve in curves])
     for place, name in enumerate(("tpr_10", "tpr_01", "tpr_001")):
         for field, ending in (("tpr", ""), ("low", "_lo"), ("high", "_hi")):
             values = [math.nan if curve is None else getattr(curve, field)[place] for curve in curves]
@@ -238,4 +237,5 @@ def _manifest(folder: Path, alignment: np.ndarray, split: families.Design, rows:
         manifest["candidates"] = None
     else:
         manifest["candidates"] = {"n": said.n_scored, "sha256": "d" * 64}
+    manifest["files"]["encoders.parquet"] = "0" * 64
     path.write_text(json.dumps(manifest))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.reader import Run
-from memkern.families import membership_of_groups
 
 MIN_EXTRA = 30
 """*Extra* images that an attack is measured against; with fewer, against independent ones."""
@@ -59,29 +58,19 @@ def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
     found = data.significance
     if not names or found is None:
         return None
-    columns = [_column(run, name) for name in names]
-    membership = _membership(run, data, names)
-    if membership is None or any(column is None or len(column) != len(data.ids) for column in columns):
+    if not {f"member/{name}" for name in names} <= set(run.samples.column_names):
         return None
-    values = np.stack([column for column in columns if column is not None], axis=1)
-    return Alignments(names, values, membership, found.design == "fixed")
+    columns = [_column(run, name) for name in names]
+    if any(len(column) != len(data.ids) for column in columns):
+        return None
+    member = [np.asarray(run.samples[f"member/{name}"].to_pylist(), dtype=np.int8) for name in names]
+    return Alignments(names, np.stack(columns, axis=1), np.stack(member, axis=1), found.design == "fixed")
 
 
-def _column(run: Run, name: str) -> Floats | None:
-    """One encoder's alignments at the output, `[N]`."""
+def _column(run: Run, name: str) -> Floats:
+    """One encoder's alignments at the output, `[N]`; empty without readings."""
     files = sorted((run.folder / "readings" / quote(name, safe="")).glob("*.safetensors"))
     place = run.layer_names.index(run.output)
     load = require("safetensors.numpy", "safetensors").load_file
     parts = [np.asarray(load(path)["alignment"][place], dtype=np.float64) for path in files]
-    return np.concatenate(parts) if parts else None
-
-
-def _membership(run: Run, data: RunArrays, names: list[str]) -> NDArray[np.int8] | None:
-    roles = data.encoders.get("role", [])
-    n_f, n_g = roles.count("f"), roles.count("g")
-    if n_f and n_g:
-        return membership_of_groups([group or "unknown" for group in data.group], n_f=n_f, n_g=n_g)
-    columns = [f"member/{name}" for name in names]
-    if not set(columns) <= set(run.samples.column_names):
-        return None
-    return np.stack([np.asarray(run.samples[name].to_pylist(), dtype=np.int8) for name in columns], axis=1)
+    return np.concatenate([np.zeros(0), *parts])

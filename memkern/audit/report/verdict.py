@@ -151,6 +151,8 @@ def _excess(data: RunArrays, output: str | None) -> list[str]:
     if not np.isfinite(excess):
         return []
     text = f"LayerMem at the output exceeds that of the control by {signed(excess)}"
+    if not np.isfinite(float(data.column("layermem_control")[place])):
+        text = f"LayerMem at the output is {signed(excess)}, where 0 is no memorization"
     if np.isfinite(low):
         return [f"{text} (95% interval {signed(low)} to {signed(high)}, over images and trainings)."]
     if np.isfinite(se_images):

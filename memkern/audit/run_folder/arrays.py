@@ -165,6 +165,9 @@ def read_arrays(run: Tables) -> RunArrays:
             alignment[name] = of_f
         if of_f is not None and of_g is not None:
             ratio[name] = sslmem_score(torch.from_numpy(of_f), torch.from_numpy(of_g), "ratio").numpy()
+        of_in, of_out = _floats(samples, f"a_in/{name}"), _floats(samples, f"a_out/{name}")
+        if of_f is None and of_in is not None and of_out is not None:  # encoders without roles
+            ratio[name] = sslmem_score(torch.from_numpy(of_in), torch.from_numpy(of_out), "ratio").numpy()
     labels = samples.column("label")
     candidate = samples.column("candidate").to_pylist()
     return RunArrays(

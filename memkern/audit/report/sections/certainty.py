@@ -162,7 +162,7 @@ def _levels(data: RunArrays) -> str:
     if not np.isfinite(values).any():
         return ""
     names = [str(name) for name in data.encoders["encoder"]]
-    roles = [str(role or "") for role in data.encoders.get("role", [""] * len(names))]
+    roles = _roles(data)
     return charts.both_widths(lambda width: certainty_charts.levels(names, roles, values, width=width))
 
 
@@ -170,15 +170,17 @@ def _numbers(values: Sequence[object]) -> Floats:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
+def _roles(data: RunArrays) -> list[str]:
+    return [role if role in ("f", "g") else "" for role in data.encoders["role"]]
+
+
 def _encoder_rows(data: RunArrays) -> list[dict[str, object]]:
     table = data.encoders
-    keys = [key for key in table if key not in ("encoder", "role", "n_members")]
+    keys = [key for key in table if key not in ("encoder", "role")]
     columns = {key: _numbers(table[key]) for key in keys}
     return [
         {
             "name": str(name),
-            "role": str((table.get("role") or [""] * (place + 1))[place] or ""),
-            "n_members": (table.get("n_members") or [None] * (place + 1))[place],
             **{key: float(values[place]) for key, values in columns.items()},
         }
         for place, name in enumerate(table.get("encoder", []))
@@ -186,8 +188,7 @@ def _encoder_rows(data: RunArrays) -> list[dict[str, object]]:
 
 
 def _roc(data: RunArrays, readings: Alignments) -> str:
-    roles = data.encoders.get("role", [])
-    attacked = [k for k in range(len(readings.encoders)) if not readings.fixed or roles[k] == "f"]
+    attacked = [k for k, role in enumerate(_roles(data)) if role != "g"]
     curves = []
     for k in [attacked[i] for i in charts.evenly_spaced(len(attacked), MAX_CURVES)]:
         members, others = (-readings.values[rows, k] for rows in readings.sides(data, k))
