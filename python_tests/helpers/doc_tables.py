@@ -54,9 +54,7 @@ def fields_table(record: type) -> str:
 
 def columns_table(kinds: dict[str, str]) -> str:
     """The columns of a table and their Arrow types."""
-    return markdown_table(
-        ("column", "Arrow type"), [(f"`{name}`", f"{of.rstrip('_')}") for name, of in kinds.items()]
-    )
+    return markdown_table(("column", "Arrow type"), [(f"`{name}`", f"{of.rstrip('_')}") for name, of in kinds.items()])
 
 
 def records() -> list[type]:

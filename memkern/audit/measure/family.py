@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import families
+from memkern._util.records import Record
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.run_folder.schema import LayerPlan, Significance
 from memkern.families.design import Control
@@ -27,7 +28,7 @@ Membership = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
-class FamilyOptions:
+class FamilyOptions(Record):
     """Options of scores over trainings.
 
     Attributes:
@@ -37,8 +38,8 @@ class FamilyOptions:
         seed: Seed of the permutations and of the halves of the encoders.
     """
 
-    control: Control = "auto"
-    level: Level = "auto"
+    control: str = "auto"
+    level: str = "auto"
     fdr: float = 0.05
     seed: int = 0
 
@@ -154,13 +155,14 @@ def family_scores(
     if not ((membership == 1).any(1) & (membership == 0).any(1)).any():
         return None
     pictures = _numbered(seen.pictures, len(membership))
-    design = families.design(membership, pictures=pictures, encoders=list(readings), control=options.control)
+    control, level = cast("Control", options.control), cast("Level", options.level)  # families refuses others
+    design = families.design(membership, pictures=pictures, encoders=list(readings), control=control)
     place = [layer.name for layer in layers].index(output)
     rows = [each.rows for each in readings.values()]
     images = families.image_scores(
         stack,
         design,
-        level=options.level,
+        level=level,
         output=place,
         rows=rows if rows[0].shape[1] else None,
         fdr=options.fdr,
@@ -171,7 +173,7 @@ def family_scores(
     layer_scores = families.layer_scores(
         stack,
         design,
-        level=options.level,
+        level=level,
         output=place,
         halves=(_Layers([each[0] for each in halves]), _Layers([each[1] for each in halves])) if by_views else None,
         seed=options.seed,
@@ -182,7 +184,14 @@ def family_scores(
         design,
         images,
         layer_scores,
-        _peaks([each.peaks for each in readings.values()], seen, design, [layer.units for layer in layers], place, options.seed),
+        _peaks(
+            [each.peaks for each in readings.values()],
+            seen,
+            design,
+            [layer.units for layer in layers],
+            place,
+            options.seed,
+        ),
         families.attack(stack, design, output=place).alignment.encoders,
         _significance(images, design, int((membership != seen.membership).any(1).sum())),
     )

@@ -37,9 +37,7 @@ def membership_columns(
     }
 
 
-def leaks(
-    membership: Membership, ids: Sequence[str], duplicates: Sequence[tuple[str, str, str]]
-) -> list[str | None]:
+def leaks(membership: Membership, ids: Sequence[str], duplicates: Sequence[tuple[str, str, str]]) -> list[str | None]:
     """Names for each image a copy of it that an encoder saw which did not see the image itself.
 
     Args:
@@ -143,7 +141,9 @@ def encoder_columns(scores: RunScores, roles: Mapping[str, str], membership: Mem
     columns: Columns = {
         "encoder": list(roles),
         "role": [role or None for role in roles.values()],
-        "n_members": [int(n) if any_known else None for n, any_known in zip((membership == 1).sum(0), known, strict=True)],
+        "n_members": [
+            int(n) if any_known else None for n, any_known in zip((membership == 1).sum(0), known, strict=True)
+        ],
         "unitmem_mean": [_mean_over_layers(scores, name, "unitmem") for name in roles],
         "classmem_mean": [_mean_over_layers(scores, name, "classmem") for name in roles],
     }

@@ -18,7 +18,7 @@ from memkern.audit.measure.family import FamilyOptions
 from memkern.audit.measure.plan import make_manifest
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.shard import PHASES
-from memkern.audit.measure.tables import Measured, MeansOf, tables
+from memkern.audit.measure.tables import MeansOf, Measured, tables
 from memkern.audit.run_folder.columns import SAMPLES, Columns
 from memkern.audit.run_folder.reader import Run, read_table
 from memkern.audit.run_folder.schema import Plan
@@ -88,7 +88,9 @@ def finalize(folders: Sequence[Path], out: Path) -> Run:
 
 def family_options(options: Mapping[str, object]) -> FamilyOptions:
     """Picks what decides the scores over trainings from the options of an audit."""
-    return FamilyOptions(**{field.name: options[field.name] for field in fields(FamilyOptions) if field.name in options})
+    return FamilyOptions.from_json(
+        {field.name: options[field.name] for field in fields(FamilyOptions) if field.name in options}, "the options"
+    )
 
 
 def _known_columns(images: Columns, readings: Mapping[str, EncoderReadings]) -> Columns:
@@ -116,11 +118,10 @@ def read_pair(shards: Iterable[shard_files.Shard]) -> dict[str, EncoderReadings]
         units.merge(of_units)
         classes.merge(of_classes)
     a_f, a_g = (torch.cat(each, 1) for each in alignment.values())
-    nothing = {"halves": torch.zeros(2, len(a_f), 0), "rows": torch.zeros(a_f.shape[1], 0), "peaks": {}}
-    total = torch.stack(seconds).sum(0)
-    found = {"f": EncoderReadings(a_f, units=units.state_dict(), classes=classes.state_dict(), seconds=total, **nothing)}
+    halves, rows, total = torch.zeros(2, len(a_f), 0), torch.zeros(a_f.shape[1], 0), torch.stack(seconds).sum(0)
+    found = {"f": EncoderReadings(a_f, halves, rows, units.state_dict(), classes.state_dict(), {}, total)}
     if len(a_g):
-        found["g"] = EncoderReadings(a_g, units={}, classes={}, seconds=torch.zeros_like(total), **nothing)
+        found["g"] = EncoderReadings(a_g, halves, rows, {}, {}, {}, torch.zeros_like(total))
     return found
 
 

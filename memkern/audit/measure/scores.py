@@ -300,9 +300,7 @@ class _Sides:
     layermem_range: float | None
 
 
-def _sides(
-    place: int, layer: _Read, groups: Mapping[str, Tensor], family: FamilyScores | None
-) -> _Sides:
+def _sides(place: int, layer: _Read, groups: Mapping[str, Tensor], family: FamilyScores | None) -> _Sides:
     if layer.alignment_f is not None and layer.alignment_g is not None:
         ratio = sslmem_score(layer.alignment_f, layer.alignment_g, "ratio")
         scaled = sslmem_score(layer.alignment_f, layer.alignment_g, "range")

@@ -149,9 +149,7 @@ def layer_states(measured: Measured, roles: Mapping[str, str]) -> Iterator[Layer
         start = own.stop
 
 
-def _by_role(
-    readings: Mapping[str, EncoderReadings], roles: Mapping[str, str], role: str, row: int
-) -> Tensor | None:
+def _by_role(readings: Mapping[str, EncoderReadings], roles: Mapping[str, str], role: str, row: int) -> Tensor | None:
     """Mean alignment of a layer over the encoders of a role, `[N]`; that of one encoder as it is."""
     own = [each.alignment[row] for name, each in readings.items() if roles[name] == role]
     if len(own) < 2:

@@ -86,7 +86,7 @@ def _measurement(scores: RunScores, control: RunScores | None, epoch: int, secon
     return Measurement(
         epoch,
         seconds,
-        alignment={layer.name: layer.alignment_f for layer in layers},
+        alignment={layer.name: layer.alignment_f for layer in layers if layer.alignment_f is not None},
         unitmem={layer.name: layer.unitmem for layer in layers},
         classmem={layer.name: layer.classmem for layer in layers if layer.classmem is not None},
         layermem={layer.name: layer.ratio for layer in layers if layer.ratio is not None},

@@ -26,22 +26,28 @@ class Tables(Protocol):
     """Manifest and tables of an audit, as a `Run` has them."""
 
     @property
-    def manifest(self) -> Manifest: ...
+    def manifest(self) -> Manifest:
+        """What was measured and how."""
 
     @property
-    def layer_names(self) -> list[str]: ...
+    def layer_names(self) -> list[str]:
+        """Names of the layers in forward order."""
 
     @property
-    def samples(self) -> pyarrow.Table: ...
+    def samples(self) -> pyarrow.Table:
+        """Table of the images."""
 
     @property
-    def units(self) -> pyarrow.Table: ...
+    def units(self) -> pyarrow.Table:
+        """Table of the units."""
 
     @property
-    def layers(self) -> pyarrow.Table: ...
+    def layers(self) -> pyarrow.Table:
+        """Table of the layers."""
 
     @property
-    def encoders(self) -> pyarrow.Table: ...
+    def encoders(self) -> pyarrow.Table:
+        """Table of the encoders."""
 
 
 @dataclass(frozen=True)

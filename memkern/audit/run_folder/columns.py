@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Column = Sequence[object] | Tensor | NDArray[np.generic]
-"""The values of a column, one per row: `None` is null (not measured), NaN is a value (measured and undefined). In a numpy
-array NaN is null: a number over trainings that does not exist."""
+"""The values of a column, one per row: `None` is null (not measured), NaN is a value (measured and undefined). In a
+numpy array NaN is null: a number over trainings that does not exist."""
 
 Columns = dict[str, Column]
 """The columns of a table: name -> values."""
@@ -121,8 +121,6 @@ ENCODERS = {
     "level": "float64",
     "unitmem_mean": "float64",
     "classmem_mean": "float64",
-    **{
-        f"{name}{end}": "float64" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi")
-    },
+    **{f"{name}{end}": "float64" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi")},
 }
 """Columns of encoders.parquet."""

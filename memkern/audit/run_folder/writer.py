@@ -50,9 +50,7 @@ def write_run(
         ImportError: If pyarrow or safetensors is missing.
         OSError: If a file cannot be written.
     """
-    further = {
-        name: kind for start, kind in SAMPLES_FAMILIES.items() for name in samples if name.startswith(start)
-    }
+    further = {name: kind for start, kind in SAMPLES_FAMILIES.items() for name in samples if name.startswith(start)}
     parquet = require("pyarrow.parquet", "pyarrow")
     files = {}
     for name, columns, types in (
