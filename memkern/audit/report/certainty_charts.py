@@ -18,6 +18,9 @@ Floats = NDArray[np.float64]
 LEAST_RATE = 1e-3
 """Where the axes of a ROC curve begin."""
 
+MOST_DECADES = 12.0
+"""Where the axis of −log10 p ends at most: smaller p differ by the model of the noise alone."""
+
 CELLS = {True: 30, False: 60}
 """Images in the picture of encoders x images: on a phone, on a desktop."""
 
@@ -105,12 +108,14 @@ def heat_map(
     edges = f"{-largest:+.2g} to {largest:+.2g}".replace("-", "−")
     board.text(left + 82, bottom + 24, f"closer by {edges}" if narrow else f"closer than the mean by {edges}", "tick")
     if not narrow:
-        board.dots([(left + 310, bottom + 20)], "seen-key")
-        board.text(left + 318, bottom + 24, "saw the image; images from left to right by q", "tick")
+        board.dots([(left + 380, bottom + 20)], "seen-key")
+        board.text(left + 388, bottom + 24, "saw the image; images from left to right by q", "tick")
     return board.svg()
 
 
-def volcano(score: Floats, p: Floats, called: NDArray[np.bool_], fdr: str, *, width: int, most: int = 2500) -> str:
+def volcano(
+    score: Floats, p: Floats, called: NDArray[np.bool_], fdr: str, name: str, *, width: int, most: int = 2500
+) -> str:
     """Draws SSLMem of each image against −log10 of its p.
 
     Args:
@@ -118,6 +123,7 @@ def volcano(score: Floats, p: Floats, called: NDArray[np.bool_], fdr: str, *, wi
         p: `[N]`, without NaN.
         called: Whether q is at most the rate, `[N]`.
         fdr: The false-discovery rate, in words.
+        name: What to call the score.
         width: `WIDE` or `NARROW`.
         most: How many images are drawn at most; called ones always are.
 
@@ -130,7 +136,8 @@ def volcano(score: Floats, p: Floats, called: NDArray[np.bool_], fdr: str, *, wi
     up = -np.log10(np.maximum(p, 1e-300))
     low, high = float(score.min(initial=0.0)), float(score.max(initial=0.0))
     pad = 0.04 * (high - low or 1.0)
-    x, y = Scale(low - pad, high + pad, left, width - 10), Scale(0, max(1.0, float(up.max())) * 1.05, bottom, top)
+    edge = min(MOST_DECADES, max(2.0, 1.05 * float(up.max())))
+    x, y = Scale(low - pad, high + pad, left, width - 10), Scale(0, edge, bottom, top)
     for tick in ticks(0, y.high, 4):
         board.line(left, y(tick), width - 10, y(tick), "grid")
         board.text(left - 5, y(tick) + 4, tick_text(tick), "tick", "end")
@@ -146,11 +153,12 @@ def volcano(score: Floats, p: Floats, called: NDArray[np.bool_], fdr: str, *, wi
     if len(chosen):
         at = y(float(up[chosen].min())) + 3
         board.line(left, at, width - 10, at, "threshold")
-        board.text(left + 5, at + 13, f"above: q ≤ {fdr}", "tick")
+        board.text(left + 5, at - 5, f"q ≤ {fdr}", "tick")
     else:
         board.text(left + 5, top + 10, f"no image has q ≤ {fdr}", "tick")
-    board.text(left - 32, 12, "−log10 p", "tick")
-    board.text(width - 10, height - 8, "SSLMem at the output", "tick", "end")
+    cut = f"; dots at the top: {MOST_DECADES:.0f} and more" if edge == MOST_DECADES else ""
+    board.text(left - 32, 12, f"−log10 p{cut}", "tick")
+    board.text(width - 10, height - 8, f"{name} at the output", "tick", "end")
     return board.svg()
 
 
@@ -235,7 +243,7 @@ def roc(curves: Sequence[Curve], *, width: int) -> str:
         SVG.
     """
     side = 330 if width == NARROW else 400
-    left, bottom, top = 46, side - 44, 12
+    left, bottom, top = 46, side - 44, 22
     by_auc = sorted(curves, key=lambda curve: curve.auc)
     middle = by_auc[len(by_auc) // 2]
     aucs = " to ".join(sorted({f"{by_auc[0].auc:.2f}", f"{by_auc[-1].auc:.2f}"}))
@@ -246,7 +254,7 @@ def roc(curves: Sequence[Curve], *, width: int) -> str:
         text = f"{100 * 10.0**power:.6g}%"
         board.line(x(power), top, x(power), bottom, "grid")
         board.line(left, y(power), x.end, y(power), "grid")
-        board.text(x(power), bottom + 16, text, "tick", "middle")
+        board.text(x(power), bottom + 16, text, "tick", "middle" if power else "end")
         board.text(left - 5, y(power) + 4, text, "tick", "end")
     board.line(x(end), y(end), x(0), y(0), "chance")
 
@@ -258,6 +266,6 @@ def roc(curves: Sequence[Curve], *, width: int) -> str:
     board.path(f"M{'L'.join(band)}Z", "band")
     for curve in curves:
         board.path("M" + "L".join(points(curve.fpr, curve.tpr)), "curve main" if curve is middle else "curve")
-    board.text(x.end, y(0) + 14, "true positives", "tick", "end")
+    board.text(left, 12, "true positives", "tick")
     board.text(x.end, side - 8, "false positives", "tick", "end")
     return board.svg()

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from memkern.audit.run_folder.arrays import Ints, RunArrays
+from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.schema import Significance
 
 CANNOT_TELL = "This audit cannot tell memorization from a tighter encoder; add --groups or more encoders."
@@ -17,6 +17,23 @@ def control_rows(data: RunArrays) -> Ints:
     """Finds the rows of the control images; none in a design that varies by image, or without a control group."""
     name = "none" if data.significance is None else data.significance.control
     return np.flatnonzero([name != "none" and group == name for group in data.group])
+
+
+def after_levels(data: RunArrays) -> bool:
+    """True if p is about SSLMem after the levels of the trainings, which the column `sslmem` of a split keeps in."""
+    found = data.significance
+    return found is not None and found.design == "fixed" and found.levels_removed
+
+
+def tested(data: RunArrays) -> Floats | None:
+    """Computes the difference that p, q and the standard error are about, `[N]`; `None` without a reference.
+
+    In a split whose trainings' levels were removed it is SSLMem minus the mean level of the g's plus that of the f's.
+    """
+    if data.sslmem is None or not after_levels(data):
+        return data.sslmem
+    level, role = np.array(data.encoders["level"], dtype=np.float64), np.array(data.encoders["role"])
+    return data.sslmem - (level[role == "g"].mean() - level[role == "f"].mean())
 
 
 def says_something(found: Significance | None) -> bool:

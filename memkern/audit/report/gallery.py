@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from memkern.audit.report.control import after_levels, tested
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.statistics import largest
@@ -48,7 +49,8 @@ class Item:
     Attributes:
         name: Its id.
         label: Its class, or "".
-        score: SSLMem, or `None` without a reference encoder.
+        score: SSLMem, or `None` without a reference encoder; after levels where p is about that.
+        score_name: What to call it.
         ratio: SSLMem as a share, (A_g - A_f) / (A_g + A_f); NaN where undefined.
         error: Standard error of `score` over trainings and views; NaN where there is none.
         p: One-sided p of `score`, the same.
@@ -65,6 +67,7 @@ class Item:
     name: str
     label: str
     score: float | None
+    score_name: str
     ratio: float
     error: float
     p: float
@@ -180,7 +183,7 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
     Returns:
         One item per row.
     """
-    owners, error = _owners(data), error_of(data)
+    owners, error, score = _owners(data), error_of(data), tested(data)
     ratio = data.ratio.get(manifest.output) if data.sslmem_ratio is None else data.sslmem_ratio
     ratio = np.full(len(data.ids), math.nan) if ratio is None else ratio
     copies: dict[str, list[str]] = {}
@@ -194,7 +197,8 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
             Item(
                 name=data.ids[row],
                 label=class_name(manifest, None if data.labels is None else int(data.labels[row])),
-                score=None if data.sslmem is None else float(data.sslmem[row]),
+                score=None if score is None else float(score[row]),
+                score_name="SSLMem after levels" if after_levels(data) else "SSLMem",
                 ratio=float(ratio[row]),
                 error=float(error[row]),
                 p=math.nan if data.p is None else float(data.p[row]),

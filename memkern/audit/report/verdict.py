@@ -21,9 +21,9 @@ from memkern.families import images_above_all_controls
 
 RULE = (
     "Without p-values there is no verdict. They need a control: images that all trainings saw or none did, or "
-    "trainings on different subsets, so that each image has trainings with and without it. An image is memorized if its q, the "
-    "false-discovery rate at which it would be called (Benjamini and Hochberg, over the scored images), is at most the "
-    "rate of the audit (--fdr)."
+    "trainings on different subsets, so that each image has trainings with and without it. An image is memorized if "
+    "its q, the false-discovery rate at which it would be called (Benjamini and Hochberg, over the scored images), is "
+    "at most the rate of the audit (--fdr)."
 )
 """Rule by which a headline is chosen."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memkern.audit.report import certainty_charts, charts
 from memkern.audit.report.alignments import Alignments, output_alignments
 from memkern.audit.report.certainty_words import sentences
-from memkern.audit.report.control import percent
+from memkern.audit.report.control import after_levels, percent, tested
 from memkern.audit.report.gallery import error_of
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
@@ -32,7 +32,7 @@ class ImageRow:
 
     Attributes:
         name: Id of the image.
-        score: SSLMem.
+        score: SSLMem, after levels where p is about that.
         error: Its standard error over trainings and views.
         p: One-sided p.
         q: False-discovery rate at which the image is called.
@@ -71,6 +71,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "layers": _layer_rows(data),
         "levels": _levels(data),
         "encoders": _encoder_rows(data),
+        "n_encoders": len(data.encoders.get("encoder", [])),
         "roc": "" if readings is None else _roc(data, readings),
         "fdr": fdr,
     }
@@ -84,10 +85,11 @@ def _leaked(context: ReportContext) -> int:
 
 def _by_q(data: RunArrays) -> Ints:
     """Rows of the images that have a p, by ascending q, then p."""
-    if data.p is None or data.q is None or data.sslmem is None:
+    score = tested(data)
+    if data.p is None or data.q is None or score is None:
         return np.array([], dtype=np.int64)
-    rows = np.flatnonzero(np.isfinite(data.p) & np.isfinite(data.q) & np.isfinite(data.sslmem))
-    return rows[np.lexsort((-data.sslmem[rows], data.p[rows], data.q[rows]))]
+    rows = np.flatnonzero(np.isfinite(data.p) & np.isfinite(data.q) & np.isfinite(score))
+    return rows[np.lexsort((-score[rows], data.p[rows], data.q[rows]))]
 
 
 def _called(data: RunArrays, rows: Ints) -> NDArray[np.bool_]:
@@ -95,14 +97,14 @@ def _called(data: RunArrays, rows: Ints) -> NDArray[np.bool_]:
 
 
 def _images(data: RunArrays, rows: Ints) -> list[ImageRow]:
-    if data.sslmem is None or data.p is None or data.q is None:
+    score, error = tested(data), error_of(data)
+    if score is None or data.p is None or data.q is None:
         return []
-    error = error_of(data)
     n_in, n_out = (np.zeros(len(data.ids), dtype=np.int64) if n is None else n for n in (data.n_in, data.n_out))
     return [
         ImageRow(
             name=data.ids[row],
-            score=float(data.sslmem[row]),
+            score=float(score[row]),
             error=float(error[row]),
             p=float(data.p[row]),
             q=float(data.q[row]),
@@ -128,10 +130,12 @@ def _heat_map(data: RunArrays, readings: Alignments, order: Ints, fdr: str) -> s
 
 
 def _volcano(data: RunArrays, order: Ints, fdr: str) -> str:
-    if data.sslmem is None or data.p is None or not len(order):
+    score = tested(data)
+    if score is None or data.p is None or not len(order):
         return ""
-    score, p, called = data.sslmem[order], data.p[order], _called(data, order)
-    return charts.both_widths(lambda width: certainty_charts.volcano(score, p, called, fdr, width=width))
+    own, p, called = score[order], data.p[order], _called(data, order)
+    name = "SSLMem after levels" if after_levels(data) else "SSLMem"
+    return charts.both_widths(lambda width: certainty_charts.volcano(own, p, called, fdr, name, width=width))
 
 
 def _reliability(data: RunArrays) -> str:
@@ -178,12 +182,13 @@ def _encoder_rows(data: RunArrays) -> list[dict[str, object]]:
     table = data.encoders
     keys = [key for key in table if key not in ("encoder", "role")]
     columns = {key: _numbers(table[key]) for key in keys}
+    names = table.get("encoder", [])
     return [
         {
-            "name": str(name),
+            "name": str(names[place]),
             **{key: float(values[place]) for key, values in columns.items()},
         }
-        for place, name in enumerate(table.get("encoder", []))
+        for place in charts.evenly_spaced(len(names), MAX_ENCODERS)
     ]
 
 

@@ -13,6 +13,9 @@ from memkern.audit.report.control import control_words
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.run_folder.arrays import Floats, RunArrays
 
+CROSSED = 4
+"""From this many trainings on, halves of them rank and measure the top groups; with fewer, halves of the views."""
+
 FEW = 50
 """Top groups say something of their own only where more images are scored."""
 
@@ -64,6 +67,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "n_top": max((row.n_top for row in rows), default=0),
         "has_top": len(data.scored) > FEW and any(math.isfinite(row.top) for row in rows),
         "has_top_control": any(math.isfinite(row.top_control) for row in rows),
+        "by_trainings": len(data.encoders.get("encoder", [])) >= CROSSED,
         "has_classes": context.has_classes,
         "has_band": band is not None and bool(np.isfinite(band[0]).any()),
         "control": "" if control is None or data.significance is None else control_words(data.significance),
