@@ -132,7 +132,8 @@ def _same_design(a: Manifest, b: Manifest) -> tuple[dict[str, object], dict[str,
     """Lists what must agree where both audits say what they may conclude: else their scores mean different things."""
     if a.significance is None or b.significance is None:
         return {}, {}
-    fields = ("design", "control", "levels_removed")
+    varying = a.significance.design == "varying"  # the excess of a split does without levels anyway
+    fields = ("design", "control", *(["levels_removed"] if varying else []))
     of_a, of_b = (
         {f"significance.{name}": getattr(found, name) for name in fields} for found in (a.significance, b.significance)
     )

@@ -25,7 +25,7 @@ def after_levels(data: RunArrays) -> bool:
     return found is not None and found.design == "fixed" and found.levels_removed
 
 
-def tested(data: RunArrays) -> Floats | None:
+def sslmem_of_p(data: RunArrays) -> Floats | None:
     """Computes the difference that p, q and the standard error are about, `[N]`; `None` without a reference.
 
     In a split whose trainings' levels were removed it is SSLMem minus the mean level of the g's plus that of the f's.

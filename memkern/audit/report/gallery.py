@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memkern.audit.report.control import after_levels, tested
+from memkern.audit.report.control import after_levels, sslmem_of_p
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.statistics import largest
@@ -183,7 +183,7 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
     Returns:
         One item per row.
     """
-    owners, error, score = _owners(data), error_of(data), tested(data)
+    owners, error, score = _owners(data), error_of(data), sslmem_of_p(data)
     ratio = data.ratio.get(manifest.output) if data.sslmem_ratio is None else data.sslmem_ratio
     ratio = np.full(len(data.ids), math.nan) if ratio is None else ratio
     copies: dict[str, list[str]] = {}

@@ -96,7 +96,13 @@ def test_every_part_is_there(page):
         assert f"#{part}" in page.values("href"), "the table of contents leads to it"
     assert not page.open, "every element is closed"
     assert page.tags.count("h1") == 1
-    for words in (CANNOT_TELL, "relative to this reference encoder", "arXiv 2409.19069", "seed 0", "They need a control"):
+    for words in (
+        CANNOT_TELL,
+        "relative to this reference encoder",
+        "arXiv 2409.19069",
+        "seed 0",
+        "They need a control",
+    ):
         assert words in page.text, words
     assert "c" * 64 not in page.text, "the list's digest stays in the manifest"
     assert "b" * 64 in page.text, "the weights' digest is provenance"

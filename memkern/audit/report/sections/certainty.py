@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memkern.audit.report import certainty_charts, charts
 from memkern.audit.report.alignments import Alignments, output_alignments
 from memkern.audit.report.certainty_words import sentences
-from memkern.audit.report.control import after_levels, percent, tested
+from memkern.audit.report.control import after_levels, percent, sslmem_of_p
 from memkern.audit.report.gallery import error_of
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
@@ -85,7 +85,7 @@ def _leaked(context: ReportContext) -> int:
 
 def _by_q(data: RunArrays) -> Ints:
     """Rows of the images that have a p, by ascending q, then p."""
-    score = tested(data)
+    score = sslmem_of_p(data)
     if data.p is None or data.q is None or score is None:
         return np.array([], dtype=np.int64)
     rows = np.flatnonzero(np.isfinite(data.p) & np.isfinite(data.q) & np.isfinite(score))
@@ -97,7 +97,7 @@ def _called(data: RunArrays, rows: Ints) -> NDArray[np.bool_]:
 
 
 def _images(data: RunArrays, rows: Ints) -> list[ImageRow]:
-    score, error = tested(data), error_of(data)
+    score, error = sslmem_of_p(data), error_of(data)
     if score is None or data.p is None or data.q is None:
         return []
     n_in, n_out = (np.zeros(len(data.ids), dtype=np.int64) if n is None else n for n in (data.n_in, data.n_out))
@@ -130,7 +130,7 @@ def _heat_map(data: RunArrays, readings: Alignments, order: Ints, fdr: str) -> s
 
 
 def _volcano(data: RunArrays, order: Ints, fdr: str) -> str:
-    score = tested(data)
+    score = sslmem_of_p(data)
     if score is None or data.p is None or not len(order):
         return ""
     own, p, called = score[order], data.p[order], _called(data, order)
