@@ -33,7 +33,9 @@ def sslmem_of_p(data: RunArrays) -> Floats | None:
     if data.sslmem is None or not after_levels(data):
         return data.sslmem
     level, role = np.array(data.encoders["level"], dtype=np.float64), np.array(data.encoders["role"])
-    return data.sslmem - (level[role == "g"].mean() - level[role == "f"].mean())
+    shift = float(level[role == "g"].mean() - level[role == "f"].mean())
+    shifted: Floats = data.sslmem - shift
+    return shifted
 
 
 def says_something(found: Significance | None) -> bool:
