@@ -35,7 +35,7 @@ class Measured:
 
     Attributes:
         plan: The plan.
-        images: Columns id, index, path, candidate and, where they are known, label, group, pictures and
+        images: Columns id, index, path, candidate and, where they are known, label, group, picture and
             `member/<encoder>`; one entry per image.
         readings: Encoder -> its reading.
         roles: Encoder -> "f", "g", or "" where encoders have no roles.
@@ -114,7 +114,7 @@ def tables(measured: Measured, options: FamilyOptions) -> Tables:
 
 
 def _seen(images: Columns, membership: Membership) -> Seen:
-    pictures, labels = images.get("pictures"), images.get("label")
+    pictures, labels = images.get("picture"), images.get("label")
     return Seen(
         membership,
         np.asarray(list(images["index"]), dtype=np.int64),
