@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.scores import LayerState, RunScores, run_scores
-from memkern.audit.measure.shard_files import Shard
 from memkern.audit.run_folder.schema import Column, Plan
-from memkern.metrics.classes import ClassMem
-from memkern.metrics.units import UnitMem
 
 Columns = dict[str, Column]
 """The columns of a table: name -> values."""
@@ -73,30 +71,10 @@ class Measured:
         return LayerState(name, self.alignment_f[row], alignment_g, units, classes)
 
 
-def put_together(shards: Iterable[Shard]) -> Measured:
-    """Folds the states of shards together, in the given order; one shard is in memory at a time.
-
-    The order fixes the bits of the float64 sums; peaks and alignments are the same in any order.
-    """
-    units, classes = UnitMem(), ClassMem()
-    alignment_f, alignment_g, seconds = [], [], []
-    for shard in shards:
-        alignment_f.append(shard.alignment_f)
-        alignment_g.append(shard.alignment_g)
-        seconds.append(shard.seconds)
-        of_units, of_classes = UnitMem(), ClassMem()
-        # The means kept for the median stay in the file: they are read layer by layer.
-        of_units.load_state_dict({name: value for name, value in shard.units.items() if name != "means"})
-        of_classes.load_state_dict(dict(shard.classes))
-        units.merge(of_units)
-        classes.merge(of_classes)
-    return Measured(
-        torch.cat(alignment_f, 1),
-        torch.cat(alignment_g, 1),
-        units.state_dict(),
-        classes.state_dict(),
-        torch.stack(seconds).sum(0),
-    )
+def of_pair(f: EncoderReadings, g: EncoderReadings | None, seconds: Tensor) -> Measured:
+    """Sets what was read of f beside what was read of g, `None` without a reference."""
+    alignment_g = f.alignment.new_zeros((0, f.alignment.shape[1])) if g is None else g.alignment
+    return Measured(f.alignment, alignment_g, f.units, f.classes, seconds)
 
 
 @dataclass(frozen=True)
