@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import ClassMem, UnitMem, families
-from memkern.audit.measure.family import FamilyOptions
 from memkern.audit.measure.family_columns import leaks
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.tables import Measured, tables
+from memkern.audit.run_folder.schema import EncoderPlan
 from memkern.errors import DataError
 
 LAYERS = {"conv": 5, "output": 7}
@@ -92,8 +92,16 @@ FOUR = groups(candidate=40, independent=30, extra=50)
 
 def measured(world: World, roles: dict[str, str], **changes: Any) -> Measured:
     layers = tuple(audit_runs.manifest(["a", "b"], LAYERS).layers)
-    plan = replace(audit_runs.manifest([f"{row}.png" for row in range(N)], LAYERS).plan, layers=layers, output="output")
     names = list(roles)
+    plan = replace(
+        audit_runs.manifest([f"{row}.png" for row in range(N)], LAYERS).plan,
+        layers=layers,
+        output="output",
+        encoders=tuple(
+            EncoderPlan(name, role, "", None, name, None, tuple(LAYERS.values()), "") for name, role in roles.items()
+        ),
+        **{name: changes.pop(name) for name in ("control", "level", "fdr", "seed") if name in changes},
+    )
     balanced = None
     if names:
         candidate = (world.membership == [role != "g" for role in roles.values()]).all(1)
@@ -112,16 +120,18 @@ def measured(world: World, roles: dict[str, str], **changes: Any) -> Measured:
         "plan": plan,
         "images": images,
         "readings": world.readings(names, balanced),
-        "roles": roles,
         "duplicates": (),
         "means_of": None,
     }
     return Measured(**given | changes)
 
 
-def pair_of_two() -> tuple[World, Measured]:
+ROLES = {"f1": "f", "f2": "f", "g1": "g", "g2": "g"}
+
+
+def pair_of_two(**changes: Any) -> tuple[World, Measured]:
     world = World(families.membership_of_groups(FOUR, n_f=2, n_g=2))
-    return world, measured(world, {"f1": "f", "f2": "f", "g1": "g", "g2": "g"})
+    return world, measured(world, ROLES, **changes)
 
 
 def same(column: Any, wanted: Any) -> None:
@@ -131,7 +141,7 @@ def same(column: Any, wanted: Any) -> None:
 
 def test_a_fixed_split_of_four() -> None:
     world, given = pair_of_two()
-    made = tables(given, FamilyOptions())
+    made = tables(given)
     design = families.design(world.membership)
     images = families.image_scores(world.stack, design, rows=list(world.rows))
     layers = families.layer_scores(world.stack, design)
@@ -177,8 +187,8 @@ def test_a_fixed_split_of_four() -> None:
 
 
 def test_peaks_of_members() -> None:
-    world, given = pair_of_two()
-    made = tables(given, FamilyOptions(seed=3))
+    world, given = pair_of_two(seed=3)
+    made = tables(given)
     design = families.design(world.membership)
     labels = np.arange(N) % 2
     balanced = families.balanced_images(design)
@@ -192,12 +202,12 @@ def test_peaks_of_members() -> None:
     same(made.samples["peaks_in"], np.where(balanced, inside, np.nan))
     same(made.samples["peaks_out"], np.where(balanced, outside, np.nan))
     unread = replace(given, readings={name: replace(each, peaks={}) for name, each in given.readings.items()})
-    assert "member_peaks" not in tables(unread, FamilyOptions()).layers
+    assert "member_peaks" not in tables(unread).layers
 
 
 def test_units_are_those_of_the_f() -> None:
     world, given = pair_of_two()
-    made = tables(given, FamilyOptions())
+    made = tables(given)
     units = made.units
     assert units["encoder"] == ["f1"] * U + ["f2"] * U
     assert units["layer"] == (["conv"] * 5 + ["output"] * 7) * 2
@@ -219,7 +229,7 @@ def test_units_are_those_of_the_f() -> None:
 
 def test_the_table_of_encoders() -> None:
     world, given = pair_of_two()
-    made = tables(given, FamilyOptions())
+    made = tables(given)
     table = made.encoders
     assert table["encoder"] == ["f1", "f2", "g1", "g2"]
     assert table["role"] == ["f", "f", "g", "g"]
@@ -244,7 +254,7 @@ def test_a_signed_layer_is_left_out_of_the_mean_of_an_encoder() -> None:
     world.means[0, :, 2] = 0.0
     world.means[0, 0, 2], world.means[0, 1, 2] = 1.0, -(N - 1)  # the peak and the mean of the others cancel
     readings = given.readings | {"f1": world.readings(["f1"])["f1"]}
-    table = tables(replace(given, readings=dict(readings)), FamilyOptions())
+    table = tables(replace(given, readings=dict(readings)))
     own = table.units["unitmem"][5:12]
     assert table.encoders["unitmem_mean"][0] == pytest.approx(float(own.double().mean()), abs=1e-12)
 
@@ -256,7 +266,7 @@ def pair(sizes: dict[str, int], **changes: Any) -> tuple[World, Measured]:
 
 def test_one_pair_with_a_control_group() -> None:
     world, given = pair({"candidate": 40, "extra": 80})
-    made = tables(given, FamilyOptions())
+    made = tables(given)
     design = families.design(world.membership)
     scores = world.stack[1, :, 1].astype(np.float64) - world.stack[1, :, 0]
     same(made.samples["p"][:40], families.conformal_p(scores[:40], scores[40:]))
@@ -272,12 +282,12 @@ def test_one_pair_with_a_control_group() -> None:
     same(made.layers["layermem_least50_control"], wanted.least_control)
     assert np.isfinite(wanted.top).all()
     few = replace(given, readings=world.readings(["f", "g"], views=3))
-    assert np.isnan(tables(few, FamilyOptions()).layers["layermem_top50"]).all(), "3 views have no halves"
+    assert np.isnan(tables(few).layers["layermem_top50"]).all(), "3 views have no halves"
 
 
 @pytest.mark.parametrize("sizes", [{"candidate": 40, "unknown": 80}, {"candidate": 40, "independent": 60, "extra": 20}])
 def test_one_pair_without_a_control_group_says_nothing(sizes: dict[str, int]) -> None:
-    made = tables(pair(sizes)[1], FamilyOptions())
+    made = tables(pair(sizes)[1])
     assert made.significance is not None
     assert (made.significance.method, made.significance.control) == ("none", "none")
     assert made.significance.verdict.startswith("This audit cannot tell memorization from a tighter encoder; add ")
@@ -292,32 +302,32 @@ def test_one_pair_without_a_control_group_says_nothing(sizes: dict[str, int]) ->
 
 def test_without_a_reference_or_membership() -> None:
     given = pair({"unknown": N})[1]
-    made = tables(given, FamilyOptions())
+    made = tables(given)
     assert made.significance is None
     assert "n_in" not in made.samples
     assert "p" not in made.samples
     assert made.encoders["n_members"] == [None, None]
     assert made.layers["layermem"][0] is not None
     alone = World(np.ones((N, 1)))
-    single = tables(measured(alone, {"f": "f"}), FamilyOptions())
+    single = tables(measured(alone, {"f": "f"}))
     assert single.significance is None
     assert single.encoders["n_members"] == [N]
     assert "sslmem" not in single.samples
     assert single.layers["unitmem_mean"] == made.layers["unitmem_mean"] or single.units["encoder"] == ["f"] * U
 
 
-def varying(k: int = 6) -> tuple[World, Measured]:
+def varying(k: int = 6, **changes: Any) -> tuple[World, Measured]:
     rng = np.random.default_rng(7)
     membership = rng.permuted(np.tile([1] * (k // 2) + [0] * (k - k // 2), (N, 1)), axis=1)
     membership[:5] = 1  # in every encoder: not scored
     membership[5, 0] = -1
     world = World(membership)
-    return world, measured(world, {f"e{number}": "" for number in range(k)})
+    return world, measured(world, {f"e{number}": "" for number in range(k)}, **changes)
 
 
 def test_a_varying_design() -> None:
-    world, given = varying()
-    made = tables(given, FamilyOptions(fdr=0.1, seed=2))
+    world, given = varying(fdr=0.1, seed=2)
+    made = tables(given)
     design = families.design(world.membership)
     images = families.image_scores(world.stack, design, rows=list(world.rows), fdr=0.1, seed=2)
     layers = families.layer_scores(world.stack, design, seed=2)
@@ -343,7 +353,7 @@ def test_a_varying_design() -> None:
 
 def test_encoders_without_roles_that_are_a_split_get_them() -> None:
     world = World(families.membership_of_groups(FOUR, n_f=2, n_g=2))
-    made = tables(measured(world, {"a": "", "b": "", "c": "", "d": ""}), FamilyOptions())
+    made = tables(measured(world, {"a": "", "b": "", "c": "", "d": ""}))
     assert made.encoders["role"] == ["f", "f", "g", "g"]
     assert made.significance is not None
     assert made.significance.design == "fixed"
@@ -353,7 +363,7 @@ def test_encoders_without_roles_that_are_a_split_get_them() -> None:
 def test_images_with_a_nan_are_left_out_and_counted() -> None:
     world, _ = pair_of_two()
     world.alignment[2, 0, [3, 50]] = math.nan
-    made = tables(measured(world, {"f1": "f", "f2": "f", "g1": "g", "g2": "g"}), FamilyOptions())
+    made = tables(measured(world, ROLES))
     kept = world.membership.copy()
     kept[[3, 50]] = -1
     design = families.design(kept)
@@ -364,11 +374,11 @@ def test_images_with_a_nan_are_left_out_and_counted() -> None:
     assert made.samples["n_in"][3] == 2, "what is known of who saw it stays"
     assert torch.isnan(made.samples["alignment_g/conv"][3])
     world.membership[50] = -1  # nothing is known of it: its NaN is in no number
-    again = tables(measured(world, {"f1": "f", "f2": "f", "g1": "g", "g2": "g"}), FamilyOptions())
+    again = tables(measured(world, ROLES))
     assert again.significance is not None
     assert again.significance.unscored_nan == 1
     world.alignment[2] = math.nan
-    broken = tables(measured(world, {"f1": "f", "f2": "f", "g1": "g", "g2": "g"}), FamilyOptions())
+    broken = tables(measured(world, ROLES))
     assert broken.significance is None
 
 
@@ -376,22 +386,21 @@ def test_pictures_are_what_is_independent() -> None:
     world, given = pair_of_two()
     pictures = [f"p{row // 4}" if row % 8 else None for row in range(N)]
     numbers = [f"p{row // 4}" if row % 8 else f"own{row}" for row in range(N)]
-    made = tables(replace(given, images={**given.images, "picture": pictures}), FamilyOptions())
+    made = tables(replace(given, images={**given.images, "picture": pictures}))
     wanted = families.layer_scores(world.stack, families.design(world.membership, pictures=numbers))
     np.testing.assert_allclose(made.layers["se"], wanted.se, rtol=1e-12)
     assert not np.allclose(wanted.se, families.layer_scores(world.stack, families.design(world.membership)).se)
 
 
 def test_options_decide() -> None:
-    given = pair_of_two()[1]
-    made = tables(given, FamilyOptions(control="none"))
+    made = tables(pair_of_two(control="none")[1])
     assert made.significance is not None
     assert made.significance.method == "none"
-    left = tables(given, FamilyOptions(level="none"))
+    left = tables(pair_of_two(level="none")[1])
     assert left.significance is not None
     assert not left.significance.levels_removed
     with pytest.raises(DataError, match="'shared' images as control"):
-        tables(given, FamilyOptions(control="shared"))
+        tables(pair_of_two(control="shared")[1])
 
 
 def test_one_training_that_is_given_twice_is_refused() -> None:
@@ -399,7 +408,7 @@ def test_one_training_that_is_given_twice_is_refused() -> None:
     readings = dict(given.readings)
     readings["f2"] = readings["f1"]
     with pytest.raises(DataError, match="'f1' and 'f2' differ too little"):
-        tables(replace(given, readings=readings), FamilyOptions())
+        tables(replace(given, readings=readings))
 
 
 def test_the_order_of_images_changes_nothing() -> None:
@@ -414,12 +423,11 @@ def test_the_order_of_images_changes_nothing() -> None:
         world.means[:, order],
     )
     moved.rows = world.rows[:, order]
-    roles = {"f1": "f", "f2": "f", "g1": "g", "g2": "g"}
-    after = measured(moved, roles)
+    after = measured(moved, ROLES)
     after = replace(
         after, images={**after.images, "id": [f"{row}.png" for row in order], "label": (order % 2).tolist()}
     )
-    one, other = tables(given, FamilyOptions()), tables(after, FamilyOptions())
+    one, other = tables(given), tables(after)
     np.testing.assert_allclose(np.asarray(one.samples["p"])[order], other.samples["p"], rtol=1e-9)
     for name in ("layermem_excess", "se", "layermem_top50", "member_peaks"):
         np.testing.assert_allclose(np.asarray(one.layers[name]), other.layers[name], rtol=1e-9)
