@@ -83,7 +83,7 @@ def tables(measured: Measured) -> Tables:
     images, membership = measured.images, measured.membership
     scores, roles = scores_of(measured)
     made = columns(scores, images)
-    known = membership_columns(membership, list(roles), [str(name) for name in images["id"]], measured.duplicates)
+    known = membership_columns(membership, roles, [str(name) for name in images["id"]], measured.duplicates)
     state = {
         f"{layer.name}/{kind}/{key}": value
         for layer in layer_states(replace(measured, means_of=None), roles)
@@ -92,7 +92,7 @@ def tables(measured: Measured) -> Tables:
         for key, value in values.items()
     }
     return Tables(
-        samples=made["samples"] | known,
+        samples=known | made["samples"],
         units=made["units"],
         layers=made["layers"],
         encoders=encoder_columns(scores, roles, membership),
