@@ -16,32 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import families
-from memkern._util.records import Record
 from memkern.audit.measure.readings import EncoderReadings
-from memkern.audit.run_folder.schema import LayerPlan, Significance
+from memkern.audit.run_folder.schema import Plan, Significance
 from memkern.families.design import Control
 from memkern.families.images import Level
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Membership = NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class FamilyOptions(Record):
-    """Options of scores over trainings.
-
-    Attributes:
-        control: Group that scored images are compared with: "auto", "extra", "shared" or "none".
-        level: Whether what each training shifts all of its alignments by is removed: "auto" or "none".
-        fdr: False-discovery rate at which images are called memorized.
-        seed: Seed of the permutations and of the halves of the encoders.
-    """
-
-    control: str = "auto"
-    level: str = "auto"
-    fdr: float = 0.05
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,21 +110,14 @@ class _Layers(Sequence[Tensor]):
         return torch.stack([each[place] for each in self._encoders], 1)
 
 
-def family_scores(
-    readings: Mapping[str, EncoderReadings],
-    seen: Seen,
-    layers: Sequence[LayerPlan],
-    output: str,
-    options: FamilyOptions,
-) -> FamilyScores | None:
+def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Plan) -> FamilyScores | None:
     """Scores images, layers and encoders over trainings.
 
     Args:
         readings: Encoder -> its reading, the f's of a fixed split first.
         seen: Who saw which image.
-        layers: The layers in forward order.
-        output: Name of the layer at which images are called memorized.
-        options: How to score.
+        plan: The layers, the output at which images are called memorized, and how to score: `control`, `level`, `fdr`
+            and `seed`.
 
     Returns:
         The scores; `None` where no image is known to be in one encoder and out of another.
@@ -154,44 +129,36 @@ def family_scores(
     membership = _without_nan(seen.membership, stack)
     if not ((membership == 1).any(1) & (membership == 0).any(1)).any():
         return None
+    control, level = cast("Control", plan.control), cast("Level", plan.level)  # families refuses others
     pictures = _numbered(seen.pictures, len(membership))
-    control, level = cast("Control", options.control), cast("Level", options.level)  # families refuses others
     design = families.design(membership, pictures=pictures, encoders=list(readings), control=control)
-    place = [layer.name for layer in layers].index(output)
-    rows = [each.rows for each in readings.values()]
+    place = [layer.name for layer in plan.layers].index(plan.output)
+    rows, halves = [each.rows for each in readings.values()], [each.halves for each in readings.values()]
+    by_views = len(readings) < 4 and bool(halves[0].shape[2])  # with more, half of the encoders ranks
     images = families.image_scores(
         stack,
         design,
         level=level,
         output=place,
         rows=rows if rows[0].shape[1] else None,
-        fdr=options.fdr,
-        seed=options.seed,
+        fdr=plan.fdr,
+        seed=plan.seed,
     )
-    halves = [each.halves for each in readings.values()]
-    by_views = len(readings) < 4 and bool(halves[0].shape[2])  # with more, half of the encoders ranks
-    layer_scores = families.layer_scores(
+    layers = families.layer_scores(
         stack,
         design,
         level=level,
         output=place,
         halves=(_Layers([each[0] for each in halves]), _Layers([each[1] for each in halves])) if by_views else None,
-        seed=options.seed,
+        seed=plan.seed,
     )
     return FamilyScores(
         seen.membership,
         place,
         design,
         images,
-        layer_scores,
-        _peaks(
-            [each.peaks for each in readings.values()],
-            seen,
-            design,
-            [layer.units for layer in layers],
-            place,
-            options.seed,
-        ),
+        layers,
+        _peaks([each.peaks for each in readings.values()], seen, design, plan),
         families.attack(stack, design, output=place).alignment.encoders,
         _significance(images, design, int((membership != seen.membership).any(1).sum())),
     )
@@ -218,28 +185,29 @@ def _numbered(pictures: Sequence[str | None] | None, count: int) -> Ints | None:
 # ---- units ----------------------------------------------------------------------------------------------------------
 
 
-def _peaks(
-    states: Sequence[Mapping[str, Tensor]],
-    seen: Seen,
-    design: families.Design,
-    units: Sequence[int],
-    output: int,
-    seed: int,
-) -> Peaks | None:
+def _peaks(states: Sequence[Mapping[str, Tensor]], seen: Seen, design: families.Design, plan: Plan) -> Peaks | None:
     balanced = design.kind == "varying" or bool(design.group("independent").any())
     if not balanced or not all(states):
         return None
     placed = [_placed(each, seen.index) for each in states]
-    found, sides, stop = [], (np.zeros(0), np.zeros(0)), 0
-    for place, width in enumerate(units):
-        own = slice(stop, stop + width)
-        counts = families.peak_counts_of_states(placed, len(seen.index), units=own)
-        found.append(families.member_peaks(counts, design, strata=seen.labels, seed=seed))
-        sides = families.peaks_of_images(counts, design.membership) if place == output else sides
-        stop = own.stop
     among = families.balanced_images(design)
+    found, sides = [], (np.zeros(0), np.zeros(0))
+    start = [0] * len(placed)
+    for row, layer in enumerate(plan.layers):
+        stop = [first + each.units[row] for first, each in zip(start, plan.encoders, strict=True)]
+        own = [_part(state, slice(*ends)) for state, *ends in zip(placed, start, stop, strict=True)]
+        counts = families.peak_counts_of_states(own, len(seen.index))
+        found.append(families.member_peaks(counts, design, strata=seen.labels, seed=plan.seed))
+        if layer.name == plan.output:
+            sides = families.peaks_of_images(counts, design.membership)
+        start = stop
     inside, outside = (np.where(among, side, np.nan) for side in sides)
     return Peaks(tuple(found), inside, outside)
+
+
+def _part(state: Mapping[str, Tensor], units: slice) -> dict[str, Tensor]:
+    """The state of some of the units."""
+    return {name: value[units] if value.ndim else value for name, value in state.items()}
 
 
 def _placed(state: Mapping[str, Tensor], index: Ints) -> dict[str, Tensor]:

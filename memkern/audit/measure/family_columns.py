@@ -11,16 +11,17 @@ from memkern import families
 from memkern.audit.measure.family import FamilyScores, Membership
 from memkern.audit.measure.scores import RunScores, defined, mean, mean_of
 from memkern.audit.run_folder.columns import Columns
+from memkern.families.design import GROUPS
 
 
 def membership_columns(
-    membership: Membership, encoders: Sequence[str], ids: Sequence[str], duplicates: Sequence[tuple[str, str, str]]
+    membership: Membership, roles: Mapping[str, str], ids: Sequence[str], duplicates: Sequence[tuple[str, str, str]]
 ) -> Columns:
     """Lays out who saw which image.
 
     Args:
         membership: `[N, K]` int8: 1 the encoder saw the image, 0 did not, -1 unknown.
-        encoders: Names of the encoders.
+        roles: Encoder -> "f", "g", or "" where encoders have no roles.
         ids: Id of each image.
         duplicates: Image, its copy, "exact" or "near".
 
@@ -30,11 +31,22 @@ def membership_columns(
     if (membership == -1).all():
         return {}
     return {
+        "group": _groups(membership, np.array([role == "f" for role in roles.values()])),
         "n_in": (membership == 1).sum(1),
         "n_out": (membership == 0).sum(1),
         "leaked_by": leaks(membership, ids, duplicates),
-        **{f"member/{name}": membership[:, k] for k, name in enumerate(encoders)},
+        **{f"member/{name}": membership[:, k] for k, name in enumerate(roles)},
     }
+
+
+def _groups(membership: Membership, is_f: NDArray[np.bool_]) -> list[str | None]:
+    """The group of each image of a fixed split; `None` without f's and g's, and where something is unknown."""
+    found: list[str | None] = [None] * len(membership)
+    for name, (inside, outside) in GROUPS.items():
+        if is_f.any() and not is_f.all():
+            for row in np.flatnonzero((membership == np.where(is_f, inside, outside)).all(1)):
+                found[row] = name
+    return found
 
 
 def leaks(membership: Membership, ids: Sequence[str], duplicates: Sequence[tuple[str, str, str]]) -> list[str | None]:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern.audit.measure.family import FamilyOptions, FamilyScores, Membership, Seen, family_scores
+from memkern.audit.measure.family import FamilyScores, Membership, Seen, family_scores
 from memkern.audit.measure.family_columns import encoder_columns, layer_columns, membership_columns, sample_columns
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
 from memkern.audit.run_folder.columns import SAMPLES, Column, Columns
-from memkern.audit.run_folder.schema import Plan, Significance
+from memkern.audit.run_folder.schema import EncoderPlan, Plan, Significance
 
 GROUPS = {
     "layermem": "all",
@@ -25,8 +25,8 @@ GROUPS = {
 }
 """Column of the table of layers -> the group of images whose LayerMem it holds."""
 
-MeansOf = Callable[[str, int, int], Tensor]
-"""For the median: encoder, first unit, one after the last -> means of all images, `[N, units]`."""
+MeansOf = Callable[[str, slice], Tensor]
+"""For the median: encoder, which of its units -> means of all images, `[N, units]`."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ class Measured:
 
     Attributes:
         plan: The plan.
-        images: Columns id, index, path, candidate and, where they are known, label, group, pictures and
+        images: Columns id, index, path, candidate and, where they are known, label, group, picture and
             `member/<encoder>`; one entry per image.
-        readings: Encoder -> its reading.
-        roles: Encoder -> "f", "g", or "" where encoders have no roles.
+        readings: Encoder -> its reading, in the order of the plan.
         duplicates: Image, its copy, "exact" or "near".
         means_of: The means that are kept for the median; `None` without it.
     """
@@ -46,7 +45,6 @@ class Measured:
     plan: Plan
     images: Columns
     readings: Mapping[str, EncoderReadings]
-    roles: Mapping[str, str]
     duplicates: Sequence[tuple[str, str, str]]
     means_of: MeansOf | None
 
@@ -70,12 +68,11 @@ class Tables:
     significance: Significance | None
 
 
-def tables(measured: Measured, options: FamilyOptions) -> Tables:
+def tables(measured: Measured) -> Tables:
     """Computes every score and lays them out.
 
     Args:
         measured: What was measured.
-        options: How to score over trainings.
 
     Returns:
         The tables.
@@ -83,19 +80,10 @@ def tables(measured: Measured, options: FamilyOptions) -> Tables:
     Raises:
         DataError: If the design of the trainings allows no score, or two encoders are one training.
     """
-    plan, images, membership = measured.plan, measured.images, measured.membership
-    family = family_scores(measured.readings, _seen(images, membership), plan.layers, plan.output, options)
-    roles = _roles(measured, family)
-    scores = run_scores(
-        layer_states(measured, roles),
-        output=plan.output,
-        rest="mean" if measured.means_of is None else "median",
-        groups=candidate_groups(torch.tensor(list(images["candidate"]), dtype=torch.bool)),
-        blocks=plan.blocks,
-        family=family,
-    )
+    images, membership = measured.images, measured.membership
+    scores, roles = scores_of(measured)
     made = columns(scores, images)
-    known = membership_columns(membership, list(roles), [str(name) for name in images["id"]], measured.duplicates)
+    known = membership_columns(membership, roles, [str(name) for name in images["id"]], measured.duplicates)
     state = {
         f"{layer.name}/{kind}/{key}": value
         for layer in layer_states(replace(measured, means_of=None), roles)
@@ -104,17 +92,48 @@ def tables(measured: Measured, options: FamilyOptions) -> Tables:
         for key, value in values.items()
     }
     return Tables(
-        samples=made["samples"] | known,
+        samples=known | made["samples"],
         units=made["units"],
         layers=made["layers"],
         encoders=encoder_columns(scores, roles, membership),
         state=state,
-        significance=None if family is None else family.significance,
+        significance=None if scores.family is None else scores.family.significance,
     )
 
 
+def scores_of(measured: Measured) -> tuple[RunScores, dict[str, str]]:
+    """Computes every score.
+
+    Args:
+        measured: What was measured.
+
+    Returns:
+        The scores; and encoder -> "f", "g", or "" where encoders have no roles.
+
+    Raises:
+        DataError: If the design of the trainings allows no score, or two encoders are one training.
+    """
+    plan, images = measured.plan, measured.images
+    family = family_scores(measured.readings, _seen(images, measured.membership), plan)
+    roles = _roles(plan, family)
+    scores = run_scores(
+        layer_states(measured, roles),
+        output=plan.output,
+        rest="mean" if measured.means_of is None else "median",
+        groups=candidate_groups(torch.tensor(list(images["candidate"]), dtype=torch.bool)),
+        blocks=plan.blocks,
+        family=family,
+    )
+    return scores, roles
+
+
+def known_columns(images: Columns) -> Columns:
+    """Selects the columns of images that say anything; one that is null everywhere was not given."""
+    return {name: values for name, values in images.items() if any(value is not None for value in values)}
+
+
 def _seen(images: Columns, membership: Membership) -> Seen:
-    pictures, labels = images.get("pictures"), images.get("label")
+    pictures, labels = images.get("picture"), images.get("label")
     return Seen(
         membership,
         np.asarray(list(images["index"]), dtype=np.int64),
@@ -123,11 +142,12 @@ def _seen(images: Columns, membership: Membership) -> Seen:
     )
 
 
-def _roles(measured: Measured, family: FamilyScores | None) -> dict[str, str]:
+def _roles(plan: Plan, family: FamilyScores | None) -> dict[str, str]:
     """Encoder -> "f", "g" or "": as the audit was told, else of a design that happens to be a split."""
-    if any(measured.roles.values()) or family is None or family.design.role is None:
-        return {name: measured.roles[name] for name in measured.readings}
-    return {name: "f" if f else "g" for name, f in zip(measured.readings, family.design.role, strict=True)}
+    roles = {each.name: each.role for each in plan.encoders}
+    if any(roles.values()) or family is None or family.design.role is None:
+        return roles
+    return {name: "f" if f else "g" for name, f in zip(roles, family.design.role, strict=True)}
 
 
 def layer_states(measured: Measured, roles: Mapping[str, str]) -> Iterator[LayerState]:
@@ -140,13 +160,10 @@ def layer_states(measured: Measured, roles: Mapping[str, str]) -> Iterator[Layer
     Yields:
         The state of each layer, its units those of the f's, or of all encoders where they have no roles.
     """
-    start = 0
-    of_units = [name for name, role in roles.items() if role != "g"]
+    of_units = [each for each in measured.plan.encoders if roles[each.name] != "g"]
     for row, layer in enumerate(measured.plan.layers):
-        own = slice(start, start + layer.units)
         sides = {role: _by_role(measured.readings, roles, role, row) for role in "fg"}
-        yield LayerState(layer.name, sides["f"], sides["g"], _encoder_states(measured, of_units, own))
-        start = own.stop
+        yield LayerState(layer.name, sides["f"], sides["g"], _encoder_states(measured, of_units, row))
 
 
 def _by_role(readings: Mapping[str, EncoderReadings], roles: Mapping[str, str], role: str, row: int) -> Tensor | None:
@@ -157,15 +174,16 @@ def _by_role(readings: Mapping[str, EncoderReadings], roles: Mapping[str, str], 
     return torch.stack(own).double().mean(0).float()
 
 
-def _encoder_states(measured: Measured, names: Sequence[str], own: slice) -> Iterator[EncoderState]:
+def _encoder_states(measured: Measured, encoders: Sequence[EncoderPlan], row: int) -> Iterator[EncoderState]:
     """The states of a layer's units, encoder by encoder."""
-    for name in names:
-        reading = measured.readings[name]
+    for each in encoders:
+        reading = measured.readings[each.name]
+        own = slice(sum(each.units[:row]), sum(each.units[: row + 1]))
         units = {key: value[own] if value.ndim else value for key, value in reading.units.items() if key != "means"}
         if measured.means_of is not None:
-            units["means"] = measured.means_of(name, own.start, own.stop)
+            units["means"] = measured.means_of(each.name, own)
         classes = {**reading.classes, "sums": reading.classes["sums"][:, own]} if reading.classes else {}
-        yield EncoderState(name, units, classes)
+        yield EncoderState(each.name, units, classes)
 
 
 def columns(scores: RunScores, images: Columns) -> dict[str, Columns]:

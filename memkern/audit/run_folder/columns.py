@@ -27,6 +27,7 @@ SAMPLES = {
     "candidate": "bool_",
     "sslmem": "float32",
     "group": "string",
+    "picture": "string",
     "n_in": "int64",
     "n_out": "int64",
     "sslmem_ratio": "float64",

@@ -16,7 +16,7 @@ state.safetensors  the streaming states, "<layer>/<name>"
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from memkern._util.records import Json, Record
@@ -42,6 +42,31 @@ class LayerPlan(Record):
     units: int
     points: int
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncoderPlan(Record):
+    """One encoder of an audit, as far as it decides the result.
+
+    Attributes:
+        name: Name of the encoder.
+        role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
+        encoder: The encoder, as the user wrote it.
+        encoder_file: SHA-256 of the file of a `py:` encoder; `None` for other kinds.
+        weights: SHA-256 of the weights.
+        members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
+        units: How many units each layer has; encoders of several architectures may differ in that.
+        readings: Digest of all that decides what is read of the encoder; its files in RUN carry it.
+    """
+
+    name: str
+    role: str
+    encoder: str
+    encoder_file: str | None
+    weights: str
+    members: str | None
+    units: tuple[int, ...]
+    readings: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,11 @@ class Plan(Record):
         layers: The layers, in forward order.
         output: The layer at which SSLMem is measured.
         blocks: The transformer blocks among the layers.
+        encoders: The encoders, the first f, whose weights are `weights`, first. More may be added to an audit.
+        groups: Digest of the groups and pictures of the images; `None` if none were named.
+        control: Which images scored ones are compared with: "auto", "extra", "shared" or "none".
+        level: "auto" or "none": whether the level of an encoder is taken out of scores.
+        fdr: False-discovery rate at which an image is called memorized.
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -103,6 +133,11 @@ class Plan(Record):
     layers: tuple[LayerPlan, ...]
     output: str
     blocks: tuple[Block, ...]
+    encoders: tuple[EncoderPlan, ...] = ()
+    groups: str | None = None
+    control: str = "auto"
+    level: str = "auto"
+    fdr: float = 0.05
 
     @property
     def n_shards(self) -> int:
@@ -129,7 +164,7 @@ class WeightsEntry(Record):
 
 @dataclass(frozen=True)
 class WeightsEntries(Record):
-    """The weights of f and, with a reference, of g.
+    """The weights of the first f and, with a reference, of the first g; in a varying design, of the first encoder.
 
     Attributes:
         f: The weights of f, trained with the candidates.
@@ -138,6 +173,25 @@ class WeightsEntries(Record):
 
     f: WeightsEntry
     g: WeightsEntry | None
+
+
+@dataclass(frozen=True)
+class EncoderEntry(Record):
+    """One encoder of an audit.
+
+    Attributes:
+        name: Name of the encoder.
+        role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
+        encoder: The encoder, as the user wrote it.
+        weights: Origin of its weights.
+        n_members: How many of the images the encoder is known to have been trained on; `None` if nobody says.
+    """
+
+    name: str
+    role: str
+    encoder: str
+    weights: WeightsEntry
+    n_members: int | None
 
 
 @dataclass(frozen=True)
@@ -207,9 +261,10 @@ class About(Record):
 
     Attributes:
         versions: Package -> version; and the "machine".
-        encoder: The encoder, as the user wrote it.
-        reference: The weights of g, as the user wrote them; `None` without a reference.
-        weights: The weights of both.
+        encoder: The encoder, as the user wrote it; several kinds separated by commas.
+        reference: The weights of g, as the user wrote them, several separated by commas; in a design that varies by
+            image the file that lists the encoders. `None` without a reference.
+        weights: The weights of the first f and the first g.
         data: The images.
         candidates: The candidates; `None` if they were not named.
         views: The views.
@@ -217,6 +272,7 @@ class About(Record):
         device: The device.
         precision: "fp32" or "bf16".
         backends: What `memkern.backends()` said.
+        encoders: All encoders; empty in the files of memkern 0.2.0 and before, which knew of one f and one g.
     """
 
     versions: Mapping[str, str]
@@ -230,6 +286,7 @@ class About(Record):
     device: str
     precision: str
     backends: tuple[Mapping[str, object], ...]
+    encoders: tuple[EncoderEntry, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
