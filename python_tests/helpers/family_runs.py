@@ -6,7 +6,6 @@ import json
 import math
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import audit_runs
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from memkern import families
+from memkern.audit.measure.readings import folder_of, path_of
 from memkern.audit.run_folder.reader import Run, read_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}
@@ -75,6 +75,7 @@ def write(
         noise = 0.02 * rng.normal(size=(n, count))
         alignment[layer] = own[:, None] + levels - share * effect[:, None] * (membership == 1) + noise
     rows = [_rows(rng, alignment[-1, :, k]) for k in range(count)]
+    changes.setdefault("shards", 2)
     run = audit_runs.write(folder, n=n, ids=ids, layers=LAYERS, seed=seed, thumbs=thumbs, **changes)
     split = families.design(membership, encoders=names, control=control)
     _samples(folder, alignment, split, rows, None if varying else group)
@@ -82,12 +83,11 @@ def write(
     _encoders(folder, alignment, split, roles, rng)
     _manifest(folder, alignment, split, rows)
     for k, name in enumerate(names):
-        place = folder / "readings" / quote(name, safe="")
-        place.mkdir(parents=True)
+        folder_of(folder, name).mkdir(parents=True)
         middle = n // 2
         for shard, part in enumerate((slice(0, middle), slice(middle, n))):
             whole = np.ascontiguousarray(alignment[:, part, k])
-            save_file({"alignment": whole}, place / f"{shard:05d}.safetensors")
+            save_file({"alignment": whole}, path_of(folder, name, shard))
     return read_run(run.folder)
 
 

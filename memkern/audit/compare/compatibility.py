@@ -8,7 +8,7 @@ from dataclasses import asdict
 from memkern.audit.compare.trainings import trainings, varies
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import Manifest, WeightsEntry
+from memkern.audit.run_folder.schema import Manifest
 from memkern.errors import CompareError
 
 
@@ -68,16 +68,15 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         The sentences; empty if there is nothing to keep in mind.
     """
     found = []
-    of_a, of_b = a.manifest.weights, b.manifest.weights
     if not scored:
         found.append("SSLMem and LayerMem are not compared: they need a reference encoder in both audits.")
-    elif _digest(of_a.g) != _digest(of_b.g):
+    elif _digests(a.manifest, "g") != _digests(b.manifest, "g"):
         found.append(
             "The reference encoders differ: a difference of SSLMem or LayerMem can come from f, from g or from both."
         )
     if scored and not has_candidates:
         found.append("No candidates were named: scores are means over all images, also those both encoders trained on.")
-    if of_a.f.sha256 == of_b.f.sha256:
+    if _digests(a.manifest, "f") == _digests(b.manifest, "f"):
         found.append("Both audits are of the same weights.")
     if a.output != b.output:
         found.append(f"SSLMem was measured at {a.output!r} in A and at {b.output!r} in B.")
@@ -140,5 +139,9 @@ def _same_design(a: Manifest, b: Manifest) -> tuple[dict[str, object], dict[str,
     return of_a, of_b
 
 
-def _digest(weights: WeightsEntry | None) -> str | None:
-    return None if weights is None else weights.sha256
+def _digests(manifest: Manifest, role: str) -> set[str]:
+    """Digests of the weights of the f's or the g's; encoders without a role count as f."""
+    if manifest.encoders:
+        return {entry.weights.sha256 for entry in manifest.encoders if (entry.role or "f") == role}
+    entry = manifest.weights.f if role == "f" else manifest.weights.g
+    return set() if entry is None else {entry.sha256}

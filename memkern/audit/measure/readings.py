@@ -161,6 +161,25 @@ def read_means(run: Path, encoder: str, number: int, units: slice) -> Tensor:
         return means
 
 
+def read_alignment(run: Path, encoder: str, number: int, layer: int) -> Tensor:
+    """Reads the alignment of a layer on the images of a shard, `[n]`.
+
+    Args:
+        run: The RUN folder.
+        encoder: Name of the encoder.
+        number: Number of the shard.
+        layer: Place of the layer in forward order.
+
+    Returns:
+        The alignments; the rest of the file is not read.
+
+    Raises:
+        PlanError: If the file is damaged.
+    """
+    with _opened(path_of(run, encoder, number)) as file:
+        return file.get_slice("alignment")[layer : layer + 1, :][0]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[_File]:
     """Opens a file of tensors; one that is damaged, or of something else, is named."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern._util.optional_imports import require
+from memkern.audit.measure.readings import path_of, read_alignment
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.reader import Run
 
@@ -69,8 +68,8 @@ def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
 
 def _column(run: Run, name: str) -> Floats:
     """One encoder's alignments at the output, `[N]`; empty without readings."""
-    files = sorted((run.folder / "readings" / quote(name, safe="")).glob("*.safetensors"))
-    place = run.layer_names.index(run.output)
-    load = require("safetensors.numpy", "safetensors").load_file
-    parts = [np.asarray(load(path)["alignment"][place], dtype=np.float64) for path in files]
-    return np.concatenate([np.zeros(0), *parts])
+    place, shards = run.layer_names.index(run.output), range(run.manifest.shards)
+    if not all(path_of(run.folder, name, number).exists() for number in shards):
+        return np.zeros(0)
+    parts = [read_alignment(run.folder, name, number, place).double().numpy() for number in shards]
+    return np.concatenate(parts)
