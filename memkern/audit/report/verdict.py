@@ -111,7 +111,7 @@ def _means(data: RunArrays, sslmem: Floats, rows: Ints) -> tuple[list[str], list
     if len(control):
         sentence += f", of the {len(control):,} control images {signed(float(np.nanmean(sslmem[control])))}"
     facts = [(signed(mean), "mean SSLMem", f"of {len(rows):,} {who}")]
-    if found is not None and says_something(found):
+    if found is not None and _level(data) in ("memorized", "none"):
         at = f"of {found.n_scored:,} {who} at a false-discovery rate of {percent(found.fdr)}"
         facts.insert(0, (f"{found.n_memorized:,}", "memorized", at))
     if found is not None and found.reliability is not None:
@@ -124,8 +124,8 @@ def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> 
     found, control = data.significance, control_rows(data)
     assert found is not None
     sentences = [control_words(found)]
-    if found.reason and found.reason not in found.verdict:
-        sentences.append(f"{found.reason[0].upper()}{found.reason[1:]}.")
+    reasons = [part for part in found.reason.split("; ") if part and part not in found.verdict]
+    sentences += [f"{part[0].upper()}{part[1:]}." for part in reasons]
     if not says_something(found):
         return sentences
     if found.n_check is not None:
