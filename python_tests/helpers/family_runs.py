@@ -219,7 +219,7 @@ def _encoders(
 
 def _manifest(folder: Path, alignment: np.ndarray, split: families.Design, rows: list[np.ndarray]) -> None:
     scores = _scores(alignment, split, rows)
-    said = families.verdict(scores, split)
+    layers, said = families.layer_scores(alignment, split), families.verdict(scores, split)
     reliable, needed = float(scores.reliability[-1]), float(scores.encoders_for_08[-1])
     check = "permutation" if split.kind == "varying" else "conformal"
     path = folder / "manifest.json"
@@ -232,6 +232,7 @@ def _manifest(folder: Path, alignment: np.ndarray, split: families.Design, rows:
         "n_check": said.n_check, "verdict": said.sentence,
         "reliability": None if math.isnan(reliable) else reliable,
         "encoders_for_08": None if not math.isfinite(needed) else needed, "unscored_nan": 0,
+        "findings": [each.sentence for each in families.findings(scores, layers, split)],
     }  # fmt: skip
     if split.kind == "varying":
         manifest["candidates"] = None

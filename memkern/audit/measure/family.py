@@ -160,7 +160,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
         families.attack(stack, design, output=place).alignment.encoders,
-        _significance(images, design, int((membership != seen.membership).any(1).sum())),
+        _significance(images, layers, design, int((membership != seen.membership).any(1).sum())),
     )
 
 
@@ -220,7 +220,9 @@ def _placed(state: Mapping[str, Tensor], index: Ints) -> dict[str, Tensor]:
 # ---- what may be said -----------------------------------------------------------------------------------------------
 
 
-def _significance(images: families.ImageScores, design: families.Design, n_nan: int) -> Significance:
+def _significance(
+    images: families.ImageScores, layers: families.LayerScores, design: families.Design, n_nan: int
+) -> Significance:
     said = families.verdict(images, design)
     check = {"fixed": "conformal", "varying": "permutation"}[design.kind]
     reasons = dict.fromkeys(each for each in (images.reason, said.reason) if each)
@@ -240,6 +242,7 @@ def _significance(images: families.ImageScores, design: families.Design, n_nan: 
         reliability=finite(float(images.reliability[images.output])),
         encoders_for_08=finite(float(images.encoders_for_08[images.output])),
         unscored_nan=n_nan,
+        findings=tuple(each.sentence for each in families.findings(images, layers, design)),
     )
 
 

@@ -155,7 +155,7 @@ def volcano(
         board.line(left, at, width - 10, at, "threshold")
         board.text(left + 5, at - 5, f"q ≤ {fdr}", "tick")
     else:
-        board.text(left + 5, top + 10, f"no image has q ≤ {fdr}", "tick")
+        board.text(width - 10, 12, f"no image has q ≤ {fdr}", "tick", "end")
     cut = f"; dots at the top: {MOST_DECADES:.0f} and more" if edge == MOST_DECADES else ""
     board.text(left - 32, 12, f"−log10 p{cut}", "tick")
     board.text(width - 10, height - 8, f"{name} at the output", "tick", "end")

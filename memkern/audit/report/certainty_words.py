@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from memkern.audit.report.control import control_words, percent, says_something, what_is_scored
+from memkern.audit.report.text import clean, probability
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.schema import Significance
 from memkern.families import controls_to_name_one, images_above_all_controls
@@ -55,6 +58,8 @@ def sentences(data: RunArrays, n_leaked: int) -> list[str]:
         told.append("The levels of the trainings were taken out of the scores.")
     if found.unscored_nan:
         told.append(f"{found.unscored_nan:,} images were not scored because an encoder gave NaN.")
+    told += [f"{sentence}." for sentence in found.findings]
+    told += _member_peaks(data)
     if n_leaked:
         told.append(
             f"{n_leaked:,} images that an encoder did not see are near copies of images that it saw; they leak, which "
@@ -81,6 +86,20 @@ def _few_controls(found: Significance) -> list[str]:
         f"Too few control images to name single ones: with {found.n_control:,} of them, {together:,} of the "
         f"{found.n_scored:,} candidates would have to lie above every control. Naming a single one takes "
         f"{controls_to_name_one(found.n_scored, found.fdr):,} control images, or more trainings."
+    ]
+
+
+def _member_peaks(data: RunArrays) -> list[str]:
+    """Tells of the layer whose units answer most clearly to images that their encoder saw."""
+    p = data.column("member_peaks_p")
+    if not np.isfinite(p).any():
+        return []
+    best = int(np.nanargmin(p))
+    share, expected = (float(data.column(name)[best]) for name in ("member_peaks", "member_peaks_expected"))
+    return [
+        f"Of the units of {clean(data.layers['layer'][best], 40)}, {share:.0%} answer most to an image that their "
+        f"encoder saw; {expected:.0%} would, if membership meant nothing ({probability(float(p[best]))}, images "
+        f"exchanged; the smallest p of {int(np.isfinite(p).sum())} layers)."
     ]
 
 

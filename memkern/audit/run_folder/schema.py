@@ -310,6 +310,8 @@ class Significance(Record):
             again; `None` where it is unknown.
         encoders_for_08: How many encoders a reliability of 0.8 takes; `None` where it is unknown or out of reach.
         unscored_nan: How many images were left out because an encoder gave NaN.
+        findings: Signs that a study of memorization fails, one sentence each: scores near zero everywhere, collapse,
+            variance between trainings.
     """
 
     design: str
@@ -327,6 +329,7 @@ class Significance(Record):
     reliability: float | None
     encoders_for_08: float | None
     unscored_nan: int
+    findings: tuple[str, ...] = ()
 
 
 def _with_trainings(fields: dict[str, Json]) -> dict[str, Json]:

@@ -242,3 +242,15 @@ def test_hostile_names_of_encoders_and_a_whole_page(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert not Balanced(page).open
+
+
+def test_failures_and_peaks_are_named(tmp_path: Path) -> None:
+    run = family_runs.write(tmp_path, memorized=0.0)
+    told = " ".join(section(run)["sentences"])
+    assert run.manifest.significance is not None
+    assert any("near zero" in finding for finding in run.manifest.significance.findings)
+    assert all(finding in told for finding in run.manifest.significance.findings)
+    layers_ = run.layers.to_pylist()
+    best = min(layers_, key=lambda row: row["member_peaks_p"])
+    assert f"Of the units of {best['layer']}, {best['member_peaks']:.0%} answer most" in told
+    assert "the smallest p of 4 layers" in told
