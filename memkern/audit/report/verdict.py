@@ -15,6 +15,7 @@ from memkern.audit.report.control import (
     what_is_scored,
 )
 from memkern.audit.report.text import clean, probability, signed
+from memkern.audit.report.text import score as plain
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.statistics import group_p
 from memkern.families import images_above_all_controls
@@ -137,8 +138,8 @@ def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> 
         p = group_p(sslmem[both], np.isin(both, rows), [_place(data, row) for row in both])
         if np.isfinite(p):
             sentences.append(
-                f"As a group, the {what_is_scored(found)} score higher than the control with {probability(p)} "
-                "(one-sided; labels exchanged within classes or folders)."
+                f"As a group, the {what_is_scored(found)} against the control: {probability(p)} (one-sided, that they "
+                f"score higher; labels exchanged by {_places(data)})."
             )
     return sentences
 
@@ -156,12 +157,18 @@ def _excess(data: RunArrays, output: str | None) -> list[str]:
     if np.isfinite(low):
         return [f"{text} (95% interval {signed(low)} to {signed(high)}, over images and trainings)."]
     if np.isfinite(se_images):
-        return [f"{text} ± {signed(se_images)[1:]} over images alone; one training in a role has no error."]
+        return [f"{text} ± {plain(se_images)} over images alone; one training in a role has no error."]
     return [f"{text}."]
 
 
+def _places(data: RunArrays) -> str:
+    return "pictures" if any(data.picture) else "folders" if data.labels is None else "classes"
+
+
 def _place(data: RunArrays, row: int) -> str:
-    """The class of an image, else its folder: what groups were drawn within."""
+    """The picture of an image, else its class or folder: what groups were drawn within."""
+    if any(data.picture):
+        return data.picture[row] or data.ids[row]
     return str(data.labels[row]) if data.labels is not None else data.ids[row].rpartition("/")[0]
 
 

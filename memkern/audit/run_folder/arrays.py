@@ -90,6 +90,7 @@ class RunArrays:
         layers: Column of the layer table -> its values, in forward order; a null is NaN, or `None` among strings.
         units: Layer -> its units, of the first encoder whose units are measured.
         group: "shared", "candidate", "independent" or "extra", `[N]`; `None` where that is unknown or varies.
+        picture: Picture that an image was cut from, `[N]`; `None` where that is unknown.
         n_in: How many encoders saw an image, `[N]`; `None` where nothing is known of who saw what.
         n_out: How many did not, `[N]`; `None` likewise.
         se: Standard error of SSLMem over trainings, given the views, `[N]`, NaN where an image has none; `None` if no
@@ -121,6 +122,7 @@ class RunArrays:
     layers: TableColumns
     units: dict[str, Units]
     group: list[str | None]
+    picture: list[str | None]
     n_in: Ints | None
     n_out: Ints | None
     se: Floats | None
@@ -188,7 +190,7 @@ def read_arrays(run: Tables) -> RunArrays:
         alignment=alignment,
         layers=_columns(run.layers),
         units=_units(run),
-        group=samples.column("group").to_pylist() if "group" in samples.column_names else [None] * len(samples),
+        **{name: _texts(samples, name) for name in ("group", "picture")},
         n_in=_whole(samples, "n_in"),
         n_out=_whole(samples, "n_out"),
         memorized=_flags(samples, "memorized"),
@@ -207,6 +209,12 @@ def _known(table: pyarrow.Table, name: str) -> pyarrow.ChunkedArray | None:
     if name not in table.column_names or table.column(name).null_count == len(table):
         return None
     return table.column(name)
+
+
+def _texts(table: pyarrow.Table, name: str) -> list[str | None]:
+    """A column of texts, all `None` if it is missing."""
+    texts: list[str | None] = table.column(name).to_pylist() if name in table.column_names else [None] * len(table)
+    return texts
 
 
 def _whole(table: pyarrow.Table, name: str) -> Ints | None:
