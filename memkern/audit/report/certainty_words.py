@@ -76,7 +76,7 @@ def _counts(found: Significance) -> str:
 
 
 def _few_controls(found: Significance) -> list[str]:
-    """What it would take to name single images where conformal p-values cannot."""
+    """Says what it would take to name single images where conformal p-values cannot."""
     if found.method != "conformal":
         return []
     together = images_above_all_controls(found.n_scored, found.n_control, found.fdr)

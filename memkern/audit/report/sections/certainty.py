@@ -1,4 +1,4 @@
-"""How sure an audit is: p, q and errors of images and layers, levels of the trainings, and the auditor's block."""
+"""Certainty of an audit: p, q and errors of images and layers, levels of the trainings, and the auditor's block."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
 
 
 def _leaked(context: ReportContext) -> int:
-    """How many images are near copies of members although an encoder did not see them."""
+    """Counts the near copies of members that an encoder did not see."""
     samples = context.run.samples
     return len(samples) - samples["leaked_by"].null_count if "leaked_by" in samples.column_names else 0
 
