@@ -92,9 +92,9 @@ def options(folder: Path, **changes: Any) -> Options:
 
 def arguments(given: Options) -> list[str]:
     """The command line of these options."""
-    line = ["audit", given.encoder, "--weights", given.weights, "--data", given.data, "--out", str(given.out)]
-    if given.reference is not None:
-        line += ["--reference", given.reference]
+    line = ["audit", given.encoder, "--data", given.data, "--out", str(given.out)]
+    for name in ("weights", "reference"):
+        line += [f"--{name}", *getattr(given, name)] if getattr(given, name) else []
     for name in ("views", "batch_size", "shard_size", "workers", "seed", "layers", "pairs"):
         line += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
     return line if given.images else [*line, "--no-images"]

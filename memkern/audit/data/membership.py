@@ -121,7 +121,7 @@ def listed_lines(path: Path) -> tuple[EncoderLine, ...]:
     for column in ("name", "encoder", "weights"):
         empty = [number for number, cell in enumerate(table[column], 1) if not cell]
         if empty:
-            raise DataError(f"Expected encoder {empty[0]} of {path} to have a {column}, got an empty cell")
+            raise DataError(f"Expected encoder {empty[0]} of {path} to have {column}, got an empty cell")
     twice = [name for place, name in enumerate(table["name"]) if name in table["name"][:place]]
     if twice:
         raise DataError(f"Expected each encoder of {path} once, got {twice[0]!r} twice: leave one out, or rename it")
