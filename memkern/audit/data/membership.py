@@ -41,7 +41,7 @@ class EncoderLine:
 
 @dataclass(frozen=True)
 class SeenImages:
-    """Which encoder was trained on which image; N images, K encoders.
+    """Membership of N images in the trainings of K encoders.
 
     Attributes:
         encoders: Names of the encoders.
@@ -201,9 +201,8 @@ def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names,
     if wrong:
         name, group = wrong[0]
         raise DataError(f"Expected a group of {path} to be {', '.join(GROUPS)} or empty, got {group!r} for {name!r}")
-    return tuple(
-        _by_row(names.source, rows, table.get(column), f"{column} of {path}") for column in ("group", "picture")
-    )  # type: ignore[return-value]
+    of_image = (_by_row(names.source, rows, table.get(each), f"{each} of {path}") for each in ("group", "picture"))
+    return next(of_image), next(of_image)
 
 
 def _by_row(source: Source, rows: Sequence[int], values: Sequence[str] | None, what: str) -> Names:

@@ -34,7 +34,7 @@ FOLDER = "readings"
 
 @dataclass(frozen=True)
 class EncoderReadings:
-    """What is read of one encoder, on one shard or on all; L layers, U units of all layers side by side, n images.
+    """Readings of one encoder, on one shard or on all; L layers, U units of all layers side by side, n images.
 
     Attributes:
         alignment: `[L, n]` float32.
@@ -300,7 +300,7 @@ class Peaks:
         self.merge({**state, "tied": (means == state["peak"].to(means.dtype)).sum(0) > 1})
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
-        """Adds the images of another state, as `state` gives it."""
+        """Adds the images of another state, as `state` gives it: peak, index, rest, low, tied `[U]`, and count."""
         if not state:
             return
         other = UnitMem()

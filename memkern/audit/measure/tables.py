@@ -72,7 +72,7 @@ class Measured:
 
 
 def of_pair(f: EncoderReadings, g: EncoderReadings | None, seconds: Tensor) -> Measured:
-    """Sets what was read of f beside what was read of g, `None` without a reference."""
+    """Sets what was read of f beside what was read of g, `None` without a reference; `seconds` is `[len(PHASES)]`."""
     alignment_g = f.alignment.new_zeros((0, f.alignment.shape[1])) if g is None else g.alignment
     return Measured(f.alignment, alignment_g, f.units, f.classes, seconds)
 

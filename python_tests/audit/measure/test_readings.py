@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import audit_helpers
 import numpy as np
 import pytest
 import torch
+from audit_helpers import family, listed
 from torch import Tensor
 
 from memkern.audit.measure import encoders as encoders_module
-from memkern.audit.measure import readings, run_shards
+from memkern.audit.measure import readings
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
@@ -22,35 +22,11 @@ from memkern.audit.measure.prepare import prepare
 from memkern.audit.measure.readings import EncoderReadings, Peaks, join, read_reading
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
-from memkern.errors import MemkernError, PlanError
+from memkern.errors import PlanError
 from memkern.families.units import peak_counts
 from memkern.metrics.units import UnitMem
 
 FILES = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
-GROUPS = ("shared", "candidate", "independent", "extra")
-
-
-def family(folder: Path, f: int, g: int, **changes: Any) -> Options:
-    """Options of F and G trainings of `Net` over twelve images, three of each group."""
-    given = audit_helpers.options(folder)
-    seeds = {f"f{k}": 10 + k for k in range(f)} | {f"g{k}": 20 + k for k in range(g)}
-    files = audit_helpers.weights(folder / "family", **seeds)
-    names = sorted(path.relative_to(folder / "data").as_posix() for path in (folder / "data").rglob("*.png"))
-    lines = [f"{name},{GROUPS[k % 4]},p{k // 4}" for k, name in enumerate(names)]
-    (folder / "groups.csv").write_text("\n".join(["id,group,picture", *lines]) + "\n")
-    weights, reference = (tuple(file for role, file in files.items() if role[0] == each) for each in "fg")
-    given = replace(given, weights=weights, reference=reference, groups=str(folder / "groups.csv"))
-    return replace(given, **changes)
-
-
-def listed(folder: Path, members: Sequence[str], **changes: Any) -> Options:
-    """Options of listed encoders, each trained on the images of a range."""
-    given = audit_helpers.options(folder)
-    files = audit_helpers.weights(folder / "listed", **{f"e{k}": 30 + k for k in range(len(members))})
-    lines = [f"{name},{given.encoder},{files[name]},{each}" for name, each in zip(files, members, strict=True)]
-    path = folder / f"encoders{len(members)}.csv"
-    path.write_text("\n".join(["name,encoder,weights,members", *lines]) + "\n")
-    return replace(given, encoder="", weights=(), reference=(), encoders=str(path), **changes)
 
 
 MEMBERS = ("0:6", "3:9", "1:12")
@@ -327,87 +303,6 @@ def test_turns() -> None:
     assert turns([4, 4], 8) == (range(0, 2),)
     assert turns([9], 0) == (range(0, 1),)
     assert turns([1] * 64, 10**9) == (range(64),)
-
-
-# ---- what is refused ------------------------------------------------------------------------------------------------
-
-
-def refused(given: Options, monkeypatch: pytest.MonkeyPatch) -> str:
-    def never(*arguments: Any) -> None:
-        raise AssertionError("the long work has begun")
-
-    monkeypatch.setattr(run_shards, "measure_shard", never)
-    with pytest.raises(MemkernError) as error:
-        run_audit(given)
-    assert not given.out.exists()
-    return str(error.value)
-
-
-def test_designs_in_which_nothing_can_be_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = family(tmp_path, 2, 2)
-    twice = refused(replace(given, weights=(given.weights[0],) * 2), monkeypatch)
-    assert twice.startswith("Expected each training once, got the same weights for f1 (")
-    assert twice.endswith("): leave one of them out")
-    small = refused(replace(given, control="extra"), monkeypatch)
-    assert small.startswith("Expected at least 30 'extra' images as control, ")
-    assert "with --control shared" in refused(replace(given, groups=None, control="shared"), monkeypatch)
-    groups = tmp_path / "groups.csv"
-    groups.write_text(groups.read_text().replace("candidate", "shared"))
-    assert refused(given, monkeypatch).startswith("No image can be scored: expected candidates")
-    assert refused(listed(tmp_path, ("0:4", "0:4")), monkeypatch).startswith(
-        "Expected encoders that differ in the images"
-    )
-    assert refused(listed(tmp_path, ("", "0:99")), monkeypatch).startswith(
-        "Expected `members` of encoder 'e1' to name images of "
-    )
-
-
-WIDE = "from audit_helpers import Net\n\ndef build():\n    return Net(width=5)\n"
-OTHER = """
-from audit_helpers import Net
-from torch import nn
-
-class build(Net):
-    def __init__(self):
-        super().__init__()
-        self.extra = nn.Conv2d(6, 6, 1)
-
-    def forward(self, x):
-        return self.extra(self.deep(self.relu(self.conv(x)))).mean((2, 3))
-"""
-
-
-@pytest.mark.parametrize("code", [WIDE, OTHER])
-def test_encoders_of_several_architectures(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safetensors.torch import save_file
-
-    from memkern.audit.encoders.build import build_encoder
-
-    given = listed(tmp_path, MEMBERS)
-    (tmp_path / "other.py").write_text(code)
-    other = f"py:{tmp_path / 'other.py'}:build"
-    save_file(build_encoder(other).state_dict(), str(tmp_path / "other.safetensors"))
-    path = Path(str(given.encoders))
-    path.write_text(path.read_text() + f"other,{other},{tmp_path / 'other.safetensors'},0:5\n")
-    if code is OTHER:
-        text = refused(given, monkeypatch)
-        assert text.startswith("Expected every encoder to have the layers of e0; other ")
-        assert text.endswith(
-            "name layers that all have with --layers, or measure the output alone with --layers output"
-        )
-        monkeypatch.undo()
-        given = replace(given, layers="output")
-    run = run_audit(given)
-    assert run is not None
-    plan = run.manifest.plan
-    of_other = plan.encoders[-1]
-    assert plan.encoder == f"{plan.encoders[0].encoder}, {other}"
-    assert len(of_other.units) == len(plan.layers)
-    if code is WIDE:
-        assert of_other.units != plan.encoders[0].units, "units may differ, names may not"
-    found = read_reading(given.out, "other", 0)
-    assert found.alignment.shape[0] == len(plan.layers)
-    assert len(found.units["peak"]) == sum(of_other.units)
 
 
 def alignment_of(out: Path, name: str) -> Tensor:
