@@ -39,14 +39,19 @@ def finalize(folders: Sequence[Path], out: Path) -> Run:
         check_same(read_plan(folder).plan, begun.plan, folder)
     plan = begun.plan
     where = {each.name: _folders_of_shards(folders, plan, each) for each in plan.encoders}
-    read = {name: join(read_reading(run, name, k) for k, run in enumerate(ordered)) for name, ordered in where.items()}
-    f, g = plan.encoders[0], next((each for each in plan.encoders if each.role == "g"), None)
-    seconds = torch.stack([each.seconds for each in read.values()]).sum(0)
-    measured = of_pair(read[f.name], None if g is None else read[g.name], seconds)
+    f, g = plan.encoders[0].name, next((each.name for each in plan.encoders if each.role == "g"), None)
+    kept, times = {}, []
+    for name, ordered in where.items():
+        reading = join(read_reading(run, name, number) for number, run in enumerate(ordered))
+        times.append(reading.seconds)
+        if name in (f, g):  # one encoder more than the pair is in memory
+            kept[name] = reading
+    seconds = torch.stack(times).sum(0)
+    measured = of_pair(kept[f], None if g is None else kept[g], seconds)
     images = {name: column for name, column in read_table(folders[0] / IMAGES).to_pydict().items() if name in SAMPLES}
     if all(label is None for label in images["label"]):
         del images["label"]
-    made = tables(plan, images, measured, _means_of(f.name, where[f.name]) if plan.median else None)
+    made = tables(plan, images, measured, _means_of(f, where[f]) if plan.median else None)
     manifest = make_manifest(begun, dict(zip(PHASES, seconds.tolist(), strict=True)))
     with clear_disk_errors(out):
         for each in plan.encoders:

@@ -155,6 +155,19 @@ def test_an_added_encoder_is_read_alone(tmp_path: Path) -> None:
         assert same_readings(out, whole.out)
 
 
+def test_an_added_encoder_that_makes_another_design(tmp_path: Path) -> None:
+    """Two of the listed encoders are a split, all three are none: peaks are looked for among other images."""
+    run_audit(listed(tmp_path, MEMBERS[:2]))
+    assert [each.role for each in read_plan(tmp_path / "run").plan.encoders] == ["f", "g"]
+    longer = listed(tmp_path, MEMBERS)
+    run_audit(replace(longer, resume=True))
+    whole = replace(longer, out=tmp_path / "whole")
+    run_audit(whole)
+    assert [each.role for each in read_plan(whole.out).plan.encoders] == ["", "", ""]
+    assert contents(longer.out) == contents(whole.out)
+    assert same_readings(longer.out, whole.out)
+
+
 def test_an_added_encoder_of_an_unfinished_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = family(tmp_path, 2, 2)
     killed(replace(longer, weights=longer.weights[:1], reference=longer.reference[:1]), monkeypatch, files=3)
