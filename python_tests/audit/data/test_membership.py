@@ -37,21 +37,21 @@ def test_names_of_encoders() -> None:
 def test_groups_are_rows_of_the_matrix(source: Source, tmp_path: Path) -> None:
     lines = (
         "id,group,picture",
-        "image0,shared,p",
+        "image4,shared,p",
         "image1,candidate,q",
         "2,independent,",
         "image3,extra,q",
-        "image4,,p",
+        "image0,,p",
     )
     for name in ("groups.csv", "groups.parquet"):
         path = table(tmp_path / name, *lines) if name.endswith("csv") else as_parquet(tmp_path / name, lines)
         seen = find_membership(source, FG, groups=path)
-        assert seen.membership.tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [-1, -1, -1], [-1, -1, -1]]
+        assert seen.membership.tolist() == [[-1, -1, -1], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1], [-1, -1, -1]]
         assert seen.membership.dtype == np.int8
         assert seen.encoders == ("f1", "f2", "g1")
         assert seen.roles == ("f", "f", "g")
         assert seen.candidates.tolist() == [False, True, False, False, False, False]
-        assert seen.groups == ("shared", "candidate", "independent", "extra", None, None)
+        assert seen.groups == (None, "candidate", "independent", "extra", "shared", None)
         assert seen.pictures == ("p", "q", None, "q", "p", None)
         numbers = seen.picture_numbers.tolist()
         assert numbers[0] == numbers[4]
