@@ -39,6 +39,32 @@ def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> 
     )
 
 
+def view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    """Computes what the distances of all pairs say of the views of ``z``, ``[N, V, *dims]``; see ``sums_of_views``."""
+    return sums_of_views(pair_distances(z, normalize=normalize), z.shape[1])
+
+
+def sums_of_views(distances: Tensor, views: int) -> tuple[Tensor, Tensor]:
+    """Computes row sums of the matrix of distances, and the means over the pairs of even and of odd views.
+
+    Args:
+        distances: [N, pairs] of all pairs, in their order.
+        views: The number of views V.
+
+    Returns:
+        [N, V] the sum of a view's distances to the others, and [2, N] the mean distance among the even and among the
+        odd views (NaN if there is but one), of the dtype of ``distances``.
+    """
+    first, second = pair_indices(views, "all")
+    matrix = distances.new_zeros(len(distances), views, views)
+    matrix[:, first, second] = matrix[:, second, first] = distances
+    halves = []
+    for part in (matrix[:, ::2, ::2], matrix[:, 1::2, 1::2]):
+        count = part.shape[1]
+        halves.append(part.sum((1, 2)) / (count * (count - 1)))
+    return matrix.sum(2), torch.stack(halves)
+
+
 def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
     """Computes the gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
 
