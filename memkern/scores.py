@@ -76,9 +76,9 @@ def views_error(rows: Tensor) -> Tensor:
     views = rows.shape[1]
     if views < 3:
         return torch.full_like(rows[:, 0], torch.nan)
-    wide = rows.double()
+    sums = rows.double()
     # a_{-v} differs from its mean as r_v does from its own, but for the sign and the number of pairs
-    spread = ((wide - wide.mean(1, keepdim=True)) / ((views - 1) * (views - 2) / 2)).square().sum(1)
+    spread = ((sums - sums.mean(1, keepdim=True)) / ((views - 1) * (views - 2) / 2)).square().sum(1)
     return ((views - 1) / views * spread).sqrt().to(rows.dtype)
 
 

@@ -164,7 +164,7 @@ struct FinishTask {
   SecondLook look;
 };
 
-// What the distances of a point say of its views. All threads of the block must call it, after a barrier.
+// Sums over the views of a point, from its distances. All threads of the block must call it, after a barrier.
 template <class A>
 __device__ __forceinline__ void write_view_sums(const Alignment& op, int64_t point, const double* values) {
   double even = 0, odd = 0;

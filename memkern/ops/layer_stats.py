@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memkern import dispatch, native
 from memkern.checks import values as checks
+from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
 from memkern.reference.layer_stats import layer_stats as reference
 from memkern.reference.layer_stats import view_sums
@@ -189,8 +190,8 @@ class LayerStats(NamedTuple):
         unit_means: ``[N, U]``, the mean activation of each unit, over views and space.
     """
 
-    alignment: Any
-    unit_means: Any
+    alignment: Array
+    unit_means: Array
 
 
 class LayerViewStats(NamedTuple):
@@ -204,28 +205,28 @@ class LayerViewStats(NamedTuple):
             fewer than two views.
     """
 
-    alignment: Any
-    unit_means: Any
-    rows: Any
-    halves: Any
+    alignment: Array
+    unit_means: Array
+    rows: Array
+    halves: Array
 
 
 @overload
 def layer_stats(
-    activations: Any, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
+    activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
     view_sums: Literal[False] = ..., backend: str = ...,
 ) -> LayerStats: ...  # fmt: skip
 
 
 @overload
 def layer_stats(
-    activations: Any, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
+    activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
     view_sums: bool, backend: str = ...,
 ) -> LayerStats | LayerViewStats: ...  # fmt: skip
 
 
 def layer_stats(
-    activations: Any,
+    activations: TensorLike,
     *,
     view_dim: int = 1,
     unit_dim: int = 2,

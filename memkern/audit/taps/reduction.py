@@ -116,7 +116,7 @@ class Reduction:
         return stats._replace(clean_means=unit_means(x[:, 0], unit_dim=unit_dim))
 
     def named(self, results: Sequence[Tensor | None]) -> TapStats:
-        """Names the results of a prepared call: alignment, unit means if wanted, then rows and halves if wanted."""
+        """Names results: alignment `[N]`, unit means `[N, U]` if wanted, then rows `[N, V]` and halves `[2, N]` if."""
         rows, halves = results[-2:] if self.view_sums else (None, None)
         return TapStats(results[0], results[1] if self.means else None, None, halves, rows)
 
