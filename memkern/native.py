@@ -191,16 +191,18 @@ class ViewSums(NamedTuple):
     Attributes:
         rows: ``[N, V]``, the sum of the distances of each view to the others.
         halves: ``[2, N]``, the mean distance among the even and among the odd views.
+        errors: ``[N]``, the standard error of the alignment over draws of the views.
     """
 
     rows: Tensor
     halves: Tensor
+    errors: Tensor
 
     @staticmethod
     def shapes(z: Tensor, wanted: bool = True) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Lists their shapes and dtypes for ``z``, ``[N, V, ...]``; ``[0, 0]`` and ``[2, 0]`` if they are unwanted."""
+        """Lists their shapes and dtypes for ``z``, ``[N, V, ...]``; those of nothing if they are not wanted."""
         dtype, (points, views) = accumulate_dtype(z.dtype), z.shape[:2] if wanted else (0, 0)
-        return {"rows": ((points, views), dtype), "halves": ((2, points), dtype)}
+        return {"rows": ((points, views), dtype), "halves": ((2, points), dtype), "errors": ((points,), dtype)}
 
     @classmethod
     def empty(cls, z: Tensor, wanted: bool = True) -> ViewSums:

@@ -58,30 +58,6 @@ def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") 
     return memorized
 
 
-def views_error(rows: Tensor) -> Tensor:
-    r"""Computes the standard error of an alignment from the choice of views, by the jackknife of its U-statistic.
-
-    .. math:: \mathrm{se}^2 = \frac{V - 1}{V} \sum_v (a_{-v} - \bar a_{-})^2, \qquad
-        a_{-v} = \frac{R / 2 - r_v}{(V - 1)(V - 2) / 2}, \quad R = \sum_v r_v
-
-    with r_v the sum of the distances of view v to the others and a_{-v} the alignment without view v. On average too
-    large with few views: 1.4 times at 3 views, 1.06 times at 10.
-
-    Args:
-        rows: ``[N, V]``, the sums r_v.
-
-    Returns:
-        ``[N]`` of the dtype of ``rows``; NaN below 3 views.
-    """
-    views = rows.shape[1]
-    if views < 3:
-        return torch.full_like(rows[:, 0], torch.nan)
-    sums = rows.double()
-    # a_{-v} differs from its mean as r_v does from its own, but for the sign and the number of pairs
-    spread = ((sums - sums.mean(1, keepdim=True)) / ((views - 1) * (views - 2) / 2)).square().sum(1)
-    return ((views - 1) / views * spread).sqrt().to(rows.dtype)
-
-
 def removal_score(alignment_f: Tensor, alignment_g: Tensor) -> Tensor:
     """Ranks points to remove as the released scripts do.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from memkern import dispatch, scores
+from memkern import dispatch
 from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.metrics.options import in_callers_kind
@@ -71,5 +71,5 @@ def alignment_stats(z: TensorLike, *, normalize: bool = True, backend: str = "au
     checks.strided(z, "z")
     checks.views_shape(z, "z")
     checks.one_of(backend, "backend", dispatch.NAMES)
-    found, rows, halves = alignment_with_views(z, normalize=bool(normalize), backend=backend)
-    return in_callers_kind(AlignmentStats(found, rows, halves, scores.views_error(rows)), was_numpy)
+    found, sums = alignment_with_views(z, normalize=bool(normalize), backend=backend)
+    return in_callers_kind(AlignmentStats(found, *sums), was_numpy)

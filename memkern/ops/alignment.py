@@ -18,11 +18,11 @@ from memkern.reference.alignment import pair_distances, view_sums
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
 
-# `view_sums` asks for rows [N, V] and halves [2, N]; they are [0, 0] and [2, 0] without.
+# `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
 
 LIBRARY.define(
     "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 LIBRARY.define(
     "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend) -> Tensor"
@@ -32,7 +32,7 @@ LIBRARY.define(
 @torch.library.register_fake("memkern::alignment", lib=LIBRARY)
 def _fake(
     z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     dtype = native.accumulate_dtype(z.dtype)
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype)
     return z.new_empty(z.shape[0], dtype=dtype), saved, *native.ViewSums.empty(z, view_sums)
@@ -63,7 +63,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
 
 # ---- backend table ------------------------------------------------------------------------------------------------
-# Rows and halves are written to `sums`, if there is one.
+# Sums over views are written to `sums`, if there is one.
 
 
 def _compiled(
@@ -79,7 +79,7 @@ def _compiled(
         where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=anchor, normalize=normalize,
         alignment=out.data_ptr(), saved=kept, rows=0 if sums is None else sums.rows.data_ptr(),
-        halves=0 if sums is None else sums.halves.data_ptr(),
+        halves=0 if sums is None else sums.halves.data_ptr(), errors=0 if sums is None else sums.errors.data_ptr(),
     )  # fmt: skip
     return out, saved
 
@@ -183,7 +183,7 @@ def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str)
 
 def _run(
     z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
     sums = native.ViewSums.empty(z, view_sums)
     run = dispatch.pick(backend, z.device, TABLE)
@@ -223,7 +223,7 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool 
         z: ``[N, V, ...]`` representations that ``alignment`` has taken before.
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length first.
-        view_sums: Whether the call also gives ``rows`` and ``halves``, as ``alignment_stats`` does; of all pairs only.
+        view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -234,15 +234,15 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool 
     _, views = native.compared_views(z, pairs == "anchor", normalize)
     dtype = native.accumulate_dtype(z.dtype)
     results = {"alignment": (z.shape[:1], dtype), **(native.ViewSums.shapes(z) if view_sums else {})}
-    fields = {"z": 0, **views, "saved": 0, "rows": 0, "halves": 0}
+    fields = {"z": 0, **views, "saved": 0, **dict.fromkeys(native.ViewSums._fields, 0)}
     return native.PreparedCall(native.library().alignment, fields, results, reads="z")
 
 
 # ---- public function ----------------------------------------------------------------------------------------------
 
 
-def alignment_with_views(z: Tensor, *, normalize: bool, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the alignment over all pairs, and what the distances say of the views; ``alignment_stats`` is public.
+def alignment_with_views(z: Tensor, *, normalize: bool, backend: str) -> tuple[Tensor, native.ViewSums]:
+    """Computes the alignment over all pairs, and sums over the views; ``alignment_stats`` is public.
 
     Args:
         z: ``[N, V, *dims]`` representations that have been checked.
@@ -250,13 +250,12 @@ def alignment_with_views(z: Tensor, *, normalize: bool, backend: str) -> tuple[T
         backend: "auto" or the name of a backend.
 
     Returns:
-        ``[N]`` alignment, ``[N, V]`` the sum of the distances of each view to the others, and ``[2, N]`` the mean
-        distance among the even and among the odd views, NaN if there is but one.
+        ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
     z = z.detach()
     run = _run if dispatch.can_bypass_dispatcher(z) else torch.ops.memkern.alignment.default
-    out, _, rows, halves = run(z, False, normalize, False, backend, True)
-    return out, rows, halves
+    out, _, *sums = run(z, False, normalize, False, backend, True)
+    return out, native.ViewSums(*sums)
 
 
 def alignment(

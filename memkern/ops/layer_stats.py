@@ -19,7 +19,7 @@ from memkern.reference.layer_stats import view_sums
 
 LIBRARY.define(
     "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -50,7 +50,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
 torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
 
 # ---- backend table ------------------------------------------------------------------------------------------------
-# Rows and halves are written to `sums`, if there is one.
+# Sums over views are written to `sums`, if there is one.
 
 
 def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, native.Record]:
@@ -70,8 +70,10 @@ def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
 
 
 def _addresses(sums: native.ViewSums | None) -> native.Record:
-    """Lists the fields of a kernel's record that say where rows and halves go."""
-    return {"rows": 0, "halves": 0} if sums is None else {name: to.data_ptr() for name, to in sums._asdict().items()}
+    """Lists the fields of a kernel's record that say where sums over views go."""
+    if sums is None:
+        return dict.fromkeys(native.ViewSums._fields, 0)
+    return {name: to.data_ptr() for name, to in sums._asdict().items()}
 
 
 def _cpu(
@@ -161,7 +163,7 @@ def repeat_layer_stats(
         unit_dim: The dimension of the units, not negative.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
-        view_sums: Whether the call also gives ``rows`` and ``halves``; of all pairs only.
+        view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -169,7 +171,7 @@ def repeat_layer_stats(
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
-    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0, "rows": 0, "halves": 0}
+    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0, **_addresses(None)}
     dtype = native.accumulate_dtype(x.dtype)
     results = {
         "alignment": (x.shape[:1], dtype),
@@ -203,12 +205,14 @@ class LayerViewStats(NamedTuple):
         rows: ``[N, V]``, the sum of the distances of each view to the other views of its point.
         halves: ``[2, N]``, the mean distance among the even views 0, 2, ... and among the odd views; NaN for a half of
             fewer than two views.
+        stderr: ``[N]``, the standard error of the alignment over draws of the views; NaN below 3 views.
     """
 
     alignment: Array
     unit_means: Array
     rows: Array
     halves: Array
+    stderr: Array
 
 
 @overload
@@ -251,13 +255,13 @@ def layer_stats(
         unit_dim: The dimension of the units. Tokens ``[N, V, T, U]``: -1.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
-        view_sums: Whether ``rows`` and ``halves`` are wanted too, from the same read; of all pairs only.
+        view_sums: Whether ``rows``, ``halves`` and ``stderr`` are wanted too, from the same read; of all pairs only.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
         ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other; with
-        ``view_sums`` ``LayerViewStats``, which adds ``rows [N, V]`` and ``halves [2, N]``. Gradients flow through the
-        alignment only.
+        ``view_sums`` ``LayerViewStats``, which adds ``rows [N, V]``, ``halves [2, N]`` and ``stderr [N]`` as
+        ``alignment_stats`` has them. Gradients flow through the alignment only.
 
     Raises:
         TypeError: If ``activations`` is no array or not floating, or a dimension is no int.

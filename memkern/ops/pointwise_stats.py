@@ -16,8 +16,8 @@ from memkern.ops import LIBRARY
 from memkern.reference.pointwise_stats import pointwise_stats as reference
 
 Moments = tuple[Tensor | None, ...]
-Reduced = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Alignment, unit means, rows and halves of a tensor."""
+Reduced = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""Alignment, unit means, and what ``native.ViewSums`` has, of a tensor."""
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ def _cpu(
     native.library().pointwise_stats(
         torch.get_num_threads(), x=source.data_ptr(), y=made.data_ptr(), **_fields(source, unit, anchor, normalize),
         layers=records, alignments=[each.data_ptr() for each in alignment], means=[each.data_ptr() for each in means],
-        rows=[0] * len(alignment), halves=[0] * len(alignment),
+        **dict.fromkeys(native.ViewSums._fields, [0] * len(alignment)),
     )  # fmt: skip
     if made is not y:
         y.copy_(made.movedim(2, unit_dim))
@@ -149,8 +149,7 @@ class PreparedPointwiseStats:
         normalize: Whether to bring each flattened view to unit length before the distance.
         means: Whether unit means are wanted.
         layers: How many layers, 1 or 2.
-        view_sums: Whether the sum of the distances of each view to the others, and the mean distances among the even
-            and among the odd views, are wanted; of all pairs only.
+        view_sums: Whether ``native.ViewSums`` are wanted; of all pairs only.
     """
 
     def __init__(
@@ -163,8 +162,9 @@ class PreparedPointwiseStats:
         self._shapes: dict[str, tuple[int, ...] | None] = {
             "alignments": (tensors, x.shape[0]),
             "means": (tensors, x.shape[0], x.shape[unit_dim]) if means else None,
-            "rows": (tensors, *x.shape[:2]) if view_sums else None,
-            "halves": (tensors, 2, x.shape[0]) if view_sums else None,
+            **{
+                name: (tensors, *shape) if view_sums else None for name, (shape, _) in native.ViewSums.shapes(x).items()
+            },
         }
         self._tensors = tensors
         self._ready: tuple[list[Reduced], dict[str, list[int]]] | None = None
@@ -202,8 +202,9 @@ class PreparedPointwiseStats:
             with_input: Whether ``x`` is reduced too.
 
         Returns:
-            Alignment ``[N]``, unit means ``[N, U]``, rows ``[N, V]`` and halves ``[2, N]`` (``None`` if not wanted) of
-            ``x``, and of the output of each layer; those of ``x`` hold nothing unless ``with_input``.
+            Alignment ``[N]``, unit means ``[N, U]``, rows ``[N, V]``, halves ``[2, N]`` and standard errors ``[N]``
+            (``None`` if not wanted) of ``x``, and of the output of each layer; those of ``x`` hold nothing unless
+            ``with_input``.
         """
         if self._ready is None:
             self.make_ready()

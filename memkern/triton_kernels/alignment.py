@@ -267,7 +267,7 @@ def _pick(values, chosen):
 
 
 def alignment(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, Tensor] | None = None
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
 ) -> tuple[Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.alignment``.
 
@@ -276,7 +276,7 @@ def alignment(
         anchor: Whether view 0 is compared with each other view, instead of every pair.
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need the second result.
-        sums: Where rows [N, V] and halves [2, N] go, if they are wanted; of all pairs only.
+        sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
 
     Returns:
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
@@ -292,8 +292,8 @@ def alignment(
     return out, with_view_sums(saved, keep, sums)
 
 
-def with_view_sums(saved: Tensor, keep: bool, sums: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Writes rows and halves from the distances in ``saved``, if they are wanted; returns what is kept of these."""
+def with_view_sums(saved: Tensor, keep: bool, sums: tuple[Tensor, ...] | None) -> Tensor:
+    """Writes sums over views from the distances in ``saved``, if they are wanted; returns what is kept of these."""
     if sums is not None:
         sum_views(saved, *sums)
     return saved if keep else saved.new_empty((0, 0))

@@ -149,7 +149,7 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
 
 
 def layer_stats(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, Tensor] | None = None
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.layer_stats``.
 
@@ -159,7 +159,7 @@ def layer_stats(
         anchor: Whether view 0 is compared with each other view, instead of every pair.
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need what alignment keeps.
-        sums: Where rows [N, V] and halves [2, N] go, if they are wanted; of all pairs only.
+        sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
 
     Returns:
         Alignment [N], unit means [N, U], and what alignment keeps.

@@ -15,6 +15,7 @@ def _sum_views(
     distances,  # [points, kept] wide: of all pairs in order, then what is not read
     rows,  # [points, views] wide
     halves,  # [2, points] wide
+    errors,  # [points] wide
     points,
     views,
     kept,
@@ -32,27 +33,33 @@ def _sum_views(
         row += distance
         half += tl.where((v - other) % 2 == 0, distance, 0.0)
     tl.store(rows + point * views + v, row.to(WIDE), mask=v < views)
+    mean = tl.sum(row, 0) / views
+    spread = tl.sum(tl.where(v < views, (row - mean) * (row - mean), 0.0), 0)
+    pairs = (views - 1) * (views - 2) // 2  # without a view
+    error = tl.sqrt(spread * (views - 1) / views) / tl.maximum(pairs, 1)
+    tl.store(errors + point, tl.where(pairs > 0, error, float("nan")).to(WIDE))
     for odd in tl.static_range(2):
         mine = (views + 1 - odd) // 2
         total = tl.sum(tl.where(v % 2 == odd, half, 0.0), 0)  # each pair twice
-        mean = tl.where(mine > 1, total / tl.maximum(mine * (mine - 1), 1), float("nan"))
-        tl.store(halves + odd * tl.cast(points, tl.int64) + point, mean.to(WIDE))
+        half_mean = tl.where(mine > 1, total / tl.maximum(mine * (mine - 1), 1), float("nan"))
+        tl.store(halves + odd * tl.cast(points, tl.int64) + point, half_mean.to(WIDE))
 
 
-def sum_views(distances: Tensor, rows: Tensor, halves: Tensor) -> None:
-    """Writes what the distances say of the views.
+def sum_views(distances: Tensor, rows: Tensor, halves: Tensor, errors: Tensor) -> None:
+    """Writes sums over the views of each point.
 
     Args:
         distances: [N, pairs or more], wide: those of all pairs first, in order.
         rows: [N, V], wide; gets the sum of the distances of each view to the others.
         halves: [2, N], wide; gets the mean distance among the even and among the odd views.
+        errors: [N], wide; gets the standard error of the mean distance over draws of the views.
     """
     points, views = rows.shape
     if points == 0:
         return
     with on_device_of(rows):
         _sum_views[(points,)](
-            distances, rows, halves, points, views, distances.shape[1], VIEWS=power_of_two(views),
+            distances, rows, halves, errors, points, views, distances.shape[1], VIEWS=power_of_two(views),
             WIDE=triton_accumulate_dtype(rows.dtype),
             num_warps=warps(setting("alignment", "finish_lanes")),
         )  # fmt: skip

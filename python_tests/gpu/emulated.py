@@ -48,6 +48,7 @@ def _record(name: str, **fields: Any) -> type[_Record]:
 Alignment = _record(
     "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
     pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
+    errors=_pointer,
 )  # fmt: skip
 AlignmentBackward = _record(
     "AlignmentBackward", forward=Alignment, grad=_pointer, grad_z=_pointer, grad_point_stride=_i64,
@@ -177,7 +178,7 @@ def _unwritten(*shape: int, dtype: torch.dtype) -> Tensor:
 
 
 def unwritten_sums(z: Tensor) -> native.ViewSums:
-    """Memory for rows and halves."""
+    """Memory for sums over views."""
     return native.ViewSums(*(_unwritten(*shape, dtype=dtype) for shape, dtype in native.ViewSums.shapes(z).values()))
 
 
@@ -191,7 +192,7 @@ def _alignment_record(
         z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=int(anchor), normalize=normalize,
         alignment=None if out is None else out.data_ptr(), saved=None if saved is None else saved.data_ptr(),
-        rows=None if sums is None else sums.rows.data_ptr(), halves=None if sums is None else sums.halves.data_ptr(),
+        **({} if sums is None else {name: to.data_ptr() for name, to in sums._asdict().items()}),
     )  # fmt: skip
 
 

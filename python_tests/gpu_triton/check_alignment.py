@@ -289,9 +289,9 @@ def test_view_sums(shape, dtype):
                 testing.assert_within(got, want, accumulate_dtype(dtype), normalize)
 
 
-def empty_sums(z: Tensor) -> tuple[Tensor, Tensor]:
-    wide = accumulate_dtype(z.dtype)
-    return on_device(torch.full(z.shape[:2], 7.0, dtype=wide)), on_device(torch.full((2, len(z)), 7.0, dtype=wide))
+def empty_sums(z: Tensor) -> tuple[Tensor, ...]:
+    shapes = z.shape[:2], (2, len(z)), (len(z),)
+    return tuple(on_device(torch.full(shape, 7.0, dtype=accumulate_dtype(z.dtype))) for shape in shapes)
 
 
 def test_view_sums_of_no_points():

@@ -82,7 +82,7 @@ def test_view_sums():
     """Of one read, in two passes, and of large maps."""
     for shape, unit_dim in (((2, 5, 5, 7, 7), 2), ((1, 4, 4, 5, 6), 3), ((1, 2, 3, 70, 70), 2)):
         x = testing.relu_features(*shape)
-        sums = on_device(torch.empty(x.shape[:2])), on_device(torch.empty(2, len(x)))
+        sums = tuple(on_device(torch.empty(shape)) for shape in (x.shape[:2], (2, len(x)), (len(x),)))
         plain = on_cpu(layer_stats(on_device(x), unit_dim, False, True, False))
         for got, want in zip(on_cpu(layer_stats(on_device(x), unit_dim, False, True, False, sums)), plain, strict=True):
             testing.assert_same_bits(got, want)

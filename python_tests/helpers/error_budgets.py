@@ -161,21 +161,29 @@ def _floor(distances: Tensor, dtype: torch.dtype, normalize: bool) -> Tensor:
     return (torch.hypot(distances, torch.full_like(distances, epsilon)) - distances).nan_to_num(0.0)
 
 
-def expected_view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Expected, Expected]:
-    """The references of rows and halves of ``alignment_stats``, and the budgets around them."""
+def expected_view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Expected, Expected, Expected]:
+    """The references of rows, halves and standard errors of ``alignment_stats``, and the budgets around them."""
     views = z.shape[1]
-    floors = sums_of_views(_floor(pair_distances(z, normalize=normalize), z.dtype, normalize), views)
+    floor = _floor(pair_distances(z, normalize=normalize), z.dtype, normalize)
+    floors = sums_of_views(floor, views)
 
-    def one(part: int, added: int) -> Expected:
+    def one(part: int, added: int, scale: Callable[[Tensor], Tensor] | None = None) -> Expected:
         return expected(
             lambda z: view_sums(z, normalize=normalize)[part],
             lambda z: sums_of_views(_plain_distances(z, "all", normalize), views)[part],
             z,
+            scale=scale,
             roundings=ROUNDINGS + walk(added),
             floor=floors[part].nan_to_num(0.0),
         )
 
-    return one(0, views), one(1, views * views // 8)
+    def size_of_error(z: Tensor) -> Tensor:
+        """Of a difference of rows: that of the rows."""
+        rows = view_sums(z, normalize=normalize)[0] / max((views - 1) * (views - 2) / 2, 1)
+        return rows.norm(dim=1)
+
+    floors = *floors[:2], sums_of_views(floor, views)[0].norm(dim=1) / max((views - 1) * (views - 2) / 2, 1)
+    return one(0, views), one(1, views * views // 8), one(2, views, size_of_error)
 
 
 def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:

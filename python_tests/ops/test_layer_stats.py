@@ -169,10 +169,10 @@ def check_view_sums(x: Tensor, path: str, normalize: bool, context: object) -> N
         plain = memkern.layer_stats(x, unit_dim=unit_dim, normalize=normalize, backend=path)
         for part, alone in zip(stats, plain, strict=False):
             testing.assert_same_bits(part, alone)
-        testing.assert_within(stats.rows, want[0], wide, (context, unit_dim, "rows"))
-        testing.assert_within(stats.halves, want[1], wide, (context, unit_dim, "halves"))
-    testing.assert_within(aligned.rows, want[0], wide, (context, "rows"))
-    testing.assert_within(aligned.halves, want[1], wide, (context, "halves"))
+        for name, part, expected in zip(("rows", "halves", "stderr"), stats[2:], want, strict=True):
+            testing.assert_within(part, expected, wide, (context, unit_dim, name))
+    for name, part, expected in zip(("rows", "halves", "stderr"), aligned[1:], want, strict=True):
+        testing.assert_within(part, expected, wide, (context, name))
 
 
 @pytest.mark.parametrize("views", [2, 3, 4, 5, 6, 9, 10, 11, 17, 33])
@@ -230,7 +230,7 @@ def test_nan_stays_in_its_point_and_half(path, dtype):
 def test_view_sums_of_no_points(path, dtype):
     x = torch.empty(0, 3, 4, 5, dtype=dtype)
     stats = memkern.layer_stats(x, view_sums=True, backend=path)
-    assert [tuple(part.shape) for part in stats] == [(0,), (0, 4), (0, 3), (2, 0)]
+    assert [tuple(part.shape) for part in stats] == [(0,), (0, 4), (0, 3), (2, 0), (0,)]
     assert [tuple(part.shape) for part in memkern.alignment_stats(x, backend=path)] == [(0,), (0, 3), (2, 0), (0,)]
 
 

@@ -93,10 +93,11 @@ class Distances {
       unit_distances(sums);
     else
       raw_distances(sums);
+    const double sum = sum_of(distances_.get(), pairs_);
     // fault: mean over pairs
-    static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
+    static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));
     if (op_.saved) save(index);
-    if (op_.rows) save_views(index);
+    if (op_.rows) save_views(index, 2 * sum / double(op_.views));
   }
 
  private:
@@ -241,7 +242,7 @@ class Distances {
   }
 
   // The distances in pair order: a run of them for each view, to the views after it.
-  void save_views(int64_t index) {
+  void save_views(int64_t index, double mean_row) {
     const int64_t views = op_.views;
     double* const rows = rows_of_views_.get();
     double halves[2] = {0, 0};
@@ -259,7 +260,12 @@ class Distances {
       of_view += views - i - 1;
     }
     A* const to = static_cast<A*>(op_.rows) + index * views;
-    for (int64_t v = 0; v < views; ++v) to[v] = A(rows[v]);
+    double spread = 0;
+    for (int64_t v = 0; v < views; ++v) {
+      to[v] = A(rows[v]);
+      spread += (rows[v] - mean_row) * (rows[v] - mean_row);
+    }
+    static_cast<A*>(op_.errors)[index] = A(error_of_views(spread, views));
     for (int64_t h = 0; h < 2; ++h) {
       const int64_t some = (views + 1 - h) / 2;
       const double pairs = double(some * (some - 1) / 2);

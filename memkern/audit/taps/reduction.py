@@ -43,7 +43,7 @@ class PreparedCall(Protocol):
         """Makes the results of the next call."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the alignment and, if wanted, unit means, then rows and halves of an output `[N * V, …]`."""
+        """Returns the alignment and, if wanted, unit means, then `native.ViewSums` of an output `[N * V, …]`."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Reduction:
         return stats._replace(clean_means=unit_means(x[:, 0], unit_dim=unit_dim))
 
     def named(self, results: Sequence[Tensor | None]) -> TapStats:
-        """Names results: alignment `[N]`, unit means `[N, U]` if wanted, then rows `[N, V]` and halves `[2, N]` if."""
-        rows, halves = results[-2:] if self.view_sums else (None, None)
+        """Names results: alignment `[N]`, unit means `[N, U]` if wanted, then `native.ViewSums` if wanted."""
+        rows, halves, _ = results[-3:] if self.view_sums else (None, None, None)
         return TapStats(results[0], results[1] if self.means else None, None, halves, rows)
 
     def prepared(self, output: Tensor, unit_dim: int) -> PreparedCall | None:
