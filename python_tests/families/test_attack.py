@@ -137,6 +137,19 @@ def test_likelihood_ratios_leave_the_encoder_out(per_side):
     np.testing.assert_allclose(found[:, k], as_in - as_out - correction, rtol=1e-9, atol=1e-9)
 
 
+def test_unknown_entries_enter_no_attack():
+    rng = np.random.default_rng(10)
+    membership = random_rows(rng, 120, 9, 4)
+    membership[rng.random(membership.shape) < 0.2] = -1
+    alignment, _ = simulate(membership, rng)
+    other = np.where(membership == -1, np.nan, alignment)
+    design = families.design(membership)
+    for one, two in zip(*(vars(families.attack(each, design)).values() for each in (alignment, other)), strict=True):
+        assert one.auc == two.auc
+        np.testing.assert_array_equal(one.tpr, two.tpr)
+        assert all(each.n_members + each.n_others < 120 for each in one.encoders)
+
+
 def test_memorized_images_are_found_and_others_are_not():
     rng = np.random.default_rng(2)
     membership = random_rows(rng, 500, 10, 5)
