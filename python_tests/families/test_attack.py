@@ -148,6 +148,9 @@ def test_unknown_entries_enter_no_attack():
         assert one.auc == two.auc
         np.testing.assert_array_equal(one.tpr, two.tpr)
         assert all(each.n_members + each.n_others < 120 for each in one.encoders)
+    ratios = [families.lira(np.where(membership == -1, each, alignment), membership) for each in (0.0, 0.2)]
+    assert np.isnan(ratios[0][membership == -1]).all()
+    np.testing.assert_array_equal(*ratios)
 
 
 def test_memorized_images_are_found_and_others_are_not():

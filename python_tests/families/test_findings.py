@@ -51,6 +51,18 @@ def test_one_layer_that_is_not_near_zero_is_enough():
     assert "near zero" in names([nothing, nothing], design)[0]
 
 
+def test_scores_are_not_near_zero_where_an_image_is_called():
+    rng = np.random.default_rng(5)
+    membership = random_rows(rng, 300, 8, 4)
+    alignment, _ = simulate(membership, rng, World(share=0.0, level=0.0))
+    assert "near zero" in names(alignment, families.design(membership))[0]
+    alignment[0] -= 0.2 * membership[0]
+    found, scores, layers = names(alignment, families.design(membership))
+    assert layers.low[0] < 0 < layers.high[0]
+    assert scores.memorized[0]
+    assert "near zero" not in found
+
+
 def test_a_collapsed_layer_is_named():
     rng = np.random.default_rng(4)
     membership = random_rows(rng, 400, 16, 8)

@@ -53,6 +53,8 @@ def test_states_of_peaks_give_the_counts_of_the_means():
         each[:, :10] = (each[:, :10] * 2).round()  # ties
         each[:, 10:15] = -each[:, 10:15].abs()
         each[3, 20] = torch.nan
+        each[:, 21:24] = -1.0  # peak and the mean of the others cancel
+        each[np.flatnonzero(images)[5], 21:24] = 1.0
     states = [peak_state(each, images) for each in means]
     assert any(bool(each["tied"].any()) for each in states)
     expected = families.peak_counts(means, images)
