@@ -96,6 +96,27 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
     )
 
 
+def alignment_attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attack:
+    """Attacks every encoder by its own alignment, as `attack` does; the attacks that take longer are left out.
+
+    Args:
+        alignment: `[N, K]` of one layer, or `[L, N, K]`.
+        design: Who saw which image.
+        output: Which layer is attacked; the last by default.
+
+    Returns:
+        The curve of each encoder, with intervals, and their mean.
+
+    Raises:
+        DataError: If two encoders are one training.
+        NanError: If a known alignment is not finite.
+    """
+    stack = as_stack(alignment)
+    values = read_layer(stack, output_of(stack, output), design)
+    refuse_duplicates(values, design)
+    return _attack(-values, [_sides(design, k) for k in range(design.n_encoders)])
+
+
 def lira(alignment: Floats, membership: Membership, *, per_side: int = MIN_PER_SIDE) -> Floats:
     """Log likelihood ratio that encoder k saw image i, by the other encoders: `[N, K]`; NaN without both sides.
 

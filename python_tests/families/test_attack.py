@@ -221,3 +221,13 @@ def test_the_bound_rarely_exceeds_the_truth():
     rights = np.random.default_rng(5).binomial(30, special.expit(1.0), 400)
     over = {int(right): families.epsilon_lower_bound(60, 30, int(right)) > 1 for right in np.unique(rights)}
     assert np.mean([over[int(right)] for right in rights]) < 0.08
+
+
+def test_the_attack_by_alignment_alone_is_that_of_all_three():
+    rng = np.random.default_rng(2)
+    membership = random_rows(rng, 120, 9, 4)
+    alignment, _ = simulate(membership, rng)
+    design = families.design(membership)
+    alone, wanted = (each(alignment, design) for each in (families.alignment_attack, families.attack))
+    assert repr(alone) == repr(wanted.alignment)
+    assert alone.auc > 0.5

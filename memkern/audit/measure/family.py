@@ -162,7 +162,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         images,
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
-        families.attack(stack, design, output=place).alignment.encoders,
+        families.alignment_attack(stack, design, output=place).encoders,
         _significance(images, design, int((membership != seen.membership).any(1).sum())),
     )
 
