@@ -58,6 +58,14 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
   return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
+// The standard error of a mean over all pairs from the choice of views, by the jackknife of a U-statistic: the mean
+// without a view differs from the mean of such means as the view's row of distances does from the mean row, but for
+// the number of pairs. `spread`: the sum of the squared differences of the rows from their mean. NaN of two views.
+MEMKERN_RULE double error_of_views(double spread, int64_t views) {
+  const double others = double(views - 1), pairs = others * double(views - 2) / 2;
+  return sqrt(others / double(views) * spread) / pairs;
+}
+
 // Calls use(number, i, j) for the chosen pairs, in their order.
 template <class Use>
 MEMKERN_RULE void for_each_pair(Pairs pairs, int64_t views, const Use& use) {

@@ -108,6 +108,14 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
         raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
 
 
+def all_pairs(pairs: str, view_sums: bool) -> None:
+    """Requires the pairs that sums over the views of a point are made of, if such sums are wanted."""
+    if view_sums and pairs != "all":
+        raise ArgumentValueError(
+            f"Expected `pairs` to be 'all' with `view_sums`, got {pairs!r}: rows and halves need all"
+        )
+
+
 def length(value: Sequence[object], name: str, least: int, most: int) -> None:
     """Requires a sequence of ``least`` to ``most`` entries."""
     if not least <= len(value) <= most:

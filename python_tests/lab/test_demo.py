@@ -19,7 +19,7 @@ from memkern.lab.pair_scores import score_pair
 from memkern.lab.training.recipe import Recipe
 
 FILES = [
-    "candidates.txt", "layers.parquet", "manifest.json", "plan.json", "report.html", "samples.parquet",
+    "candidates.txt", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html", "samples.parquet",
     "state.safetensors", "thumbs", "units.parquet", "views.json",
 ]  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_a_demo_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert seeds == [1]
     assert "train g: epoch 1 of 1, loss " in capsys.readouterr().out
     manifest = read_run(tmp_path / "out").manifest
-    assert manifest.options["weights"] == "trained by this demo: f"
+    assert manifest.options["weights"] == ["trained by this demo: f"]
     assert manifest.views.seed == 1
 
 

@@ -47,27 +47,27 @@ def checks() -> list[Check]:
     found = []
     for count in (4, 8, 16):
         name = f"LayerMem, halves, K = {count}: the 95 % interval covers 0; se over the true sd"
-        found.append(Check(name, partial(_covered, count // 2, 0), _coverage, "at least .93", 200))
+        found.append(Check(name, partial(_covered, count // 2, 0), _coverage, "at least .93", 400))
     for n in (2, 4, 8):
         name = f"excess, f/g {n} + {n}: the 95 % interval covers 0; se over the true sd"
-        found.append(Check(name, partial(_covered, n, 100), _coverage, "at least .93", 200))
+        found.append(Check(name, partial(_covered, n, 100), _coverage, "at least .93", 400))
     for count in (4, 8, 16):
         name = f"top minus least, nothing memorized, K = {count}: by halves of the encoders (by the same encoders)"
-        found.append(Check(name, partial(_gap, count), _means, "0", 100))
+        found.append(Check(name, partial(_gap, count), _means, "0", 200))
     found.append(
-        Check("the same of a pair: by halves of the views (by the same)", _gap_of_views, _means, "above 0", 100)
+        Check("the same of a pair: by halves of the views (by the same)", _gap_of_views, _means, "above 0", 200)
     )
     for count in (4, 8, 16):
         name = f"reliability, K = {count} (squared correlation with the truth)"
-        found.append(Check(name, partial(_reliable, count), _means, "equal", 5))
+        found.append(Check(name, partial(_reliable, count), _means, "equal", 10))
     peaks = "share of member_peaks with p <= .05, one encoder of 60 images and 256 units"
-    found.append(Check(f"{peaks}: nothing memorized", partial(_peaks, 1.0, False), _share, ".05", 300))
-    found.append(Check(f"{peaks}: 20 % stronger on members", partial(_peaks, 1.2, False), _share, "power", 150))
-    found.append(Check(f"{peaks}: one image takes most peaks", partial(_peaks, 1.2, True), _share, "power", 150))
+    found.append(Check(f"{peaks}: nothing memorized", partial(_peaks, 1.0, False), _share, ".05", 2000))
+    found.append(Check(f"{peaks}: 20 % stronger on members", partial(_peaks, 1.2, False), _share, "power", 300))
+    found.append(Check(f"{peaks}: one image takes most peaks", partial(_peaks, 1.2, True), _share, "power", 300))
     name = "likelihood ratios, K = 10: AUC of memorized images (of others)"
-    found.append(Check(name, _likelihood, _means, ".5 for the others", 8))
-    found.append(Check("true-positive rate at 10 %: the interval covers", _rate_covered, _share, "at least .95", 500))
-    found.append(Check("epsilon of 1: the bound lies above it", _epsilon, _share, "at most .05", 1000))
+    found.append(Check(name, _likelihood, _means, ".5 for the others", 20))
+    found.append(Check("true-positive rate at 10 %: the interval covers", _rate_covered, _share, "at least .95", 2000))
+    found.append(Check("epsilon of 1: the bound lies above it", _epsilon, _share, "at most .05", 2000))
     return found
 
 

@@ -79,6 +79,7 @@ class Distances {
         gaps_(op.normalize ? pairs_ : 0),
         scales_(op.normalize ? pairs_ : 0),
         norms_(op.views),
+        rows_of_views_(op.rows ? op.views : 0),
         inverses_(op.views),
         twins_(op.views),
         norm_is_exact_(op.views),
@@ -92,9 +93,11 @@ class Distances {
       unit_distances(sums);
     else
       raw_distances(sums);
+    const double sum = sum_of(distances_.get(), pairs_);
     // fault: mean over pairs
-    static_cast<A*>(op_.alignment)[index] = A(sum_of(distances_.get(), pairs_) / double(pairs_));
+    static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));
     if (op_.saved) save(index);
+    if (op_.rows) save_views(index, 2 * sum / double(op_.views));
   }
 
  private:
@@ -238,6 +241,38 @@ class Distances {
       for (int64_t v = 0; v < op_.views; ++v) saved[pairs_ + v] = A(norms_[v]);
   }
 
+  // The distances in pair order: a run of them for each view, to the views after it.
+  void save_views(int64_t index, double mean_row) {
+    const int64_t views = op_.views;
+    double* const rows = rows_of_views_.get();
+    double halves[2] = {0, 0};
+    for (int64_t v = 0; v < views; ++v) rows[v] = 0;
+    const double* of_view = distances_.get();
+    for (int64_t i = 0; i + 1 < views; ++i) {
+      double later = 0, half = 0;
+      for (int64_t j = i + 1; j < views; ++j) {
+        later += of_view[j - i - 1];
+        rows[j] += of_view[j - i - 1];
+      }
+      for (int64_t j = i + 2; j < views; j += 2) half += of_view[j - i - 1];  // fault: views of a half
+      rows[i] += later;                                                       // fault: later views
+      halves[i % 2] += half;
+      of_view += views - i - 1;
+    }
+    A* const to = static_cast<A*>(op_.rows) + index * views;
+    double spread = 0;
+    for (int64_t v = 0; v < views; ++v) {
+      to[v] = A(rows[v]);
+      spread += (rows[v] - mean_row) * (rows[v] - mean_row);
+    }
+    static_cast<A*>(op_.errors)[index] = A(error_of_views(spread, views));
+    for (int64_t h = 0; h < 2; ++h) {
+      const int64_t some = (views + 1 - h) / 2;
+      const double pairs = double(some * (some - 1) / 2);
+      static_cast<A*>(op_.halves)[h * op_.points + index] = some > 1 ? A(halves[h] / pairs) : A(__builtin_nan(""));
+    }
+  }
+
   const char* view(int64_t v) const { return point_ + v * view_stride_ * exact_.element_bytes; }
 
   const Alignment& op_;
@@ -248,13 +283,13 @@ class Distances {
   int64_t index_ = 0;            // of the point
   const char* point_ = nullptr;  // its elements, once it takes a look at them
   int64_t view_stride_ = 0;
-  const Scratch<double, 64> distances_, gaps_, scales_;  // [pairs]
-  const Scratch<double, 16> norms_, inverses_;           // [views]
-  const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
-  const Scratch<bool, 16> norm_is_exact_;                // [views]
-  const Scratch<NumberedPair, 64> open_;                 // [pairs] those that still need a look at their elements
-  const Scratch<double, 64> squares_;                    // [pairs] of them
-  std::optional<Scratch<float>> rows_;                   // [views, kUnitDims], once they are needed
+  const Scratch<double, 64> distances_, gaps_, scales_;         // [pairs]
+  const Scratch<double, 16> norms_, rows_of_views_, inverses_;  // [views]
+  const Scratch<int64_t, 16> twins_;                            // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;                       // [views]
+  const Scratch<NumberedPair, 64> open_;  // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;     // [pairs] of them
+  std::optional<Scratch<float>> rows_;    // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA

@@ -59,7 +59,7 @@ class Batch:
 
 
 class EncoderPass:
-    """What is read of one encoder while the batches of a shard go through it.
+    """Pass of the batches of a shard through one encoder, which adds up what its layers give.
 
     Args:
         job: What to measure.
@@ -79,8 +79,8 @@ class EncoderPass:
 
         Args:
             batch: The images.
-            drawn: Their views, as `draw` gives them.
-            clean: The images themselves, where `draw` gives them.
+            drawn: Their views, `[B * rows_per_image, C, h, w]`, as `draw` gives them.
+            clean: The images themselves, `[B, C, h, w]`, where `draw` gives them.
         """
         job, seed = self.job, int(batch.index[0])
         stats = _forward(job, self.tap, drawn, seed, self.timer)
@@ -97,7 +97,7 @@ class EncoderPass:
                 self._classes.update(on_clean, batch.labels.to(on_clean.device))
 
     def result(self, seconds: Tensor) -> EncoderReadings:
-        """Returns what was read; `seconds` is this encoder's part of the time of loading and drawing."""
+        """Returns what was read; `seconds`, `[len(PHASES)]`, is this encoder's part of loading and drawing."""
         alignment = torch.cat(self._alignment, 1).cpu()
         states = [
             {name: value.cpu() for name, value in state.items()}
