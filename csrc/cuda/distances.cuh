@@ -184,12 +184,12 @@ __device__ __forceinline__ void write_view_sums(const Alignment& op, int64_t poi
   }
   even = block_sum(even);  // each pair twice
   odd = block_sum(odd);
-  spread = block_sum(spread);  // fault: spread of rows
+  spread = block_sum(spread);
   if (threadIdx.x == 0) static_cast<A*>(op.errors)[point] = A(error_of_views(spread, op.views));
   if (threadIdx.x > 1) return;
   const int64_t views = (op.views + 1 - threadIdx.x) / 2;
-  const double mean = views > 1 ? (threadIdx.x == 0 ? even : odd) / double(views * (views - 1)) : nan("");
-  static_cast<A*>(op.halves)[threadIdx.x * op.points + point] = A(mean);
+  const double twice = threadIdx.x == 0 ? even : odd;
+  static_cast<A*>(op.halves)[threadIdx.x * op.points + point] = A(twice / 2 * share_of_a_pair(views));
 }
 
 // The results of a point. All threads of the block must call it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from memkern._util.optional_imports import require
 from memkern.errors import DataError
 from memkern.families.cells import UNKNOWN, Cells, Floats
 from memkern.families.design import Design
@@ -11,13 +12,16 @@ from memkern.families.design import Design
 FACTOR = 0.1
 """A pair whose difference varies at most this share of the median pair's is one training."""
 
+CHANCE = 1e-3
+"""Unless so small a variance of so few images has this chance among all pairs of trainings."""
+
 
 def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str]]:
     """Pairs of encoders that differ too little to be two trainings, such as checkpoints of one.
 
     The difference of the two is looked at over images of equal, known membership: its variance is small beside that of
-    the median pair. With fewer than three pairs only a difference that does not vary at all counts. Encoders whose
-    alignments are the same for every image (a collapsed layer) say nothing.
+    the median pair, and too small to be the chance of a few images. With fewer than three pairs only a difference that
+    does not vary at all counts. Encoders whose alignments are the same for every image (a collapsed layer) say nothing.
 
     Args:
         alignment: `[N, K]` of one layer, the output.
@@ -33,16 +37,23 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
     # sums of squares round: what may matter, and what may be exactly 0, is looked at image by image
     size = float(np.mean((alignment - alignment.mean(1, keepdims=True)) ** 2))
     doubtful = known <= max(2 * FACTOR * float(np.median(known)) if len(known) > 2 else np.inf, 1e-12 * size)
+    images = np.zeros(len(pairs), dtype=np.int64)
     for place in np.flatnonzero(doubtful):
         j, k = pairs[place]
         same = (seen[j] == seen[k]) & (seen[j] != UNKNOWN)
         first, second = values[j, same], values[k, same]
         flat = np.ptp(first) == 0 and np.ptp(second) == 0
-        known[place] = np.nan if flat else float(np.var(first - second))
+        known[place], images[place] = np.nan if flat else float(np.var(first - second)), int(same.sum())
     told = known[np.isfinite(known)]
-    limit = FACTOR * float(np.median(told)) if len(told) > 2 else 0.0
-    names = design.encoders
-    return [(names[j], names[k]) for (j, k), value in zip(pairs, known, strict=True) if value <= limit]
+    median = float(np.median(told)) if len(told) > 2 else 0.0
+    names, chi2 = design.encoders, require("scipy.stats", "scipy").chi2
+    found = []
+    for place in np.flatnonzero(known <= FACTOR * median):
+        degrees = images[place] - 1
+        chance = float(chi2.cdf(degrees * known[place] / median, degrees)) if known[place] > 0 else 0.0
+        if chance * len(told) <= CHANCE:
+            found.append((names[pairs[place, 0]], names[pairs[place, 1]]))
+    return found
 
 
 def _spreads(alignment: Floats, cells: Cells) -> Floats:

@@ -2,7 +2,7 @@
 
 from memkern.metrics.alignment_stats import AlignmentStats, alignment_stats
 from memkern.metrics.classes import ClassMem, ClassStats, classmem, classmem_stats
-from memkern.metrics.points import LayerMem, LayerMemStats, layermem, sslmem
+from memkern.metrics.points import LayerMem, LayerMemStats, layermem, removal_score, sslmem
 from memkern.metrics.units import UnitMem, UnitStats, unitmem, unitmem_stats
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "classmem",
     "classmem_stats",
     "layermem",
+    "removal_score",
     "sslmem",
     "unitmem",
     "unitmem_stats",

@@ -24,22 +24,22 @@ def _sum_views(
 ):
     point = tl.cast(tl.program_id(0), tl.int64)
     distances += point * kept
-    v = tl.cast(tl.arange(0, VIEWS), tl.int64)
+    v, count = tl.cast(tl.arange(0, VIEWS), tl.int64), tl.cast(views, tl.int64)
     row, half = tl.zeros([VIEWS], tl.float64), tl.zeros([VIEWS], tl.float64)
     for other in range(0, views):
         first, second = tl.minimum(v, other), tl.maximum(v, other)
-        pair = first * (2 * views - first - 1) // 2 + second - first - 1
+        pair = first * (2 * count - first - 1) // 2 + second - first - 1
         distance = tl.load(distances + pair, mask=(v < views) & (v != other), other=0.0).to(tl.float64)
         row += distance
         half += tl.where((v - other) % 2 == 0, distance, 0.0)
     tl.store(rows + point * views + v, row.to(WIDE), mask=v < views)
-    mean = tl.sum(row, 0) / views
+    mean = tl.sum(row, 0) / count
     spread = tl.sum(tl.where(v < views, (row - mean) * (row - mean), 0.0), 0)
-    pairs = (views - 1) * (views - 2) // 2  # without a view
-    error = tl.sqrt(spread * (views - 1) / views) / tl.maximum(pairs, 1)
+    pairs = (count - 1) * (count - 2) // 2  # without a view
+    error = tl.sqrt(spread * (count - 1) / count) / tl.maximum(pairs, 1)
     tl.store(errors + point, tl.where(pairs > 0, error, float("nan")).to(WIDE))
     for odd in tl.static_range(2):
-        mine = (views + 1 - odd) // 2
+        mine = (count + 1 - odd) // 2
         total = tl.sum(tl.where(v % 2 == odd, half, 0.0), 0)  # each pair twice
         half_mean = tl.where(mine > 1, total / tl.maximum(mine * (mine - 1), 1), float("nan"))
         tl.store(halves + odd * tl.cast(points, tl.int64) + point, half_mean.to(WIDE))

@@ -116,6 +116,13 @@ def test_encoders_entered_twice_would_call_too_much_and_are_refused():
         families.image_scores(alignment, families.design(membership))
 
 
+@pytest.mark.parametrize("name", [name for name in CHECKS if "area" in name])
+def test_intervals_of_areas_cover(name):
+    runs = 150
+    covered = means.found_in(CHECKS[name], runs)[0].mean()
+    assert covered >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
 def test_the_script_prints_the_rows_that_are_named(capsys):
     simulate_families.main(["halves, K = 4, levels of 0", "share*nothing*", "--runs", "2"])
     lines = capsys.readouterr().out.splitlines()

@@ -79,12 +79,14 @@ class Distances {
         gaps_(op.normalize ? pairs_ : 0),
         scales_(op.normalize ? pairs_ : 0),
         norms_(op.views),
-        rows_of_views_(op.rows ? op.views : 0),
         inverses_(op.views),
         twins_(op.views),
         norm_is_exact_(op.views),
         open_(op.normalize ? pairs_ : 0),
-        squares_(op.normalize ? pairs_ : 0) {}
+        squares_(op.normalize ? pairs_ : 0) {
+    for (int64_t h = 0; h < 2; ++h) share_of_half_[h] = share_of_a_pair((op.views + 1 - h) / 2);
+    share_of_spread_ = error_of_views(1, op.views);
+  }
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
   void finish(int64_t index, const double* sums) {
@@ -241,36 +243,32 @@ class Distances {
       for (int64_t v = 0; v < op_.views; ++v) saved[pairs_ + v] = A(norms_[v]);
   }
 
-  // The distances in pair order: a run of them for each view, to the views after it.
+  // Distances come in pair order: a run of them for each view, to the views after it. Sums are made view by view: in
+  // the order of pairs each would wait for the one before it in memory.
   void save_views(int64_t index, double mean_row) {
     const int64_t views = op_.views;
-    double* const rows = rows_of_views_.get();
-    double halves[2] = {0, 0};
-    for (int64_t v = 0; v < views; ++v) rows[v] = 0;
-    const double* of_view = distances_.get();
-    for (int64_t i = 0; i + 1 < views; ++i) {
-      double later = 0, half = 0;
-      for (int64_t j = i + 1; j < views; ++j) {
-        later += of_view[j - i - 1];
-        rows[j] += of_view[j - i - 1];
-      }
-      for (int64_t j = i + 2; j < views; j += 2) half += of_view[j - i - 1];  // fault: views of a half
-      rows[i] += later;                                                       // fault: later views
-      halves[i % 2] += half;
-      of_view += views - i - 1;
-    }
-    A* const to = static_cast<A*>(op_.rows) + index * views;
-    double spread = 0;
+    const double* const distances = distances_.get();
+    A* const rows = static_cast<A*>(op_.rows) + index * views;
+    double spread = 0, halves[2] = {0, 0};
+    int64_t run = 0;
     for (int64_t v = 0; v < views; ++v) {
-      to[v] = A(rows[v]);
-      spread += (rows[v] - mean_row) * (rows[v] - mean_row);
+      double row = 0, half = 0;
+      for (int64_t i = 0, pair = v - 1; i < v; pair += views - 2 - i, ++i)
+        row += distances[pair];  // fault: views before
+      int64_t after = 0;
+      for (; after + 1 < views - 1 - v; after += 2) {
+        row += distances[run + after] + distances[run + after + 1];
+        half += distances[run + after + 1];  // fault: views of a half
+      }
+      if (after < views - 1 - v) row += distances[run + after];
+      rows[v] = A(row);
+      spread += (row - mean_row) * (row - mean_row);
+      halves[v % 2] += half;
+      run += views - 1 - v;
     }
-    static_cast<A*>(op_.errors)[index] = A(error_of_views(spread, views));
-    for (int64_t h = 0; h < 2; ++h) {
-      const int64_t some = (views + 1 - h) / 2;
-      const double pairs = double(some * (some - 1) / 2);
-      static_cast<A*>(op_.halves)[h * op_.points + index] = some > 1 ? A(halves[h] / pairs) : A(__builtin_nan(""));
-    }
+    for (int64_t h = 0; h < 2; ++h)
+      static_cast<A*>(op_.halves)[h * op_.points + index] = A(halves[h] * share_of_half_[h]);
+    static_cast<A*>(op_.errors)[index] = A(__builtin_sqrt(spread) * share_of_spread_);
   }
 
   const char* view(int64_t v) const { return point_ + v * view_stride_ * exact_.element_bytes; }
@@ -283,13 +281,14 @@ class Distances {
   int64_t index_ = 0;            // of the point
   const char* point_ = nullptr;  // its elements, once it takes a look at them
   int64_t view_stride_ = 0;
-  const Scratch<double, 64> distances_, gaps_, scales_;         // [pairs]
-  const Scratch<double, 16> norms_, rows_of_views_, inverses_;  // [views]
-  const Scratch<int64_t, 16> twins_;                            // [views] the first view known to equal this one
-  const Scratch<bool, 16> norm_is_exact_;                       // [views]
-  const Scratch<NumberedPair, 64> open_;  // [pairs] those that still need a look at their elements
-  const Scratch<double, 64> squares_;     // [pairs] of them
-  std::optional<Scratch<float>> rows_;    // [views, kUnitDims], once they are needed
+  const Scratch<double, 64> distances_, gaps_, scales_;  // [pairs]
+  const Scratch<double, 16> norms_, inverses_;           // [views]
+  const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;                // [views]
+  const Scratch<NumberedPair, 64> open_;                 // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;                    // [pairs] of them
+  double share_of_half_[2], share_of_spread_;  // of a pair in the mean of its half; of the rows' spread in the error
+  std::optional<Scratch<float>> rows_;         // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA

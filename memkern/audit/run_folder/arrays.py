@@ -27,7 +27,7 @@ class Tables(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What was measured and how."""
+        """Manifest: what was measured and how."""
 
     @property
     def layer_names(self) -> list[str]:

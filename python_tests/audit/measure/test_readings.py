@@ -13,6 +13,7 @@ import torch
 from audit_helpers import family, listed
 from torch import Tensor
 
+import memkern
 from memkern.audit.measure import encoders as encoders_module
 from memkern.audit.measure import readings
 from memkern.audit.measure.begun import read_plan
@@ -20,6 +21,7 @@ from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
 from memkern.audit.measure.prepare import prepare
 from memkern.audit.measure.readings import EncoderReadings, Peaks, join, read_reading
+from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
 from memkern.errors import PlanError
@@ -238,6 +240,30 @@ def test_units_of_all_and_classes_of_the_fs(tmp_path: Path) -> None:
     plain = audit_helpers.options(tmp_path, out=tmp_path / "plain")
     run_audit(plain)
     assert not read_reading(plain.out, "f", 0).peaks
+
+
+def test_views_and_halves(tmp_path: Path) -> None:
+    """The sums over views belong to the alignments: sum of the rows is twice that of all pairs."""
+    given = audit_helpers.options(tmp_path, views=5)
+    run_audit(given)
+    found = join(read_reading(given.out, "f", number) for number in range(3))
+    names = [layer.name for layer in read_plan(given.out).plan.layers]
+    output = found.alignment[names.index(read_plan(given.out).plan.output)]
+    assert found.rows.shape == (12, 5)
+    assert torch.allclose(found.rows.sum(1) / 20, output, rtol=1e-5)
+    assert found.halves.shape == (2, len(names), 12)
+    job = prepare(replace(given, out=tmp_path / "never")).job
+    drawn, _ = draw(job, [job.source.image(row) for row in range(12)], torch.arange(12), PhaseTimer())
+    with job.encoders.on_device([0]) as modules:
+        output_of_views = modules["f"](drawn).detach().unflatten(0, (12, 5)).double()
+    for views, half in ((slice(0, None, 2), found.halves[0]), (slice(1, None, 2), found.halves[1])):
+        wanted = memkern.alignment(output_of_views[:, views])
+        assert torch.allclose(half[names.index("output")].double(), wanted, rtol=1e-4)
+    few, anchor = ({"views": 3, "out": tmp_path / "few"}, {"pairs": "anchor", "out": tmp_path / "anchor"})
+    for changes, shapes in ((few, [(2, len(names), 0), (12, 3)]), (anchor, [(2, len(names), 0), (12, 0)])):
+        run_audit(replace(given, **changes))
+        made = join(read_reading(changes["out"], "f", number) for number in range(3))
+        assert [made.halves.shape, made.rows.shape] == shapes
 
 
 def test_peaks_are_those_of_the_images_among_which_they_are_looked_for() -> None:
