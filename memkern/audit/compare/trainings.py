@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.run_folder.arrays import RunArrays
@@ -88,7 +87,7 @@ def sslmem_mean(run: Run, data: RunArrays) -> TrainingMean | None:
     found = output_alignments(run, data)
     if found is None:
         return None
-    finite: NDArray[np.bool_] = np.isfinite(found.values).all(axis=1)
+    finite = np.isfinite(found.values.sum(1))
     scored, control = (rows[finite[rows]] for rows in (data.scored, data.control))
     each = found.values[scored].mean(0) - (found.values[control].mean(0) if len(control) else 0.0)
     roles = np.array(data.encoders["role"])
