@@ -19,8 +19,8 @@ from memkern.lab.pair_scores import score_pair
 from memkern.lab.training.recipe import Recipe
 
 FILES = [
-    "candidates.txt", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html", "samples.parquet",
-    "state.safetensors", "thumbs", "units.parquet", "views.json",
+    "candidates.txt", "encoders.parquet", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html",
+    "samples.parquet", "state.safetensors", "thumbs", "units.parquet", "views.json",
 ]  # fmt: skip
 
 
