@@ -149,8 +149,8 @@ def _group(data: RunArrays, sslmem: Floats, rows: Ints, control: Ints) -> list[s
     what = "whole pictures" if exchange.pictures is not None else "images"
     where = {"picture": " within pictures", "label": " within classes", "folder": " within folders"}
     return [
-        f"As a group, the {what_is_scored(data.significance)} against the control: {probability(test.p)} (one-sided, that they score higher; "
-        f"{what} exchanged{where.get(exchange.within, '')})."
+        f"As a group, the {what_is_scored(data.significance)} against the control: {probability(test.p)} (one-sided, "
+        f"that they score higher; {what} exchanged{where.get(exchange.within, '')})."
     ]
 
 
