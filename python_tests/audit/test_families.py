@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from memkern.audit import Run, merge_runs, read_run, run_audit
 from memkern.audit.data.open import open_source
 from memkern.audit.measure.rescore import rescore
 from memkern.audit.options import Options
+from memkern.audit.run_folder.write_exports import write_exports
 
 Array = NDArray[np.float64]
 COUNT, VIEWS = 100, 4
@@ -155,6 +157,13 @@ def test_typed_arrays(split: Run) -> None:
     assert len(split.units) == 2 * sum(len(layer.unit) for layer in arrays.units.values())
 
 
+def test_exports_are_of_the_first_encoder(split: Run) -> None:
+    (path,) = write_exports(split, ["fiftyone"])
+    samples = json.loads(path.read_text())["samples"]
+    path.unlink()
+    assert sum(sample["memkern_units"] for sample in samples) == len(split.units) // 2
+
+
 def test_the_scores_of_a_finished_family_again(split: Run) -> None:
     again = rescore(split)
     assert again.family is not None
@@ -232,3 +241,15 @@ def test_a_pair_without_a_control_group_has_no_verdict(folder: Path) -> None:
     assert run.samples["p"].null_count == run.samples["memorized"].null_count == COUNT
     assert run.layers["layermem_top50"].null_count == len(run.layers)
     assert run.samples["group"].to_pylist() == ["candidate"] * 30 + [None] * 70
+
+
+@pytest.mark.parametrize("candidates", ["0:1", "0:2", "0:100"])
+def test_a_pair_with_any_number_of_candidates(folder: Path, candidates: str) -> None:
+    out = folder / f"few{candidates.partition(':')[2]}"
+    run = run_audit(
+        options(folder, out, weights=weights(folder, 4), reference=weights(folder, 5), candidates=candidates)
+    )
+    assert run is not None
+    assert run.manifest.significance is not None
+    assert run.manifest.significance.method == "none"
+    assert np.isfinite(column(run, "layermem_candidates", "layers")).all()
