@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import family_runs  # noqa: E402
 
 from memkern.audit import compare  # noqa: E402
 from memkern.audit.run_folder.reader import Run  # noqa: E402
+from memkern.audit.run_folder.schema import EncoderEntry  # noqa: E402
 from memkern.audit.statistics import TrainingMean, welch_interval  # noqa: E402
 from memkern.errors import CompareError  # noqa: E402
 
@@ -119,3 +121,19 @@ def test_random_subsets_are_compared(runs: dict[str, Run]) -> None:
 def test_other_designs_are_refused(runs: dict[str, Run], other: str, words: str) -> None:
     with pytest.raises(CompareError, match=words):
         compare(runs["b"], runs[other], resamples=200)
+
+
+def with_references(run: Run, digests: list[str]) -> Run:
+    """The run with one f and these g's in its manifest."""
+    file = run.manifest.weights.f
+    listed = [EncoderEntry("f1", "f", "memkern:resnet9", file, None)]
+    weights = [replace(file, sha256=digest) for digest in digests]
+    listed += [EncoderEntry(f"g{k}", "g", "memkern:resnet9", each, None) for k, each in enumerate(weights)]
+    return Run(run.folder, replace(run.manifest, encoders=tuple(listed)))
+
+
+@pytest.mark.parametrize(("other", "differ"), [(["d1", "d2"], False), (["d2", "d1"], False), (["d1", "d3"], True)])
+def test_references_of_all_trainings_are_compared(runs: dict[str, Run], other: list[str], differ: bool) -> None:
+    a, b = with_references(runs["a"], ["d1", "d2"]), with_references(runs["b"], other)
+    told = compare(a, b, resamples=200).notes
+    assert any("reference encoders differ" in note for note in told) == differ
