@@ -43,7 +43,7 @@ class Layers(Sequence[Layer]):
     def __getitem__(self, number: int | slice) -> Layer | list[Layer]:
         if isinstance(number, slice):
             return [self[each] for each in range(self._count)[number]]
-        return self._kept[number % len(self._kept)]
+        return self._kept[range(self._count)[number] % len(self._kept)]
 
 
 def membership(design: str, images: int, encoders: int, rng: np.random.Generator) -> NDArray[np.int8]:
