@@ -32,7 +32,7 @@ BLOCK = 4
 """Encoders whose halves are drawn together; a longer family begins with the encoders of a shorter one."""
 
 FAMILY, IMAGES, VIEWS, ENCODERS, GROUPS = "family.json", "images.npz", "views.json", "encoders.csv", "groups.csv"
-"""Files of a family: where it comes from, its images, what a view does, and who saw what (one of the last two)."""
+"""Files of a family: where it comes from, its images, what a view does, and who saw what."""
 
 CUT = ("patches",)
 """Data sets whose classes are the pictures that their images were cut from; images of a picture are not independent."""
@@ -230,6 +230,7 @@ def audit_command(family: Family, recipe: Recipe, out: Path) -> str:
         for option, role in (("--weights", "f"), ("--reference", "g")):
             named = (encoder.name for encoder in family.encoders)
             words += [option, *(str(out / f"{name}.safetensors") for name in named if name.startswith(role))]
+    if _group_columns(family):
         words += ["--groups", str(out / GROUPS)]
     words += ["--data", str(out / IMAGES), "--transform", str(out / VIEWS)]
     words += ["--layers", ",".join(network.taps.values()), "--output", network.output, "--out", str(out / "run")]
@@ -268,12 +269,12 @@ def _check(family: Family, recipe: Recipe, about: dict[str, object], out: Path) 
 
 
 def _write_members(family: Family, recipe: Recipe, out: Path) -> None:
-    """Writes who saw which image: encoders.csv and the files that it names, or groups.csv."""
+    """Writes who saw which image: groups.csv, or encoders.csv and the files that it names; pictures into groups.csv."""
+    columns = _group_columns(family)
+    if columns:
+        ids = [str(place) for place in range(len(family.rows))]
+        _write_csv(out / GROUPS, ("id", *columns), zip(ids, *columns.values(), strict=True))
     if family.groups is not None:
-        columns: dict[str, Iterable[object]] = {"id": range(len(family.rows)), "group": family.groups}
-        if family.data.name in CUT:
-            columns["picture"] = [family.data.label_names[label] for label in family.data.labels[family.rows]]
-        _write_csv(out / GROUPS, columns, zip(*columns.values(), strict=True))
         return
     for encoder in family.encoders:
         with replace_atomically(out / "members" / f"{encoder.name}.txt") as part:
@@ -283,7 +284,15 @@ def _write_members(family: Family, recipe: Recipe, out: Path) -> None:
     _write_csv(out / ENCODERS, ("name", "encoder", "weights", "members"), rows)
 
 
-def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Sequence[object]]) -> None:
+def _group_columns(family: Family) -> dict[str, Sequence[str]]:
+    """The columns of groups.csv beside the id."""
+    columns: dict[str, Sequence[str]] = {} if family.groups is None else {"group": family.groups}
+    if family.data.name in CUT:
+        columns["picture"] = [family.data.label_names[label] for label in family.data.labels[family.rows]]
+    return columns
+
+
+def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     with replace_atomically(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)

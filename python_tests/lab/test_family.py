@@ -13,7 +13,11 @@ import torch
 
 from memkern import cli
 from memkern.lab import encoder_cache
-from memkern.lab.family import half_members
+from memkern.lab.data.packaged import patches
+from memkern.lab.data.splits import Sizes, make_split
+from memkern.lab.encoder_cache import EncoderCache
+from memkern.lab.family import audit_command, half_members, halves_family, split_family, write_family
+from memkern.lab.training.recipe import Recipe
 from memkern.lab.training.trainer import Training
 from python_tests.helpers import testing
 
@@ -183,6 +187,23 @@ def test_a_split_has_groups_and_roles(pictures: Path, tmp_path: Path, capsys: py
     assert command[weights + 1 : reference] == [str(tmp_path / f"f{k}.safetensors") for k in (1, 2)]
     assert command[reference + 1 : command.index("--groups")] == [str(tmp_path / "g1.safetensors")]
     assert not (tmp_path / "encoders.csv").exists()
+
+
+@pytest.mark.parametrize("design", ["halves", "split"])
+def test_images_that_were_cut_from_one_picture_say_so(design: str, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed; pip install 'memkern[lab]'")
+    data, recipe = patches(), Recipe(epochs=1, batch=4, encoder="vit-nano-8")
+    split = make_split(data.labels, Sizes(1, 1, 1), 0)
+    drawn = {
+        "halves": lambda: halves_family(data, torch.cat(list(split.groups().values())), 4, 0),
+        "split": lambda: split_family(data, split, 1, 1, 0),
+    }
+    family = drawn[design]()
+    write_family(family, recipe, EncoderCache(tmp_path), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "groups.csv").read_text().splitlines()))
+    assert [row["picture"] for row in rows] == [data.label_names[label] for label in data.labels[family.rows]]
+    assert ("group" in rows[0]) == (design == "split")
+    assert "--groups" in audit_command(family, recipe, tmp_path)
 
 
 @pytest.mark.parametrize(
