@@ -16,45 +16,34 @@ from memkern.families.layer_reader import Alignment, as_stack, output_of, read_l
 from memkern.families.levels import inverses_without_one, level_model, levels_without_one
 from memkern.families.moderated import moderated
 from memkern.families.refused import refuse_duplicates
+from memkern.families.roc import FPRS, Roc, interval_of_mean, roc
 
-FPRS = (0.1, 0.01, 0.001)
 MIN_ENCODERS_LIRA = 8
-
-
-@dataclass(frozen=True)
-class Roc:
-    """Success of scores that tell members from others.
-
-    Attributes:
-        auc: Area under the curve, ties counting a half.
-        tpr: `[3]`, true-positive rate at 10, 1 and 0.1 % false positives; NaN where fewer than one other is allowed.
-        low: `[3]`, lower end of the 95 % interval of `tpr`.
-        high: `[3]`, upper end.
-        n_members: How many members.
-        n_others: How many others.
-    """
-
-    auc: float
-    tpr: Floats
-    low: Floats
-    high: Floats
-    n_members: int
-    n_others: int
 
 
 @dataclass(frozen=True)
 class Attack:
     """Results of an attack on every encoder.
 
+    The intervals of the means count both images and trainings as drawn; they are NaN with one encoder.
+
     Attributes:
         encoders: Per encoder; None where members or others are missing.
         auc: Mean over encoders.
+        auc_low: Lower end of its 95 % interval.
+        auc_high: Upper end.
         tpr: `[3]`, mean over encoders.
+        low: `[3]`, lower end of the 95 % interval of `tpr`.
+        high: `[3]`, upper end.
     """
 
     encoders: tuple[Roc | None, ...]
     auc: float
+    auc_low: float
+    auc_high: float
     tpr: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
@@ -102,72 +91,6 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
         if design.n_encoders >= MIN_ENCODERS_LIRA
         else None,
     )
-
-
-def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS, level: float = 0.95) -> Roc:
-    """The area under the curve, and true-positive rates at low false-positive rates with intervals.
-
-    The threshold is estimated from the others, so an interval for a known threshold is too short: half of the error
-    goes to the order statistics of the others that enclose the true threshold, half to Clopper-Pearson there.
-
-    Args:
-        members: `[m]` scores, larger meaning "member".
-        others: `[n]`.
-        fpr: False-positive rates.
-        level: Coverage of the intervals.
-
-    Returns:
-        The area under the curve, and per false-positive rate the true-positive rate with its interval.
-
-    Raises:
-        ArgumentValueError: If a score is NaN, or members or others are missing.
-
-    Example:
-        >>> roc([0.9, 0.8, 0.3], [0.7, 0.2, 0.1, 0.0], fpr=(0.25,)).tpr.tolist()
-        [1.0]
-    """
-    stats = require("scipy.stats", "scipy")
-    positive, negative = np.asarray(members, dtype=np.float64), np.asarray(others, dtype=np.float64)
-    m, n, alpha = len(positive), len(negative), 1 - level
-    if m == 0 or n == 0 or np.isnan(positive).any() or np.isnan(negative).any():
-        raise ArgumentValueError(f"Expected scores without NaN of members and of others, got {m} and {n}")
-    ranks = stats.rankdata(np.concatenate([positive, negative]))[:m]
-    descending = np.append(np.sort(negative)[::-1], -np.inf)
-    rows = []
-    for rate in fpr:
-        allowed = int(rate * n + 1e-9)
-        if not allowed:
-            rows.append((math.nan,) * 3)
-            continue
-        first, last = (int(stats.binom.ppf(share, n, rate)) for share in (alpha / 4, 1 - alpha / 4))
-        surely = int((positive >= descending[first - 1]).sum())
-        possibly = int((positive > descending[min(last, n)]).sum())
-        low = clopper_pearson(surely, m, level=1 - alpha / 2)[0] if first else 0.0
-        high = clopper_pearson(possibly, m, level=1 - alpha / 2)[1]
-        rows.append((float((positive > descending[allowed]).mean()), low, high))
-    tpr, low_ends, high_ends = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return Roc(float((ranks.sum() - m * (m + 1) / 2) / (m * n)), tpr, low_ends, high_ends, m, n)
-
-
-def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share.
-
-    Args:
-        successes: How many trials succeeded.
-        trials: How many trials there were.
-        level: Coverage.
-
-    Returns:
-        The lower and the upper end.
-
-    Example:
-        >>> [round(end, 3) for end in clopper_pearson(0, 10)]
-        [0.0, 0.308]
-    """
-    beta, tail = require("scipy.stats", "scipy").beta, (1 - level) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
-    return low, high
 
 
 def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Floats:
@@ -330,7 +253,9 @@ def _attack(scores: Floats, sides: list[tuple[Flags, Flags]]) -> Attack:
         positive, negative = column[members & finite], column[others & finite]
         found.append(roc(positive, negative) if len(positive) and len(negative) else None)
     known = [each for each in found if each is not None]
-    if not known:
-        return Attack(tuple(found), math.nan, np.full(len(FPRS), math.nan))
-    tpr = np.array([each.tpr for each in known]).mean(0)
-    return Attack(tuple(found), float(np.mean([each.auc for each in known])), tpr)
+    table = np.full((3, max(len(known), 1), 1 + len(FPRS)), np.nan)  # [value and ends, encoders, AUC and rates]
+    for k, each in enumerate(known):
+        table[:, k, 0], table[:, k, 1:] = (each.auc, each.auc_low, each.auc_high), (each.tpr, each.low, each.high)
+    low, high = interval_of_mean(*table)
+    mean = table[0].mean(0)
+    return Attack(tuple(found), float(mean[0]), float(low[0]), float(high[0]), mean[1:], low[1:], high[1:])

@@ -11,8 +11,8 @@ from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
 from memkern.audit import Options, Run, run_audit
 from memkern.audit.data.source import Source, with_labels
-from memkern.audit.measure import shard_files
-from memkern.audit.measure.finalize import IMAGES
+from memkern.audit.measure import begun, readings
+from memkern.audit.measure.begun import IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
@@ -67,7 +67,7 @@ def run_demo(
         OSError: If `out` cannot be written.
     """
     remove_earlier_demo(out)
-    shard_files.check_out(out, resume=False, shared=False)
+    begun.check_out(out, resume=False, shared=False)
     console = require("rich.console", "rich", extra="lab").Console()
     data = patches() if data is None else data
     pair = _train(data, seed, log) if train else load_pair(weights)
@@ -101,16 +101,16 @@ def remove_earlier_demo(out: Path) -> None:
     """
     manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else {}
     if (out / PLAN).is_file():
-        ours = shard_files.read_plan(out).about.options.get("data") == DATA
+        ours = begun.read_plan(out).about.options.get("data") == DATA
     else:
         ours = manifest.get("kind") == DATA  # as version 0.1 wrote it
     if not ours:
         return
     tables = [f"{name}.parquet" for name in ("samples", "units", "layers")]
-    shard_files.clean(out)
+    readings.clean(out)
     # The manifest goes first and the plan last: what is stopped in between is an unfinished demo.
     listed = [Path(name).name for name in manifest.get("files", {})]
-    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", shard_files.FOLDER, VIEWS, CANDIDATES, PLAN]
+    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", readings.FOLDER, VIEWS, CANDIDATES, PLAN]
     for path in (out / name for name in [MANIFEST, *listed, *rest]):
         if path.is_dir():
             shutil.rmtree(path)
@@ -155,8 +155,8 @@ def _options(out: Path, pair: TrainedPair, source: Source, weights: str, *, n_vi
         part.write_text("".join(f"{name}\n" for name in source.ids if name.startswith("candidate/")), encoding="utf-8")
     return Options(
         encoder=f"memkern:{pair.recipe.encoder}",
-        weights=f"{weights}: f",
-        reference=f"{weights}: g",
+        weights=(f"{weights}: f",),
+        reference=(f"{weights}: g",),
         data=DATA,
         out=out,
         candidates=str(out / CANDIDATES),

@@ -28,6 +28,55 @@ def test_peaks_are_of_live_units_among_the_balanced_images():
         families.peak_counts([means[:3]], images)
 
 
+def peak_state(means, images):
+    """What a pass over the balanced images keeps of each unit, image by image."""
+    peak, index, rest, tied, count = None, None, None, None, 0
+    for place in np.flatnonzero(images):
+        own = means[place].double()
+        count += 1
+        if peak is None:
+            peak, rest, tied = own, torch.zeros_like(own), torch.zeros(len(own), dtype=torch.bool)
+            index = torch.full((len(own),), int(place))
+            continue
+        tied = torch.where(own == peak, True, torch.where(own > peak, False, tied))
+        rest += torch.minimum(own, peak)
+        index = torch.where(own > peak, int(place), index)
+        peak = torch.maximum(own, peak)
+    return {"peak": peak.float(), "index": index, "rest": rest, "count": torch.tensor(count), "tied": tied}
+
+
+def test_states_of_peaks_give_the_counts_of_the_means():
+    rng = np.random.default_rng(3)
+    images = rng.random(30) < 0.7
+    means = [torch.from_numpy(rng.normal(0.2, 1, (30, 50)).astype(np.float32)) for _ in range(3)]
+    for each in means:
+        each[:, :10] = (each[:, :10] * 2).round()  # ties
+        each[:, 10:15] = -each[:, 10:15].abs()
+        each[3, 20] = torch.nan
+    states = [peak_state(each, images) for each in means]
+    assert any(bool(each["tied"].any()) for each in states)
+    expected = families.peak_counts(means, images)
+    np.testing.assert_array_equal(families.peak_counts_of_states(states, 30), expected)
+    by_part = [families.peak_counts_of_states(states, 30, units=part) for part in (slice(0, 17), slice(17, 50))]
+    np.testing.assert_array_equal(by_part[0] + by_part[1], expected)
+    assert expected.sum() > 60
+
+
+def test_a_state_says_what_it_lacks():
+    state = {"peak": [1.0], "index": [2], "rest": [0.5], "count": 3, "tied": [False]}
+    good = {name: np.array(each) for name, each in state.items()}
+    for change, message in (
+        ({"index": np.array([3])}, "below 3 images, got 3"),
+        ({"count": np.array(1)}, "at least 2 images, got 1"),
+        ({"tied": np.array([False, False])}, r"of one shape \[U\], got \[\[1\], \[1\], \[1\], \[2\]\]"),
+    ):
+        with pytest.raises(ArgumentValueError, match=message):
+            families.peak_counts_of_states([good | change], 3)
+    del good["tied"]
+    with pytest.raises(ArgumentValueError, match=r"`states\[0\]` to hold .* tied is missing"):
+        families.peak_counts_of_states([good], 3)
+
+
 def test_signed_units_and_means_over_encoders():
     signed = families.signed_units(np.array([1.0, 1.0, 0.0]), np.array([-0.9995, 0.5, 0.0]))
     assert signed.tolist() == [True, False, False]

@@ -19,7 +19,7 @@ from memkern.errors import PlanError, RunFolderError
 
 RECORDS = (
     schema.About, schema.CandidatesEntry, schema.DataEntry, schema.LayerPlan, schema.Manifest, schema.Plan,
-    schema.PlanFile, schema.ViewCall, schema.WeightsEntries, schema.WeightsEntry,
+    schema.PlanFile, schema.Significance, schema.ViewCall, schema.WeightsEntries, schema.WeightsEntry,
 )  # fmt: skip
 
 
@@ -42,9 +42,10 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
-        "device", "precision", "backends", "created", "layers", "output", "blocks", "wall", "shards", "plan", "files",
+        "device", "precision", "backends", "created", "layers", "output", "blocks", "wall", "shards", "plan",
+        "significance", "files",
     ]  # fmt: skip
-    assert listed["format"] == "memkern-audit-1"
+    assert listed["format"] == "memkern-audit-2"
     assert list(listed["plan"]) == [
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
@@ -56,9 +57,9 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
 def test_what_a_later_memkern_wrote_is_refused(tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
     run_audit(given)
-    edited(given.out / "manifest.json", format="memkern-audit-2")
+    edited(given.out / "manifest.json", format="memkern-audit-3")
     with pytest.raises(
-        RunFolderError, match=r"manifest\.json .* 'memkern-audit-2', written by a later memkern; upgrade"
+        RunFolderError, match=r"manifest\.json .* 'memkern-audit-3', written by a later memkern; upgrade"
     ):
         read_run(given.out)
     edited(given.out / "plan.json", format="memkern-plan-9")

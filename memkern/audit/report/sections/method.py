@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from memkern.audit.report.control import control_rows
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.report.text import flattened
 from memkern.audit.report.verdict import RULE
@@ -17,6 +18,8 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "median": manifest.plan.median,
         "has_classes": context.has_classes,
         "rule": RULE,
+        "several": len(context.data.encoders.get("encoder", [])) > 2,
+        "has_others": not len(control_rows(context.data)) and context.data.has_candidates,
         "views": flattened(manifest.views.to_json()),
     }
 
