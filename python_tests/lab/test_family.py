@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from memkern import cli
+from memkern.audit import RunArrays, read_run
 from memkern.lab import encoder_cache
 from memkern.lab.data.packaged import patches
 from memkern.lab.data.splits import Sizes, make_split
@@ -167,7 +168,41 @@ def test_a_second_run_trains_nothing(
         assert cli.main([*shared, "--out", str(tmp_path / other[1]), *other]) == 70
 
 
-def test_a_split_has_groups_and_roles(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def audited(shown: str, *more: str) -> RunArrays:
+    """Runs the command that `memkern lab family` printed last."""
+    command = [*shlex.split(shown.splitlines()[-1]), *more]
+    assert cli.main(command[1:]) == 0
+    return read_run(command[command.index("--out") + 1]).arrays()
+
+
+def test_halves_are_audited_and_encoders_added_later_are_measured_alone(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'memkern[audit]'")
+    assert cli.main(arguments(pictures, tmp_path)) == 0
+    run = audited(capsys.readouterr().out)
+    found = run.significance
+    assert found is not None
+    assert (found.design, found.n_scored, found.method) == ("varying", 64, "moderated t")
+    assert run.encoders["encoder"] == ["e1", "e2", "e3", "e4"]
+    assert run.encoders["n_members"] == [32] * 4
+    assert run.n_in is not None
+    assert run.n_out is not None
+    assert run.n_in.tolist() == run.n_out.tolist() == [2] * 64
+    reading = tmp_path / "run/readings/e1/00000.safetensors"
+    before = reading.stat().st_mtime_ns
+    capsys.readouterr()
+    assert cli.main(arguments(pictures, tmp_path, "--trainings", "8")) == 0
+    run = audited(capsys.readouterr().out, "--resume")
+    assert run.encoders["encoder"] == [f"e{k}" for k in range(1, 9)]
+    assert run.n_in is not None
+    assert run.n_in.tolist() == [4] * 64
+    assert reading.stat().st_mtime_ns == before
+
+
+def test_a_split_has_groups_and_roles_and_is_audited(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = arguments(pictures, tmp_path)
     del line[line.index("--trainings") : line.index("--preset")]
     line[line.index("halves")] = "split"
@@ -181,12 +216,19 @@ def test_a_split_has_groups_and_roles(pictures: Path, tmp_path: Path, capsys: py
     about = json.loads((tmp_path / "family.json").read_text())
     assert [each["name"] for each in about["encoders"]] == ["f1", "f2", "g1"]
     assert [each["members"] for each in about["encoders"]] == [12] * 3
-    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    shown = capsys.readouterr().out
+    command = shlex.split(shown.splitlines()[-1])
     weights, reference = command.index("--weights"), command.index("--reference")
     assert command[2:weights] == ["memkern:vit-nano-8?image_size=16"]
     assert command[weights + 1 : reference] == [str(tmp_path / f"f{k}.safetensors") for k in (1, 2)]
     assert command[reference + 1 : command.index("--groups")] == [str(tmp_path / "g1.safetensors")]
     assert not (tmp_path / "encoders.csv").exists()
+    run = audited(shown)
+    found = run.significance
+    assert found is not None
+    assert (found.design, found.control, found.n_scored, found.n_control) == ("fixed", "extra", 6, 30)
+    assert run.group == groups
+    assert run.encoders["role"] == ["f", "f", "g"]
 
 
 @pytest.mark.parametrize("design", ["halves", "split"])
