@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern._util.files import read_json, replace_atomically, sha256, write_json
+from memkern._util.files import read_json, replace_atomically, sha256, write_csv, write_json
 from memkern.errors import ArgumentValueError, EncoderError
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split
@@ -273,7 +272,7 @@ def _write_members(family: Family, recipe: Recipe, out: Path) -> None:
     columns = _group_columns(family)
     if columns:
         ids = [str(place) for place in range(len(family.rows))]
-        _write_csv(out / GROUPS, ("id", *columns), zip(ids, *columns.values(), strict=True))
+        write_csv(out / GROUPS, ("id", *columns), zip(ids, *columns.values(), strict=True))
     if family.groups is not None:
         return
     for encoder in family.encoders:
@@ -281,7 +280,7 @@ def _write_members(family: Family, recipe: Recipe, out: Path) -> None:
             part.write_text("".join(f"{place}\n" for place in encoder.ids.tolist()), encoding="utf-8")
     name = audit_name(recipe.encoder, family.image_size)
     rows = ((each.name, name, f"{each.name}.safetensors", f"members/{each.name}.txt") for each in family.encoders)
-    _write_csv(out / ENCODERS, ("name", "encoder", "weights", "members"), rows)
+    write_csv(out / ENCODERS, ("name", "encoder", "weights", "members"), rows)
 
 
 def _group_columns(family: Family) -> dict[str, Sequence[str]]:
@@ -290,10 +289,3 @@ def _group_columns(family: Family) -> dict[str, Sequence[str]]:
     if family.data.name in CUT:
         columns["picture"] = [family.data.label_names[label] for label in family.data.labels[family.rows]]
     return columns
-
-
-def _write_csv(path: Path, head: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    with replace_atomically(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
