@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.audit_peers import VIEWS, Eager, nets_of, scripts, torchvision_draw
 from bench.audit_report import shares, table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
@@ -135,7 +135,7 @@ def wait() -> None:
 
 def bare(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
     """The forward passes of the encoders "f", "g" or both alone, on views that are there."""
-    batches, nets = views_of(job, pictures), [job.encoders[role] for role in roles]
+    batches, nets = views_of(job, pictures), [nets_of(job)[role] for role in roles]
 
     def work() -> None:
         with torch.inference_mode():
@@ -148,8 +148,8 @@ def bare(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
 
 def read_once(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
     """The same with one read of every tapped output by torch, `output.sum()`: the least that any metric costs."""
-    work, names = bare(job, pictures, roles), {hook_point.module for hook_point in job.layers.hook_points}
-    nets = [job.encoders[role] for role in roles]
+    work, names = bare(job, pictures, roles), {hook_point.module for hook_point in job.layers[0].hook_points}
+    nets = [nets_of(job)[role] for role in roles]
     modules = [module for net in nets for name, module in net.named_modules() if name in names]
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -165,9 +165,9 @@ def read_once(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], Non
 
 
 def tapped(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
-    """The same with everything that taps do: of f alignment and unit means, of g the alignment."""
+    """The same with everything that taps do: alignment and unit means."""
     batches = views_of(job, pictures)
-    taps = [tap(job, job.encoders[role], means=role == "f") for role in roles]
+    taps = [tap(job, role, nets_of(job)[role]) for role in roles]
 
     def work() -> None:
         with torch.inference_mode(), ExitStack() as stack:
@@ -198,21 +198,22 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
         "encoder": name,
         "edge": edge,
         "images": images,
-        "layers": len(job.layers.hook_points),
+        "layers": len(job.layers[0].hook_points),
         **error,
     }
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    row["memkern"] = best(lambda: measure_shard(job, 0), seconds) / images
-    shard = measure_shard(job, 0)
-    row["parts"] = {part: float(value) / images for part, value in zip(PHASES, shard.seconds, strict=True)}
+    row["memkern"] = best(lambda: measure_shard(job, 0, nets_of(job)), seconds) / images
+    found = measure_shard(job, 0, nets_of(job))
+    spent = (found["f"].seconds + found["g"].seconds) / images
+    row["parts"] = dict(zip(PHASES, spent.tolist(), strict=True))
     half = replace(job, options=replace(job.options, precision="bf16"))
-    row["memkern_bf16"] = best(lambda: measure_shard(half, 0), seconds / 2) / images
-    in_bf16 = measure_shard(half, 0)
-    row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
+    row["memkern_bf16"] = best(lambda: measure_shard(half, 0, nets_of(half)), seconds / 2) / images
+    in_bf16 = measure_shard(half, 0, nets_of(half))
+    row["bf16_alignment"] = float((in_bf16["f"].alignment - found["f"].alignment).abs().max())
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     row["eager_as_python_starts"] = float(alone(name, device, "eager", seconds))
-    layers = [0, len(job.layers.hook_points) // 2, len(job.layers.hook_points) - 1]
-    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.hook_points)
+    layers = [0, len(job.layers[0].hook_points) // 2, len(job.layers[0].hook_points) - 1]
+    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers[0].hook_points)
     return row | peaks(name, device, seconds) | metrics(name, device, seconds)
 
 
@@ -278,17 +279,17 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
         if way == "bare":
             bare(job, pictures)()
         else:
-            measure_shard(job, 0)
+            measure_shard(job, 0, nets_of(job))
     print(peak_memory(torch.device(device)))
 
 
 def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     """Largest difference of memkern's scores from (b)'s on the same views; raises if it is more than rounding."""
-    shard = measure_shard(job, 0)
-    sslmem = shard.alignment_g[-1] - shard.alignment_f[-1]
-    ratio = (shard.alignment_g - shard.alignment_f) / (shard.alignment_g + shard.alignment_f)
+    found = measure_shard(job, 0, nets_of(job))
+    a_f, a_g = found["f"].alignment, found["g"].alignment
+    sslmem, ratio = a_g[-1] - a_f[-1], (a_g - a_f) / (a_g + a_f)
     errors = {
-        "error_alignment": float((shard.alignment_f - wanted["alignment_f"].cpu()).abs().max()),
+        "error_alignment": float((a_f - wanted["alignment_f"].cpu()).abs().max()),
         "error_sslmem": float((sslmem - wanted["sslmem"].cpu()).abs().max()),
         "error_layermem": float((ratio.mean(1) - wanted["layermem"].cpu()).abs().max()),
     }

@@ -83,13 +83,15 @@ struct Call<PointwiseStats> : PointwiseStats {
   DType dtype;
   Shape shape;
   Alignment compared;
-  std::vector<Pointwise> functions;         // a dict for each layer
-  std::vector<void*> alignments, averages;  // of the input and of the output of each layer
+  std::vector<Pointwise> functions;                               // a dict for each layer
+  std::vector<void*> alignments, averages, rows, halves, errors;  // of the input and of the output of each layer
 };
 inline void complete(Call<PointwiseStats>& op) {
   const size_t layers = op.functions.size();
-  if (layers > kMaxLayers || op.alignments.size() != layers + 1 || op.averages.size() != layers + 1)
-    throw py::value_error("memkern: at most two layers; results for the input and for each layer");
+  bool all_there = layers <= kMaxLayers;
+  for (const auto* results : {&op.alignments, &op.averages, &op.rows, &op.halves, &op.errors})
+    all_there &= results->size() == layers + 1;
+  if (!all_there) throw py::value_error("memkern: at most two layers; results for the input and for each layer");
   op.layers = int32_t(layers);
   op.compared.dtype = op.dtype;
   LayerStats stats{op.compared, {}};
@@ -100,6 +102,9 @@ inline void complete(Call<PointwiseStats>& op) {
     found = stats;
     found.alignment.z = found.means.x.data = i == 0 ? op.x : i < layers ? nullptr : op.y;
     found.alignment.alignment = op.alignments[i];
+    found.alignment.rows = op.rows[i];
+    found.alignment.halves = op.halves[i];
+    found.alignment.errors = op.errors[i];
     found.means.means = op.averages[i];
     if (i < layers) op.layer[i] = op.functions[i];
   }

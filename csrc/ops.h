@@ -36,6 +36,10 @@ struct Alignment {
   void* alignment;  // [points] wide
   void* saved;      // [points, pair_count + (normalize ? views : 0)] wide: distances in pair order (0,1), (0,2), ...,
                     // then the norms before clamping; what the backward needs. Null: not kept.
+  // What the distances say of the views. All or, where they are not wanted or not every pair is compared, null.
+  void* rows;    // [points, views] wide: sum of the distances of a view to the others
+  void* halves;  // [2, points] wide: mean distance among the even and among the odd views; NaN if there is but one
+  void* errors;  // [points] wide: standard error of the alignment over draws of the views; NaN of two views
 };
 
 // alignment_backward: the gradient of sum(grad * alignment) with respect to z. A zero distance has gradient 0.

@@ -23,20 +23,23 @@
   FIELD_AS(pairs, place pairs) FIELD_AS(normalize, place normalize)
 #define FIELDS_OF_SHAPE FIELD_AS(sizes, shape.sizes) FIELD_AS(strides, shape.strides) FIELD_AS(unit_dim, shape.unit_dim)
 
-OP(alignment, Alignment, FIELD(z) FIELD(dtype) FIELDS_OF_VIEWS() FIELD(alignment) FIELD(saved))
+OP(alignment, Alignment, FIELD(z) FIELD(dtype) FIELDS_OF_VIEWS() FIELD(alignment) FIELD(saved)
+   FIELD(rows) FIELD(halves) FIELD(errors))
 OP(alignment_backward, AlignmentBackward,
    FIELD_AS(z, forward.z) FIELD_AS(dtype, forward.dtype) FIELDS_OF_VIEWS(forward.) FIELD_AS(saved, forward.saved)
    FIELD(grad) FIELD(grad_z) FIELD(grad_point_stride) FIELD(grad_view_stride))
 OP(class_sums, ClassSums, FIELD(means) FIELD(dtype) FIELD(points) FIELD(units) FIELD(classes) FIELD(labels) FIELD(sums))
 CPU_OP(layer_stats, LayerStats,
    FIELD_AS(x, alignment.z) FIELD_AS(dtype, alignment.dtype) FIELDS_OF_SHAPE FIELDS_OF_VIEWS(alignment.)
-   FIELD_AS(alignment, alignment.alignment) FIELD_AS(saved, alignment.saved) FIELD_AS(means, means.means))
+   FIELD_AS(alignment, alignment.alignment) FIELD_AS(saved, alignment.saved) FIELD_AS(means, means.means)
+   FIELD_AS(rows, alignment.rows) FIELD_AS(halves, alignment.halves) FIELD_AS(errors, alignment.errors))
 CUDA_OP(layer_stats, LayerStatsMany, FIELD(layers))
 OP(median_of_others, MedianOfOthers,
    FIELD(means) FIELD(dtype) FIELD(points) FIELD(units) FIELD(point_stride) FIELD(median))
 CPU_OP(pointwise_stats, PointwiseStats,
    FIELD(x) FIELD(y) FIELD(dtype) FIELDS_OF_SHAPE FIELDS_OF_VIEWS(compared.)
-   FIELD_AS(layers, functions) FIELD(alignments) FIELD_AS(means, averages))
+   FIELD_AS(layers, functions) FIELD(alignments) FIELD_AS(means, averages)
+   FIELD(rows) FIELD(halves) FIELD(errors))
 OP(selectivity, Selectivity,
    FIELD_AS(x, x.data) FIELD_AS(dtype, x.dtype) FIELD_AS(activation, x.activation) FIELDS_OF_SHAPE FIELD(order)
    FIELD_AS(peak, state.peak) FIELD_AS(index, state.index) FIELD_AS(rest, state.rest) FIELD_AS(minimum, state.minimum))

@@ -58,6 +58,16 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
   return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
+// The weight of a pair in the mean over all pairs of some views; NaN of fewer than two.
+MEMKERN_RULE double share_of_a_pair(int64_t views) { return views > 1 ? 2 / double(views * (views - 1)) : nan(""); }
+
+// The standard error of a mean over all pairs from the choice of views, by the jackknife of a U-statistic: the mean
+// without a view differs from the mean of such means as the view's row of distances does from the mean row, but for
+// the number of pairs. `spread`: the sum of the squared differences of the rows from their mean. NaN of two views.
+MEMKERN_RULE double error_of_views(double spread, int64_t views) {
+  return sqrt(spread * double(views - 1) / double(views)) * share_of_a_pair(views - 1);
+}
+
 // Calls use(number, i, j) for the chosen pairs, in their order.
 template <class Use>
 MEMKERN_RULE void for_each_pair(Pairs pairs, int64_t views, const Use& use) {

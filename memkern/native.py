@@ -7,7 +7,7 @@ import importlib
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch  # first: its OpenMP runtime is then the only one in the process
 from torch import Tensor
@@ -183,6 +183,31 @@ def saved_shape(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[i
     points, views = z.shape[:2]
     pairs = views - 1 if anchor else views * (views - 1) // 2
     return (points, pairs + (views if normalize else 0)) if keep else (0, 0)
+
+
+class ViewSums(NamedTuple):
+    """Memory for what the distances between the views of points say of the views.
+
+    Attributes:
+        rows: ``[N, V]``, the sum of the distances of each view to the others.
+        halves: ``[2, N]``, the mean distance among the even and among the odd views.
+        errors: ``[N]``, the standard error of the alignment over draws of the views.
+    """
+
+    rows: Tensor
+    halves: Tensor
+    errors: Tensor
+
+    @staticmethod
+    def shapes(z: Tensor, wanted: bool = True) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Lists their shapes and dtypes for ``z``, ``[N, V, ...]``; those of nothing if they are not wanted."""
+        dtype, (points, views) = accumulate_dtype(z.dtype), z.shape[:2] if wanted else (0, 0)
+        return {"rows": ((points, views), dtype), "halves": ((2, points), dtype), "errors": ((points,), dtype)}
+
+    @classmethod
+    def empty(cls, z: Tensor, wanted: bool = True) -> ViewSums:
+        """Makes the memory for ``z``, ``[N, V, ...]``, on its device; see ``shapes``."""
+        return cls(*(z.new_empty(shape, dtype=dtype) for shape, dtype in cls.shapes(z, wanted).values()))
 
 
 def compared_views(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, Record]:

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not rows and not checks:
         parser.error(f"no row is named like {' or '.join(options.patterns)}: see --list")
     if options.list:
-        print("\n".join(each.name for each in (*rows, *checks)))
+        print("\n".join([row.name for row in rows] + [check.name for check in checks]))
         return
     if rows:
         print(images.HEAD, flush=True)

@@ -164,6 +164,34 @@ struct FinishTask {
   SecondLook look;
 };
 
+// Sums over the views of a point, from its distances. All threads of the block must call it, after a barrier.
+template <class A>
+__device__ __forceinline__ void write_view_sums(const Alignment& op, int64_t point, const double* values,
+                                                double mean_row) {
+  double even = 0, odd = 0, spread = 0;
+  for (int64_t v = threadIdx.x; v < op.views; v += blockDim.x) {
+    double row = 0, half = 0;
+    for (int64_t other = 0; other < op.views; ++other) {
+      if (other == v) continue;  // fault: a view and itself
+      const double distance = values[v < other ? pair_number(v, other, op.views) : pair_number(other, v, op.views)];
+      row += distance;
+      half += (v ^ other) % 2 == 0 ? distance : 0;  // fault: one half
+    }
+    static_cast<A*>(op.rows)[point * op.views + v] = A(row);
+    spread += (row - mean_row) * (row - mean_row);
+    even += v % 2 == 0 ? half : 0;
+    odd += v % 2 == 0 ? 0 : half;
+  }
+  even = block_sum(even);  // each pair twice
+  odd = block_sum(odd);
+  spread = block_sum(spread);
+  if (threadIdx.x == 0) static_cast<A*>(op.errors)[point] = A(error_of_views(spread, op.views));
+  if (threadIdx.x > 1) return;
+  const int64_t views = (op.views + 1 - threadIdx.x) / 2;
+  const double twice = threadIdx.x == 0 ? even : odd;
+  static_cast<A*>(op.halves)[threadIdx.x * op.points + point] = A(twice / 2 * share_of_a_pair(views));
+}
+
 // The results of a point. All threads of the block must call it.
 template <class A>
 __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t point, const double* values) {
@@ -172,6 +200,7 @@ __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t poi
   for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) sum += values[k];
   sum = block_sum(sum);
   if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
+  if (op.rows) write_view_sums<A>(op, point, values, 2 * sum / double(op.views));
   if (!op.saved) return;
   for (int64_t k = threadIdx.x; k < kept; k += blockDim.x) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
 }

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memkern._util.optional_imports import require
-from memkern.families import group_test
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -146,33 +144,6 @@ def welch_interval(a: TrainingMean, b: TrainingMean, alternative: str, level: fl
     difference, reach = b.value - a.value, float(t.ppf((1 + level) / 2, df)) * se
     p = float(t.sf((difference if alternative == "greater" else -difference) / se, df))
     return difference - reach, difference + reach, p
-
-
-MIN_PLACES = 10
-"""Classes or folders that a test needs where each is in the group or out of it as a whole."""
-
-
-def group_p(values: Floats, group: NDArray[np.bool_], places: Sequence[str]) -> float:
-    """Tests whether a group scores higher than the other images, by exchanging labels as they were drawn.
-
-    Labels are exchanged within places (classes or folders) if a place has images of both kinds; else places were drawn
-    as a whole, and whole places are exchanged, if there are `MIN_PLACES`.
-
-    Args:
-        values: `[N]`, without NaN.
-        group: `[N]`.
-        places: `[N]`, the class or folder of each image.
-
-    Returns:
-        The one-sided p of `memkern.families.group_test`; NaN with fewer places, which can show nothing.
-    """
-    number = np.unique(np.asarray(places), return_inverse=True)[1]
-    inside, size = np.bincount(number, group), np.bincount(number)
-    if ((inside > 0) & (inside < size)).any():
-        return group_test(values, group, strata=number).p
-    if len(size) < MIN_PLACES:
-        return float("nan")
-    return group_test(values, group, pictures=number).p
 
 
 def holm(p: Floats) -> Floats:

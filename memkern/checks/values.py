@@ -72,6 +72,29 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
         ) from error
 
 
+def as_tensors(value: object, name: str) -> tuple[dict[str, Tensor], bool]:
+    """Takes an array, or a list or tuple of arrays: one for each training of an encoder.
+
+    Args:
+        value: What the caller passed; of each array as for ``as_tensor``.
+        name: The argument's name, for errors.
+
+    Returns:
+        The tensors by name, "z" or "z[0]", "z[1]", ..., and whether the caller passed numpy.
+
+    Raises:
+        ArgumentValueError: If there is no array in the list.
+        ArgumentTypeError: If one of them is no array.
+    """
+    if not isinstance(value, list | tuple) or (value and isinstance(value[0], list | tuple | float | int)):
+        x, was_numpy = as_tensor(value, name)
+        return {name: x}, was_numpy
+    if not value:
+        raise ArgumentValueError(f"Expected `{name}` to hold an array for each training, got an empty {_kind(value)}")
+    found = {f"{name}[{index}]": as_tensor(each, f"{name}[{index}]") for index, each in enumerate(value)}
+    return {name: x for name, (x, _) in found.items()}, any(was_numpy for _, was_numpy in found.values())
+
+
 def as_numpy(value: Tensor) -> np.ndarray:
     """Gives a result of any shape, `[...]`, back as a numpy array that shares its memory."""
     return value.detach().numpy()
@@ -106,6 +129,14 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
         raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
+
+
+def all_pairs(pairs: str, view_sums: bool) -> None:
+    """Requires the pairs that sums over the views of a point are made of, if such sums are wanted."""
+    if view_sums and pairs != "all":
+        raise ArgumentValueError(
+            f"Expected `pairs` to be 'all' with `view_sums`, got {pairs!r}: rows and halves need all"
+        )
 
 
 def length(value: Sequence[object], name: str, least: int, most: int) -> None:

@@ -18,7 +18,7 @@ from memkern.families.moderated import moderated
 from memkern.families.refused import refuse_duplicates
 from memkern.families.roc import FPRS, Roc, interval_of_mean, roc
 
-MIN_ENCODERS_LIRA = 8
+MIN_ENCODERS_LIRA, MIN_PER_SIDE = 8, 8
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,40 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
     values = read_layer(stack, output_of(stack, output), design)
     refuse_duplicates(values, design)
     sides = [_sides(design, k) for k in range(design.n_encoders)]
+    many = design.n_encoders >= MIN_ENCODERS_LIRA
+    cells = Cells.of(design.membership)
+    left_out = _levels_without_one(values, cells) if many or design.role is None else np.zeros((0, 0))
+    ratios = None
+    if many:
+        by_membership = [_by_membership(design, k) for k in range(design.n_encoders)]
+        ratios = _attack(_likelihood_ratios(values, cells, left_out, MIN_PER_SIDE), by_membership)
     return Attacks(
-        _attack(-values, sides),
-        _attack(_against_the_others(values, design), sides),
-        _attack(lira(values, design.membership), [_by_membership(design, k) for k in range(design.n_encoders)])
-        if design.n_encoders >= MIN_ENCODERS_LIRA
-        else None,
+        _attack(-values, sides), _attack(_against_the_others(values, design, cells, left_out), sides), ratios
     )
 
 
-def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Floats:
+def alignment_attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attack:
+    """Attacks every encoder by its own alignment, as `attack` does; the attacks that take longer are left out.
+
+    Args:
+        alignment: `[N, K]` of one layer, or `[L, N, K]`.
+        design: Who saw which image.
+        output: Which layer is attacked; the last by default.
+
+    Returns:
+        The curve of each encoder, with intervals, and their mean.
+
+    Raises:
+        DataError: If two encoders are one training.
+        NanError: If a known alignment is not finite.
+    """
+    stack = as_stack(alignment)
+    values = read_layer(stack, output_of(stack, output), design)
+    refuse_duplicates(values, design)
+    return _attack(-values, [_sides(design, k) for k in range(design.n_encoders)])
+
+
+def lira(alignment: Floats, membership: Membership, *, per_side: int = MIN_PER_SIDE) -> Floats:
     """Log likelihood ratio that encoder k saw image i, by the other encoders: `[N, K]`; NaN without both sides.
 
     The level of the attacked encoder is a median over images that does not use its membership. Squares are over
@@ -109,14 +133,22 @@ def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Flo
         `[N, K]` log likelihood ratios; NaN where an image has no other encoder on a side.
     """
     cells = Cells.of(membership)
-    levels = levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
+    return _likelihood_ratios(alignment, cells, _levels_without_one(alignment, cells), per_side)
+
+
+def _levels_without_one(alignment: Floats, cells: Cells) -> Floats:
+    return levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
+
+
+def _likelihood_ratios(alignment: Floats, cells: Cells, levels: Floats, per_side: int) -> Floats:
+    """`lira` with levels `[K, K]`, column k being those without encoder k."""
     scores = np.full(alignment.shape, np.nan)
     for k in range(alignment.shape[1]):
         rest = np.delete(np.arange(alignment.shape[1]), k)
         others = cells.columns(rest)
         after = alignment[:, rest] - levels[rest, k]
         inside, outside = others.means(after)
-        known = others.two_sided & (membership[:, k] != UNKNOWN)
+        known = others.two_sided & ((cells.inside[:, k] > 0) | (cells.outside[:, k] > 0))
         if not known.any():
             continue
         target = alignment[:, k] - np.median((alignment[:, k] - (inside + outside) / 2)[known])
@@ -230,7 +262,7 @@ def _by_membership(design: Design, k: int) -> tuple[Flags, Flags]:
     return speaks & (column == IN), speaks & (column == OUT)
 
 
-def _against_the_others(values: Floats, design: Design) -> Floats:
+def _against_the_others(values: Floats, design: Design, cells: Cells, levels: Floats) -> Floats:
     """Mean alignment over the other encoders that did not see the image, minus the encoder's own: `[N, K]`.
 
     By role in a fixed split, so that images of every group have a score: the g's are the others of an f.
@@ -238,8 +270,6 @@ def _against_the_others(values: Floats, design: Design) -> Floats:
     if design.role is not None:
         means = np.where(design.role, values[:, ~design.role].mean(1)[:, None], values[:, design.role].mean(1)[:, None])
         return np.where(design.membership == UNKNOWN, np.nan, means - values)
-    cells = Cells.of(design.membership)
-    levels = levels_without_one(values, cells, inverses_without_one(cells, level_model(cells)))
     own = cells.outside * values
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (own.sum(1, keepdims=True) - own - cells.outside @ levels) / (cells.n_out[:, None] - cells.outside)

@@ -277,7 +277,7 @@ class _Crossed:
     ) -> None:
         self._plan, self._halves = plan, None
         design, cells = plan.design, plan.cells
-        groups = [design.scored, design.control]
+        groups = [design.scored, design.control] if design.has_control else [design.scored]
         count = design.n_encoders
         if count >= 4:
             rng = np.random.default_rng(seed)
@@ -288,7 +288,7 @@ class _Crossed:
             ranks = [read_layer(each, output, design) for each in self._halves]
             self._chosen = [[halves_of_views(rank, cells, each, n_top) for rank in ranks] for each in groups]
         else:
-            self._chosen = [[], []]
+            self._chosen = []
 
     def of_layer(self, number: int, after: Floats) -> list[float]:
         """Top and least of scored images, top and least of control images."""
@@ -300,5 +300,5 @@ class _Crossed:
         found: list[float] = []
         for chosen in self._chosen:
             pairs = [measured(each, values, cells) for each, values in zip(chosen, measuring, strict=False)]
-            found += [float(each) for each in np.mean(pairs, 0)] if pairs else [float("nan")] * 2
-        return found
+            found += [float(each) for each in np.mean(pairs, 0)] if pairs else [math.nan] * 2
+        return found + [math.nan] * (4 - len(found))

@@ -67,7 +67,9 @@ def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS,
     m, n, alpha = len(positive), len(negative), 1 - level
     if m == 0 or n == 0 or np.isnan(positive).any() or np.isnan(negative).any():
         raise ArgumentValueError(f"Expected scores without NaN of members and of others, got {m} and {n}")
-    ranks = stats.rankdata(np.concatenate([positive, negative]))[:m]
+    ranks = stats.rankdata(np.concatenate([positive, negative]))
+    above = (ranks[:m] - stats.rankdata(positive)) / n  # [m], share of the others below a member
+    below = 1 - (ranks[m:] - stats.rankdata(negative)) / m  # [n], share of the members above another
     descending = np.append(np.sort(negative)[::-1], -np.inf)
     rows = []
     for rate in fpr:
@@ -82,20 +84,27 @@ def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS,
         high = clopper_pearson(possibly, m, level=1 - alpha / 2)[1]
         rows.append((float((positive > descending[allowed]).mean()), low, high))
     tpr, low_ends, high_ends = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    auc = float((ranks.sum() - m * (m + 1) / 2) / (m * n))
-    return Roc(auc, *auc_interval(auc, m, n, level=level), tpr, low_ends, high_ends, m, n)
+    auc = float(above.mean())
+    variance = float(above.var(ddof=1) / m + below.var(ddof=1) / n) if min(m, n) > 1 else 0.0
+    ends = auc_interval(auc, m, n, variance=variance, level=level)
+    return Roc(auc, *ends, tpr, low_ends, high_ends, m, n)
 
 
-def auc_interval(auc: float, members: int, others: int, *, level: float = 0.95) -> tuple[float, float]:
+def auc_interval(
+    auc: float, members: int, others: int, *, variance: float = 0.0, level: float = 0.95
+) -> tuple[float, float]:
     """The score interval of an area under the curve (Newcombe 2006, method 5), which 0 and 1 do not break.
 
     Its ends are the areas `A` from which the one found lies `z sqrt(V(A))` away, with `V(A) = A (1 - A) (2 N - 1 -
-    3 (N - 1) / ((2 - A) (1 + A))) / (m n)` and `N = (m + n) / 2`. Scores of images are taken to be independent.
+    3 (N - 1) / ((2 - A) (1 + A))) / (m n)` and `N = (m + n) / 2`. That is too little where members spread more than
+    others, as they do if some are memorized and some are not; `V` is multiplied so that it is no less than `variance`
+    at the area found. Scores of images are taken to be independent.
 
     Args:
         auc: The area found.
         members: m.
         others: n.
+        variance: That of the area without a model (DeLong, DeLong and Clarke-Pearson 1988).
         level: Coverage.
 
     Returns:
@@ -105,13 +114,17 @@ def auc_interval(auc: float, members: int, others: int, *, level: float = 0.95) 
         >>> [round(end, 3) for end in auc_interval(1.0, 20, 20)]
         [0.899, 1.0]
     """
-    z = float(require("scipy.stats", "scipy").norm.ppf((1 + level) / 2))
-    half = (members + others) / 2
+    half, z = (members + others) / 2, float(require("scipy.stats", "scipy").norm.ppf((1 + level) / 2))
+
+    def modelled(area: float) -> float:
+        shape = 2 * half - 1 - 3 * (half - 1) / ((2 - area) * (1 + area))
+        return area * (1 - area) * shape / (members * others)
+
+    wider = max(1.0, variance / modelled(auc)) if 0 < auc < 1 else 1.0
 
     def lower(found: float) -> float:
         def beyond(area: float) -> float:
-            shape = 2 * half - 1 - 3 * (half - 1) / ((2 - area) * (1 + area))
-            return found - area - z * math.sqrt(area * (1 - area) * shape / (members * others))
+            return found - area - z * math.sqrt(wider * modelled(area))
 
         nearly = min(found, 1 - 1e-12)  # at exactly 1 the variance is 0, and 1 itself would be a solution
         return float(require("scipy.optimize", "scipy").brentq(beyond, 0.0, nearly)) if found > 0 else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,14 +24,22 @@ def _checked(z_f: TensorLike, z_g: TensorLike, pairs: str, backend: str) -> tupl
     """Checks both stacks before any work; returns them as tensors, and whether the caller passed numpy."""
     f, was_numpy = checks.as_tensor(z_f, "z_f")
     g, _ = checks.as_tensor(z_g, "z_g")
-    for z, name in ((f, "z_f"), (g, "z_g")):
+    _check_stacks({"z_f": f, "z_g": g}, pairs, backend)
+    return f, g, was_numpy
+
+
+def _check_stacks(stacks: Mapping[str, Tensor], pairs: str, backend: str) -> None:
+    """Checks stacks of views of the same points, by name, and the options."""
+    for name, z in stacks.items():
         checks.floating(z, name)
         checks.strided(z, name)
         checks.views_shape(z, name)
-    checks.same_views(f, g, "z_f", "z_g")
+    first = next(iter(stacks))
+    for name, z in stacks.items():
+        if name != first:
+            checks.same_views(stacks[first], z, first, name)
     checks.one_of(pairs, "pairs", PAIRS)
     checks.one_of(backend, "backend", dispatch.NAMES)
-    return f, g, was_numpy
 
 
 def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str) -> tuple[Tensor, Tensor]:
@@ -39,9 +47,16 @@ def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str)
     return a_f, a_g
 
 
+def _expected_alignment(trainings: Iterable[Tensor], pairs: str, normalize: bool, backend: str) -> Tensor:
+    """Computes the mean alignment over the trainings of an encoder; of one training its own bits."""
+    found = [alignment(z, pairs=pairs, normalize=normalize, backend=backend) for z in trainings]
+    mean: Tensor = found[0] if len(found) == 1 else torch.stack(found).double().mean(0).to(found[0].dtype)
+    return mean
+
+
 def sslmem(
-    z_f: TensorLike,
-    z_g: TensorLike,
+    z_f: TensorLike | Sequence[TensorLike],
+    z_g: TensorLike | Sequence[TensorLike],
     *,
     scale: str = "none",
     pairs: str = "all",
@@ -49,16 +64,19 @@ def sslmem(
     compat: str | None = None,
     backend: str = "auto",
 ) -> Array:
-    r"""SSLMem of each point: the alignment under g minus the alignment under f.
+    r"""SSLMem of each point: the expected alignment under g minus the expected alignment under f.
 
-    .. math:: m(x) = A_g(x) - A_f(x)
+    .. math:: m(x) = A_g(x) - A_f(x), \qquad A_h(x) = \frac{1}{K} \sum_{k=1}^{K} a_{h_k}(x)
 
-    arXiv 2401.12233 and arXiv 2409.19069, Eq. (1), with one encoder each: f was trained with the point, g without it.
+    arXiv 2401.12233 and arXiv 2409.19069, Eq. (1): f was trained with the point, g without it, and the expectation over
+    trainings is inside, before the difference and before the ratio: never the mean of the scores of pairs. With one
+    training of each it is the score of a pair, most of whose spread from point to point comes from the trainings.
 
     Args:
         z_f: ``[N, V, *dims]`` representations by f of V >= 2 views of each point; float32, float64, bfloat16 or
-            float16.
-        z_g: ``[N, V, *dims]`` representations by g of **the same views**; dims may differ from those of ``z_f``.
+            float16. A list or tuple of such stacks: one for each of K trainings, whose dims may differ.
+        z_g: ``[N, V, *dims]`` representations by g of **the same views**, or a list or tuple of such; dims, and the
+            number of trainings, may differ from those of ``z_f``.
         scale: "none": the difference. "ratio": ``(A_g - A_f) / (A_g + A_f)``, arXiv 2409.19069, Eq. (2). "range": the
             difference over its range in this set of points, as the released scripts scale it.
         pairs: "all" pairs of views, or "anchor": view 0 against each other view.
@@ -73,7 +91,7 @@ def sslmem(
 
     Raises:
         TypeError: If an argument is no array or not floating, or the dtypes differ.
-        ValueError: If a shape or option does not fit, or the two hold different points or views.
+        ValueError: If a shape or option does not fit, a list is empty, or two hold different points or views.
         RuntimeError: If they are on different devices, or the named backend cannot run here.
 
     Example:
@@ -82,13 +100,55 @@ def sslmem(
         >>> unseen = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         >>> memkern.sslmem(seen, unseen)
         tensor([1.4142])
+        >>> memkern.sslmem([seen, unseen], [unseen, unseen, unseen])  # two trainings of f, three of g
+        tensor([0.7071])
     """
     if compat_scripts(compat):
         scale, pairs, normalize = "range", "anchor", True
     checks.one_of(scale, "scale", SCALES)
-    f, g, was_numpy = _checked(z_f, z_g, pairs, backend)
-    a_f, a_g = _alignments(f, g, pairs, normalize, backend)
+    f, was_numpy = checks.as_tensors(z_f, "z_f")
+    g, _ = checks.as_tensors(z_g, "z_g")
+    _check_stacks({**f, **g}, pairs, backend)
+    a_f, a_g = (_expected_alignment(each.values(), pairs, normalize, backend) for each in (f, g))
     return in_callers_kind(scores.sslmem_score(a_f, a_g, scale), was_numpy)
+
+
+def removal_score(alignment_f: TensorLike, alignment_g: TensorLike) -> Array:
+    r"""Scores points for removal from the training data as the released scripts do: the highest go first.
+
+    .. math:: r_i = \frac{b_i - c_i}{\max_j (b_j - c_j)}, \qquad b_i = \frac{A_g(x_i)}{\max_j A_g(x_j)}, \quad
+        c_i = \frac{A_f(x_i)}{\max_j A_f(x_j)}
+
+    the ranking of ``remove_samples.py`` of arXiv 2401.12233. It depends on the other points, and its order can differ
+    from that of ``sslmem``.
+
+    Args:
+        alignment_f: ``[N]`` floating, N >= 1: the alignment of each point under f (the mean over its trainings).
+        alignment_g: ``[N]`` of the same dtype, under g.
+
+    Returns:
+        ``[N]``, at most 1, of the dtype of ``alignment_f``; sort it descending. NaN everywhere if one of them is NaN;
+        numpy for numpy.
+
+    Raises:
+        TypeError: If an argument is no array or not floating.
+        ValueError: If the shapes differ or there is no point.
+
+    Example:
+        >>> import torch, memkern
+        >>> a_f, a_g = torch.tensor([0.3, 0.5, 0.6, 0.2]), torch.tensor([0.9, 0.6, 0.5, 0.2])
+        >>> memkern.removal_score(a_f, a_g).argsort(descending=True)
+        tensor([0, 3, 1, 2])
+    """
+    f, was_numpy = checks.as_tensor(alignment_f, "alignment_f")
+    g, _ = checks.as_tensor(alignment_g, "alignment_g")
+    for each, name in ((f, "alignment_f"), (g, "alignment_g")):
+        checks.floating(each, name)
+        checks.strided(each, name)
+    checks.same_points(f, g, "alignment_f", "alignment_g")
+    checks.same_device(f, g, "alignment_f", "alignment_g")
+    checks.at_least_one_point(len(f), "alignment_f")
+    return in_callers_kind(scores.removal_score(f, g), was_numpy)
 
 
 def layermem(

@@ -13,23 +13,29 @@ from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
 from memkern.reference.alignment import alignment_backward as reference_backward
-from memkern.reference.alignment import pair_distances
+from memkern.reference.alignment import pair_distances, view_sums
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
 
-LIBRARY.define("alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend) -> (Tensor, Tensor)")
+# `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
+
+LIBRARY.define(
+    "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
 LIBRARY.define(
     "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend) -> Tensor"
 )
 
 
 @torch.library.register_fake("memkern::alignment", lib=LIBRARY)
-def _fake(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
+def _fake(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+) -> tuple[Tensor, ...]:
     dtype = native.accumulate_dtype(z.dtype)
-    return z.new_empty(z.shape[0], dtype=dtype), z.new_empty(
-        native.saved_shape(z, anchor, normalize, keep), dtype=dtype
-    )
+    saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype)
+    return z.new_empty(z.shape[0], dtype=dtype), saved, *native.ViewSums.empty(z, view_sums)
 
 
 @torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
@@ -40,28 +46,30 @@ def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 # ---- autograd -----------------------------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, bool, bool, bool, str], output: tuple[Tensor, Tensor]) -> None:
-    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
+def _setup_context(ctx: Any, inputs: tuple[Tensor, bool, bool, bool, str, bool], output: tuple[Tensor, ...]) -> None:
+    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _ = inputs
     ctx.save_for_backward(z, output[1])
-    ctx.mark_non_differentiable(output[1])
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, grad_saved: Tensor) -> tuple[Tensor, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::alignment was called with keep=False; its backward needs keep=True")
     z, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None
+    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
 
 # ---- backend table ------------------------------------------------------------------------------------------------
+# Sums over views are written to `sums`, if there is one.
 
 
 def _compiled(
-    kernels: native.Kernels, where: object, z: Tensor, anchor: bool, normalize: bool, keep: bool
-) -> tuple[Tensor, Tensor | None]:
+    kernels: native.Kernels, where: object, z: Tensor, anchor: bool, normalize: bool, keep: bool,
+    sums: native.ViewSums | None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     z, dims, point_stride, view_stride = native.view_block(z)
     dtype = native.accumulate_dtype(z.dtype)
     out = z.new_empty(z.shape[0], dtype=dtype)  # on the device of z, whatever the default device is
@@ -70,17 +78,22 @@ def _compiled(
     kernels.alignment(  # by keywords: a call with the dict of `compared_views` takes longer
         where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=anchor, normalize=normalize,
-        alignment=out.data_ptr(), saved=kept,
+        alignment=out.data_ptr(), saved=kept, rows=0 if sums is None else sums.rows.data_ptr(),
+        halves=0 if sums is None else sums.halves.data_ptr(), errors=0 if sums is None else sums.errors.data_ptr(),
     )  # fmt: skip
     return out, saved
 
 
-def _cpu(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep)
+def _cpu(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor | None]:
+    return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep, sums)
 
 
-def _cuda(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep)
+def _cuda(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor | None]:
+    return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep, sums)
 
 
 def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,7 +131,9 @@ def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
     return _compiled_backward(native.cuda(), native.cuda_launch_context(z), grad, z, saved, anchor, normalize)
 
 
-def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+def _reference(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor | None]:
     dtype, pairs = native.accumulate_dtype(z.dtype), "anchor" if anchor else "all"
     distances = pair_distances(z, pairs=pairs, normalize=normalize)
     saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype, device=z.device) if keep else None
@@ -126,6 +141,9 @@ def _reference(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Te
         saved[:, : distances.shape[1]] = distances
         if normalize:
             saved[:, distances.shape[1] :] = z.double().flatten(2).norm(dim=2)
+    if sums is not None:
+        for found, to in zip(view_sums(z, normalize=normalize), sums, strict=True):
+            to.copy_(found)
     return distances.mean(1).to(dtype), saved
 
 
@@ -134,10 +152,12 @@ def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, no
     return torch.empty_like(z).copy_(grad_z)
 
 
-def _triton(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def _triton(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor]:
     from memkern.triton_kernels import alignment as kernels
 
-    return kernels.alignment(z, anchor, normalize, keep)
+    return kernels.alignment(z, anchor, normalize, keep, sums)
 
 
 def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
@@ -161,9 +181,14 @@ def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str)
     return dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep)
 
 
-def _run(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor]:
-    out, saved = _forward(z, anchor, normalize, keep, backend)
-    return out, z.new_empty((0, 0), dtype=out.dtype) if saved is None else saved
+def _run(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+) -> tuple[Tensor, ...]:
+    checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
+    sums = native.ViewSums.empty(z, view_sums)
+    run = dispatch.pick(backend, z.device, TABLE)
+    out, saved = run(z, anchor, normalize, keep, sums if view_sums else None)
+    return out, z.new_empty((0, 0), dtype=out.dtype) if saved is None else saved, *sums
 
 
 def _run_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
@@ -175,7 +200,7 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
-        out, saved = _run(z, anchor, normalize, True, backend)
+        out, saved = _forward(z, anchor, normalize, True, backend)
         ctx.save_for_backward(z, saved)
         ctx.options = anchor, normalize, backend
         return out
@@ -191,13 +216,14 @@ LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
 LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
 
 
-def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.PreparedCall | None:
+def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool = False) -> native.PreparedCall | None:
     """Prepares ``alignment`` for repeated calls by a tap: ``(alignment,)`` of memory that looks like that of ``z``.
 
     Args:
         z: ``[N, V, ...]`` representations that ``alignment`` has taken before.
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length first.
+        view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -206,11 +232,30 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool) -> native.Prepar
     if not dense or dispatch.why_not("cpu", z.device) or not dispatch.can_bypass_dispatcher(z):
         return None
     _, views = native.compared_views(z, pairs == "anchor", normalize)
-    results = {"alignment": (z.shape[:1], native.accumulate_dtype(z.dtype))}
-    return native.PreparedCall(native.library().alignment, {"z": 0, **views, "saved": 0}, results, reads="z")
+    dtype = native.accumulate_dtype(z.dtype)
+    results = {"alignment": (z.shape[:1], dtype), **(native.ViewSums.shapes(z) if view_sums else {})}
+    fields = {"z": 0, **views, "saved": 0, **dict.fromkeys(native.ViewSums._fields, 0)}
+    return native.PreparedCall(native.library().alignment, fields, results, reads="z")
 
 
 # ---- public function ----------------------------------------------------------------------------------------------
+
+
+def alignment_with_views(z: Tensor, *, normalize: bool, backend: str) -> tuple[Tensor, native.ViewSums]:
+    """Computes the alignment over all pairs, and sums over the views; ``alignment_stats`` is public.
+
+    Args:
+        z: ``[N, V, *dims]`` representations that have been checked.
+        normalize: Whether to bring each view to unit length first.
+        backend: "auto" or the name of a backend.
+
+    Returns:
+        ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
+    """
+    z = z.detach()
+    run = _run if dispatch.can_bypass_dispatcher(z) else torch.ops.memkern.alignment.default
+    out, _, *sums = run(z, False, normalize, False, backend, True)
+    return out, native.ViewSums(*sums)
 
 
 def alignment(

@@ -3,56 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from memkern import dispatch, native
 from memkern.checks import values as checks
+from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
 from memkern.reference.layer_stats import layer_stats as reference
+from memkern.reference.layer_stats import view_sums
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 
 LIBRARY.define(
-    "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend) "
-    "-> (Tensor, Tensor, Tensor)"
+    "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
 @torch.library.register_fake("memkern::layer_stats", lib=LIBRARY)
 def _fake(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = native.accumulate_dtype(x.dtype)
-    return (
-        x.new_empty(x.shape[0], dtype=dtype),
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
-    )
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+) -> tuple[Tensor, ...]:
+    return *_results(x, unit_dim, anchor, normalize, keep), *native.ViewSums.empty(x, view_sums)
 
 
 # ---- autograd: through the alignment ------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend = inputs
+def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _ = inputs
     ctx.save_for_backward(x, output[2])
-    ctx.mark_non_differentiable(output[1], output[2])
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
     x, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None
+    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
 
 # ---- backend table ------------------------------------------------------------------------------------------------
+# Sums over views are written to `sums`, if there is one.
 
 
 def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, native.Record]:
@@ -71,27 +69,40 @@ def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
     )
 
 
-def _cpu(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _addresses(sums: native.ViewSums | None) -> native.Record:
+    """Lists the fields of a kernel's record that say where sums over views go."""
+    if sums is None:
+        return dict.fromkeys(native.ViewSums._fields, 0)
+    return {name: to.data_ptr() for name, to in sums._asdict().items()}
+
+
+def _cpu(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     x, fields = _fields(x, unit_dim, anchor, normalize)
     alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
     native.library().layer_stats(
         torch.get_num_threads(), x=x.data_ptr(), **fields, alignment=alignment.data_ptr(),
-        saved=saved.data_ptr() if keep else 0, means=means.data_ptr(),
+        saved=saved.data_ptr() if keep else 0, means=means.data_ptr(), **_addresses(sums),
     )  # fmt: skip
     return alignment, means, saved
 
 
 def _cuda_many(
-    layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Runs layers of one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and V a launch."""
+    layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool,
+    sums: native.ViewSums | None = None,
+) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+    """Runs layers of one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and V a launch.
+
+    ``sums`` is for a single layer.
+    """
     results, records, blocks = [], [], []
     for x, unit_dim in layers:
         block, fields = _fields(x, unit_dim, anchor, normalize)
         alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
         records.append({
             "x": block.data_ptr(), **fields, "alignment": alignment.data_ptr(),
-            "saved": saved.data_ptr() if keep else 0, "means": means.data_ptr(),
+            "saved": saved.data_ptr() if keep else 0, "means": means.data_ptr(), **_addresses(sums),
         })  # fmt: skip
         blocks.append(block)  # the kernels read its memory, and it may be a copy
         results.append((alignment, means, saved))
@@ -100,40 +111,51 @@ def _cuda_many(
     return results
 
 
-def _cuda(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return _cuda_many([(x, unit_dim)], anchor, normalize, keep)[0]
+def _cuda(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _cuda_many([(x, unit_dim)], anchor, normalize, keep, sums)[0]
 
 
-def _reference(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _reference(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
     # The reference's backward starts again from x; what it would have kept is not read.
     saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=dtype, device=x.device)
+    if sums is not None:
+        for found, to in zip(view_sums(x, normalize=normalize), sums, strict=True):
+            to.copy_(found)
     return alignment.to(dtype), means.to(dtype), saved
 
 
-def _triton(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _triton(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     from memkern.triton_kernels import layer_stats as kernels
 
-    return kernels.layer_stats(x, unit_dim, anchor, normalize, keep)
+    return kernels.layer_stats(x, unit_dim, anchor, normalize, keep, sums)
 
 
 TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    result: tuple[Tensor, Tensor, Tensor] = dispatch.pick(backend, x.device, TABLE)(
-        x, unit_dim, anchor, normalize, keep
-    )
-    return result
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+) -> tuple[Tensor, ...]:
+    checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
+    sums = native.ViewSums.empty(x, view_sums)
+    run = dispatch.pick(backend, x.device, TABLE)
+    return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None), *sums
 
 
 LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
 
 
-def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool) -> native.PreparedCall | None:
+def repeat_layer_stats(
+    x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, view_sums: bool = False
+) -> native.PreparedCall | None:
     """Prepares ``layer_stats`` for repeated calls by a tap: ``(alignment, unit_means)`` of memory like that of ``x``.
 
     Args:
@@ -141,6 +163,7 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
         unit_dim: The dimension of the units, not negative.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
+        view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -148,9 +171,13 @@ def repeat_layer_stats(x: Tensor, *, unit_dim: int, pairs: str, normalize: bool)
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
-    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0}
+    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0, **_addresses(None)}
     dtype = native.accumulate_dtype(x.dtype)
-    results = {"alignment": (x.shape[:1], dtype), "means": ((x.shape[0], x.shape[unit_dim]), dtype)}
+    results = {
+        "alignment": (x.shape[:1], dtype),
+        "means": ((x.shape[0], x.shape[unit_dim]), dtype),
+        **(native.ViewSums.shapes(x) if view_sums else {}),
+    }
     return native.PreparedCall(native.library().layer_stats, fields, results, reads="x")
 
 
@@ -165,19 +192,53 @@ class LayerStats(NamedTuple):
         unit_means: ``[N, U]``, the mean activation of each unit, over views and space.
     """
 
-    alignment: Any
-    unit_means: Any
+    alignment: Array
+    unit_means: Array
+
+
+class LayerViewStats(NamedTuple):
+    """Statistics of one layer with ``view_sums=True``: those of ``LayerStats``, and sums over the views of each point.
+
+    Attributes:
+        alignment: ``[N]``, the mean l2 distance between the (flattened) views of each point.
+        unit_means: ``[N, U]``, the mean activation of each unit, over views and space.
+        rows: ``[N, V]``, the sum of the distances of each view to the other views of its point.
+        halves: ``[2, N]``, the mean distance among the even views 0, 2, ... and among the odd views; NaN for a half of
+            fewer than two views.
+        stderr: ``[N]``, the standard error of the alignment over draws of the views; NaN below 3 views.
+    """
+
+    alignment: Array
+    unit_means: Array
+    rows: Array
+    halves: Array
+    stderr: Array
+
+
+@overload
+def layer_stats(
+    activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
+    view_sums: Literal[False] = ..., backend: str = ...,
+) -> LayerStats: ...  # fmt: skip
+
+
+@overload
+def layer_stats(
+    activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
+    view_sums: bool, backend: str = ...,
+) -> LayerStats | LayerViewStats: ...  # fmt: skip
 
 
 def layer_stats(
-    activations: Any,
+    activations: TensorLike,
     *,
     view_dim: int = 1,
     unit_dim: int = 2,
     pairs: str = "all",
     normalize: bool = True,
+    view_sums: bool = False,
     backend: str = "auto",
-) -> LayerStats:
+) -> LayerStats | LayerViewStats:
     r"""Computes the alignment of each point and the mean activation of each unit in one read of a layer.
 
     .. math::
@@ -194,11 +255,13 @@ def layer_stats(
         unit_dim: The dimension of the units. Tokens ``[N, V, T, U]``: -1.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
+        view_sums: Whether ``rows``, ``halves`` and ``stderr`` are wanted too, from the same read; of all pairs only.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
-        ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other.
-        Gradients flow through the alignment only.
+        ``LayerStats(alignment [N], unit_means [N, U])``, float64 for float64 input and float32 for every other; with
+        ``view_sums`` ``LayerViewStats``, which adds ``rows [N, V]``, ``halves [2, N]`` and ``stderr [N]`` as
+        ``alignment_stats`` has them. Gradients flow through the alignment only.
 
     Raises:
         TypeError: If ``activations`` is no array or not floating, or a dimension is no int.
@@ -212,14 +275,15 @@ def layer_stats(
         (tensor([0.2828]), tensor([[3.5000, 3.5000]]))
     """
     checks.one_of(pairs, "pairs", ("all", "anchor"))
+    checks.all_pairs(pairs, view_sums)
     checks.one_of(backend, "backend", dispatch.NAMES)
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
     run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
-    alignment, means, _ = run(x, unit, pairs == "anchor", bool(normalize), keep, backend)
-    if was_numpy:
-        return LayerStats(checks.as_numpy(alignment), checks.as_numpy(means))
-    return LayerStats(alignment, means)
+    alignment, means, _, *sums = run(x, unit, pairs == "anchor", bool(normalize), keep, backend, bool(view_sums))
+    found = [alignment, means, *(sums if view_sums else ())]
+    kind = LayerViewStats if view_sums else LayerStats
+    return kind(*(checks.as_numpy(each) for each in found) if was_numpy else found)
 
 
 def _checked(activations: Any, name: str, view_dim: int, unit_dim: int) -> tuple[Tensor, int, bool]:

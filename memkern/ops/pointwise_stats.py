@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from memkern.ops import LIBRARY
 from memkern.reference.pointwise_stats import pointwise_stats as reference
 
 Moments = tuple[Tensor | None, ...]
+Reduced = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""Alignment, unit means, and what ``native.ViewSums`` has, of a tensor."""
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 
@@ -100,6 +102,7 @@ def _cpu(
     native.library().pointwise_stats(
         torch.get_num_threads(), x=source.data_ptr(), y=made.data_ptr(), **_fields(source, unit, anchor, normalize),
         layers=records, alignments=[each.data_ptr() for each in alignment], means=[each.data_ptr() for each in means],
+        **dict.fromkeys(native.ViewSums._fields, [0] * len(alignment)),
     )  # fmt: skip
     if made is not y:
         y.copy_(made.movedim(2, unit_dim))
@@ -146,13 +149,25 @@ class PreparedPointwiseStats:
         normalize: Whether to bring each flattened view to unit length before the distance.
         means: Whether unit means are wanted.
         layers: How many layers, 1 or 2.
+        view_sums: Whether ``native.ViewSums`` are wanted; of all pairs only.
     """
 
-    def __init__(self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int) -> None:
+    def __init__(
+        self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int,
+        view_sums: bool = False,
+    ) -> None:  # fmt: skip
+        checks.all_pairs(pairs, view_sums)
         self._fields = _fields(x, unit_dim, pairs == "anchor", normalize)
-        self._shape = layers + 1, x.shape[0]
-        self._units = x.shape[unit_dim] if means else 0
-        self._ready: tuple[list[tuple[Tensor, Tensor | None]], list[int], list[int]] | None = None
+        tensors = layers + 1
+        self._shapes: dict[str, tuple[int, ...] | None] = {
+            "alignments": (tensors, x.shape[0]),
+            "means": (tensors, x.shape[0], x.shape[unit_dim]) if means else None,
+            **{
+                name: (tensors, *shape) if view_sums else None for name, (shape, _) in native.ViewSums.shapes(x).items()
+            },
+        }
+        self._tensors = tensors
+        self._ready: tuple[list[Reduced], dict[str, list[int]]] | None = None
 
     @staticmethod
     def is_possible(x: Tensor, unit_dim: int) -> bool:
@@ -168,19 +183,15 @@ class PreparedPointwiseStats:
 
     def make_ready(self) -> None:
         """Makes the results of the next call, those of one kind in one block, because making a tensor costs time."""
-        alignment = torch.empty(self._shape, dtype=torch.float32, device="cpu").unbind()
-        means: Sequence[Tensor | None] = [None] * len(alignment)
-        if self._units:
-            means = torch.empty((*self._shape, self._units), dtype=torch.float32, device="cpu").unbind()
-        self._ready = (
-            list(zip(alignment, means, strict=True)),
-            [each.data_ptr() for each in alignment],
-            [0 if each is None else each.data_ptr() for each in means],
-        )
+        made: list[Sequence[Tensor | None]] = [
+            [None] * self._tensors if shape is None else torch.empty(shape, dtype=torch.float32, device="cpu").unbind()
+            for shape in self._shapes.values()
+        ]
+        addresses = [[0 if each is None else each.data_ptr() for each in kind] for kind in made]
+        results = list(zip(*made, strict=True))
+        self._ready = cast("list[Reduced]", results), dict(zip(self._shapes, addresses, strict=True))
 
-    def __call__(
-        self, x: Tensor, y: Tensor, layers: Sequence[native.Record], with_input: bool
-    ) -> list[tuple[Tensor, Tensor | None]]:
+    def __call__(self, x: Tensor, y: Tensor, layers: Sequence[native.Record], with_input: bool) -> list[Reduced]:
         """Runs the layers on the memory of ``x`` and writes the output of the last one to ``y``.
 
         Args:
@@ -191,19 +202,20 @@ class PreparedPointwiseStats:
             with_input: Whether ``x`` is reduced too.
 
         Returns:
-            Alignment ``[N]`` and unit means ``[N, U]`` (``None`` if not wanted) of ``x``, and of the output of each
-            layer; those of ``x`` hold nothing unless ``with_input``.
+            Alignment ``[N]``, unit means ``[N, U]``, rows ``[N, V]``, halves ``[2, N]`` and standard errors ``[N]``
+            (``None`` if not wanted) of ``x``, and of the output of each layer; those of ``x`` hold nothing unless
+            ``with_input``.
         """
         if self._ready is None:
             self.make_ready()
         assert self._ready is not None
-        results, alignments, means = self._ready
+        results, addresses = self._ready
         self._ready = None
         if not with_input:
-            alignments[0] = means[0] = 0
+            for of_tensors in addresses.values():
+                of_tensors[0] = 0
         native.library().pointwise_stats(
-            torch.get_num_threads(), x=x.data_ptr(), y=y.data_ptr(), **self._fields, layers=layers,
-            alignments=alignments, means=means,
+            torch.get_num_threads(), x=x.data_ptr(), y=y.data_ptr(), **self._fields, layers=layers, **addresses,
         )  # fmt: skip
         return results
 

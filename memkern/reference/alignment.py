@@ -39,6 +39,36 @@ def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> 
     )
 
 
+def view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Computes what the distances of all pairs say of the views of ``z``, ``[N, V, *dims]``; see ``sums_of_views``."""
+    return sums_of_views(pair_distances(z, normalize=normalize), z.shape[1])
+
+
+def sums_of_views(distances: Tensor, views: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Computes row sums of the matrix of distances, the means of the pairs of even and of odd views, and the jackknife.
+
+    Args:
+        distances: [N, pairs] of all pairs, in their order.
+        views: The number of views V.
+
+    Returns:
+        [N, V] the sum of a view's distances to the others, [2, N] the mean distance among the even and among the odd
+        views (NaN if there is but one), and [N] the standard error of the mean distance over draws of the views (NaN of
+        two), from its values without each view in turn; of the dtype of ``distances``.
+    """
+    first, second = pair_indices(views, "all")
+    matrix = distances.new_zeros(len(distances), views, views)
+    matrix[:, first, second] = matrix[:, second, first] = distances
+    halves = []
+    for part in (matrix[:, ::2, ::2], matrix[:, 1::2, 1::2]):
+        count = part.shape[1]
+        halves.append(part.sum((1, 2)) / (count * (count - 1)))
+    rows = matrix.sum(2)
+    without = (distances.sum(1, keepdim=True) - rows) / ((views - 1) * (views - 2) / 2 or torch.nan)
+    errors = ((without - without.mean(1, keepdim=True)).square().sum(1) * (views - 1) / views).sqrt()
+    return rows, torch.stack(halves), errors
+
+
 def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
     """Computes the gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
 

@@ -7,6 +7,10 @@ import itertools
 import torch
 from torch import Tensor
 
+from memkern.reference.alignment import view_sums
+
+__all__ = ["layer_stats", "view_sums"]
+
 
 def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True) -> tuple[Tensor, Tensor]:
     """Computes the alignment of the flattened views, and the unit means over views and space.

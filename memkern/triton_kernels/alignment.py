@@ -29,6 +29,7 @@ from memkern.triton_kernels.memory import (
     view_block,
 )
 from memkern.triton_kernels.pair_sums import store_pair_sums
+from memkern.triton_kernels.view_sums import sum_views
 
 # ---- kernels ------------------------------------------------------------------------------------------------------
 
@@ -265,7 +266,9 @@ def _pick(values, chosen):
 # ---- host ---------------------------------------------------------------------------------------------------------
 
 
-def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def alignment(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
+) -> tuple[Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.alignment``.
 
     Args:
@@ -273,6 +276,7 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
         anchor: Whether view 0 is compared with each other view, instead of every pair.
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need the second result.
+        sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
 
     Returns:
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
@@ -280,13 +284,19 @@ def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Ten
     z, dims = view_block(z)
     tiles = pair_tiles(z, dims, anchor)
     pieces = max(1, cdiv(dims, tiles["PIECE"]))
-    out, saved, sums = results(z, anchor, normalize, keep, pieces)
-    if z.shape[0] == 0:
-        return out, saved
-    with on_device_of(z):
-        _sum(z, dims, sums, None, tiles)
-        finish(z, dims, sums, out, saved, anchor, normalize, keep)
-    return out, saved
+    out, saved, partial = results(z, anchor, normalize, keep or sums is not None, pieces)
+    if z.shape[0] > 0:
+        with on_device_of(z):
+            _sum(z, dims, partial, None, tiles)
+            finish(z, dims, partial, out, saved, anchor, normalize, keep or sums is not None)
+    return out, with_view_sums(saved, keep, sums)
+
+
+def with_view_sums(saved: Tensor, keep: bool, sums: tuple[Tensor, ...] | None) -> Tensor:
+    """Writes sums over views from the distances in ``saved``, if they are wanted; returns what is kept of these."""
+    if sums is not None:
+        sum_views(saved, *sums)
+    return saved if keep else saved.new_empty((0, 0))
 
 
 def results(z: Tensor, anchor: bool, normalize: bool, keep: bool, pieces: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -148,7 +148,9 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
     return Chunks(planes, space, space_stride, chunk_units, positions, max(1, cdiv(other, part)))
 
 
-def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def layer_stats(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.layer_stats``.
 
     Args:
@@ -157,10 +159,19 @@ def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: b
         anchor: Whether view 0 is compared with each other view, instead of every pair.
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need what alignment keeps.
+        sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
 
     Returns:
         Alignment [N], unit means [N, U], and what alignment keeps.
     """
+    out, means, saved = _with_distances(x, unit_dim, anchor, normalize, keep or sums is not None)
+    return out, means, align.with_view_sums(saved, keep, sums)
+
+
+def _with_distances(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without sums over views."""
     x, dims = view_block(x)
     chunks = chunks_of(x, unit_dim)
     points, views, units = *x.shape[:2], x.shape[unit_dim]

@@ -47,7 +47,8 @@ def _record(name: str, **fields: Any) -> type[_Record]:
 
 Alignment = _record(
     "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
-    pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer,
+    pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
+    errors=_pointer,
 )  # fmt: skip
 AlignmentBackward = _record(
     "AlignmentBackward", forward=Alignment, grad=_pointer, grad_z=_pointer, grad_point_stride=_i64,
@@ -176,24 +177,35 @@ def _unwritten(*shape: int, dtype: torch.dtype) -> Tensor:
 # ---- the ops ------------------------------------------------------------------------------------------------------
 
 
-def _alignment_record(z: Tensor, anchor: bool, normalize: bool, out: Tensor | None, saved: Tensor | None) -> Any:
+def unwritten_sums(z: Tensor) -> native.ViewSums:
+    """Memory for sums over views."""
+    return native.ViewSums(*(_unwritten(*shape, dtype=dtype) for shape, dtype in native.ViewSums.shapes(z).values()))
+
+
+def _alignment_record(
+    z: Tensor, anchor: bool, normalize: bool, out: Tensor | None, saved: Tensor | None,
+    sums: native.ViewSums | None = None,
+) -> Any:  # fmt: skip
     block, dims, point_stride, view_stride = native.view_block(z)
     assert block is z, "the kernel reads this layout only after a copy: make it in the test"
     return Alignment(
         z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=int(anchor), normalize=normalize,
         alignment=None if out is None else out.data_ptr(), saved=None if saved is None else saved.data_ptr(),
+        **({} if sums is None else {name: to.data_ptr() for name, to in sums._asdict().items()}),
     )  # fmt: skip
 
 
-def alignment(z: Tensor, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor]:
+def alignment(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor]:
     z = native.view_block(z)[0]
     wide = native.accumulate_dtype(z.dtype)
     out, saved = (
         _unwritten(z.shape[0], dtype=wide),
         _unwritten(*native.saved_shape(z, anchor, normalize, keep), dtype=wide),
     )
-    _run("alignment", _alignment_record(z, anchor, normalize, out, saved if keep else None))
+    _run("alignment", _alignment_record(z, anchor, normalize, out, saved if keep else None, sums))
     return out, saved
 
 
@@ -242,15 +254,16 @@ def selectivity(
 
 
 def layer_stats_many(
-    layers: list[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+    layers: list[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool,
+    sums: native.ViewSums | None = None,
+) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     layers = [(native.view_block(x)[0], unit_dim) for x, unit_dim in layers]
     records, results = (LayerStats * len(layers))(), []
     for index, (x, unit_dim) in enumerate(layers):
         wide = native.accumulate_dtype(x.dtype)
         out, means = _unwritten(x.shape[0], dtype=wide), _unwritten(x.shape[0], x.shape[unit_dim], dtype=wide)
         saved = _unwritten(*native.saved_shape(x, anchor, normalize, keep), dtype=wide)
-        first = _alignment_record(x, anchor, normalize, out, saved if keep else None)
+        first = _alignment_record(x, anchor, normalize, out, saved if keep else None, sums)
         records[index] = LayerStats(
             alignment=first, means=UnitMeans(x=_activations(x, unit_dim, "raw"), means=means.data_ptr())
         )
@@ -259,8 +272,10 @@ def layer_stats_many(
     return results
 
 
-def layer_stats(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return layer_stats_many([(x, unit_dim)], anchor, normalize, keep)[0]
+def layer_stats(
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return layer_stats_many([(x, unit_dim)], anchor, normalize, keep, sums)[0]
 
 
 def median_of_others(means: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpu import build, sanitizer
-from operations import both, drop, operator, put, rewrite, within, without
+from operations import both, drop, keep, operator, put, rewrite, within, without
 from places import Mark, Operation, Place, change
 
 
@@ -82,6 +82,12 @@ FAULTS = {
     ),
     "ragged end left out": Fault(
         Mark("ragged end", "If"), put(1, "false"), ALIGNMENT, "float32 ragged packs", "plain", VALUES,
+    ),
+    "rows of views that hold their own number": Fault(
+        Mark("a view and itself", "If"), put(1, "false"), ALIGNMENT, FEW_VIEWS, "plain", VALUES,
+    ),
+    "halves of all views": Fault(
+        Mark("one half", "IfExp"), keep(2), ALIGNMENT, FEW_VIEWS.replace(" 2", " 5"), "plain", VALUES,
     ),
     "ties take the last": Fault(
         Mark("above the peak", "Compare <="), operator("<"), ("selectivity", "unit_means"), "selectivity float32",

@@ -25,7 +25,10 @@ Case = tuple[str, Callable[[], None]]
 
 def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
     pairs, wide = "anchor" if anchor else "all", native.accumulate_dtype(z.dtype)
-    out, saved = emulated.alignment(z, anchor, normalize, True)
+    sums = None if anchor else emulated.unwritten_sums(z)
+    out, saved = emulated.alignment(z, anchor, normalize, True, sums)
+    if sums is not None:
+        check_view_sums(z, normalize, sums)
     testing.assert_within(out, testing.expected_alignment(z, pairs=pairs, normalize=normalize), wide, "alignment")
     distances = reference.alignment.__globals__["pair_distances"](z, pairs=pairs, normalize=normalize)
     torch.testing.assert_close(saved[:, : distances.shape[1]].double(), distances, rtol=1e-4, atol=1e-6, equal_nan=True)
@@ -39,6 +42,11 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
     if bool(z.isfinite().all()) and bool((distances > 1e-3).all()):
         want = testing.expected_gradient(z, upstream, pairs=pairs, normalize=normalize)
         testing.assert_within(gradient, want, z.dtype, "gradient")
+
+
+def check_view_sums(z: Tensor, normalize: bool, sums: native.ViewSums) -> None:
+    for name, got, want in zip(sums._fields, sums, testing.expected_view_sums(z, normalize=normalize), strict=True):
+        testing.assert_within(got, want, native.accumulate_dtype(z.dtype), name)
 
 
 def check_alignment_alone(z: Tensor) -> None:
@@ -73,7 +81,9 @@ def check_selectivity(x: Tensor, unit_dim: int, order: Tensor | None) -> None:
 
 
 def check_layer_stats(x: Tensor, unit_dim: int) -> None:
-    alignment, means, saved = emulated.layer_stats(x, unit_dim, False, True, True)
+    sums = emulated.unwritten_sums(x)
+    alignment, means, saved = emulated.layer_stats(x, unit_dim, False, True, True, sums)
+    check_view_sums(x, True, sums)
     testing.assert_within(alignment, testing.expected_alignment(x), native.accumulate_dtype(x.dtype), "alignment")
     testing.assert_within(
         means, testing.expected_unit_means(x, unit_dim=unit_dim), native.accumulate_dtype(x.dtype), "unit means"

@@ -271,3 +271,30 @@ def test_no_points(dtype):
     assert out.shape == (0,)
     assert saved.shape == (0, 6)
     assert out.dtype == accumulate_dtype(dtype)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5), (2, 3, 9), (3, 4, 40), (1, 10, 33), (2, 17, 20)], ids=shape_name)
+def test_view_sums(shape, dtype):
+    """All of them from the distances that are kept, whether or not the backward wants these."""
+    z = testing.randn(*shape, dtype=dtype)
+    z[0, 1, 3] = torch.nan if shape[1] > 3 else z[0, 1, 3]
+    for normalize in (True, False) if dtype == torch.float32 else (True,):
+        for keep in (True, False):
+            sums = empty_sums(z)
+            out, saved = on_cpu(kernels.alignment(on_device(z), False, normalize, keep, sums))
+            plain, kept = run(z, "all", normalize, keep)
+            testing.assert_same_bits(out, plain)
+            testing.assert_same_bits(saved, kept)
+            for got, want in zip(on_cpu(sums), testing.expected_view_sums(z, normalize=normalize), strict=True):
+                testing.assert_within(got, want, accumulate_dtype(dtype), normalize)
+
+
+def empty_sums(z: Tensor) -> tuple[Tensor, ...]:
+    shapes = z.shape[:2], (2, len(z)), (len(z),)
+    return tuple(on_device(torch.full(shape, 7.0, dtype=accumulate_dtype(z.dtype))) for shape in shapes)
+
+
+def test_view_sums_of_no_points():
+    sums = empty_sums(torch.empty(0, 3, 5))
+    kernels.alignment(on_device(torch.empty(0, 3, 5)), False, True, False, sums)
+    assert sums[0].shape == (0, 3)

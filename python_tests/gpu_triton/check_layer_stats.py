@@ -78,6 +78,18 @@ def check(x, memory, unit_dim, options=((False, True), (True, False))):
         torch.testing.assert_close(saved[:, :pairs].double().mean(1), alignment.double(), rtol=8 * eps, atol=0)
 
 
+def test_view_sums():
+    """Of one read, in two passes, and of large maps."""
+    for shape, unit_dim in (((2, 5, 5, 7, 7), 2), ((1, 4, 4, 5, 6), 3), ((1, 2, 3, 70, 70), 2)):
+        x = testing.relu_features(*shape)
+        sums = tuple(on_device(torch.empty(shape)) for shape in (x.shape[:2], (2, len(x)), (len(x),)))
+        plain = on_cpu(layer_stats(on_device(x), unit_dim, False, True, False))
+        for got, want in zip(on_cpu(layer_stats(on_device(x), unit_dim, False, True, False, sums)), plain, strict=True):
+            testing.assert_same_bits(got, want)
+        for got, want in zip(on_cpu(sums), testing.expected_view_sums(x), strict=True):
+            testing.assert_within(got, want, torch.float32, shape)
+
+
 def test_dtypes(dtype):
     x = testing.relu_features(2, 3, 5, 20, dtype=dtype)
     check(x, x, 2, options=[(False, True)])

@@ -41,6 +41,10 @@ def x(*shape: int, dtype: torch.dtype = f32) -> Tensor:
     return torch.empty(shape, dtype=dtype)  # never written: costs no memory
 
 
+def view_sums(points: int, views: int) -> tuple[Tensor, ...]:
+    return x(points, views), x(2, points), x(points)
+
+
 def channels_last(*shape: int, dtype: torch.dtype = f32) -> Tensor:
     """[N, V, U, H, W] with units innermost."""
     n, v, u, h, w = shape
@@ -72,6 +76,7 @@ def photos(n: int, size: int, channels: int = 3, dtype: torch.dtype = torch.uint
 # Between them every kernel, dtype, tile and path of the launch table.
 CASES: dict[str, Callable[[], object]] = {
     "alignment": lambda: alignment(x(2, 10, 65536), False, True, True),
+    "alignment view sums": lambda: alignment(x(2, 10, 65536), False, True, False, view_sums(2, 10)),
     "alignment bf16": lambda: alignment(x(2, 10, 65536, dtype=bf16), False, True, False),
     "alignment f16": lambda: alignment(x(2, 10, 65536, dtype=f16), False, True, False),
     "alignment f64": lambda: alignment(x(2, 10, 65536, dtype=f64), False, True, False),

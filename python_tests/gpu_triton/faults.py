@@ -71,6 +71,12 @@ FAULTS = {
     "distrust forgotten": Fault(
         "values", kernel("alignment", "_finish", "BinOp |"), without(1), "check_alignment test_families",
     ),
+    "a view's distance to itself": Fault(
+        "values", kernel("view_sums", "_sum_views", "BinOp &"), keep(1), "check_alignment view_sums and 3x4x40",
+    ),
+    "halves of all views": Fault(
+        "values", kernel("view_sums", "_sum_views", "Call where"), keep(2), "check_alignment view_sums and 3x4x40",
+    ),
     "no second look": Fault(
         "values", kernel("alignment", "_finish", "AugAssign |=", 2), put(2, "False"),
         "check_alignment beside_other_pairs",

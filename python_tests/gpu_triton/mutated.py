@@ -7,6 +7,7 @@ CHECKS = {
     "alignment": ("check_offsets check_alignment", "^alignment( raw)? [|]"),
     "alignment_backward": ("check_offsets check_alignment_backward", "^backward"),
     "pair_sums": ("check_alignment check_layer_stats", "^alignment( anchor)? [|] _sum_pairs"),
+    "view_sums": ("check_alignment", "^alignment view sums [|] _sum_views"),
     "exact": ("check_alignment", "^alignment f64 [|] _finish"),
     "unit_means": ("check_units check_offsets", "^means (7x7|56x56) [|]"),
     "unit_sums": ("check_units check_layer_stats", "^means 7x7 "),
@@ -22,5 +23,6 @@ ABOUT = {
     "unit_means": "means",
     "unit_sums": "means or layouts",
     "selectivity": "state or selectivity",
+    "view_sums": "view_sums",
     "class_sums": "class_sums",
 }

@@ -90,8 +90,9 @@ def write(
         previous = layermem
         for unit in range(width):
             parts = {
-                "encoder": "f", "layer": name, "unit": unit, "unitmem": float(unitmem[unit]), "peak": float(1 + rng.random()),
-                "rest": float(rng.random()), "classmem": float(unitmem[unit] / 2) if labels else None,
+                "encoder": "f", "layer": name, "unit": unit, "unitmem": float(unitmem[unit]),
+                "peak": float(1 + rng.random()), "rest": float(rng.random()),
+                "classmem": float(unitmem[unit] / 2) if labels else None,
                 "peak_id": ids[peak_index[unit]], "peak_index": int(peak_index[unit]),
                 "peak_class": int(label[peak_index[unit]]) if labels else None, "signed": False,
             }  # fmt: skip

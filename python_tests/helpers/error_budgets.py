@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memkern import native, reference
-from memkern.reference.alignment import pair_distances, pair_indices
+from memkern.reference.alignment import pair_distances, pair_indices, sums_of_views, view_sums
 from python_tests.helpers.kernel_paths import threads
 
 # ---- plain torch --------------------------------------------------------------------------------------------------
@@ -23,11 +23,15 @@ from python_tests.helpers.kernel_paths import threads
 
 def plain_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
     """Alignment as one would write it in torch, in the dtype of ``z``: normalize, subtract, norm, mean. [N]."""
+    return _plain_distances(z, pairs, normalize).mean(1)
+
+
+def _plain_distances(z: Tensor, pairs: str, normalize: bool) -> Tensor:
     z = z.flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
     first, second = pair_indices(z.shape[1], pairs)
-    return torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(first, second, strict=True)], 1).mean(1)
+    return torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(first, second, strict=True)], 1)
 
 
 def plain_unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> Tensor:
@@ -138,16 +142,48 @@ def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True)
     """The reference of ``alignment`` and the budget around it."""
     options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
     distances = pair_distances(z, **options)
-    # Norms rounded to half an epsilon each make an error of up to an epsilon along the unit vectors, at a right angle
-    # to a small distance: nothing beside 1e-4, all that is left of 0.
-    epsilon = torch.finfo(native.accumulate_dtype(z.dtype)).eps if normalize else 0.0
     return expected(
         functools.partial(reference.alignment, **options),
         functools.partial(plain_alignment, **options),
         z,
         roundings=ROUNDINGS + walk(distances.shape[1]),  # the distances are added up, too
-        floor=(torch.hypot(distances, torch.full_like(distances, epsilon)) - distances).nan_to_num(0.0).mean(1),
+        floor=_floor(distances, z.dtype, normalize).mean(1),
     )
+
+
+def _floor(distances: Tensor, dtype: torch.dtype, normalize: bool) -> Tensor:
+    """The error of each distance that comes from norms.
+
+    Rounded to half an epsilon each they make an error of up to an epsilon along the unit vectors, at a right angle to a
+    small distance: nothing beside 1e-4, all that is left of 0.
+    """
+    epsilon = torch.finfo(native.accumulate_dtype(dtype)).eps if normalize else 0.0
+    return (torch.hypot(distances, torch.full_like(distances, epsilon)) - distances).nan_to_num(0.0)
+
+
+def expected_view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Expected, Expected, Expected]:
+    """The references of rows, halves and standard errors of ``alignment_stats``, and the budgets around them."""
+    views = z.shape[1]
+    floor = _floor(pair_distances(z, normalize=normalize), z.dtype, normalize)
+    floors = sums_of_views(floor, views)
+
+    def one(part: int, added: int, scale: Callable[[Tensor], Tensor] | None = None) -> Expected:
+        return expected(
+            lambda z: view_sums(z, normalize=normalize)[part],
+            lambda z: sums_of_views(_plain_distances(z, "all", normalize), views)[part],
+            z,
+            scale=scale,
+            roundings=ROUNDINGS + walk(added),
+            floor=floors[part].nan_to_num(0.0),
+        )
+
+    def size_of_error(z: Tensor) -> Tensor:
+        """Of a difference of rows: that of the rows."""
+        rows = view_sums(z, normalize=normalize)[0] / max((views - 1) * (views - 2) / 2, 1)
+        return rows.norm(dim=1)
+
+    floors = *floors[:2], sums_of_views(floor, views)[0].norm(dim=1) / max((views - 1) * (views - 2) / 2, 1)
+    return one(0, views), one(1, views * views // 8), one(2, views, size_of_error)
 
 
 def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:

@@ -138,3 +138,75 @@ def test_normalizing_removes_a_common_factor_and_raw_distances_keep_it(backend):
     assert_same_bits(memkern.sslmem(z_f * 4, z_g * 0.5, backend=backend), unit)
     raw = memkern.sslmem(z_f, z_g, normalize=False, backend=backend)
     assert_same_bits(memkern.sslmem(z_f * 4, z_g * 4, normalize=False, backend=backend), raw * 4)
+
+
+# ---- several trainings ----------------------------------------------------------------------------------------------
+
+
+def test_the_expectation_over_trainings_is_inside(backend):
+    """f .1 and .7, g .9, .6 and .9: means .4 and .8; the mean of the six pairs' ratios would be another number."""
+    z_f = [two_views([distance]) for distance in (0.1, 0.7)]
+    z_g = tuple(two_views([distance]) for distance in (0.9, 0.6, 0.9))
+    options = {"normalize": False, "backend": backend}
+    assert memkern.sslmem(z_f, z_g, **options).item() == pytest.approx(0.4, rel=1e-15)
+    ratio = memkern.sslmem(z_f, z_g, scale="ratio", **options).item()
+    assert ratio == pytest.approx(0.4 / 1.2, rel=1e-15)
+    pairs = [memkern.sslmem(f, g, scale="ratio", **options).item() for f in z_f for g in z_g]
+    assert abs(np.mean(pairs) - ratio) > 0.05
+
+
+@pytest.mark.parametrize("scale", ["none", "ratio", "range"])
+def test_one_training_in_a_list_is_that_training(scale):
+    z_f, z_g = randn(6, 3, 5), randn(6, 3, 7)
+    want = memkern.sslmem(z_f, z_g, scale=scale)
+    assert_same_bits(memkern.sslmem([z_f], (z_g,), scale=scale), want)
+    assert_same_bits(memkern.sslmem([z_f], z_g, scale=scale), want)
+
+
+def test_trainings_of_any_dims_order_and_kind():
+    z_f, z_g = [randn(6, 3, dims) for dims in (5, 9, 2)], [randn(6, 3, dims) for dims in (4, 7)]
+    want = memkern.sslmem(z_f, z_g)
+    torch.testing.assert_close(memkern.sslmem(z_f[::-1], z_g[::-1]), want, rtol=0, atol=6e-8)
+    got = memkern.sslmem([z.numpy() for z in z_f], [z.numpy() for z in z_g])
+    assert isinstance(got, np.ndarray)
+    assert (got == want.numpy()).all()
+
+
+def test_gradient_of_trainings():
+    z_f, z_g = [randn(2, 3, 5, dtype=torch.float64).requires_grad_() for _ in range(2)], randn(2, 3, 5).double()
+    assert torch.autograd.gradcheck(lambda *z: memkern.sslmem(z, z_g, scale="ratio"), z_f)
+
+
+def test_trainings_that_do_not_fit():
+    z = randn(6, 3, 5)
+    with pytest.raises(ValueError, match="Expected `z_g` to hold an array for each training, got an empty list"):
+        memkern.sslmem(z, [])
+    with pytest.raises(ValueError, match=r"Expected `z_f\[0\]` and `z_g\[1\]` to hold the same points and views"):
+        memkern.sslmem([z], [z, z[:5]])
+    with pytest.raises(TypeError, match=r"Expected `z_f\[1\]` to be float32, .* got int64"):
+        memkern.sslmem([z, z.long()], z)
+    with pytest.raises(TypeError, match=r"Expected `z_f\[1\]` to be a torch tensor"):
+        memkern.sslmem([z, None], z)
+    with pytest.raises(TypeError, match="to have one dtype, got torch.float32 and torch.float64"):
+        memkern.sslmem([z, z.double()], z)
+
+
+# ---- removal --------------------------------------------------------------------------------------------------------
+
+
+def test_removal_score_by_hand():
+    a_f, a_g = np.array([0.3, 0.5, 0.6, 0.2]), np.array([0.9, 0.6, 0.5, 0.2])
+    got = memkern.removal_score(a_f, a_g)
+    np.testing.assert_allclose(got, [1, -1 / 3, -8 / 9, -2 / 9], rtol=1e-14)
+    order = memkern.removal_score(torch.tensor(a_f), torch.tensor(a_g)).argsort(descending=True)
+    assert order.tolist() == [0, 3, 1, 2]
+
+
+def test_removal_score_of_what_does_not_fit():
+    a = torch.ones(3)
+    with pytest.raises(ValueError, match="Expected `alignment_f` and `alignment_g` to have one shape"):
+        memkern.removal_score(a, a[:2])
+    with pytest.raises(ValueError, match="Expected `alignment_f` to hold at least 1 point, got 0"):
+        memkern.removal_score(a[:0], a[:0])
+    with pytest.raises(TypeError, match=r"Expected `alignment_g` to be float32, .* got int64"):
+        memkern.removal_score(a, a.long())

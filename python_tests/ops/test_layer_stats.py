@@ -154,3 +154,116 @@ def test_hand_worked(path, dtype):
     got = memkern.layer_stats(torch.tensor([[[3.0, 4.0, 0.0], [4.0, 3.0, 0.0]]], dtype=dtype), backend=path)
     assert got.alignment.item() == pytest.approx(0.2828427124746190, rel=1e-7)
     assert got.unit_means.tolist() == [[3.5, 3.5, 0.0]]
+
+
+# ---- sums over views, of alignment_stats too -------------------------------------------------------------------------
+
+
+def check_view_sums(x: Tensor, path: str, normalize: bool, context: object) -> None:
+    """Of both functions; beside them the bits are those of a call without."""
+    wide, want = native.accumulate_dtype(x.dtype), testing.expected_view_sums(x, normalize=normalize)
+    aligned = memkern.alignment_stats(x, normalize=normalize, backend=path)
+    testing.assert_same_bits(aligned.alignment, memkern.alignment(x, normalize=normalize, backend=path))
+    for unit_dim in range(2, x.ndim):
+        stats = memkern.layer_stats(x, unit_dim=unit_dim, normalize=normalize, view_sums=True, backend=path)
+        plain = memkern.layer_stats(x, unit_dim=unit_dim, normalize=normalize, backend=path)
+        for part, alone in zip(stats, plain, strict=False):
+            testing.assert_same_bits(part, alone)
+        for name, part, expected in zip(("rows", "halves", "stderr"), stats[2:], want, strict=True):
+            testing.assert_within(part, expected, wide, (context, unit_dim, name))
+    for name, part, expected in zip(("rows", "halves", "stderr"), aligned[1:], want, strict=True):
+        testing.assert_within(part, expected, wide, (context, name))
+
+
+@pytest.mark.parametrize("views", [2, 3, 4, 5, 6, 9, 10, 11, 17, 33])
+def test_view_sums(kernel, views, dtype):
+    for shape in ((2, views, 1), (3, views, 19), (2, views, 3, 5, 7)):
+        for normalize in (True, False):
+            check_view_sums(testing.randn(*shape, dtype=dtype), kernel, normalize, shape)
+
+
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
+def test_view_sums_of_layouts(kernel, layout, dtype):
+    for shape in ((5, 3, 7, 4, 6), (2, 10, 5, 17)):
+        check_view_sums(testing.LAYOUTS[layout](testing.randn(*shape, dtype=dtype)), kernel, True, shape)
+
+
+@pytest.mark.parametrize("family", testing.FAMILIES)
+def test_view_sums_of_families(kernel, family, dtype):
+    check_view_sums(testing.FAMILIES[family](4, 5, 12, 6, 6, dtype=dtype), kernel, True, family)
+
+
+def test_view_sums_of_a_large_layer(kernel):
+    """Points in slices, and more than one thread of points."""
+    for shape in ((2, 4, 197, 384), (301, 3, 65)):
+        check_view_sums(testing.relu_features(*shape), kernel, True, shape)
+
+
+def test_view_sums_by_hand(path):
+    """Views 0, 1, 3 and 7 on a line: even ones are 3 apart, odd ones 6, of pairs at 1 3 7, 2 6 and 4."""
+    z = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 4, 1)
+    stats = memkern.alignment_stats(z, normalize=False, backend=path)
+    assert stats.rows.tolist() == [[11.0, 9.0, 9.0, 17.0]]
+    assert stats.halves.tolist() == [[3.0], [6.0]]
+    # without a view: (23 - r) / 3 = 4, 14/3, 14/3, 2; around 23/6: (1 + 25 + 25 + 121) / 36 = 43/9; of it 3/4
+    assert stats.stderr.item() == pytest.approx((3 / 4 * 43 / 9) ** 0.5, rel=1e-7)
+
+
+def test_view_sums_of_few_views(path, dtype):
+    z = testing.randn(3, 3, 8, dtype=dtype)
+    three, two = memkern.alignment_stats(z, backend=path), memkern.alignment_stats(z[:, :2], backend=path)
+    assert three.halves.isnan().tolist() == [[False] * 3, [True] * 3]
+    assert two.halves.isnan().all()
+    assert two.stderr.isnan().all()
+    testing.assert_same_bits(two.rows, two.alignment[:, None].expand(3, 2))
+
+
+def test_nan_stays_in_its_point_and_half(path, dtype):
+    z = testing.randn(3, 5, 8, dtype=dtype)
+    z[1, 3, 2] = torch.nan
+    stats = memkern.alignment_stats(z, backend=path)
+    assert stats.rows.isnan().tolist() == [[False] * 5, [True] * 5, [False] * 5]
+    assert stats.halves.isnan().tolist() == [[False] * 3, [False, True, False]]
+    assert stats.stderr.isnan().tolist() == [False, True, False]
+
+
+def test_view_sums_of_no_points(path, dtype):
+    x = torch.empty(0, 3, 4, 5, dtype=dtype)
+    stats = memkern.layer_stats(x, view_sums=True, backend=path)
+    assert [tuple(part.shape) for part in stats] == [(0,), (0, 4), (0, 3), (2, 0), (0,)]
+    assert [tuple(part.shape) for part in memkern.alignment_stats(x, backend=path)] == [(0,), (0, 3), (2, 0), (0,)]
+
+
+def test_equal_views_have_no_distance_in_any_sum(path, dtype):
+    stats = memkern.alignment_stats(testing.randn(4, 1, 9, dtype=dtype).expand(4, 4, 9), backend=path)
+    assert all((part == 0).all() for part in stats)
+
+
+def test_gradient_beside_view_sums(path):
+    x = testing.randn(3, 4, 5, 2).requires_grad_()
+    stats = memkern.layer_stats(x, view_sums=True, backend=path)
+    assert not stats.rows.requires_grad
+    assert not stats.halves.requires_grad
+    stats.alignment.sum().backward()
+    y = x.detach().requires_grad_()
+    memkern.layer_stats(y, backend=path).alignment.sum().backward()
+    testing.assert_same_bits(x.grad, y.grad)
+    assert not memkern.alignment_stats(x, backend=path).alignment.requires_grad
+
+
+def test_view_sums_of_numpy(path):
+    x = testing.randn(3, 4, 5)
+    for got, want in zip(
+        memkern.layer_stats(x.numpy(), view_sums=True, backend=path),
+        memkern.layer_stats(x, view_sums=True, backend=path),
+        strict=True,
+    ):
+        assert (got == want.numpy()).all()
+
+
+def test_view_sums_of_an_anchor_are_refused(path):
+    with pytest.raises(ValueError, match="Expected `pairs` to be 'all' with `view_sums`, got 'anchor'"):
+        memkern.layer_stats(torch.ones(2, 3, 4), pairs="anchor", view_sums=True, backend=path)
+    for op, *arguments in ((torch.ops.memkern.alignment,), (torch.ops.memkern.layer_stats, 2)):
+        with pytest.raises(ValueError, match="got 'anchor'"):
+            op(torch.ones(2, 3, 4), *arguments, True, True, False, path, True)

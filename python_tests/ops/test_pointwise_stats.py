@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import memkern
 from memkern import reference
 from memkern.audit.taps.pointwise_modules import pointwise
-from memkern.ops.layer_stats import LayerStats
+from memkern.ops.layer_stats import LayerStats, LayerViewStats
 from memkern.ops.pointwise_stats import Pointwise, PreparedPointwiseStats, pointwise_stats
 from python_tests.helpers import testing
 
@@ -35,13 +35,18 @@ def modules_of(which: str, units: int) -> list[nn.Module]:
 def fused(
     x: Tensor, modules: list[nn.Module], unit_dim: int = 2, pairs: str = "all", normalize: bool = True,
     means: bool = True, with_input: bool = True, in_place: bool = False,
-) -> tuple[Tensor, list[LayerStats]]:  # fmt: skip
+) -> tuple[Tensor, list[LayerStats | LayerViewStats]]:  # fmt: skip
+    """Sums over views too, where they are defined."""
     assert PreparedPointwiseStats.is_possible(x, unit_dim)
     count = len(modules)
-    call = PreparedPointwiseStats(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count)
+    sums = pairs == "all"
+    call = PreparedPointwiseStats(
+        x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, means=means, layers=count, view_sums=sums
+    )
     layers = [layer.fields() for module in modules if (layer := pointwise(module)) is not None]
     y = x if in_place else torch.full_like(x, math.nan)
-    return y, [LayerStats(*found) for found in call(x, y, layers, with_input)]
+    found = call(x, y, layers, with_input)
+    return y, [LayerViewStats(*each) if sums else LayerStats(*each[:2]) for each in found]
 
 
 def run(x: Tensor, modules: list[nn.Module]) -> Tensor:
@@ -67,14 +72,15 @@ def assert_output(got: Tensor, x: Tensor, modules: list[nn.Module]) -> None:
     assert error <= 2 * max(usual, rounding), f"{error} beside {usual} and {rounding}"
 
 
-def assert_stats(found: list[LayerStats], tensors: list[Tensor], **options: object) -> None:
-    assert_same_stats(found, [memkern.layer_stats(tensor, **options) for tensor in tensors])
+def assert_stats(found: list[Any], tensors: list[Tensor], **options: Any) -> None:
+    sums = options.get("pairs", "all") == "all"
+    assert_same_stats(found, [memkern.layer_stats(tensor, view_sums=sums, **options) for tensor in tensors])
 
 
-def assert_same_stats(found: list[LayerStats], wanted: list[LayerStats]) -> None:
+def assert_same_stats(found: list[Any], wanted: list[Any]) -> None:
     for got, want in zip(found, wanted, strict=True):
-        testing.assert_same_bits(got.alignment, want.alignment)
-        testing.assert_same_bits(got.unit_means, want.unit_means)
+        for part, expected in zip(got, want, strict=True):
+            testing.assert_same_bits(part, expected)
 
 
 def check(x: Tensor, which: str, unit_dim: int = 2, pairs: str = "all", normalize: bool = True) -> None:

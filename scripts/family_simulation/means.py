@@ -14,6 +14,7 @@ from scipy import special, stats
 from family_simulation.worlds import World, random_rows, simulate, split_groups
 from memkern import families
 from memkern.families import LayerScores
+from memkern.families.roc import interval_of_mean
 
 Floats = NDArray[np.float64]
 Run = Callable[[np.random.Generator], tuple[float, ...]]
@@ -47,27 +48,32 @@ def checks() -> list[Check]:
     found = []
     for count in (4, 8, 16):
         name = f"LayerMem, halves, K = {count}: the 95 % interval covers 0; se over the true sd"
-        found.append(Check(name, partial(_covered, count // 2, 0), _coverage, "at least .93", 200))
+        found.append(Check(name, partial(_covered, count // 2, 0), _coverage, "at least .93", 400))
     for n in (2, 4, 8):
         name = f"excess, f/g {n} + {n}: the 95 % interval covers 0; se over the true sd"
-        found.append(Check(name, partial(_covered, n, 100), _coverage, "at least .93", 200))
+        found.append(Check(name, partial(_covered, n, 100), _coverage, "at least .93", 400))
     for count in (4, 8, 16):
         name = f"top minus least, nothing memorized, K = {count}: by halves of the encoders (by the same encoders)"
-        found.append(Check(name, partial(_gap, count), _means, "0", 100))
+        found.append(Check(name, partial(_gap, count), _means, "0", 200))
     found.append(
-        Check("the same of a pair: by halves of the views (by the same)", _gap_of_views, _means, "above 0", 100)
+        Check("the same of a pair: by halves of the views (by the same)", _gap_of_views, _means, "above 0", 200)
     )
     for count in (4, 8, 16):
         name = f"reliability, K = {count} (squared correlation with the truth)"
-        found.append(Check(name, partial(_reliable, count), _means, "equal", 5))
+        found.append(Check(name, partial(_reliable, count), _means, "equal", 10))
     peaks = "share of member_peaks with p <= .05, one encoder of 60 images and 256 units"
-    found.append(Check(f"{peaks}: nothing memorized", partial(_peaks, 1.0, False), _share, ".05", 300))
-    found.append(Check(f"{peaks}: 20 % stronger on members", partial(_peaks, 1.2, False), _share, "power", 150))
-    found.append(Check(f"{peaks}: one image takes most peaks", partial(_peaks, 1.2, True), _share, "power", 150))
+    found.append(Check(f"{peaks}: nothing memorized", partial(_peaks, 1.0, False), _share, ".05", 2000))
+    found.append(Check(f"{peaks}: 20 % stronger on members", partial(_peaks, 1.2, False), _share, "power", 300))
+    found.append(Check(f"{peaks}: one image takes most peaks", partial(_peaks, 1.2, True), _share, "power", 300))
     name = "likelihood ratios, K = 10: AUC of memorized images (of others)"
-    found.append(Check(name, _likelihood, _means, ".5 for the others", 8))
-    found.append(Check("true-positive rate at 10 %: the interval covers", _rate_covered, _share, "at least .95", 500))
-    found.append(Check("epsilon of 1: the bound lies above it", _epsilon, _share, "at most .05", 1000))
+    found.append(Check(name, _likelihood, _means, ".5 for the others", 20))
+    found.append(Check("true-positive rate at 10 %: the interval covers", _rate_covered, _share, "at least .95", 2000))
+    for sd in (1, 2):
+        name = f"area under the curve, members {sd} times as spread as others: the interval covers"
+        found.append(Check(name, partial(_area_covered, float(sd)), _share, ".95", 2000))
+    name = "mean area of 4 trainings: the interval covers"
+    found.append(Check(name, _mean_area_covered, _share, "at least .95", 500))
+    found.append(Check("epsilon of 1: the bound lies above it", _epsilon, _share, "at most .05", 2000))
     return found
 
 
@@ -175,6 +181,21 @@ def _rate_covered(rng: np.random.Generator) -> tuple[float, ...]:
     truth = stats.norm.sf(stats.norm.isf(0.1) - 1)
     found = families.roc(rng.normal(1, 1, 300), rng.normal(size=300), fpr=(0.1,))
     return (float(found.low[0] <= truth <= found.high[0]),)
+
+
+def _area_covered(sd: float, rng: np.random.Generator) -> tuple[float, ...]:
+    found = families.roc(rng.normal(1, sd, 100), rng.normal(size=300))
+    return (float(found.auc_low <= stats.norm.cdf(1 / np.sqrt(1 + sd**2)) <= found.auc_high),)
+
+
+def _mean_area_covered(rng: np.random.Generator) -> tuple[float, ...]:
+    """Half of the noise of an image is common to all trainings; trainings differ in how well members are told."""
+    seen, image = np.arange(60) < 30, rng.normal(size=(60, 1))
+    scores = np.sqrt(0.5) * image + np.sqrt(0.5) * rng.normal(size=(60, 4)) + seen[:, None] * rng.normal(1, 0.3, 4)
+    each = [families.roc(column[seen], column[~seen]) for column in scores.T]
+    values, lows, highs = (np.array([getattr(one, name) for one in each]) for name in ("auc", "auc_low", "auc_high"))
+    low, high = interval_of_mean(values, lows, highs)
+    return (float(low <= stats.norm.cdf(1 / np.sqrt(2 + 0.3**2)) <= high),)
 
 
 def _epsilon(rng: np.random.Generator) -> tuple[float, ...]:

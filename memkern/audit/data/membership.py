@@ -41,7 +41,7 @@ class EncoderLine:
 
 @dataclass(frozen=True)
 class SeenImages:
-    """Which encoder was trained on which image; N images, K encoders.
+    """Membership of N images in the trainings of K encoders.
 
     Attributes:
         encoders: Names of the encoders.
@@ -121,7 +121,7 @@ def listed_lines(path: Path) -> tuple[EncoderLine, ...]:
     for column in ("name", "encoder", "weights"):
         empty = [number for number, cell in enumerate(table[column], 1) if not cell]
         if empty:
-            raise DataError(f"Expected encoder {empty[0]} of {path} to have a {column}, got an empty cell")
+            raise DataError(f"Expected encoder {empty[0]} of {path} to have {column}, got an empty cell")
     twice = [name for place, name in enumerate(table["name"]) if name in table["name"][:place]]
     if twice:
         raise DataError(f"Expected each encoder of {path} once, got {twice[0]!r} twice: leave one out, or rename it")
@@ -201,9 +201,8 @@ def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names,
     if wrong:
         name, group = wrong[0]
         raise DataError(f"Expected a group of {path} to be {', '.join(GROUPS)} or empty, got {group!r} for {name!r}")
-    return tuple(
-        _by_row(names.source, rows, table.get(column), f"{column} of {path}") for column in ("group", "picture")
-    )  # type: ignore[return-value]
+    of_image = (_by_row(names.source, rows, table.get(each), f"{each} of {path}") for each in ("group", "picture"))
+    return next(of_image), next(of_image)
 
 
 def _by_row(source: Source, rows: Sequence[int], values: Sequence[str] | None, what: str) -> Names:

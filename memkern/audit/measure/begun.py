@@ -153,7 +153,7 @@ def check_same(old: Plan, new: Plan, folder: Path, *, longer: bool = False) -> N
     before, now = old.to_json(), new.to_json()
     may_differ: set[str] = set()
     if longer and old.encoders and same_encoders(old, new).keys() == {each.name for each in old.encoders}:
-        may_differ = {"encoder", "encoder_file", "weights", "reference", "encoders"}
+        may_differ = {"encoder", "encoder_file", "weights", "reference", "encoders", "candidates"}
     for name, value in now.items():
         if before[name] != value and name not in may_differ:
             raise PlanError(

@@ -30,7 +30,7 @@ InMemory = tuple[nn.Module | Sequence[nn.Module], nn.Module | Sequence[nn.Module
 
 @dataclass(frozen=True)
 class Encoder:
-    """One encoder of an audit.
+    """Encoder of an audit.
 
     Attributes:
         line: Name, role, and what the user wrote.
@@ -98,7 +98,7 @@ class Encoders:
         try:
             yield modules
         finally:
-            if len(self.turns) > 1:  # the next ones need the room
+            if len(self.turns) > 1:  # the next ones need the space
                 for each in chosen:
                     if each.module is not None:
                         each.module.cpu()
@@ -134,7 +134,7 @@ def load_encoders(
     Raises:
         ValueError: If an encoder is unknown, weights do not fit, or two files hold the same bytes.
     """
-    room = free_memory(options.torch_device()) // (SHARE * processes)
+    space = free_memory(options.torch_device()) // (SHARE * processes)
     templates = {text: build_encoder(text) for text in dict.fromkeys(line.encoder for line in lines)}
     weights: list[WeightsEntry] = []
     sizes: list[int] = []
@@ -147,10 +147,10 @@ def load_encoders(
         if other is not line:
             raise WeightsError(_same_bytes(other, line))
         sizes.append(_size(module))
-        modules = [*modules, module] if sum(sizes) <= room else []
+        modules = [*modules, module] if sum(sizes) <= space else []
     kept: Sequence[nn.Module | None] = modules or [None] * len(lines)
     entries = tuple(map(Encoder, lines, weights, sizes, kept))
-    return Encoders(entries, {} if modules else templates, turns(sizes, room), options)
+    return Encoders(entries, {} if modules else templates, turns(sizes, space), options)
 
 
 def encoders_in_memory(
@@ -179,28 +179,28 @@ def encoders_in_memory(
             raise WeightsError(_same_bytes(other, line))
     device = options.torch_device()
     here = device.type == "cpu"  # where they are already
-    room = sum(sizes) if here else free_memory(device) // (SHARE * processes)
-    return Encoders(tuple(map(Encoder, lines, weights, sizes, modules)), {}, turns(sizes, room), options)
+    space = sum(sizes) if here else free_memory(device) // (SHARE * processes)
+    return Encoders(tuple(map(Encoder, lines, weights, sizes, modules)), {}, turns(sizes, space), options)
 
 
-def turns(sizes: Sequence[int], room: int) -> tuple[range, ...]:
+def turns(sizes: Sequence[int], space: int) -> tuple[range, ...]:
     """Divides encoders into those that are in memory together, turn by turn.
 
     Args:
         sizes: Bytes of the weights of each encoder.
-        room: Bytes that may be taken by weights.
+        space: Bytes that may be taken by weights.
 
     Returns:
         Places of the encoders of each turn, one at least, in order.
 
     Example:
-        >>> turns([4, 4, 4, 9], room=8)
+        >>> turns([4, 4, 4, 9], space=8)
         (range(0, 2), range(2, 3), range(3, 4))
     """
     found: list[range] = []
     for place, size in enumerate(sizes):
         last = found[-1] if found else None
-        if last is not None and sum(sizes[each] for each in last) + size <= room:
+        if last is not None and sum(sizes[each] for each in last) + size <= space:
             found[-1] = range(last.start, place + 1)
         else:
             found.append(range(place, place + 1))

@@ -21,6 +21,9 @@ from memkern.audit.run_folder.schema import Plan, Significance
 from memkern.families.design import Control
 from memkern.families.images import Level
 
+RANKED_BY_ENCODERS = 4
+"""With this many encoders one half of them ranks images, and the other measures; with fewer, halves of the views do."""
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Membership = NDArray[np.int8]
@@ -134,7 +137,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
     design = families.design(membership, pictures=pictures, encoders=list(readings), control=control)
     place = [layer.name for layer in plan.layers].index(plan.output)
     rows, halves = [each.rows for each in readings.values()], [each.halves for each in readings.values()]
-    by_views = len(readings) < 4 and bool(halves[0].shape[2])  # with more, half of the encoders ranks
+    by_views = len(readings) < RANKED_BY_ENCODERS and bool(halves[0].shape[2])
     images = families.image_scores(
         stack,
         design,
@@ -159,7 +162,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         images,
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
-        families.attack(stack, design, output=place).alignment.encoders,
+        families.alignment_attack(stack, design, output=place).encoders,
         _significance(images, layers, design, int((membership != seen.membership).any(1).sum())),
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from memkern._util.text import first_of
 from memkern.audit.measure.begun import IMAGES, check_same, clear_disk_errors, read_plan, write_plan
+from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
 from memkern.audit.measure.readings import copy_readings, done, join, read_means, read_reading
 from memkern.audit.measure.shard import PHASES
@@ -80,6 +82,8 @@ def measured_in(
     """
     where = {each.name: _folders_of_shards(folders, plan, each) for each in plan.encoders}
     read = {name: join(read_reading(run, name, k) for k, run in enumerate(ordered)) for name, ordered in where.items()}
+    if len(read) >= RANKED_BY_ENCODERS:  # alignments within half of the views are not needed, and twice the others
+        read = {name: replace(each, halves=each.halves[..., :0]) for name, each in read.items()}
     return Measured(plan, known_columns(images), read, duplicates, _means_of(where) if plan.median else None)
 
 

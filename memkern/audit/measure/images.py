@@ -38,7 +38,7 @@ class CheckedImages:
 
     @property
     def candidates(self) -> list[bool]:
-        """Whether each image is a candidate."""
+        """Flags of the images that are candidates."""
         return [bool(each) for each in self.seen.candidates]
 
     @property

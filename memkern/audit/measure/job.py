@@ -53,6 +53,11 @@ class Job:
         """Name of the layer at which SSLMem is measured."""
         return self.layers[0].output
 
+    @property
+    def view_sums(self) -> bool:
+        """True if the distances of each view to the others are kept as well: where all pairs of views are compared."""
+        return self.options.pairs == "all"
+
     def layers_of(self, encoder: str) -> Layers:
         """Returns what is read of an encoder, by its name."""
         return self.layers[self.encoders.names.index(encoder)]

@@ -165,7 +165,7 @@ def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:
 
 
 def _n_members(column: Membership) -> int | None:
-    """How many images an encoder is known to have been trained on; `None` if nobody says."""
+    """Number of images that an encoder is known to have been trained on; `None` if nobody says."""
     return int((column == IN).sum()) if (column != UNKNOWN).any() else None
 
 

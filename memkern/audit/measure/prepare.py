@@ -115,7 +115,7 @@ def _lines(options: Options, encoders: InMemory | None) -> tuple[tuple[EncoderLi
 
 
 def _layers(options: Options, views: ViewCall, source: Source, encoders: Encoders) -> tuple[Layers, ...]:
-    """What is read of each encoder: those that stay in memory are all run, of the others one of each kind."""
+    """Finds what is read of each encoder: those that stay in memory are all run, of the others one of each kind."""
     found: list[Layers] = []
     of_kind: dict[str, Layers] = {}
     for place, each in enumerate(encoders.entries):

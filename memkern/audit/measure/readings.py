@@ -34,7 +34,7 @@ FOLDER = "readings"
 
 @dataclass(frozen=True)
 class EncoderReadings:
-    """What is read of one encoder, on one shard or on all; L layers, U units of all layers side by side, n images.
+    """Readings of one encoder, on one shard or on all; L layers, U units of all layers side by side, n images.
 
     Attributes:
         alignment: `[L, n]` float32.
@@ -225,11 +225,11 @@ def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
     """Finds the encoders of one plan in another: name there -> name here, for all that both have.
 
     An encoder is the same with the same weights, code and members, however it is called: the f of a pair is f1 when
-    another f is added.
+    another f is added. Where nothing is known of members, its role is what is known.
     """
 
     def identity(each: EncoderPlan) -> tuple[str | None, ...]:
-        return each.encoder, each.encoder_file, each.weights, each.members
+        return each.encoder, each.encoder_file, each.weights, each.members or each.role
 
     names = {identity(each): each.name for each in new.encoders}
     return {each.name: names[identity(each)] for each in old.encoders if identity(each) in names}
@@ -319,7 +319,7 @@ class Peaks:
         self.merge({**state, "tied": (means == state["peak"].to(means.dtype)).sum(0) > 1})
 
     def merge(self, state: Mapping[str, Tensor]) -> None:
-        """Adds the images of another state, as `state` gives it."""
+        """Adds the images of another state, as `state` gives it: peak, index, rest, low, tied `[U]`, and count."""
         if not state:
             return
         other = UnitMem()

@@ -128,7 +128,7 @@ class LayerScores:
 
     @property
     def signed(self) -> Tensor:
-        """Whether a mean of a unit of the first encoder is negative for some image, `[U]` bool."""
+        """Flags, `[U]` bool, of the units of the first encoder that have a negative mean for some image."""
         return self.first.signed
 
     @property

@@ -59,7 +59,7 @@ class Batch:
 
 
 class EncoderPass:
-    """What is read of one encoder while the batches of a shard go through it.
+    """Pass of the batches of a shard through one encoder, which adds up what its layers give.
 
     Args:
         job: What to measure.
@@ -73,19 +73,24 @@ class EncoderPass:
         self._units = UnitMem(rest="median" if job.options.median else "mean")
         self._classes, self._peaks = ClassMem(), Peaks()
         self._alignment: list[Tensor] = []
+        self._halves: list[Tensor] = []
+        self._rows: list[Tensor] = []
 
     def read(self, batch: Batch, drawn: Tensor, clean: Tensor | None) -> None:
         """Runs the encoder on a batch and adds what its layers give.
 
         Args:
             batch: The images.
-            drawn: Their views, as `draw` gives them.
-            clean: The images themselves, where `draw` gives them.
+            drawn: Their views, `[B * rows_per_image, C, h, w]`, as `draw` gives them.
+            clean: The images themselves, `[B, C, h, w]`, where `draw` gives them.
         """
         job, seed = self.job, int(batch.index[0])
         stats = _forward(job, self.tap, drawn, seed, self.timer)
         with self.timer.phase("metrics"):
-            self._alignment.append(torch.stack([_alignment(stats[name]) for name in job.names]))
+            self._alignment.append(torch.stack([_known(stats[name].alignment) for name in job.names]))
+            if job.view_sums:
+                self._rows.append(_known(stats[job.output].rows))
+                self._halves.append(torch.stack([_known(stats[name].halves) for name in job.names], 1))  # [2, L, B]
             means = torch.cat([_means(stats[name]) for name in job.names], 1)
             self._units.update(means, ids=batch.index.to(means.device))
             if job.balanced is not None:
@@ -97,16 +102,17 @@ class EncoderPass:
                 self._classes.update(on_clean, batch.labels.to(on_clean.device))
 
     def result(self, seconds: Tensor) -> EncoderReadings:
-        """Returns what was read; `seconds` is this encoder's part of the time of loading and drawing."""
-        alignment = torch.cat(self._alignment, 1).cpu()
+        """Returns what was read; `seconds`, `[len(PHASES)]`, is this encoder's part of loading and drawing."""
+        job, alignment = self.job, torch.cat(self._alignment, 1).cpu()
+        has_halves = job.view_sums and job.options.views >= 4  # of fewer views a half has no pair
         states = [
             {name: value.cpu() for name, value in state.items()}
             for state in (self._units.state_dict(), self._classes.state_dict(), self._peaks.state())
         ]
         return EncoderReadings(
             alignment=alignment,
-            halves=alignment.new_zeros((2, len(alignment), 0)),
-            rows=alignment.new_zeros((alignment.shape[1], 0)),
+            halves=torch.cat(self._halves, 2).cpu() if has_halves else alignment.new_zeros((2, len(alignment), 0)),
+            rows=torch.cat(self._rows).cpu() if job.view_sums else alignment.new_zeros((alignment.shape[1], 0)),
             units=states[0],
             classes=states[1],
             peaks=states[2],
@@ -160,6 +166,7 @@ def tap(job: Job, name: str, encoder: nn.Module) -> Tap:
         pairs=options.pairs,
         normalize=options.normalize,
         clean_first=options.clean,
+        view_sums=job.view_sums,
     )
 
 
@@ -235,9 +242,9 @@ def _on_clean(
     return torch.cat([_means(stats[name]) for name in job.names], 1)
 
 
-def _alignment(stats: TapStats) -> Tensor:
-    assert stats.alignment is not None
-    return stats.alignment.float()
+def _known(sums: Tensor | None) -> Tensor:
+    assert sums is not None
+    return sums.float()
 
 
 def _means(stats: TapStats) -> Tensor:

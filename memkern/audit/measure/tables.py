@@ -31,7 +31,7 @@ MeansOf = Callable[[str, slice], Tensor]
 
 @dataclass(frozen=True)
 class Measured:
-    """What an audit measured, and what it was told of the encoders.
+    """Readings of an audit, its images, and who saw them.
 
     Attributes:
         plan: The plan.
@@ -50,7 +50,7 @@ class Measured:
 
     @property
     def membership(self) -> Membership:
-        """Who saw which image, `[N, K]` int8: 1 in, 0 out, -1 unknown."""
+        """Membership, `[N, K]` int8: 1 the encoder saw the image, 0 it did not, -1 unknown."""
         unknown = [-1] * len(self.images["id"])
         listed = [self.images.get(f"member/{name}", unknown) for name in self.readings]
         return np.stack([np.asarray(each, dtype=np.int8) for each in listed], 1)

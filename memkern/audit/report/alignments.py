@@ -62,12 +62,12 @@ def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
     columns = [_column(run, name) for name in names]
     if any(len(column) != len(data.ids) for column in columns):
         return None
-    member = [np.asarray(run.samples[f"member/{name}"].to_pylist(), dtype=np.int8) for name in names]
+    member = [run.samples[f"member/{name}"].to_numpy() for name in names]
     return Alignments(names, np.stack(columns, axis=1), np.stack(member, axis=1), found.design == "fixed")
 
 
 def _column(run: Run, name: str) -> Floats:
-    """One encoder's alignments at the output, `[N]`; empty without readings."""
+    """Alignments of an encoder at the output, `[N]`; empty without readings."""
     place, shards = run.layer_names.index(run.output), range(run.manifest.shards)
     if not all(path_of(run.folder, name, number).exists() for number in shards):
         return np.zeros(0)

@@ -76,7 +76,7 @@ def _counts(found: Significance) -> str:
 
 
 def _few_controls(found: Significance) -> list[str]:
-    """What it would take to name single images where conformal p-values cannot."""
+    """Says what it would take to name single images where conformal p-values cannot."""
     if found.method != "conformal":
         return []
     together = images_above_all_controls(found.n_scored, found.n_control, found.fdr)
@@ -127,4 +127,4 @@ def _reliability(found: Significance, encoders: int) -> str:
     needed = found.encoders_for_08
     if needed is None or not math.isfinite(needed):
         return f"{text} No number of encoders is known to raise it."
-    return f"{text} A reliability of 0.8 takes about {math.ceil(needed):,} encoders."
+    return f"{text} A reliability of 0.8 takes about {max(2, math.ceil(needed)):,} encoders."

@@ -53,7 +53,7 @@ def left_margin(names: Sequence[str], most: float, more: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class Compared:
-    """What LayerMem is set against in the chart of the layers.
+    """LayerMem that the chart of the layers sets the scored images against.
 
     Attributes:
         name: What it is of: "control", or "other images".

@@ -1,4 +1,4 @@
-"""What scored images are compared with, in numbers and in words."""
+"""Control of an audit, with which scored images are compared: its rows, and its words."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def show_plan(estimate: Estimate, console: Console) -> None:
     if estimate.median_bytes:
         widest = max(layer.units for layer in plan.layers)
         console.print(
-            f"--median keeps one number per image and unit: {_size(estimate.median_bytes)} on disk while it runs, "
+            f"--median keeps one number per image, unit and encoder: {_size(estimate.median_bytes)} on disk, "
             f"{_size(4 * plan.n_images * widest)} in memory at the end"
         )
 

@@ -17,8 +17,7 @@ from memkern.audit.report.control import (
 from memkern.audit.report.text import clean, probability, signed
 from memkern.audit.report.text import score as plain
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
-from memkern.audit.statistics import group_p
-from memkern.families import images_above_all_controls
+from memkern.families import exchange_of_group, group_test, images_above_all_controls
 
 RULE = (
     "Without p-values there is no verdict. They need a control: images that all trainings saw or none did, or "
@@ -121,7 +120,7 @@ def _means(data: RunArrays, sslmem: Floats, rows: Ints) -> tuple[list[str], list
 
 
 def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> list[str]:
-    """What the headline rests on: the control, why there is no verdict, the other method, the excess and the group."""
+    """Lists what the headline rests on: the control, why there is no verdict, the other method, excess and group."""
     found, control = data.significance, control_rows(data)
     assert found is not None
     sentences = [control_words(found)]
@@ -132,16 +131,28 @@ def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> 
     if found.n_check is not None:
         sentences.append(f"Another method that assumes less ({found.check}) calls {found.n_check:,}.")
     sentences += _excess(data, output)
-    finite = control[np.isfinite(sslmem[control])]
-    if min(len(rows), len(finite)) >= MIN_GROUP:
-        both = np.concatenate([rows, finite])
-        p = group_p(sslmem[both], np.isin(both, rows), [_place(data, row) for row in both])
-        if np.isfinite(p):
-            sentences.append(
-                f"As a group, the {what_is_scored(found)} against the control: {probability(p)} (one-sided, that they "
-                f"score higher; labels exchanged by {_places(data)})."
-            )
-    return sentences
+    return sentences + _group(data, sslmem, rows, control[np.isfinite(sslmem[control])])
+
+
+def _group(data: RunArrays, sslmem: Floats, rows: Ints, control: Ints) -> list[str]:
+    """Tells how the scored images compare with the control as a group, by exchanging labels as groups were drawn."""
+    if min(len(rows), len(control)) < MIN_GROUP:
+        return []
+    both = np.concatenate([rows, control])
+    group = np.isin(both, rows)
+    exchange = exchange_of_group(
+        group,
+        pictures=[data.picture[row] or data.ids[row] for row in both] if any(data.picture) else None,
+        labels=None if data.labels is None else data.labels[both],
+        folders=[data.ids[row].rpartition("/")[0] for row in both],
+    )
+    test = group_test(sslmem[both], group, strata=exchange.strata, pictures=exchange.pictures)
+    what = "whole pictures" if exchange.pictures is not None else "images"
+    where = {"picture": " within pictures", "label": " within classes", "folder": " within folders"}
+    return [
+        f"As a group, the scored images against the control: {probability(test.p)} (one-sided, that they score higher; "
+        f"{what} exchanged{where.get(exchange.within, '')})."
+    ]
 
 
 def _excess(data: RunArrays, output: str | None) -> list[str]:
@@ -159,17 +170,6 @@ def _excess(data: RunArrays, output: str | None) -> list[str]:
     if np.isfinite(se_images):
         return [f"{text} ± {plain(se_images)} over images alone; one training in a role has no error."]
     return [f"{text}."]
-
-
-def _places(data: RunArrays) -> str:
-    return "pictures" if any(data.picture) else "folders" if data.labels is None else "classes"
-
-
-def _place(data: RunArrays, row: int) -> str:
-    """The picture of an image, else its class or folder: what groups were drawn within."""
-    if any(data.picture):
-        return data.picture[row] or data.ids[row]
-    return str(data.labels[row]) if data.labels is not None else data.ids[row].rpartition("/")[0]
 
 
 def _unit_facts(data: RunArrays) -> list[tuple[str, str, str]]:

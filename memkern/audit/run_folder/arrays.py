@@ -27,7 +27,7 @@ class Tables(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """What was measured and how."""
+        """Manifest: what was measured and how."""
 
     @property
     def layer_names(self) -> list[str]:
@@ -190,7 +190,8 @@ def read_arrays(run: Tables) -> RunArrays:
         alignment=alignment,
         layers=_columns(run.layers),
         units=_units(run),
-        **{name: _texts(samples, name) for name in ("group", "picture")},
+        group=_texts(samples, "group"),
+        picture=_texts(samples, "picture"),
         n_in=_whole(samples, "n_in"),
         n_out=_whole(samples, "n_out"),
         memorized=_flags(samples, "memorized"),

@@ -46,7 +46,7 @@ class LayerPlan(Record):
 
 @dataclass(frozen=True)
 class EncoderPlan(Record):
-    """One encoder of an audit, as far as it decides the result.
+    """Encoder of an audit, as far as it decides the result.
 
     Attributes:
         name: Name of the encoder.
@@ -177,7 +177,7 @@ class WeightsEntries(Record):
 
 @dataclass(frozen=True)
 class EncoderEntry(Record):
-    """One encoder of an audit.
+    """Encoder of an audit.
 
     Attributes:
         name: Name of the encoder.

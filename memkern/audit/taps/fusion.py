@@ -13,7 +13,7 @@ from memkern.audit.taps.call_cache import MemorySignature, memory_signature
 from memkern.audit.taps.modules import hooks_beside
 from memkern.audit.taps.pointwise_modules import BATCH_NORMS, FUNCTIONS, LayerFields, PointwiseModule
 from memkern.audit.taps.protocol import PointwiseHost, TapPoint
-from memkern.audit.taps.reduction import Reduction, TapStats
+from memkern.audit.taps.reduction import Reduction
 from memkern.errors import LayerError
 from memkern.ops.pointwise_stats import PreparedPointwiseStats, batch_norm_gives_torchs_bits
 
@@ -204,10 +204,10 @@ class Fusion:
             torch.autograd.graph.increment_version(x)
         if held is not None and with_input:
             self._held = None
-            self._host.receive(held.point, TapStats(*found[0]))
-        self._host.receive(point, TapStats(*found[1]))
+            self._host.receive(held.point, self._reduction.named(found[0]))
+        self._host.receive(point, self._reduction.named(found[1]))
         if plan.second is not None:
-            self._host.receive(plan.second, TapStats(*found[2]))
+            self._host.receive(plan.second, self._reduction.named(found[2]))
             self._passed = _Passed(plan.second, y)
         return y
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from memkern.checks.values import all_pairs
 from memkern.errors import ArgumentValueError
+from memkern.metrics.alignment_stats import alignment_stats
 from memkern.ops.alignment import alignment, repeat_alignment
 from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
 from memkern.ops.pointwise_stats import PreparedPointwiseStats
@@ -21,11 +24,16 @@ class TapStats(NamedTuple):
         alignment: Mean l2 distance between the unit-length views of each point, `[N]`; `None` without views.
         unit_means: Mean activation of each unit, over views and space, `[N, U]`; `None` if they were not asked for.
         clean_means: Mean activation of each unit on the clean image, `[N, U]`; `None` without `clean_first`.
+        halves: Mean distance among the even and among the odd of the compared views, `[2, N]`, NaN for a half of fewer
+            than two; `None` unless asked for.
+        rows: Sum of the distances of each compared view to the others, `[N, V]`; `None` unless asked for.
     """
 
     alignment: Tensor | None
     unit_means: Tensor | None = None
     clean_means: Tensor | None = None
+    halves: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class PreparedCall(Protocol):
@@ -35,7 +43,7 @@ class PreparedCall(Protocol):
         """Makes the results of the next call."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the alignment and, if wanted, the unit means of an output `[N * V, …]`."""
+        """Returns the alignment and, if wanted, unit means, then `native.ViewSums` of an output `[N * V, …]`."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,11 @@ class Reduction:
         normalize: Whether to bring each flattened view to unit length before the distance.
         clean_first: Whether view 0 is the clean image.
         means: Whether unit means are wanted.
+        view_sums: Whether `halves` and `rows` are wanted.
 
     Raises:
-        ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view.
+        ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view; if
+            `view_sums` are wanted and not all pairs are compared.
     """
 
     n_views: int | None
@@ -58,8 +68,10 @@ class Reduction:
     normalize: bool = True
     clean_first: bool = False
     means: bool = True
+    view_sums: bool = False
 
     def __post_init__(self) -> None:
+        all_pairs(self.pairs, self.view_sums)
         least = 3 if self.clean_first and self.pairs == "all" else 2
         if self.n_views is not None and self.n_views < least:
             raise ArgumentValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")
@@ -87,15 +99,26 @@ class Reduction:
         x = output.unflatten(0, (-1, self.n_views))  # [N, V, *dims]
         drawn = x[:, 1:] if self.clean_first else x
         compared = drawn if self.pairs == "all" else x
-        if not self.means:
+        if not self.means and not self.view_sums:
             return TapStats(alignment(compared, pairs=self.pairs, normalize=self.normalize), None)
-        stats = layer_stats(compared, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
+        if not self.means:
+            aligned = alignment_stats(compared, normalize=self.normalize)
+            return TapStats(aligned.alignment, None, None, aligned.halves, aligned.rows)
+        stats = self.named(
+            layer_stats(
+                compared, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums
+            )
+        )
         if not self.clean_first:
-            return TapStats(stats.alignment, stats.unit_means)
-        means = stats.unit_means
+            return stats
         if compared is not drawn:
-            means = unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1)
-        return TapStats(stats.alignment, means, unit_means(x[:, 0], unit_dim=unit_dim))
+            stats = stats._replace(unit_means=unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1))
+        return stats._replace(clean_means=unit_means(x[:, 0], unit_dim=unit_dim))
+
+    def named(self, results: Sequence[Tensor | None]) -> TapStats:
+        """Names results: alignment `[N]`, unit means `[N, U]` if wanted, then `native.ViewSums` if wanted."""
+        rows, halves, _ = results[-3:] if self.view_sums else (None, None, None)
+        return TapStats(results[0], results[1] if self.means else None, None, halves, rows)
 
     def prepared(self, output: Tensor, unit_dim: int) -> PreparedCall | None:
         """Prepares `reduce` for outputs in memory like `output`, `[N * V, …]`; `None` where only `reduce` will do."""
@@ -103,8 +126,10 @@ class Reduction:
             return None
         x = output.unflatten(0, (-1, self.n_views))
         if not self.means:
-            return repeat_alignment(x, pairs=self.pairs, normalize=self.normalize)
-        return repeat_layer_stats(x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize)
+            return repeat_alignment(x, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums)
+        return repeat_layer_stats(
+            x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums
+        )
 
     def prepared_with_layers(self, x: Tensor, unit_dim: int, layers: int) -> PreparedPointwiseStats | None:
         """Prepares running layers on inputs in memory like `x`, `[N * V, …]`; `None` where torch runs the layers."""
@@ -114,5 +139,6 @@ class Reduction:
         if not PreparedPointwiseStats.is_possible(split, unit_dim + 1):
             return None
         return PreparedPointwiseStats(
-            split, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers
-        )
+            split, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers,
+            view_sums=self.view_sums,
+        )  # fmt: skip

@@ -41,6 +41,7 @@ class Tap:
         normalize: Whether to bring each flattened view to unit length before the distance.
         clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
         means: Whether unit means are wanted; without them there is less to compute.
+        view_sums: Whether `halves` and `rows` are wanted, from the distances of all pairs, which are known anyway.
         fuse: Whether batch norms, ReLUs and GELUs of plain classes may be run by the kernel that reduces them: on the
             CPU, in float32, without autograd. Outputs are torch's to the bit, those of a GELU up to rounding. Where
             globs, or `find_layers`, have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it
@@ -49,7 +50,8 @@ class Tap:
 
     Raises:
         ArgumentTypeError: If globs are given without `example`.
-        ArgumentValueError: If there are no layers, the model lacks one of them, or `n_views` is below 2.
+        ArgumentValueError: If there are no layers, the model lacks one of them, `n_views` is below 2, or `view_sums`
+            are wanted of an anchor's pairs.
 
     Example:
         >>> from torch import nn, ones
@@ -70,11 +72,12 @@ class Tap:
         normalize: bool = True,
         clean_first: bool = False,
         means: bool = True,
+        view_sums: bool = False,
         fuse: bool = True,
         example: object = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
-        self._reduction = Reduction(n_views, pairs, normalize, clean_first, means)
+        self._reduction = Reduction(n_views, pairs, normalize, clean_first, means, view_sums)
         self._modules = named_layers(self.model)
         if isinstance(layers, str):
             if example is None:
@@ -230,7 +233,7 @@ class Tap:
         signature = None if output is None else memory_signature(output, self.n_views)
         call = None if signature is None else self._cache.find(point, signature)
         if call is not None and output is not None:
-            self.receive(point, TapStats(*call(output)))
+            self.receive(point, self._reduction.named(call(output)))
         else:
             self._reduce_new(point, module, output)
         self.seconds += time.perf_counter() - start

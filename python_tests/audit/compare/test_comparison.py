@@ -18,7 +18,6 @@ from memkern.audit import compare as compare_runs
 from memkern.audit.statistics import (
     TrainingMean,
     cohens_d,
-    group_p,
     holm,
     interval,
     kendall,
@@ -101,22 +100,6 @@ def test_exchange_within_images_is_the_group_test_with_images_as_strata():
     a, b = rng.normal(size=25), rng.normal(0.4, 1, size=25)
     whole = group_test(np.concatenate([a, b]), np.arange(50) >= 25, strata=np.tile(np.arange(25), 2))
     assert paired_p((b - a)[:, None], "greater")[0] == pytest.approx(whole.p, abs=5 * math.sqrt(whole.p / 9999) + 1e-3)
-
-
-def test_groups_are_exchanged_as_they_were_drawn():
-    """A class whose images all score higher is no evidence: within classes the groups are alike."""
-    from memkern.families import group_test
-
-    values = np.concatenate([np.arange(10.0), 100 + np.arange(10.0)])
-    places = ["a"] * 10 + ["b"] * 10
-    group = np.array(([True, False] * 5) + ([True, False] * 5))
-    assert group_p(values, group, places) == group_test(values, group, strata=places).p > 0.4
-    assert group_p(values, np.arange(20) >= 10, ["x"] * 20) < 0.001, "one place: images are exchanged"
-    whole = [str(i // 2) for i in range(20)]
-    by_place = group_p(values, np.arange(20) >= 10, whole)
-    assert by_place == group_test(values, np.arange(20) >= 10, pictures=whole).p
-    assert by_place > 0.002, "ten whole places tell less than twenty images"
-    assert math.isnan(group_p(values, np.arange(20) >= 10, places)), "two places can show nothing"
 
 
 def test_kendall_and_overlap_by_hand():

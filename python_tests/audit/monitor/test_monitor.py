@@ -106,7 +106,7 @@ def test_the_numbers_are_those_of_the_metrics():
 
 
 def test_the_excess_over_control_images():
-    """Mean LayerMem of the probe minus that of the control; the other numbers are those without a control, bit for bit."""
+    """Mean LayerMem of the probe minus that of the control; all else is what it is without a control, bit for bit."""
     model, reference, images, control = Net().eval(), Net().eval(), probe(), torch.rand(7, 3, 12, 12)
     options = {"layers": "bn", "n_views": 3, "seed": 5, "reference": reference, "show": None}
     monitor = Monitor(images, control=control, **options)

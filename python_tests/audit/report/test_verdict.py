@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 for package in ("pyarrow", "scipy", "jinja2", "safetensors", "PIL"):
@@ -22,6 +23,7 @@ from memkern.audit.report.terminal import show_run  # noqa: E402
 from memkern.audit.report.verdict import Verdict, verdict  # noqa: E402
 from memkern.audit.run_folder.arrays import RunArrays, read_arrays  # noqa: E402
 from memkern.audit.run_folder.reader import Run  # noqa: E402
+from memkern.families import group_test  # noqa: E402
 
 
 def judged(run: Run) -> tuple[Verdict, RunArrays]:
@@ -122,3 +124,17 @@ def test_the_terminal_says_the_same(tmp_path: Path) -> None:
         assert ("p: moderated t" in shown) == (name != "b")
         assert ("conformal calls" in shown) == (name == "a")
         assert (" q " in shown) == (name != "b")
+
+
+def test_the_group_is_tested_as_it_was_drawn(tmp_path: Path) -> None:
+    """Within classes here; the p is that of `memkern.families.group_test` over candidates and control alone."""
+    found, data = judged(family_runs.write(tmp_path, n_f=1, n_g=1, strength=0.02))
+    assert data.sslmem is not None
+    assert data.labels is not None
+    rows = np.flatnonzero([name in ("candidate", "extra") for name in data.group])
+    group = np.array([data.group[row] == "candidate" for row in rows])
+    test = group_test(data.sslmem[rows], group, strata=data.labels[rows])
+    sentence = next(sentence for sentence in found.sentences if sentence.startswith("As a group"))
+    assert f"p = {test.p:.2g} (" in sentence
+    assert "images exchanged within classes" in sentence
+    assert 0.0001 < test.p < 0.9

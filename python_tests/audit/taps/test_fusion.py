@@ -37,8 +37,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
 @pytest.mark.parametrize("which", MODELS)
 def test_as_without(which: str, memory: torch.memory_format, runs: list[Any]) -> None:
     model = made(which)
-    for means in (True, False):
-        plain, fused = tap_of(model, fuse=False, means=means), tap_of(model, means=means)
+    for means, view_sums in ((True, False), (False, False), (True, True), (False, True)):
+        plain, fused = (tap_of(model, fuse=fuse, means=means, view_sums=view_sums) for fuse in (False, True))
         for seed in range(3):  # the first pass, and those that are made ready
             x = batch(seed, 3 + (seed == 2)).contiguous(memory_format=memory)
             want, want_stats = passed(plain, x)

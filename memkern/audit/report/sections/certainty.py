@@ -1,4 +1,4 @@
-"""How sure an audit is: p, q and errors of images and layers, levels of the trainings, and the auditor's block."""
+"""Certainty of an audit: p, q and errors of images and layers, levels of the trainings, and the auditor's block."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     found = data.significance
     assert found is not None
     order, fdr = _by_q(data), percent(found.fdr)
-    readings = output_alignments(context.run, data)
+    alignments = output_alignments(context.run, data)
     return {
         "sentences": sentences(data, _leaked(context)),
-        "heat_map": "" if readings is None else _heat_map(data, readings, order, fdr),
+        "heat_map": "" if alignments is None else _heat_map(data, alignments, order, fdr),
         "volcano": _volcano(data, order, fdr),
         "images": _images(data, order[:MAX_IMAGES]),
         "n_images": len(order),
@@ -72,13 +72,13 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "levels": _levels(data),
         "encoders": _encoder_rows(data),
         "n_encoders": len(data.encoders.get("encoder", [])),
-        "roc": "" if readings is None else _roc(data, readings),
+        "roc": "" if alignments is None else _roc(data, alignments),
         "fdr": fdr,
     }
 
 
 def _leaked(context: ReportContext) -> int:
-    """How many images are near copies of members although an encoder did not see them."""
+    """Counts the near copies of members that an encoder did not see."""
     samples = context.run.samples
     return len(samples) - samples["leaked_by"].null_count if "leaked_by" in samples.column_names else 0
 
@@ -116,16 +116,16 @@ def _images(data: RunArrays, rows: Ints) -> list[ImageRow]:
     ]
 
 
-def _heat_map(data: RunArrays, readings: Alignments, order: Ints, fdr: str) -> str:
-    if len(readings.encoders) < MIN_ENCODERS or not len(order):
+def _heat_map(data: RunArrays, alignments: Alignments, order: Ints, fdr: str) -> str:
+    if len(alignments.encoders) < MIN_ENCODERS or not len(order):
         return ""
-    known = np.where(readings.membership < 0, np.nan, readings.values)
+    known = np.where(alignments.membership < 0, np.nan, alignments.values)
     known = known - np.nanmedian(known[order], axis=0)  # a training's level would color its whole row
-    chosen = charts.evenly_spaced(len(readings.encoders), MAX_ENCODERS)
+    chosen = charts.evenly_spaced(len(alignments.encoders), MAX_ENCODERS)
     rows = order[: max(certainty_charts.CELLS.values())]
     closer = (np.nanmean(known[rows], axis=1, keepdims=True) - known[rows])[:, chosen].T
-    member = (readings.membership[rows] == 1)[:, chosen].T
-    names, called = [readings.encoders[k] for k in chosen], int(_called(data, rows).sum())
+    member = (alignments.membership[rows] == 1)[:, chosen].T
+    names, called = [alignments.encoders[k] for k in chosen], int(_called(data, rows).sum())
     return charts.both_widths(lambda width: certainty_charts.heat_map(closer, member, names, called, fdr, width=width))
 
 
@@ -192,17 +192,17 @@ def _encoder_rows(data: RunArrays) -> list[dict[str, object]]:
     ]
 
 
-def _roc(data: RunArrays, readings: Alignments) -> str:
+def _roc(data: RunArrays, alignments: Alignments) -> str:
     attacked = [k for k, role in enumerate(_roles(data)) if role != "g"]
     curves = []
     for k in [attacked[i] for i in charts.evenly_spaced(len(attacked), MAX_CURVES)]:
-        members, others = (-readings.values[rows, k] for rows in readings.sides(data, k))
+        members, others = (-alignments.values[rows, k] for rows in alignments.sides(data, k))
         members, others = members[np.isfinite(members)], others[np.isfinite(others)]
         rates = RATES[RATES * len(others) >= 1]
         if len(members) and len(rates) > 1:
             found = roc(members, others, fpr=tuple(rates.tolist()))
             curves.append(
-                certainty_charts.Curve(readings.encoders[k], rates, found.tpr, found.low, found.high, found.auc)
+                certainty_charts.Curve(alignments.encoders[k], rates, found.tpr, found.low, found.high, found.auc)
             )
     return charts.both_widths(lambda width: certainty_charts.roc(curves, width=width)) if curves else ""
 

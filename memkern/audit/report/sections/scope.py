@@ -35,7 +35,7 @@ def _not_named(data: RunArrays) -> str:
 
 
 def _trainings(data: RunArrays) -> list[tuple[str, str]]:
-    """How many trainings there are, and what the scored images are compared with."""
+    """Lists how many trainings there are, and what the scored images are compared with."""
     roles, found = list(data.encoders.get("role", [])), data.significance
     if found is None:
         return []

@@ -15,6 +15,7 @@ for package in ("pyarrow", "scipy", "jinja2", "safetensors"):
     pytest.importorskip(package, reason="memkern[audit] is not installed")
 
 import audit_runs  # noqa: E402
+import browser  # noqa: E402
 import family_runs  # noqa: E402
 
 from memkern.audit.report import certainty_charts as draw  # noqa: E402
@@ -254,3 +255,20 @@ def test_failures_and_peaks_are_named(tmp_path: Path) -> None:
     best = min(layers_, key=lambda row: row["member_peaks_p"])
     assert f"Of the units of {best['layer']}, {best['member_peaks']:.0%} answer most" in told
     assert "the smallest p of 4 layers" in told
+
+
+@pytest.mark.skipif(browser.PATH is None, reason=browser.REASON)
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_it_whole_in_light_and_dark(split: Run, tmp_path: Path, width: int) -> None:
+    from PIL import Image
+
+    page = tmp_path / "report.html"
+    page.write_text(report(split, images=False), encoding="utf-8")
+    assert browser.visit(page, tmp_path).console() == []
+    for scheme in (browser.LIGHT, browser.DARK):
+        picture = tmp_path / f"{scheme}.png"
+        browser.visit(page, tmp_path, width=width, height=6500, scheme=scheme, picture=picture)
+        pixels = np.asarray(Image.open(picture).convert("L"))[:, :width].astype(int)
+        edge = pixels[:, width - 8 :]
+        assert (abs(edge - edge[0, 0]) < 40).all(), "something sticks out at the right"
+        assert (np.median(pixels) > 200) == (scheme == browser.LIGHT)
