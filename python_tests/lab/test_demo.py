@@ -19,7 +19,7 @@ from memkern.lab.pair_scores import score_pair
 from memkern.lab.training.recipe import Recipe
 
 FILES = [
-    "candidates.txt", "encoders.parquet", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html",
+    "encoders.parquet", "groups.csv", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html",
     "samples.parquet", "state.safetensors", "thumbs", "units.parquet", "views.json",
 ]  # fmt: skip
 
@@ -58,6 +58,7 @@ def test_a_demo_is_an_audit(
     for row, index in enumerate(samples["index"]):
         name = small_set.label_names[samples["label"][row]]
         assert samples["id"][row] == f"{group_of[index]}/{name}/{index}"
+        assert samples["group"][row] == group_of[index]
         assert samples["candidate"][row] == (group_of[index] == "candidate")
         assert samples["sslmem"][row] == pytest.approx(sslmem[index], abs=1e-6)
     layers = audit.layers.to_pydict()
