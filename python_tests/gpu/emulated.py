@@ -47,7 +47,7 @@ def _record(name: str, **fields: Any) -> type[_Record]:
 
 Alignment = _record(
     "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
-    pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
+    pairs=_i32, distance=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
     errors=_pointer,
 )  # fmt: skip
 AlignmentBackward = _record(
