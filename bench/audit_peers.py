@@ -21,7 +21,7 @@ SCRIPT_ROUNDS = 5  # the scripts compare the image with five views
 def nets_of(job: Job) -> dict[str, nn.Module]:
     """The encoders of a job by name; they all stay in memory."""
     with job.encoders.on_device(range(len(job.encoders))) as nets:
-        return nets
+        return dict(nets)
 
 
 # ---- (b) good eager -------------------------------------------------------------------------------------------------

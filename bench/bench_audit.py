@@ -1,7 +1,7 @@
 """An audit end to end, three ways in one run, on the same weights, images and views.
 
     python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--device cuda] [--seconds S]
-                                [--usual-memory] [--store FILE] [--taps]
+                                [--usual-memory] [--store FILE] [--taps] [--families]
 
 (a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
     layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
@@ -18,6 +18,9 @@ is timed in processes of its own, as an audit is one. Both are medians of three 
 heap is cut up differently each time, which moves a peak by a tenth. (b) is timed once more in a process of its own as
 Python starts it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU and copies them,
 (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
+
+`--families` times (c) with 2, 8 and 16 encoders: K encoders cost K forward passes and their taps, whose time per
+encoder stays, while views are drawn once for all. Memory grows by the weights and by what is kept of every image.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -68,12 +72,12 @@ def n_images(name: str, device: str) -> int:
     return CASES[name][2] if device == "cpu" else GPU_IMAGES[name]
 
 
-def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
-    """The job of a case, with random weights and smooth random images `[N, 3, H, W]`."""
+def make(name: str, device: str, folder: Path, encoders: int = 2) -> tuple[Job, Tensor]:
+    """The job of a case, with encoders of random weights, half of them g, and smooth random images `[N, 3, H, W]`."""
     encoder, edge = CASES[name][:2]
     images = n_images(name, device)
     nets = []
-    for seed in (1, 2):
+    for seed in range(1, encoders + 1):
         torch.manual_seed(seed)
         nets.append(build_encoder(encoder))
     pictures = smooth_pictures(images, edge)
@@ -82,7 +86,7 @@ def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
         layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
         device=device,
     )  # fmt: skip
-    ready = prepare(options, encoders=(nets[0], nets[1]), source=from_arrays(pictures))
+    ready = prepare(options, encoders=(nets[: encoders // 2], nets[encoders // 2 :]), source=from_arrays(pictures))
     return ready.job, pictures.to(device)
 
 
@@ -247,6 +251,37 @@ def metrics(name: str, device: str, seconds: float) -> dict[str, Any]:
     return row
 
 
+FAMILIES = (2, 8, 16)
+
+
+def families(name: str, device: str, seconds: float) -> list[str]:
+    """Rows of a table: time of an image and encoder, that of forward pass and taps beside that of two, and memory.
+
+    One batch is timed, of all numbers of encoders in turn.
+    """
+    spent: dict[str, list[float]] = {str(count): [] for count in FAMILIES}
+
+    def work(count: str, job: Job) -> None:
+        found = measure_shard(job, 0, nets_of(job)).values()
+        phases = [PHASES.index(phase) for phase in ("forward", "metrics")]
+        spent[count].append(sum(float(each.seconds[phases].sum()) for each in found))
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = {str(count): make(name, device, Path(folder), count)[0] for count in FAMILIES}
+        jobs = {
+            count: replace(job, options=replace(job.options, shard_size=job.batch_size)) for count, job in made.items()
+        }
+        times = rounds_of({count: partial(work, count, job) for count, job in jobs.items()}, 5 * seconds, 5)
+    rows = []
+    for count, job in jobs.items():
+        readings = int(count) * len(job.rows(0))
+        beside = min(spent[count]) / int(count) / (min(spent[str(FAMILIES[0])]) / FAMILIES[0])
+        peak, weights = int(alone(name, device, f"family{count}", seconds)), sum(k.size for k in job.encoders.entries)
+        megabytes = " | ".join(f"{size / 1e6:.0f} MB" for size in (peak, weights))
+        rows.append(f"| {name} | {count} | {1e3 * min(times[count]) / readings:.3f} ms | {beside:.2f} | {megabytes} |")
+    return rows
+
+
 def alone(name: str, device: str, way: str, seconds: float) -> str:
     """What a process of its own prints that does one thing only."""
     command = [sys.executable, "-m", "bench.bench_audit", "--device", device, "--seconds", str(seconds)]
@@ -256,14 +291,14 @@ def alone(name: str, device: str, way: str, seconds: float) -> str:
 def do_alone(name: str, device: str, way: str, seconds: float) -> None:
     """Prints what one way takes.
 
-    The most memory, bytes, of the "bare" forward passes or of the audit by "memkern"; the time of an image of (b),
-    "eager"; or, "taps", times of forward passes without anything, with one read, and with taps, in the memory of an
-    audit, which has not been cut up by the other ways.
+    The most memory, bytes, of the "bare" forward passes, of the audit by "memkern", or of one of a "family"; the time
+    of an image of (b), "eager"; or, "taps", times of forward passes without anything, with one read, and with taps, in
+    the memory of an audit, which has not been cut up by the other ways.
     """
-    if way in ("memkern", "taps"):
+    if way in ("memkern", "taps") or "family" in way:
         set_up_process()
     with tempfile.TemporaryDirectory() as folder:
-        job, pictures = make(name, device, Path(folder))
+        job, pictures = make(name, device, Path(folder), int(way.removeprefix("family")) if "family" in way else 2)
         if way == "eager":
             eager = Eager(job)
             print(best(lambda: eager(torchvision_draw(pictures, CASES[name][1])), seconds) / len(pictures))
@@ -308,6 +343,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
     alone_help = "only print the peak of bare or memkern, the time of eager, or the times of taps"
     parser.add_argument("--taps", action="store_true", help="only what taps, and one read, add to the forward passes")
+    parser.add_argument("--families", action="store_true", help="only times of an encoder, of several numbers of them")
     parser.add_argument("--alone", nargs=2, metavar=("ENCODER", "WAY"), help=alone_help)
     args = parser.parse_args()
     if args.alone is not None:
@@ -317,6 +353,12 @@ def main() -> None:
         print("| encoder | taps (f, g) | one read (f, g) |\n| --- | --- | --- |")
         for name in args.encoders:
             print(f"| {name} | {' | '.join(shares(metrics(name, args.device, args.seconds)))} |", flush=True)
+        return
+    if args.families:
+        print("| encoder | encoders | per image and encoder | forward, taps | peak | weights |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name in args.encoders:
+            print("\n".join(families(name, args.device, args.seconds)), flush=True)
         return
     if not args.usual_memory:
         set_up_process()

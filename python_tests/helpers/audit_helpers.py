@@ -119,9 +119,11 @@ def listed(folder: Path, members: Sequence[str], **changes: Any) -> Options:
 
 def arguments(given: Options) -> list[str]:
     """The command line of these options."""
-    line = ["audit", given.encoder, "--data", given.data, "--out", str(given.out)]
+    line = ["audit", *([given.encoder] if given.encoder else []), "--data", given.data, "--out", str(given.out)]
     for name in ("weights", "reference"):
         line += [f"--{name}", *getattr(given, name)] if getattr(given, name) else []
+    for name in ("groups", "encoders"):
+        line += [f"--{name}", getattr(given, name)] if getattr(given, name) else []
     for name in ("views", "batch_size", "shard_size", "workers", "seed", "layers", "pairs"):
         line += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
     return line if given.images else [*line, "--no-images"]

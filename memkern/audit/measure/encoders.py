@@ -98,6 +98,7 @@ class Encoders:
         try:
             yield modules
         finally:
+            modules.clear()  # whoever asked may still hold the mapping when the next ones are loaded
             if len(self.turns) > 1:  # the next ones need the space
                 for each in chosen:
                     if each.module is not None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit_helpers import family, listed
+from audit_helpers import arguments, family, listed, options
 
+from memkern import cli
 from memkern.audit.measure import run_shards
 from memkern.audit.measure.readings import read_reading
 from memkern.audit.options import Options
 from memkern.audit.pipeline import run_audit
+from memkern.audit.run_folder.reader import read_run
 from memkern.errors import MemkernError
 
 MEMBERS = ("0:6", "3:9", "1:12")
@@ -46,6 +48,51 @@ def test_designs_in_which_nothing_can_be_scored(tmp_path: Path, monkeypatch: pyt
     assert refused(listed(tmp_path, ("", "0:99")), monkeypatch).startswith(
         "Expected `members` of encoder 'e1' to name images of "
     )
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = family(tmp_path, 2, 2)
+    assert cli.main(arguments(given)) == 0
+    assert [each.name for each in read_run(given.out).manifest.encoders] == ["f1", "f2", "g1", "g2"]
+    again = [each.n_members for each in read_run(given.out).manifest.encoders]
+    assert again == [6, 6, 6, 6], "three candidates or independents, and three shared"
+    assert read_run(given.out).manifest.reference == ", ".join(given.reference)
+    one_by_one = [
+        *arguments(replace(given, weights=given.weights[:1], out=tmp_path / "one")),
+        "--weights",
+        given.weights[1],
+    ]
+    assert cli.main(one_by_one) == 0
+    assert read_run(tmp_path / "one").manifest.plan == read_run(given.out).manifest.plan
+    varying = listed(tmp_path, MEMBERS, out=tmp_path / "varying")
+    assert cli.main(arguments(varying)) == 0
+    run = read_run(varying.out)
+    assert [(each.name, each.role, each.n_members) for each in run.manifest.encoders] == [
+        ("e0", "", 6), ("e1", "", 6), ("e2", "", 11)
+    ]  # fmt: skip
+    assert run.manifest.reference == varying.encoders
+    assert cli.main([*arguments(replace(varying, out=tmp_path / "dry")), "--dry-run"]) == 0
+    assert not (tmp_path / "dry").exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoders": "list.csv"}, "Expected `encoders` alone, got `encoder` as well: "),
+        ({"encoder": ""}, "Expected `encoder`: an encoder and its weights, or `encoders`, a file that lists several"),
+        ({"weights": None}, "Expected `weights`: an encoder and its weights, or `encoders`"),
+        ({"groups": "a.csv", "candidates": "0:3"}, "Expected `groups` or `candidates`, got both: "),
+        ({"control": "others"}, "Expected `control` to be one of 'auto', 'extra', 'shared', 'none', got 'others'"),
+        ({"level": "off"}, "Expected `level` to be one of 'auto', 'none', got 'off'"),
+        ({"fdr": 0}, "Expected `fdr` to be between 0 and 1, 0.05 say, got 0"),
+        ({"fdr": "5%"}, "Expected `fdr` to be a number, got '5%'"),
+    ],
+)
+def test_options_of_families_are_checked_first(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as raised:
+        replace(options(tmp_path), **changes)
+    assert str(raised.value).startswith(message)
 
 
 WIDE = "from audit_helpers import Net\n\ndef build():\n    return Net(width=5)\n"
