@@ -1,12 +1,10 @@
 """Time and peak memory of `memkern.families` for any number of images, encoders and layers.
 
-    python -m bench.bench_families [--images N] [--encoders K] [--layers L] [--measured M] [--threads T]
-                                   [--designs halves split]
+    python -m bench.bench_families [--images N] [--encoders K] [--layers L] [--threads T] [--designs halves split]
 
 `image_scores` and `layer_scores` of a stack of layers, in a process of its own for each design: random halves of the
-encoders, and a fixed split of as many f as g (6 % candidates, 2 % independents, 10 % extra, the others shared).
-`--measured` runs on so many layers only and extrapolates: what is done once (the design, the check of p, the choice of
-images) and what every layer takes are told apart by a run of one layer and a run of M.
+encoders, and a fixed split of as many f as g (6 % candidates, 2 % independents, 10 % extra, the others shared). On
+a machine that does other things too, compare processor seconds.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class Layers(Sequence[Layer]):
     def __getitem__(self, number: int | slice) -> Layer | list[Layer]:
         if isinstance(number, slice):
             return [self[each] for each in range(self._count)[number]]
-        return self._kept[number % len(self._kept)]
+        return self._kept[range(self._count)[number] % len(self._kept)]
 
 
 def membership(design: str, images: int, encoders: int, rng: np.random.Generator) -> NDArray[np.int8]:
@@ -93,24 +91,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--encoders", type=int, default=64)
     parser.add_argument("--layers", type=int, default=60)
-    parser.add_argument("--measured", type=int, help="layers that are run, if not all (at least 2)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--designs", nargs="+", default=["halves", "split"], choices=["halves", "split"])
     options = parser.parse_args()
     sizes = options.images, options.encoders
-    print("| design | images | encoders | layers | seconds | processor seconds | peak, GiB | measured |")
+    print("| design | images | encoders | layers | threads | seconds | processor seconds | peak, GiB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for design in options.designs:
-        if options.measured is None:
-            found, how = in_process(design, *sizes, options.layers, options.threads), "all"
-        else:
-            one, some = (in_process(design, *sizes, each, options.threads) for each in (1, options.measured))
-            more = (options.layers - 1) / (options.measured - 1)
-            found = {name: one[name] + more * (some[name] - one[name]) for name in ("seconds", "processor")}
-            found["peak"] = some["peak"]
-            how = f"1 and {options.measured} layers"
-        numbers = f"{found['seconds']:.0f} | {found['processor']:.0f} | {found['peak']:.2f}"
-        print(f"| {design} | {sizes[0]} | {sizes[1]} | {options.layers} | {numbers} | {how} |", flush=True)
+        found = in_process(design, *sizes, options.layers, options.threads)
+        numbers = f"{found['seconds']:.1f} | {found['processor']:.1f} | {found['peak']:.2f}"
+        print(f"| {design} | {sizes[0]} | {sizes[1]} | {options.layers} | {options.threads} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":

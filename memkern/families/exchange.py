@@ -1,4 +1,4 @@
-"""What a permutation test may exchange: images or whole pictures, and within what."""
+"""Exchanges of a permutation test: images or whole pictures, and within which strata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memkern.families.cells import Flags, Ints
 
 @dataclass(frozen=True)
 class Exchange:
-    """What is exchanged if the label of a group means nothing; the arguments of `group_test`.
+    """Images or pictures to exchange if the label of a group means nothing; the arguments of `group_test`.
 
     Attributes:
         strata: `[N]`, number of the stratum that an image stays in; None: one stratum.
@@ -85,13 +85,13 @@ def numbered(given: ArrayLike, count: int, name: str) -> Ints:
 
 
 def _mixed(stratum: Ints, treated: Flags) -> bool:
-    """Whether some stratum has images in the group and images out of it."""
+    """True if some stratum has images in the group and images out of it."""
     inside = np.bincount(stratum, treated)
     return bool(((inside > 0) & (inside < np.bincount(stratum))).any())
 
 
 def _splits(picture: Ints, stratum: Ints) -> bool:
-    """Whether the images of some picture lie in several strata."""
+    """True if the images of some picture lie in several strata."""
     own = np.zeros(int(picture.max()) + 1, dtype=np.int64)
     own[picture] = stratum
     return bool((own[picture] != stratum).any())

@@ -247,7 +247,7 @@ def _means_without_one(alignment: Floats, cells: Cells, levels: Floats) -> tuple
 def _between_pictures(
     after: Floats, inside: Floats, outside: Floats, ratios: Floats, plan: _Plan
 ) -> tuple[Floats, Floats, int]:
-    """What pictures add given the encoders `[P]`, what (picture, encoder) cells add `[P, K]`, number of pictures."""
+    """Parts of pictures given the encoders `[P]`, of (picture, encoder) cells `[P, K]`, and the number of pictures."""
     cells, pictures = plan.cells, plan.design.pictures
     weight, centred, most = np.zeros(len(after)), np.zeros(len(after)), 0
     for images, sign in plan.sides:

@@ -1,4 +1,4 @@
-"""How well scores tell members from others: areas and rates, with intervals that count the threshold too."""
+"""Areas under the curve and rates of scores that tell members from others, with intervals that count the threshold."""
 
 from __future__ import annotations
 

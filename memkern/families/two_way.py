@@ -28,7 +28,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the errors of an estimate are made of; parts of a difference are differences of parts.
+    """Parts that the errors of an estimate are made of; parts of a difference are differences of parts.
 
     Attributes:
         left_out: `[K]`, the whole estimate, levels too, without each encoder in turn; NaN where a role has one.
@@ -58,7 +58,7 @@ class Parts:
         (picture, encoder) cells, which both of them hold; degrees of freedom are Satterthwaite's.
 
         Args:
-            strata: The encoders by role, each role jackknifed on its own.
+            strata: The encoders `[K']` of each role, which is jackknifed on its own.
 
         Returns:
             The standard errors and the degrees of freedom.

@@ -6,6 +6,8 @@ three standard errors of the runs on top.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import simulate_families
@@ -127,15 +129,26 @@ def test_the_script_prints_the_rows_that_are_named(capsys):
     simulate_families.main(["halves, K = 4, levels of 0", "share*nothing*", "--runs", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| halves, K = 4, levels of 0 | 2 | 0.0")
-    assert lines[-1].startswith(
+    assert lines[3] == lines[-1] == ""
+    assert lines[-2].startswith(
         "| share of member_peaks with p <= .05, one encoder of 60 images and 256 units: nothing"
     )
-    assert len(lines) == 7
+    assert len(lines) == 8
     simulate_families.main(["--list"])
     assert capsys.readouterr().out.splitlines() == [*ROWS, *CHECKS]
     for wrong in (["no such row"], ["--runs", "1"]):
         with pytest.raises(SystemExit):
             simulate_families.main(wrong)
+
+
+def test_the_docs_have_every_row_of_the_script():
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
+    heads = [each.splitlines()[0] for each in (images.HEAD, images.HEAD_NOTHING, means.HEAD)]
+    shown = []
+    for table in page.split("\n\n"):
+        if table.splitlines()[0] in heads:
+            shown += [line.removeprefix("| ").split(" | ")[0] for line in table.splitlines()[2:]]
+    assert shown == [*ROWS, *CHECKS]
 
 
 def test_rows_are_the_same_whichever_others_run():

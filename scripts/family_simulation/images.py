@@ -178,18 +178,20 @@ def outcome(row: Row, runs: int | None = None) -> Outcome:
     return Outcome(values.mean(0), values.std(0, ddof=1) / np.sqrt(len(found)), count, count - len(found))
 
 
-def line(row: Row, found: Outcome) -> str:
-    """The row in markdown."""
-    size, false, power, false_10, power_10, truth, called = found.values
-    numbers = f"{false:.3f} ({false_10:.3f}) | {power:.2f} ({power_10:.2f}) | {truth:.2f}"
-    if row.world.share == 0:
-        numbers = f"{called:.3f} ± {found.errors[6]:.3f} call one | | "
-    runs = f"{found.runs}, {found.refused} refused" if found.refused else str(found.runs)
-    return f"| {row.name} | {runs} | {size:.3f} ± {found.errors[0]:.3f} | {numbers} |"
-
-
 HEAD = """| design | runs | size at 5 % | false discoveries at 5 % (10 %) | power | correlation with the truth |
 | --- | --- | --- | --- | --- | --- |"""
+HEAD_NOTHING = """| nothing is memorized | runs | size at 5 % | families that call an image at 5 % |
+| --- | --- | --- | --- |"""
+
+
+def line(row: Row, found: Outcome) -> str:
+    """The row in markdown, below `HEAD`; `HEAD_NOTHING` if no image is memorized."""
+    size, false, power, false_10, power_10, truth, called = found.values
+    runs = f"{found.runs}, {found.refused} refused" if found.refused else str(found.runs)
+    first = f"| {row.name} | {runs} | {size:.3f} ± {found.errors[0]:.3f} |"
+    if row.world.share == 0:
+        return f"{first} {called:.3f} ± {found.errors[6]:.3f} |"
+    return f"{first} {false:.3f} ({false_10:.3f}) | {power:.2f} ({power_10:.2f}) | {truth:.2f} |"
 
 
 def _membership(row: Row, rng: np.random.Generator) -> tuple[Membership, NDArray[np.int64]]:
