@@ -27,6 +27,7 @@ SHAPES = [
 ]  # fmt: skip
 UNIT_SHAPES = ["2000x2x256", "1024x2x4096", "1024x4x2048", "1024x5x2048", "512x10x512", "512x10x2048*", "512x16x2048",
                "4000x10x2048", "129x11x1001"]  # fmt: skip
+STATS_SHAPES = ["2000x2x256*", "1024x3x2048", "512x10x512", "5000x10x256", "512x10x2048*", "4000x10x2048"]
 BFLOAT16_SHAPES = ["1024x4x2048", "512x10x2048", "512x16x2048*", "256x32x2048*", "4000x10x2048", "129x11x1001"]
 FLOAT16_SHAPES = ["512x10x2048", "512x16x2048"]
 
@@ -44,6 +45,22 @@ def _case(text: str, dtype: torch.dtype, normalize: bool, quick: bool) -> Case:
     return Case(
         "alignment", (points, views, dims), dtype, size, error, error(loop(z))[0], variant="unit" if normalize else "",
         peers=[*_yardsticks(z), *_ours(z, normalize), *_peers(z, normalize, quick)],
+    )  # fmt: skip
+
+
+def _stats_case(text: str) -> Case:
+    """alignment_stats beside alignment: the price of rows, halves and standard errors."""
+    points, views, dims = map(int, text.split("x"))
+    z = data.views(points, views, dims, torch.float32)
+    error = data.error_of_points(data.in_chunks(functools.partial(reference, normalize=False), z))
+    return Case(
+        "alignment", (points, views, dims), torch.float32, z.numel() * z.element_size(), error,
+        error(peers.pair_loop(z))[0], variant="stats",
+        peers=[
+            *_yardsticks(z),
+            Peer("memkern", lambda: memkern.alignment_stats(z, normalize=False, backend="cpu").alignment, "ours"),
+            Peer("memkern.alignment", lambda: memkern.alignment(z, normalize=False, backend="cpu")),
+        ],
     )  # fmt: skip
 
 
@@ -134,3 +151,8 @@ def bench_bfloat16(race: Any, quick: bool, shape: str) -> None:
 @pytest.mark.parametrize("shape", data.shapes(FLOAT16_SHAPES))
 def bench_float16(race: Any, quick: bool, shape: str) -> None:
     race(_case(shape, torch.float16, False, quick))
+
+
+@pytest.mark.parametrize("shape", data.shapes(STATS_SHAPES))
+def bench_stats(race: Any, shape: str) -> None:
+    race(_stats_case(shape))

@@ -10,6 +10,10 @@ enum class DType : int32_t { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3
 // Views that are compared: every pair, or view 0 (the anchor) with each other view.
 enum class Pairs : int32_t { all = 0, anchor = 1 };
 
+// Distance of two views: l2, or of their directions, from the l2 distance d of the unit vectors: cosine d^2 / 2, which
+// is 1 - cos, and angular 2 asin(d / 2) / pi, which is arccos(cos) / pi. Between equal views it is 0, of zeros too.
+enum class Distance : int32_t { l2 = 0, cosine = 1, angular = 2 };
+
 // Function that is applied to an activation before it is averaged.
 enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
 
@@ -32,7 +36,8 @@ struct Alignment {
   int64_t points, views, dims;  // there may be no points; at least two views of at least one element
   int64_t point_stride, view_stride;
   Pairs pairs;
-  bool normalize;   // divide each view by max(its l2 norm, kSmallestNorm) first
+  Distance distance;
+  bool normalize;   // divide each view by max(its l2 norm, kSmallestNorm) first; so for directions
   void* alignment;  // [points] wide
   void* saved;      // [points, pair_count + (normalize ? views : 0)] wide: distances in pair order (0,1), (0,2), ...,
                     // then the norms before clamping; what the backward needs. Null: not kept.
@@ -44,7 +49,7 @@ struct Alignment {
 
 // alignment_backward: the gradient of sum(grad * alignment) with respect to z. A zero distance has gradient 0.
 struct AlignmentBackward {
-  Alignment forward;  // z and saved as the forward left them; forward.alignment is not read
+  Alignment forward;  // z and saved as the forward left them; forward.alignment is not read; l2 alone
   const void* grad;   // [points] wide
   void* grad_z;       // [points, views, dims], dtype of z
   int64_t grad_point_stride, grad_view_stride;

@@ -20,7 +20,7 @@
 #define FIELDS_OF_VIEWS(place) \
   FIELD_AS(points, place points) FIELD_AS(views, place views) FIELD_AS(dims, place dims) \
   FIELD_AS(point_stride, place point_stride) FIELD_AS(view_stride, place view_stride) \
-  FIELD_AS(pairs, place pairs) FIELD_AS(normalize, place normalize)
+  FIELD_AS(pairs, place pairs) FIELD_AS(distance, place distance) FIELD_AS(normalize, place normalize)
 #define FIELDS_OF_SHAPE FIELD_AS(sizes, shape.sizes) FIELD_AS(strides, shape.strides) FIELD_AS(unit_dim, shape.unit_dim)
 
 OP(alignment, Alignment, FIELD(z) FIELD(dtype) FIELDS_OF_VIEWS() FIELD(alignment) FIELD(saved)

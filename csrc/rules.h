@@ -58,6 +58,13 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
   return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
+// A distance of directions from the l2 distance of the unit vectors. Rounding may take that of opposite ones above 2.
+MEMKERN_RULE double distance_of_directions(Distance distance, double l2) {
+  const double sine = l2 > 2 ? 1 : l2 / 2;                                              // NaN stays
+  // fault: cosine
+  return distance == Distance::cosine ? l2 * l2 / 2 : 0.6366197723675814 * asin(sine);  // 2 / pi
+}
+
 // The weight of a pair in the mean over all pairs of some views; NaN of fewer than two.
 MEMKERN_RULE double share_of_a_pair(int64_t views) { return views > 1 ? 2 / double(views * (views - 1)) : nan(""); }
 

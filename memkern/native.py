@@ -20,6 +20,7 @@ ISA_VARIABLE = "MEMKERN_ISA"
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 ACTIVATIONS = {"raw": 0, "relu": 1, "abs": 2}
 PIXELS = {torch.uint8: 0, torch.float32: 1}
+DISTANCES = {"l2": 0, "cosine": 1, "angular": 2}
 FUNCTIONS = {"batch_norm": 0, "relu": 1, "gelu": 2}
 
 Record = dict[str, object]  # fields of a record of csrc/ops.h, by name
@@ -207,15 +208,21 @@ class ViewSums(NamedTuple):
     @classmethod
     def empty(cls, z: Tensor, wanted: bool = True) -> ViewSums:
         """Makes the memory for ``z``, ``[N, V, ...]``, on its device; see ``shapes``."""
-        return cls(*(z.new_empty(shape, dtype=dtype) for shape, dtype in cls.shapes(z, wanted).values()))
+        dtype, (points, views) = accumulate_dtype(z.dtype), z.shape[:2] if wanted else (0, 0)
+        return cls(
+            z.new_empty((points, views), dtype=dtype),
+            z.new_empty((2, points), dtype=dtype),
+            z.new_empty(points, dtype=dtype),
+        )
 
 
-def compared_views(z: Tensor, anchor: bool, normalize: bool) -> tuple[Tensor, Record]:
+def compared_views(z: Tensor, anchor: bool, normalize: bool, distance: str = "l2") -> tuple[Tensor, Record]:
     """Finds the memory of ``z``, ``[N, V, ...]``, that a kernel of alignment reads, and the fields that describe it."""
     z, dims, point_stride, view_stride = view_block(z)
     return z, {
         "dtype": DTYPES[z.dtype], "points": z.shape[0], "views": z.shape[1], "dims": dims,
-        "point_stride": point_stride, "view_stride": view_stride, "pairs": anchor, "normalize": normalize,
+        "point_stride": point_stride, "view_stride": view_stride, "pairs": anchor, "distance": DISTANCES[distance],
+        "normalize": normalize,
     }  # fmt: skip
 
 

@@ -194,10 +194,13 @@ __device__ __forceinline__ void write_view_sums(const Alignment& op, int64_t poi
 
 // The results of a point. All threads of the block must call it.
 template <class A>
-__device__ __forceinline__ void write_alignment(const Alignment& op, int64_t point, const double* values) {
+__device__ __forceinline__ void write_alignment(const Alignment& op, int64_t point, double* values) {
   const int64_t pairs = pair_count(op), kept = op.normalize ? count_sums(op) : pairs;
   double sum = 0;
-  for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) sum += values[k];
+  for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) {
+    if (op.distance != Distance::l2) values[k] = distance_of_directions(op.distance, values[k]);
+    sum += values[k];
+  }
   sum = block_sum(sum);
   if (threadIdx.x == 0) static_cast<A*>(op.alignment)[point] = A(sum / double(pairs));
   if (op.rows) write_view_sums<A>(op, point, values, 2 * sum / double(op.views));

@@ -139,6 +139,17 @@ def all_pairs(pairs: str, view_sums: bool) -> None:
         )
 
 
+def distance(value: str, normalize: bool, gradient: bool) -> None:
+    """Requires a known distance between views, and what those of directions need: unit length and no gradient."""
+    one_of(value, "distance", ("l2", "cosine", "angular"))
+    if value != "l2" and not normalize:
+        raise ArgumentValueError(f"Expected normalize=True with distance={value!r}, which compares directions alone")
+    if value != "l2" and gradient:
+        raise ArgumentValueError(
+            f"Expected data without requires_grad with distance={value!r}: 'l2' alone has a gradient; call .detach()"
+        )
+
+
 def length(value: Sequence[object], name: str, least: int, most: int) -> None:
     """Requires a sequence of ``least`` to ``most`` entries."""
     if not least <= len(value) <= most:

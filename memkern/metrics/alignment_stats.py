@@ -28,7 +28,9 @@ class AlignmentStats(NamedTuple):
     stderr: Array
 
 
-def alignment_stats(z: TensorLike, *, normalize: bool = True, backend: str = "auto") -> AlignmentStats:
+def alignment_stats(
+    z: TensorLike, *, normalize: bool = True, distance: str = "l2", backend: str = "auto"
+) -> AlignmentStats:
     r"""Computes the alignment of each point over all pairs of views, and how far the choice of views moves it.
 
     .. math::
@@ -47,6 +49,7 @@ def alignment_stats(z: TensorLike, *, normalize: bool = True, backend: str = "au
         z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
             one flat vector. Any dense layout of a view is read in place; one with gaps is copied.
         normalize: Whether to bring each view to unit length first.
+        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
@@ -70,6 +73,7 @@ def alignment_stats(z: TensorLike, *, normalize: bool = True, backend: str = "au
     checks.floating(z, "z")
     checks.strided(z, "z")
     checks.views_shape(z, "z")
+    checks.distance(distance, normalize, False)
     checks.one_of(backend, "backend", dispatch.NAMES)
-    found, sums = alignment_with_views(z, normalize=bool(normalize), backend=backend)
+    found, sums = alignment_with_views(z, normalize=bool(normalize), distance=distance, backend=backend)
     return in_callers_kind(AlignmentStats(found, *sums), was_numpy)

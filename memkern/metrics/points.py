@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,9 +47,9 @@ def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str)
     return a_f, a_g
 
 
-def _expected_alignment(trainings: Iterable[Tensor], pairs: str, normalize: bool, backend: str) -> Tensor:
+def _expected_alignment(trainings: Iterable[Tensor], **options: Any) -> Tensor:
     """Computes the mean alignment over the trainings of an encoder; of one training its own bits."""
-    found = [alignment(z, pairs=pairs, normalize=normalize, backend=backend) for z in trainings]
+    found = [alignment(z, **options) for z in trainings]
     mean: Tensor = found[0] if len(found) == 1 else torch.stack(found).double().mean(0).to(found[0].dtype)
     return mean
 
@@ -61,6 +61,7 @@ def sslmem(
     scale: str = "none",
     pairs: str = "all",
     normalize: bool = True,
+    distance: str = "l2",
     compat: str | None = None,
     backend: str = "auto",
 ) -> Array:
@@ -81,8 +82,9 @@ def sslmem(
             difference over its range in this set of points, as the released scripts scale it.
         pairs: "all" pairs of views, or "anchor": view 0 against each other view.
         normalize: Whether to divide each view by its norm first.
-        compat: "scripts" follows the released scripts: it sets ``pairs="anchor"``, ``scale="range"`` and
-            ``normalize=True``.
+        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
+        compat: "scripts" follows the released scripts: it sets ``pairs="anchor"``, ``scale="range"``,
+            ``normalize=True`` and ``distance="l2"``.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
@@ -104,12 +106,15 @@ def sslmem(
         tensor([0.7071])
     """
     if compat_scripts(compat):
-        scale, pairs, normalize = "range", "anchor", True
+        scale, pairs, normalize, distance = "range", "anchor", True, "l2"
     checks.one_of(scale, "scale", SCALES)
     f, was_numpy = checks.as_tensors(z_f, "z_f")
     g, _ = checks.as_tensors(z_g, "z_g")
     _check_stacks({**f, **g}, pairs, backend)
-    a_f, a_g = (_expected_alignment(each.values(), pairs, normalize, backend) for each in (f, g))
+    options = {"pairs": pairs, "normalize": normalize, "distance": distance, "backend": backend}
+    for each in (*f.values(), *g.values()):
+        checks.distance(distance, normalize, each.requires_grad and torch.is_grad_enabled())
+    a_f, a_g = (_expected_alignment(each.values(), **options) for each in (f, g))
     return in_callers_kind(scores.sslmem_score(a_f, a_g, scale), was_numpy)
 
 

@@ -21,8 +21,8 @@ from memkern.reference.alignment import pair_distances, view_sums
 # `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
 
 LIBRARY.define(
-    "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False, "
+    'str distance="l2") -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
 )
 LIBRARY.define(
     "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend) -> Tensor"
@@ -31,7 +31,7 @@ LIBRARY.define(
 
 @torch.library.register_fake("memkern::alignment", lib=LIBRARY)
 def _fake(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False, distance: str = "l2"
 ) -> tuple[Tensor, ...]:
     dtype = native.accumulate_dtype(z.dtype)
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype)
@@ -46,18 +46,18 @@ def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 # ---- autograd -----------------------------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, bool, bool, bool, str, bool], output: tuple[Tensor, ...]) -> None:
-    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _ = inputs
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, *_ = inputs
     ctx.save_for_backward(z, output[1])
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::alignment was called with keep=False; its backward needs keep=True")
     z, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None
+    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
@@ -68,7 +68,7 @@ torch.library.register_autograd("memkern::alignment", _backward, setup_context=_
 
 def _compiled(
     kernels: native.Kernels, where: object, z: Tensor, anchor: bool, normalize: bool, keep: bool,
-    sums: native.ViewSums | None,
+    sums: native.ViewSums | None, distance: str,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     z, dims, point_stride, view_stride = native.view_block(z)
     dtype = native.accumulate_dtype(z.dtype)
@@ -77,23 +77,33 @@ def _compiled(
     kept = 0 if saved is None else saved.data_ptr()
     kernels.alignment(  # by keywords: a call with the dict of `compared_views` takes longer
         where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
-        point_stride=point_stride, view_stride=view_stride, pairs=anchor, normalize=normalize,
-        alignment=out.data_ptr(), saved=kept, rows=0 if sums is None else sums.rows.data_ptr(),
+        point_stride=point_stride, view_stride=view_stride, pairs=anchor, distance=native.DISTANCES[distance],
+        normalize=normalize, alignment=out.data_ptr(), saved=kept, rows=0 if sums is None else sums.rows.data_ptr(),
         halves=0 if sums is None else sums.halves.data_ptr(), errors=0 if sums is None else sums.errors.data_ptr(),
     )  # fmt: skip
     return out, saved
 
 
 def _cpu(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    z: Tensor,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor | None]:
-    return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep, sums)
+    return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep, sums, distance)
 
 
 def _cuda(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    z: Tensor,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor | None]:
-    return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep, sums)
+    return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep, sums, distance)
 
 
 def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,17 +142,22 @@ def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 
 
 def _reference(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    z: Tensor,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor | None]:
     dtype, pairs = native.accumulate_dtype(z.dtype), "anchor" if anchor else "all"
-    distances = pair_distances(z, pairs=pairs, normalize=normalize)
+    distances = pair_distances(z, pairs=pairs, normalize=normalize, distance=distance)
     saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype, device=z.device) if keep else None
     if saved is not None:
         saved[:, : distances.shape[1]] = distances
         if normalize:
             saved[:, distances.shape[1] :] = z.double().flatten(2).norm(dim=2)
     if sums is not None:
-        for found, to in zip(view_sums(z, normalize=normalize), sums, strict=True):
+        for found, to in zip(view_sums(z, normalize=normalize, distance=distance), sums, strict=True):
             to.copy_(found)
     return distances.mean(1).to(dtype), saved
 
@@ -153,11 +168,16 @@ def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, no
 
 
 def _triton(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    z: Tensor,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor]:
     from memkern.triton_kernels import alignment as kernels
 
-    return kernels.alignment(z, anchor, normalize, keep, sums)
+    return kernels.alignment(z, anchor, normalize, keep, sums, distance)
 
 
 def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
@@ -177,17 +197,20 @@ BACKWARD_TABLE = {
 }
 
 
-def _forward(z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str) -> tuple[Tensor, Tensor | None]:
-    return dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep)
+def _forward(
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, distance: str = "l2"
+) -> tuple[Tensor, Tensor | None]:
+    return dispatch.pick(backend, z.device, TABLE)(z, anchor, normalize, keep, None, distance)
 
 
 def _run(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False, distance: str = "l2"
 ) -> tuple[Tensor, ...]:
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
+    checks.distance(distance, normalize, keep)
     sums = native.ViewSums.empty(z, view_sums)
     run = dispatch.pick(backend, z.device, TABLE)
-    out, saved = run(z, anchor, normalize, keep, sums if view_sums else None)
+    out, saved = run(z, anchor, normalize, keep, sums if view_sums else None, distance)
     return out, z.new_empty((0, 0), dtype=out.dtype) if saved is None else saved, *sums
 
 
@@ -216,7 +239,9 @@ LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
 LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
 
 
-def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool = False) -> native.PreparedCall | None:
+def repeat_alignment(
+    z: Tensor, *, pairs: str, normalize: bool, view_sums: bool = False, distance: str = "l2"
+) -> native.PreparedCall | None:
     """Prepares ``alignment`` for repeated calls by a tap: ``(alignment,)`` of memory that looks like that of ``z``.
 
     Args:
@@ -224,6 +249,7 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool 
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length first.
         view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
+        distance: "l2", "cosine" or "angular".
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -231,7 +257,7 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool 
     dense = native.is_dense(z.shape[2:], z.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", z.device) or not dispatch.can_bypass_dispatcher(z):
         return None
-    _, views = native.compared_views(z, pairs == "anchor", normalize)
+    _, views = native.compared_views(z, pairs == "anchor", normalize, distance)
     dtype = native.accumulate_dtype(z.dtype)
     results = {"alignment": (z.shape[:1], dtype), **(native.ViewSums.shapes(z) if view_sums else {})}
     fields = {"z": 0, **views, "saved": 0, **dict.fromkeys(native.ViewSums._fields, 0)}
@@ -241,21 +267,25 @@ def repeat_alignment(z: Tensor, *, pairs: str, normalize: bool, view_sums: bool 
 # ---- public function ----------------------------------------------------------------------------------------------
 
 
-def alignment_with_views(z: Tensor, *, normalize: bool, backend: str) -> tuple[Tensor, native.ViewSums]:
+def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: str) -> tuple[Tensor, native.ViewSums]:
     """Computes the alignment over all pairs, and sums over the views; ``alignment_stats`` is public.
 
     Args:
         z: ``[N, V, *dims]`` representations that have been checked.
         normalize: Whether to bring each view to unit length first.
+        distance: "l2", "cosine" or "angular".
         backend: "auto" or the name of a backend.
 
     Returns:
         ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
-    z = z.detach()
-    run = _run if dispatch.can_bypass_dispatcher(z) else torch.ops.memkern.alignment.default
-    out, _, *sums = run(z, False, normalize, False, backend, True)
-    return out, native.ViewSums(*sums)
+    if not dispatch.can_bypass_dispatcher(z):
+        op = torch.ops.memkern.alignment.default
+        out, _, *found = op(z.detach(), False, normalize, False, backend, True, distance)
+        return out, native.ViewSums(*found)
+    sums = native.ViewSums.empty(z)
+    run = dispatch.pick(backend, z.device, TABLE)
+    return run(z, False, normalize, False, sums, distance)[0], sums
 
 
 def alignment(
@@ -263,9 +293,10 @@ def alignment(
     *,
     pairs: str = "all",
     normalize: bool = True,
+    distance: str = "l2",
     backend: str = "auto",
 ) -> Array:
-    r"""Computes the mean l2 distance between the representations of the views of each point.
+    r"""Computes the mean distance between the representations of the views of each point.
 
     .. math::
         a(x) = \frac{1}{|P|} \sum_{(i,j) \in P} \lVert \bar z_i - \bar z_j \rVert_2,
@@ -282,6 +313,9 @@ def alignment(
             scripts do with the un-augmented image.
         normalize: Whether to bring each view to unit length first. Without it an encoder with longer representations
             scores a larger alignment for no other reason.
+        distance: "l2"; or of directions "cosine", :math:`1 - \cos`, or "angular", :math:`\arccos(\cos) / \pi`, as in
+            App. C.8 of arXiv 2409.19069, from the l2 distance d of the unit vectors as :math:`d^2 / 2` and
+            :math:`2 \arcsin(d / 2) / \pi`, which keep the digits of near-identical views. Without a gradient.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
@@ -306,13 +340,15 @@ def alignment(
     checks.one_of(pairs, "pairs", ("all", "anchor"))
     checks.one_of(backend, "backend", dispatch.NAMES)
     keep = z.requires_grad and torch.is_grad_enabled()
+    if distance != "l2":
+        checks.distance(distance, normalize, keep)
     anchor, normalize = pairs == "anchor", bool(normalize)
     if not dispatch.can_bypass_dispatcher(z):
-        out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend)[0]
+        out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
     elif keep:
         out = _Differentiable.apply(z, anchor, normalize, backend)
     else:
-        out = _forward(z, anchor, normalize, keep, backend)[0]
+        out = _forward(z, anchor, normalize, keep, backend, distance)[0]
     return checks.as_numpy(out) if was_numpy else out
 
 

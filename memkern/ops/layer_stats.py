@@ -18,14 +18,21 @@ from memkern.reference.layer_stats import view_sums
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 
 LIBRARY.define(
-    "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "layer_stats(Tensor x, int unit_dim, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False, "
+    'str distance="l2") -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)'
 )
 
 
 @torch.library.register_fake("memkern::layer_stats", lib=LIBRARY)
 def _fake(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    backend: str,
+    view_sums: bool = False,
+    distance: str = "l2",
 ) -> tuple[Tensor, ...]:
     return *_results(x, unit_dim, anchor, normalize, keep), *native.ViewSums.empty(x, view_sums)
 
@@ -34,17 +41,17 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _ = inputs
+    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, *_ = inputs
     ctx.save_for_backward(x, output[2])
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
     x, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None
+    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
@@ -53,9 +60,9 @@ torch.library.register_autograd("memkern::layer_stats", _backward, setup_context
 # Sums over views are written to `sums`, if there is one.
 
 
-def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> tuple[Tensor, native.Record]:
+def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, distance: str) -> tuple[Tensor, native.Record]:
     """Finds the memory that a kernel reads, and the fields of its record that describe it."""
-    x, views = native.compared_views(x, anchor, normalize)
+    x, views = native.compared_views(x, anchor, normalize, distance)
     return x, {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
 
@@ -77,9 +84,15 @@ def _addresses(sums: native.ViewSums | None) -> native.Record:
 
 
 def _cpu(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x, fields = _fields(x, unit_dim, anchor, normalize)
+    x, fields = _fields(x, unit_dim, anchor, normalize, distance)
     alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
     native.library().layer_stats(
         torch.get_num_threads(), x=x.data_ptr(), **fields, alignment=alignment.data_ptr(),
@@ -90,7 +103,7 @@ def _cpu(
 
 def _cuda_many(
     layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool,
-    sums: native.ViewSums | None = None,
+    sums: native.ViewSums | None = None, distance: str = "l2",
 ) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     """Runs layers of one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and V a launch.
 
@@ -98,7 +111,7 @@ def _cuda_many(
     """
     results, records, blocks = [], [], []
     for x, unit_dim in layers:
-        block, fields = _fields(x, unit_dim, anchor, normalize)
+        block, fields = _fields(x, unit_dim, anchor, normalize, distance)
         alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
         records.append({
             "x": block.data_ptr(), **fields, "alignment": alignment.data_ptr(),
@@ -112,49 +125,75 @@ def _cuda_many(
 
 
 def _cuda(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _cuda_many([(x, unit_dim)], anchor, normalize, keep, sums)[0]
+    return _cuda_many([(x, unit_dim)], anchor, normalize, keep, sums, distance)[0]
 
 
 def _reference(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
-    alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize)
+    alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, distance=distance)
     # The reference's backward starts again from x; what it would have kept is not read.
     saved = torch.zeros(native.saved_shape(x, anchor, normalize, keep), dtype=dtype, device=x.device)
     if sums is not None:
-        for found, to in zip(view_sums(x, normalize=normalize), sums, strict=True):
+        for found, to in zip(view_sums(x, normalize=normalize, distance=distance), sums, strict=True):
             to.copy_(found)
     return alignment.to(dtype), means.to(dtype), saved
 
 
 def _triton(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: native.ViewSums | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor, Tensor]:
     from memkern.triton_kernels import layer_stats as kernels
 
-    return kernels.layer_stats(x, unit_dim, anchor, normalize, keep, sums)
+    return kernels.layer_stats(x, unit_dim, anchor, normalize, keep, sums, distance)
 
 
 TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    backend: str,
+    view_sums: bool = False,
+    distance: str = "l2",
 ) -> tuple[Tensor, ...]:
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
+    checks.distance(distance, normalize, keep)
     sums = native.ViewSums.empty(x, view_sums)
     run = dispatch.pick(backend, x.device, TABLE)
-    return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None), *sums
+    return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None, distance), *sums
 
 
 LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
 
 
 def repeat_layer_stats(
-    x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, view_sums: bool = False
+    x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, view_sums: bool = False, distance: str = "l2"
 ) -> native.PreparedCall | None:
     """Prepares ``layer_stats`` for repeated calls by a tap: ``(alignment, unit_means)`` of memory like that of ``x``.
 
@@ -164,6 +203,7 @@ def repeat_layer_stats(
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
         view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
+        distance: "l2", "cosine" or "angular".
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -171,7 +211,7 @@ def repeat_layer_stats(
     dense = native.is_dense(x.shape[2:], x.stride()[2:])  # asked first: another view would be copied
     if not dense or dispatch.why_not("cpu", x.device) or not dispatch.can_bypass_dispatcher(x):
         return None
-    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize)[1], "saved": 0, **_addresses(None)}
+    fields = {"x": 0, **_fields(x, unit_dim, pairs == "anchor", normalize, distance)[1], "saved": 0, **_addresses(None)}
     dtype = native.accumulate_dtype(x.dtype)
     results = {
         "alignment": (x.shape[:1], dtype),
@@ -218,14 +258,14 @@ class LayerViewStats(NamedTuple):
 @overload
 def layer_stats(
     activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
-    view_sums: Literal[False] = ..., backend: str = ...,
+    distance: str = ..., view_sums: Literal[False] = ..., backend: str = ...,
 ) -> LayerStats: ...  # fmt: skip
 
 
 @overload
 def layer_stats(
     activations: TensorLike, *, view_dim: int = ..., unit_dim: int = ..., pairs: str = ..., normalize: bool = ...,
-    view_sums: bool, backend: str = ...,
+    distance: str = ..., view_sums: bool, backend: str = ...,
 ) -> LayerStats | LayerViewStats: ...  # fmt: skip
 
 
@@ -236,6 +276,7 @@ def layer_stats(
     unit_dim: int = 2,
     pairs: str = "all",
     normalize: bool = True,
+    distance: str = "l2",
     view_sums: bool = False,
     backend: str = "auto",
 ) -> LayerStats | LayerViewStats:
@@ -255,6 +296,7 @@ def layer_stats(
         unit_dim: The dimension of the units. Tokens ``[N, V, T, U]``: -1.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
+        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
         view_sums: Whether ``rows``, ``halves`` and ``stderr`` are wanted too, from the same read; of all pairs only.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
@@ -279,8 +321,11 @@ def layer_stats(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
+    checks.distance(distance, normalize, keep)
     run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
-    alignment, means, _, *sums = run(x, unit, pairs == "anchor", bool(normalize), keep, backend, bool(view_sums))
+    alignment, means, _, *sums = run(
+        x, unit, pairs == "anchor", bool(normalize), keep, backend, bool(view_sums), distance
+    )
     found = [alignment, means, *(sums if view_sums else ())]
     kind = LayerViewStats if view_sums else LayerStats
     return kind(*(checks.as_numpy(each) for each in found) if was_numpy else found)

@@ -79,9 +79,9 @@ def _has_layout(x: Tensor, unit_dim: int) -> bool:
     return in_order and view and native.is_dense(tuple(x.shape), x.stride())
 
 
-def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool) -> native.Record:
+def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, distance: str = "l2") -> native.Record:
     """Lists the fields of the kernel's record that input and outputs have in common."""
-    _, views = native.compared_views(x, anchor, normalize)  # x itself: its views are dense
+    _, views = native.compared_views(x, anchor, normalize, distance)  # x itself: its views are dense
     return {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
 
@@ -150,14 +150,15 @@ class PreparedPointwiseStats:
         means: Whether unit means are wanted.
         layers: How many layers, 1 or 2.
         view_sums: Whether ``native.ViewSums`` are wanted; of all pairs only.
+        distance: "l2", "cosine" or "angular".
     """
 
     def __init__(
         self, x: Tensor, *, unit_dim: int, pairs: str, normalize: bool, means: bool, layers: int,
-        view_sums: bool = False,
+        view_sums: bool = False, distance: str = "l2",
     ) -> None:  # fmt: skip
         checks.all_pairs(pairs, view_sums)
-        self._fields = _fields(x, unit_dim, pairs == "anchor", normalize)
+        self._fields = _fields(x, unit_dim, pairs == "anchor", normalize, distance)
         tensors = layers + 1
         self._shapes: dict[str, tuple[int, ...] | None] = {
             "alignments": (tensors, x.shape[0]),

@@ -15,33 +15,44 @@ def pair_indices(views: int, pairs: str) -> tuple[list[int], list[int]]:
     return list(first), list(second)
 
 
-def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2") -> Tensor:
     """Computes the mean over pairs (i, j) of ||z_i - z_j||, views divided by max(||z_i||, 1e-12) if ``normalize``.
 
     Args:
         z: ``[N, V, *dims]`` floating.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length.
+        distance: "l2", or see ``of_directions``.
 
     Returns:
         [N] float64.
     """
-    return pair_distances(z, pairs=pairs, normalize=normalize).mean(1)
+    return pair_distances(z, pairs=pairs, normalize=normalize, distance=distance).mean(1)
 
 
-def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2") -> Tensor:
     """Computes the distances of ``z``, ``[N, V, *dims]``, themselves: [N, pairs] float64."""
     z = z.double().flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
-    return torch.stack(
-        [(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)], 1
-    )
+    found = [(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)]
+    return of_directions(torch.stack(found, 1), distance)
 
 
-def view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def of_directions(l2: Tensor, distance: str) -> Tensor:
+    """Computes distances of directions, ``[...]``, from the l2 distances of the unit vectors.
+
+    "cosine": 1 - cos = d^2 / 2. "angular": arccos(cos) / pi = 2 asin(d / 2) / pi. As they stand these lose all digits
+    near cos = 1.
+    """
+    if distance == "cosine":
+        return l2.square() / 2
+    return 2 / torch.pi * torch.asin((l2 / 2).clamp_max(1)) if distance == "angular" else l2
+
+
+def view_sums(z: Tensor, *, normalize: bool = True, distance: str = "l2") -> tuple[Tensor, Tensor, Tensor]:
     """Computes what the distances of all pairs say of the views of ``z``, ``[N, V, *dims]``; see ``sums_of_views``."""
-    return sums_of_views(pair_distances(z, normalize=normalize), z.shape[1])
+    return sums_of_views(pair_distances(z, normalize=normalize, distance=distance), z.shape[1])
 
 
 def sums_of_views(distances: Tensor, views: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,12 +7,14 @@ import itertools
 import torch
 from torch import Tensor
 
-from memkern.reference.alignment import view_sums
+from memkern.reference.alignment import of_directions, view_sums
 
 __all__ = ["layer_stats", "view_sums"]
 
 
-def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True) -> tuple[Tensor, Tensor]:
+def layer_stats(
+    x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: bool = True, distance: str = "l2"
+) -> tuple[Tensor, Tensor]:
     """Computes the alignment of the flattened views, and the unit means over views and space.
 
     Args:
@@ -20,6 +22,7 @@ def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: 
         unit_dim: The dimension of the units.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
+        distance: "l2", "cosine" or "angular".
 
     Returns:
         alignment [N] and unit means [N, U], both float64.
@@ -28,5 +31,5 @@ def layer_stats(x: Tensor, *, unit_dim: int = 2, pairs: str = "all", normalize: 
     z = torch.nn.functional.normalize(x.flatten(2), dim=2) if normalize else x.flatten(2)
     views = range(x.shape[1])
     chosen = itertools.combinations(views, 2) if pairs == "all" else ((0, j) for j in views[1:])
-    alignment = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in chosen]).mean(0)
-    return alignment, x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)
+    distances = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in chosen])
+    return of_directions(distances, distance).mean(0), x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memkern.triton_kernels.exact import exact_distance, exact_norm
+from memkern.triton_kernels.exact import exact_distance, exact_norm, of_directions
 from memkern.triton_kernels.launches import registers, setting, vector, warps
 from memkern.triton_kernels.memory import (
     accumulate_dtype,
@@ -82,6 +82,7 @@ def _finish(
     view_stride,
     ANCHOR: tl.constexpr,
     NORMALIZE: tl.constexpr,
+    DISTANCE: tl.constexpr,  # "raw" and "l2", "cosine", "angular" of unit vectors
     STEP: tl.constexpr,  # "only", "first": pairs that cannot be trusted mark their point, "second": for marked points
     KEEP: tl.constexpr,
     WIDE: tl.constexpr,
@@ -138,6 +139,8 @@ def _finish(
                     view_b = z + _pick(b, pair == i) * view_stride
                     exact = exact_distance(view_a, view_b, dims, NORMALIZE, WIDE, BLOCK)
                     distance = tl.where(pair == i, exact, distance)
+        if DISTANCE == "cosine" or DISTANCE == "angular":
+            distance = of_directions(distance, DISTANCE)
         total += tl.where(there, distance, 0.0)
         if KEEP:
             tl.store(saved + pair, distance.to(WIDE), mask=there)
@@ -267,7 +270,7 @@ def _pick(values, chosen):
 
 
 def alignment(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.alignment``.
 
@@ -277,6 +280,7 @@ def alignment(
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need the second result.
         sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
+        distance: "l2", "cosine" or "angular".
 
     Returns:
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
@@ -288,7 +292,8 @@ def alignment(
     if z.shape[0] > 0:
         with on_device_of(z):
             _sum(z, dims, partial, None, tiles)
-            finish(z, dims, partial, out, saved, anchor, normalize, keep or sums is not None)
+            kind = distance if normalize else "raw"
+            finish(z, dims, partial, out, saved, anchor, kind, keep or sums is not None)
     return out, with_view_sums(saved, keep, sums)
 
 
@@ -339,9 +344,13 @@ def _sum(z: Tensor, dims: int, sums: Tensor, inverses: Tensor | None, tiles: dic
 
 
 def finish(
-    z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, normalize: bool, keep: bool
+    z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, distance: str, keep: bool
 ) -> None:
-    """The other launches: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place."""
+    """The other launches: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place.
+
+    ``distance`` is "l2", "cosine" or "angular" of unit vectors, or "raw": l2 of the views as they are.
+    """
+    normalize = distance != "raw"
     points, views = z.shape[:2]
     pieces, pairs = sums.shape[1], sums.shape[2] - views
     at_once = min(power_of_two(pairs), setting("alignment", "finish_pairs"))
@@ -350,7 +359,7 @@ def finish(
     def step(name: str, again: Tensor | None, inverses: Tensor | None) -> None:
         _finish[(points,)](
             z, sums, again, inverses, out, saved, dims, views, pairs, pieces, 0 if again is None else again.shape[1],
-            z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, STEP=name, KEEP=keep,
+            z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, DISTANCE=distance, STEP=name, KEEP=keep,
             WIDE=triton_accumulate_dtype(z.dtype), PAIRS=at_once,
             PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
             BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),

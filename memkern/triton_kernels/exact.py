@@ -58,3 +58,24 @@ def _power_of_two_below(x):
     power = tl.cast(bits, tl.float64, bitcast=True)
     power = tl.where(power < 9.332636185032189e-302, 9.332636185032189e-302, power)
     return tl.where(power > 1.0715086071862673e301, 1.0715086071862673e301, power)
+
+
+@triton.jit
+def of_directions(l2, DISTANCE: tl.constexpr):
+    """Distances of directions from l2 distances of unit vectors, float64: cosine d^2 / 2, angular 2 asin(d / 2) / pi.
+
+    Triton has no arcsine for its interpreter: this is that of fdlibm, by a quotient of polynomials below a half, and
+    from there on by asin x = pi / 2 - 2 asin(sqrt((1 - x) / 2)). Rounding may take an l2 distance above 2.
+    """
+    if DISTANCE == "cosine":
+        return l2 * l2 * 0.5
+    x = tl.where(l2 > 2, 1.0, l2 * 0.5)  # NaN stays
+    small = x < 0.5
+    t = tl.where(small, x * x, (1 - x) * 0.5)
+    s = tl.where(small, x, tl.sqrt(t))
+    p = t * (1.66666666666666657415e-01 + t * (-3.25565818622400915405e-01 + t * (2.01212532134862925881e-01 + t * (
+        -4.00555345006794114027e-02 + t * (7.91534994289814532176e-04 + t * 3.47933107596021167570e-05)))))  # fmt: skip
+    q = 1 + t * (-2.40339491173441421878e00 + t * (2.02094576023350569471e00 + t * (
+        -6.88283971605453293030e-01 + t * 7.70381505559019352791e-02)))  # fmt: skip
+    arcsine = s + s * (p / q)
+    return tl.where(small, arcsine, 1.5707963267948966 - 2 * arcsine) * 0.6366197723675814

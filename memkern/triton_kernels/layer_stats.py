@@ -149,7 +149,13 @@ def chunks_of(x: Tensor, unit_dim: int) -> Chunks | None:
 
 
 def layer_stats(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: tuple[Tensor, ...] | None = None
+    x: Tensor,
+    unit_dim: int,
+    anchor: bool,
+    normalize: bool,
+    keep: bool,
+    sums: tuple[Tensor, ...] | None = None,
+    distance: str = "l2",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The forward of ``torch.ops.memkern.layer_stats``.
 
@@ -160,29 +166,30 @@ def layer_stats(
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need what alignment keeps.
         sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
+        distance: "l2", "cosine" or "angular".
 
     Returns:
         Alignment [N], unit means [N, U], and what alignment keeps.
     """
-    out, means, saved = _with_distances(x, unit_dim, anchor, normalize, keep or sums is not None)
+    kind = distance if normalize else "raw"
+    out, means, saved = _with_distances(x, unit_dim, anchor, kind, keep or sums is not None)
     return out, means, align.with_view_sums(saved, keep, sums)
 
 
-def _with_distances(
-    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same without sums over views."""
+def _with_distances(x: Tensor, unit_dim: int, anchor: bool, distance: str, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without sums over views; ``distance`` as for ``alignment.finish``."""
+    normalize = distance != "raw"
     x, dims = view_block(x)
     chunks = chunks_of(x, unit_dim)
     points, views, units = *x.shape[:2], x.shape[unit_dim]
     if chunks is None or points == 0 or dims == 0:
-        out, saved = align.alignment(x, anchor, normalize, keep)
+        out, saved = align.alignment(x, anchor, normalize, keep, None, distance)
         return out, means_of.unit_means(x, unit_dim, "raw"), saved
     chunk_dims = chunks.units * chunks.positions
     block = setting("alignment", "lanes") * vector(x.dtype)
     launch = align.pair_tiles(x, math.gcd(dims, chunk_dims), anchor)
     if chunks.planes and launch["ONE"] and not anchor and chunks.space > setting("layer_stats", "blocks") * block:
-        return _of_large_maps(x, chunks.space, units, block, normalize, keep)
+        return _of_large_maps(x, chunks.space, units, block, distance, keep)
     pieces = cdiv(chunk_dims, launch["PIECE"])
     out, saved, pair_sums = align.results(x, anchor, normalize, keep, chunks.count * pieces)
     means = torch.empty((points, units), dtype=accumulate_dtype(x.dtype), device=x.device)
@@ -198,19 +205,19 @@ def _with_distances(
             PIECES=pieces, PLANES=chunks.planes, UNIT_LANES=tile["LANES"], UNIT_BLOCK=tile["BLOCK"],
             TREE=min(4, power_of_two(blocks)), **launch,
         )  # fmt: skip
-        align.finish(x, dims, pair_sums, out, saved, anchor, normalize, keep)
+        align.finish(x, dims, pair_sums, out, saved, anchor, distance, keep)
         means_of.divide(unit_sums, means, views * chunks.space)
     return out, means, saved
 
 
 def _of_large_maps(
-    x: Tensor, space: int, units: int, block: int, normalize: bool, keep: bool
+    x: Tensor, space: int, units: int, block: int, distance: str, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for maps of many blocks: pieces of a map are equally large, but for the last."""
     points, views = x.shape[:2]
     launch = align.pair_tiles(x, space, False)
     pieces = cdiv(space, launch["PIECE"])
-    out, saved, pair_sums = align.results(x, False, normalize, keep, units * pieces)
+    out, saved, pair_sums = align.results(x, False, distance != "raw", keep, units * pieces)
     means = torch.empty((points, units), dtype=accumulate_dtype(x.dtype), device=x.device)
     unit_sums = torch.empty((pieces, points, units), dtype=torch.float64, device=x.device)
     with on_device_of(x):
@@ -219,6 +226,6 @@ def _of_large_maps(
             x.stride(1), PIECE=cdiv(space, pieces * block) * block, GROUP=views, LANES=launch["LANES"],
             VECTOR=launch["VECTOR"], WIDE=launch["WIDE"], num_warps=launch["num_warps"],
         )  # fmt: skip
-        align.finish(x, units * space, pair_sums, out, saved, False, normalize, keep)
+        align.finish(x, units * space, pair_sums, out, saved, False, distance, keep)
         means_of.divide(unit_sums, means, views * space)
     return out, means, saved

@@ -47,7 +47,7 @@ def _record(name: str, **fields: Any) -> type[_Record]:
 
 Alignment = _record(
     "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
-    pairs=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
+    pairs=_i32, distance=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
     errors=_pointer,
 )  # fmt: skip
 AlignmentBackward = _record(
@@ -184,20 +184,21 @@ def unwritten_sums(z: Tensor) -> native.ViewSums:
 
 def _alignment_record(
     z: Tensor, anchor: bool, normalize: bool, out: Tensor | None, saved: Tensor | None,
-    sums: native.ViewSums | None = None,
+    sums: native.ViewSums | None = None, distance: str = "l2",
 ) -> Any:  # fmt: skip
     block, dims, point_stride, view_stride = native.view_block(z)
     assert block is z, "the kernel reads this layout only after a copy: make it in the test"
     return Alignment(
         z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
-        point_stride=point_stride, view_stride=view_stride, pairs=int(anchor), normalize=normalize,
-        alignment=None if out is None else out.data_ptr(), saved=None if saved is None else saved.data_ptr(),
+        point_stride=point_stride, view_stride=view_stride, pairs=int(anchor), distance=native.DISTANCES[distance],
+        normalize=normalize, alignment=None if out is None else out.data_ptr(),
+        saved=None if saved is None else saved.data_ptr(),
         **({} if sums is None else {name: to.data_ptr() for name, to in sums._asdict().items()}),
     )  # fmt: skip
 
 
 def alignment(
-    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor]:
     z = native.view_block(z)[0]
     wide = native.accumulate_dtype(z.dtype)
@@ -205,7 +206,7 @@ def alignment(
         _unwritten(z.shape[0], dtype=wide),
         _unwritten(*native.saved_shape(z, anchor, normalize, keep), dtype=wide),
     )
-    _run("alignment", _alignment_record(z, anchor, normalize, out, saved if keep else None, sums))
+    _run("alignment", _alignment_record(z, anchor, normalize, out, saved if keep else None, sums, distance))
     return out, saved
 
 

@@ -44,6 +44,17 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
         testing.assert_within(gradient, want, z.dtype, "gradient")
 
 
+def check_directions(z: Tensor, anchor: bool) -> None:
+    pairs, wide = "anchor" if anchor else "all", native.accumulate_dtype(z.dtype)
+    for distance in ("cosine", "angular"):
+        sums = None if anchor else emulated.unwritten_sums(z)
+        out, _ = emulated.alignment(z, anchor, True, False, sums, distance)
+        testing.assert_within(out, testing.expected_alignment(z, pairs=pairs, distance=distance), wide, distance)
+        if sums is not None:
+            for got, want in zip(sums, testing.expected_view_sums(z, distance=distance), strict=True):
+                testing.assert_within(got, want, wide, distance)
+
+
 def check_view_sums(z: Tensor, normalize: bool, sums: native.ViewSums) -> None:
     for name, got, want in zip(sums._fields, sums, testing.expected_view_sums(z, normalize=normalize), strict=True):
         testing.assert_within(got, want, native.accumulate_dtype(z.dtype), name)
@@ -180,6 +191,12 @@ def cases() -> Iterator[Case]:
         yield f"alignment {name} misaligned packs", lambda z=z: check_alignment(z, False, True)
         z = testing.randn(0, 3, 4, dtype=dtype)
         yield f"alignment {name} of no points", lambda z=z: check_alignment(z, False, True)
+        for views, dims, anchor in ((5, 24, False), (18, 32, False), (6, 40, True)):
+            z = testing.relu_features(6, views, dims, dtype=dtype)
+            yield (
+                f"alignment {name} directions {views} {anchor}",
+                lambda z=z, a=anchor: check_directions(z, a),
+            )
         z = testing.randn(2, 3, 9, dtype=dtype)
         yield f"alignment {name} alone", lambda z=z: check_alignment_alone(z)
         z = testing.randn(2, 12, 24, dtype=dtype)[..., :22]

@@ -298,3 +298,21 @@ def test_view_sums_of_no_points():
     sums = empty_sums(torch.empty(0, 3, 5))
     kernels.alignment(on_device(torch.empty(0, 3, 5)), False, True, False, sums)
     assert sums[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "angular"])
+@pytest.mark.parametrize("family", ["randn", "identical to 1e-5"])
+def test_directions(family, distance):
+    """Both parts of the arcsine: equal views, near ones, opposite ones; with sums over the views."""
+    for dtype in (torch.float32, torch.float64):
+        z = testing.FAMILIES[family](6, 4, 40, dtype=dtype)
+        z[0, 1], z[1, 2], z[2, 3] = z[0, 0], -z[1, 0], 0
+        for anchor in (False, True):
+            sums = None if anchor else empty_sums(z)
+            out, _ = on_cpu(kernels.alignment(on_device(z), anchor, True, False, sums, distance))
+            want = testing.expected_alignment(z, pairs="anchor" if anchor else "all", distance=distance)
+            testing.assert_within(out, want, dtype, anchor)
+            for got, expected in zip(
+                on_cpu(sums or ()), testing.expected_view_sums(z, distance=distance), strict=False
+            ):
+                testing.assert_within(got, expected, dtype, anchor)

@@ -90,6 +90,15 @@ def test_view_sums():
             testing.assert_within(got, want, torch.float32, shape)
 
 
+@pytest.mark.parametrize("distance", ["cosine", "angular"])
+def test_directions(distance):
+    """Of one read, in two passes, and of large maps."""
+    for shape, unit_dim in (((2, 5, 5, 7, 7), 2), ((1, 4, 4, 5, 6), 3), ((1, 2, 3, 70, 70), 2)):
+        x = testing.relu_features(*shape)
+        got = on_cpu(layer_stats(on_device(x), unit_dim, False, True, False, None, distance))
+        testing.assert_within(got[0], testing.expected_alignment(x, distance=distance), torch.float32, shape)
+
+
 def test_dtypes(dtype):
     x = testing.relu_features(2, 3, 5, 20, dtype=dtype)
     check(x, x, 2, options=[(False, True)])

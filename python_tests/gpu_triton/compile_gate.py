@@ -77,6 +77,7 @@ def photos(n: int, size: int, channels: int = 3, dtype: torch.dtype = torch.uint
 CASES: dict[str, Callable[[], object]] = {
     "alignment": lambda: alignment(x(2, 10, 65536), False, True, True),
     "alignment view sums": lambda: alignment(x(2, 10, 65536), False, True, False, view_sums(2, 10)),
+    "alignment angular": lambda: alignment(x(2, 10, 256), False, True, False, None, "angular"),
     "alignment bf16": lambda: alignment(x(2, 10, 65536, dtype=bf16), False, True, False),
     "alignment f16": lambda: alignment(x(2, 10, 65536, dtype=f16), False, True, False),
     "alignment f64": lambda: alignment(x(2, 10, 65536, dtype=f64), False, True, False),
@@ -138,6 +139,7 @@ SECOND = {
         "alignment anchor bf16",
         "alignment odd dims",
         "alignment 256 dims",
+        "alignment angular",
     ),
     "_divide": ("means 56x56", "means 56x56 f64"),
 }

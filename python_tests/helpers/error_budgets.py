@@ -15,23 +15,24 @@ import torch
 from torch import Tensor
 
 from memkern import native, reference
-from memkern.reference.alignment import pair_distances, pair_indices, sums_of_views, view_sums
+from memkern.reference.alignment import of_directions, pair_distances, pair_indices, sums_of_views, view_sums
 from python_tests.helpers.kernel_paths import threads
 
 # ---- plain torch --------------------------------------------------------------------------------------------------
 
 
-def plain_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+def plain_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2") -> Tensor:
     """Alignment as one would write it in torch, in the dtype of ``z``: normalize, subtract, norm, mean. [N]."""
-    return _plain_distances(z, pairs, normalize).mean(1)
+    return _plain_distances(z, pairs, normalize, distance).mean(1)
 
 
-def _plain_distances(z: Tensor, pairs: str, normalize: bool) -> Tensor:
+def _plain_distances(z: Tensor, pairs: str, normalize: bool, distance: str) -> Tensor:
     z = z.flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
     first, second = pair_indices(z.shape[1], pairs)
-    return torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(first, second, strict=True)], 1)
+    found = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(first, second, strict=True)], 1)
+    return of_directions(found, distance)
 
 
 def plain_unit_means(x: Tensor, *, unit_dim: int = 1, activation: str = "raw") -> Tensor:
@@ -138,52 +139,56 @@ def expected(
         return Expected(truth, allowed)
 
 
-def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:
+def expected_alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2") -> Expected:
     """The reference of ``alignment`` and the budget around it."""
-    options: dict[str, Any] = {"pairs": pairs, "normalize": normalize}
-    distances = pair_distances(z, **options)
+    options: dict[str, Any] = {"pairs": pairs, "normalize": normalize, "distance": distance}
+    floor = _floor(z, **options)
     return expected(
         functools.partial(reference.alignment, **options),
         functools.partial(plain_alignment, **options),
         z,
-        roundings=ROUNDINGS + walk(distances.shape[1]),  # the distances are added up, too
-        floor=_floor(distances, z.dtype, normalize).mean(1),
+        roundings=ROUNDINGS + walk(floor.shape[1]),  # the distances are added up, too
+        floor=floor.mean(1),
     )
 
 
-def _floor(distances: Tensor, dtype: torch.dtype, normalize: bool) -> Tensor:
+def _floor(z: Tensor, pairs: str, normalize: bool, distance: str) -> Tensor:
     """The error of each distance that comes from norms.
 
     Rounded to half an epsilon each they make an error of up to an epsilon along the unit vectors, at a right angle to a
     small distance: nothing beside 1e-4, all that is left of 0.
     """
-    epsilon = torch.finfo(native.accumulate_dtype(dtype)).eps if normalize else 0.0
-    return (torch.hypot(distances, torch.full_like(distances, epsilon)) - distances).nan_to_num(0.0)
+    epsilon = torch.finfo(native.accumulate_dtype(z.dtype)).eps if normalize else 0.0
+    l2 = pair_distances(z, pairs=pairs, normalize=normalize)
+    error = torch.hypot(l2, torch.full_like(l2, epsilon)) - l2
+    if distance == "l2":
+        return error.nan_to_num(0.0)
+    error += ROUNDINGS * epsilon * l2  # of l2 itself, which its square and its arcsine magnify
+    here, above, below = (of_directions(value, distance) for value in (l2, l2 + error, l2 - error))
+    return torch.maximum(above - here, here - below).nan_to_num(0.0)
 
 
-def expected_view_sums(z: Tensor, *, normalize: bool = True) -> tuple[Expected, Expected, Expected]:
+def expected_view_sums(
+    z: Tensor, *, normalize: bool = True, distance: str = "l2"
+) -> tuple[Expected, Expected, Expected]:
     """The references of rows, halves and standard errors of ``alignment_stats``, and the budgets around them."""
     views = z.shape[1]
-    floor = _floor(pair_distances(z, normalize=normalize), z.dtype, normalize)
-    floors = sums_of_views(floor, views)
+    floors = sums_of_views(_floor(z, "all", normalize, distance), views)
 
-    def one(part: int, added: int, scale: Callable[[Tensor], Tensor] | None = None) -> Expected:
+    def one(part: int, added: int) -> Expected:
         return expected(
-            lambda z: view_sums(z, normalize=normalize)[part],
-            lambda z: sums_of_views(_plain_distances(z, "all", normalize), views)[part],
+            lambda z: view_sums(z, normalize=normalize, distance=distance)[part],
+            lambda z: sums_of_views(_plain_distances(z, "all", normalize, distance), views)[part],
             z,
-            scale=scale,
             roundings=ROUNDINGS + walk(added),
             floor=floors[part].nan_to_num(0.0),
         )
 
-    def size_of_error(z: Tensor) -> Tensor:
-        """Of a difference of rows: that of the rows."""
-        rows = view_sums(z, normalize=normalize)[0] / max((views - 1) * (views - 2) / 2, 1)
-        return rows.norm(dim=1)
-
-    floors = *floors[:2], sums_of_views(floor, views)[0].norm(dim=1) / max((views - 1) * (views - 2) / 2, 1)
-    return one(0, views), one(1, views * views // 8), one(2, views, size_of_error)
+    rows = one(0, views)
+    # The standard error is the length of a vector of rows, over their pairs: it moves by what they move at most.
+    moved = rows.tolerance.norm(dim=1) / max((views - 1) * (views - 2) / 2, 1)
+    errors = Expected(view_sums(z, normalize=normalize, distance=distance)[2], moved)
+    return rows, one(1, views * views // 8), errors
 
 
 def expected_gradient(z: Tensor, upstream: Tensor, *, pairs: str = "all", normalize: bool = True) -> Expected:

@@ -187,7 +187,7 @@ def test_trainings_that_do_not_fit():
         memkern.sslmem([z, z.long()], z)
     with pytest.raises(TypeError, match=r"Expected `z_f\[1\]` to be a torch tensor"):
         memkern.sslmem([z, None], z)
-    with pytest.raises(TypeError, match="to have one dtype, got torch.float32 and torch.float64"):
+    with pytest.raises(TypeError, match="to have one dtype"):
         memkern.sslmem([z, z.double()], z)
 
 

@@ -267,3 +267,75 @@ def test_view_sums_of_an_anchor_are_refused(path):
     for op, *arguments in ((torch.ops.memkern.alignment,), (torch.ops.memkern.layer_stats, 2)):
         with pytest.raises(ValueError, match="got 'anchor'"):
             op(torch.ones(2, 3, 4), *arguments, True, True, False, path, True)
+
+
+# ---- distances of directions, of alignment and alignment_stats too ---------------------------------------------------
+
+
+def check_directions(x: Tensor, path: str, context: object) -> None:
+    wide = native.accumulate_dtype(x.dtype)
+    for distance in ("cosine", "angular"):
+        options = {"distance": distance, "backend": path}
+        for pairs in ("all", "anchor"):
+            want = testing.expected_alignment(x, pairs=pairs, distance=distance)
+            got = memkern.alignment(x, pairs=pairs, **options)
+            testing.assert_within(got, want, wide, (context, distance, pairs))
+            stats = memkern.layer_stats(x, pairs=pairs, **options)
+            testing.assert_within(stats.alignment, want, wide, (context, distance, pairs))
+            testing.assert_same_bits(stats.unit_means, memkern.layer_stats(x, pairs=pairs, backend=path).unit_means)
+        aligned, stats = memkern.alignment_stats(x, **options), memkern.layer_stats(x, view_sums=True, **options)
+        for part, other, want in zip(
+            aligned[1:], stats[2:], testing.expected_view_sums(x, distance=distance), strict=True
+        ):
+            testing.assert_within(part, want, wide, (context, distance))
+            testing.assert_within(other, want, wide, (context, distance))
+
+
+@pytest.mark.parametrize("family", testing.FAMILIES)
+@pytest.mark.parametrize("views", [2, 3, 5, 10, 17])
+def test_distances_of_directions(kernel, family, views, dtype):
+    check_directions(testing.FAMILIES[family](6, views, 6, 3, 3, dtype=dtype), kernel, family)
+
+
+@pytest.mark.parametrize("dims", [2, 40])
+def test_directions_against_their_cosine(path, dtype, dims):
+    """1 - cos and arccos(cos) / pi as they are written, where these keep their digits; lengths do not matter."""
+    x = testing.randn(5, 3, dims, dtype=dtype)
+    unit = torch.nn.functional.normalize(x.double(), dim=2)
+    cosines = (unit @ unit.transpose(1, 2))[:, [0, 0, 1], [1, 2, 2]].clamp(-1, 1)
+    for scale in (1.0, 4.0):
+        z = x * torch.tensor([1.0, scale, 1 / scale], dtype=dtype)[:, None]
+        close = functools.partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
+        close(memkern.alignment(z, distance="cosine", backend=path).double(), (1 - cosines).mean(1))
+        angles = torch.arccos(cosines).mean(1) / torch.pi
+        close(memkern.alignment(z, distance="angular", backend=path).double(), angles)
+
+
+def test_directions_by_hand(path, dtype):
+    """A right angle, opposite views, equal views, zeros: 1 and a half, 2 and 1, 0; beside a zero as at 60 degrees."""
+    e, zero = [1.0, 0.0], [0.0, 0.0]
+    z = torch.tensor([[e, [0.0, 3.0]], [e, [-2.0, 0.0]], [e, e], [zero, zero], [e, zero]], dtype=dtype)
+    for distance, want in (("cosine", [1, 2, 0, 0, 1 / 2]), ("angular", [1 / 2, 1, 0, 0, 1 / 3])):
+        got = memkern.alignment(z, distance=distance, backend=path)
+        rounding = 4 * torch.finfo(got.dtype).eps
+        torch.testing.assert_close(got, torch.tensor(want, dtype=got.dtype), rtol=rounding, atol=0)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_directions_of_what_is_not_finite(path, value, dtype):
+    z = testing.randn(3, 3, 7, dtype=dtype)
+    z[1, 2, 4] = value
+    for distance in ("cosine", "angular"):
+        assert memkern.alignment(z, distance=distance, backend=path).isnan().tolist() == [False, True, False]
+
+
+def test_options_that_directions_refuse(path):
+    z = testing.randn(2, 3, 4)
+    for call in (memkern.alignment, memkern.alignment_stats, memkern.layer_stats, functools.partial(memkern.sslmem, z)):
+        with pytest.raises(ValueError, match="Expected `distance` to be one of 'l2', 'cosine', 'angular', got 'l1'"):
+            call(z, distance="l1", backend=path)
+        with pytest.raises(ValueError, match="Expected normalize=True with distance='cosine'"):
+            call(z, distance="cosine", normalize=False, backend=path)
+        if call is not memkern.alignment_stats:
+            with pytest.raises(ValueError, match="Expected data without requires_grad with distance='angular'"):
+                call(z.clone().requires_grad_(), distance="angular", backend=path)

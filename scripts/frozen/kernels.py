@@ -112,7 +112,7 @@ def alignment(kernels: Kernels) -> None:
         def run(z: Tensor = z, anchor: bool = anchor, normalize: bool = normalize) -> dict[str, Any]:
             ops, backend = torch.ops.memkern, kernels.backend
             alone = ops.alignment.default(z, anchor, normalize, False, backend)[0]
-            out, saved = ops.alignment.default(z, anchor, normalize, True, backend)
+            out, saved, *_ = ops.alignment.default(z, anchor, normalize, True, backend)
             grad = torch.linspace(-1, 2, z.shape[0], dtype=out.dtype, device=z.device)
             back = ops.alignment_backward.default(grad, z, saved, anchor, normalize, backend)
             return {"alone": alone, "out": out, "saved": saved, "grad": back}
@@ -127,7 +127,7 @@ def layer_stats(kernels: Kernels) -> None:
 
             def run(x: Tensor = x, unit: int = unit_dim, a: bool = anchor, n: bool = normalize) -> dict[str, Any]:
                 out = torch.ops.memkern.layer_stats.default(x, unit, a, n, True, kernels.backend)
-                return dict(zip(("alignment", "means", "saved"), out, strict=True))
+                return dict(zip(("alignment", "means", "saved"), out[:3], strict=True))
 
             kernels.add(f"layer_stats/{title}-unit{unit_dim}-{_named(anchor, normalize)}", run)
 

@@ -95,6 +95,8 @@ class Distances {
       unit_distances(sums);
     else
       raw_distances(sums);
+    if (op_.distance != Distance::l2)
+      for (int64_t k = 0; k < pairs_; ++k) distances_[k] = distance_of_directions(op_.distance, distances_[k]);
     const double sum = sum_of(distances_.get(), pairs_);
     // fault: mean over pairs
     static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));

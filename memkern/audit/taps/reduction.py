@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from memkern.checks.values import all_pairs
+from memkern.checks.values import all_pairs, distance
 from memkern.errors import ArgumentValueError
 from memkern.metrics.alignment_stats import alignment_stats
 from memkern.ops.alignment import alignment, repeat_alignment
@@ -57,6 +57,7 @@ class Reduction:
         clean_first: Whether view 0 is the clean image.
         means: Whether unit means are wanted.
         view_sums: Whether `halves` and `rows` are wanted.
+        distance: "l2", or of directions "cosine" or "angular".
 
     Raises:
         ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view; if
@@ -69,9 +70,11 @@ class Reduction:
     clean_first: bool = False
     means: bool = True
     view_sums: bool = False
+    distance: str = "l2"
 
     def __post_init__(self) -> None:
         all_pairs(self.pairs, self.view_sums)
+        distance(self.distance, self.normalize, False)
         least = 3 if self.clean_first and self.pairs == "all" else 2
         if self.n_views is not None and self.n_views < least:
             raise ArgumentValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")
@@ -100,13 +103,18 @@ class Reduction:
         drawn = x[:, 1:] if self.clean_first else x
         compared = drawn if self.pairs == "all" else x
         if not self.means and not self.view_sums:
-            return TapStats(alignment(compared, pairs=self.pairs, normalize=self.normalize), None)
+            return TapStats(alignment(compared, pairs=self.pairs, normalize=self.normalize, distance=self.distance))
         if not self.means:
-            aligned = alignment_stats(compared, normalize=self.normalize)
+            aligned = alignment_stats(compared, normalize=self.normalize, distance=self.distance)
             return TapStats(aligned.alignment, None, None, aligned.halves, aligned.rows)
         stats = self.named(
             layer_stats(
-                compared, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums
+                compared,
+                unit_dim=unit_dim + 1,
+                pairs=self.pairs,
+                normalize=self.normalize,
+                distance=self.distance,
+                view_sums=self.view_sums,
             )
         )
         if not self.clean_first:
@@ -126,10 +134,13 @@ class Reduction:
             return None
         x = output.unflatten(0, (-1, self.n_views))
         if not self.means:
-            return repeat_alignment(x, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums)
+            return repeat_alignment(
+                x, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums, distance=self.distance
+            )
         return repeat_layer_stats(
-            x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums
-        )
+            x, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, view_sums=self.view_sums,
+            distance=self.distance,
+        )  # fmt: skip
 
     def prepared_with_layers(self, x: Tensor, unit_dim: int, layers: int) -> PreparedPointwiseStats | None:
         """Prepares running layers on inputs in memory like `x`, `[N * V, …]`; `None` where torch runs the layers."""
@@ -140,5 +151,5 @@ class Reduction:
             return None
         return PreparedPointwiseStats(
             split, unit_dim=unit_dim + 1, pairs=self.pairs, normalize=self.normalize, means=self.means, layers=layers,
-            view_sums=self.view_sums,
+            view_sums=self.view_sums, distance=self.distance,
         )  # fmt: skip

@@ -41,3 +41,20 @@ def test_view_sums(means: bool, clean_first: bool) -> None:
 def test_view_sums_of_an_anchor_are_refused() -> None:
     with pytest.raises(ValueError, match="Expected `pairs` to be 'all' with `view_sums`, got 'anchor'"):
         Tap(nn.Sequential(nn.ReLU()), ["0"], n_views=3, pairs="anchor", view_sums=True)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "angular"])
+def test_distances_of_directions(distance: str) -> None:
+    """Of hooks, of layers that the kernel runs, and of calls that are made ready."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    x = torch.randn(15, 3, 8, 8)
+    for means in (True, False):
+        tap = Tap(model, "*", n_views=5, means=means, view_sums=True, distance=distance, example=x[:2])
+        for _ in range(2):
+            with torch.inference_mode(), tap:
+                output = tap.model(x)
+                got = list(tap.take().values())
+            want = memkern.alignment_stats(output.unflatten(0, (3, 5)), distance=distance)
+            assert torch.equal(got[-1].alignment, want.alignment)
+            assert torch.equal(got[-1].rows, want.rows)
+            assert torch.equal(got[-1].halves, want.halves)
