@@ -208,7 +208,12 @@ class ViewSums(NamedTuple):
     @classmethod
     def empty(cls, z: Tensor, wanted: bool = True) -> ViewSums:
         """Makes the memory for ``z``, ``[N, V, ...]``, on its device; see ``shapes``."""
-        return cls(*(z.new_empty(shape, dtype=dtype) for shape, dtype in cls.shapes(z, wanted).values()))
+        dtype, (points, views) = accumulate_dtype(z.dtype), z.shape[:2] if wanted else (0, 0)
+        return cls(
+            z.new_empty((points, views), dtype=dtype),
+            z.new_empty((2, points), dtype=dtype),
+            z.new_empty(points, dtype=dtype),
+        )
 
 
 def compared_views(z: Tensor, anchor: bool, normalize: bool, distance: str = "l2") -> tuple[Tensor, Record]:

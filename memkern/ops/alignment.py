@@ -279,10 +279,13 @@ def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: 
     Returns:
         ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
-    z = z.detach()
-    run = _run if dispatch.can_bypass_dispatcher(z) else torch.ops.memkern.alignment.default
-    out, _, *sums = run(z, False, normalize, False, backend, True, distance)
-    return out, native.ViewSums(*sums)
+    if not dispatch.can_bypass_dispatcher(z):
+        op = torch.ops.memkern.alignment.default
+        out, _, *found = op(z.detach(), False, normalize, False, backend, True, distance)
+        return out, native.ViewSums(*found)
+    sums = native.ViewSums.empty(z)
+    run = dispatch.pick(backend, z.device, TABLE)
+    return run(z, False, normalize, False, sums, distance)[0], sums
 
 
 def alignment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from memkern.audit import Run, merge_runs, read_run, run_audit
 from memkern.audit.data.open import open_source
 from memkern.audit.measure.rescore import rescore
 from memkern.audit.options import Options
-from memkern.audit.run_folder.write_exports import write_exports
 
 Array = NDArray[np.float64]
 COUNT, VIEWS = 100, 4
@@ -155,13 +153,6 @@ def test_typed_arrays(split: Run) -> None:
     np.testing.assert_array_equal(arrays.column("layermem_excess"), column(split, "layermem_excess", "layers"))
     assert len(arrays.units["conv"].unit) == 4, "the units of the first encoder"
     assert len(split.units) == 2 * sum(len(layer.unit) for layer in arrays.units.values())
-
-
-def test_exports_are_of_the_first_encoder(split: Run) -> None:
-    (path,) = write_exports(split, ["fiftyone"])
-    samples = json.loads(path.read_text())["samples"]
-    path.unlink()
-    assert sum(sample["memkern_units"] for sample in samples) == len(split.units) // 2
 
 
 def test_the_scores_of_a_finished_family_again(split: Run) -> None:

@@ -19,6 +19,7 @@ from memkern.audit.run_folder.schema import EncoderPlan
 LAYERS = {"conv": 5, "output": 7}
 N, L, V = 120, len(LAYERS), 6
 U = sum(LAYERS.values())
+LABELS = np.arange(N) // 10 % 3
 Array = NDArray[Any]
 
 
@@ -37,7 +38,7 @@ class World:
         noise = rng.normal(0, 0.01, (k, L, N)).astype(np.float32)
         self.halves = np.stack([self.alignment + noise, self.alignment - noise], 1)
         self.rows = (self.alignment[:, -1, :, None] * (V - 1) * rng.uniform(0.9, 1.1, (k, N, V))).astype(np.float32)
-        self.means = (rng.random((k, N, U)) + 0.3 * seen.transpose(0, 2, 1)).astype(np.float32)
+        self.means = (rng.random((k, N, U)) + 0.01 * seen.transpose(0, 2, 1)).astype(np.float32)
         self.index = np.arange(N) * 2 + 5  # images were left out: positions have gaps
 
     def readings(
@@ -48,7 +49,7 @@ class World:
             units, classes = UnitMem(), ClassMem()
             means = torch.from_numpy(self.means[k])
             units.update(means, ids=torch.from_numpy(self.index))
-            classes.update(means, torch.arange(N) % 2)
+            classes.update(means, torch.from_numpy(LABELS))
             found[name] = EncoderReadings(
                 torch.from_numpy(self.alignment[k]),
                 torch.from_numpy(self.halves[k]) if views >= 4 else torch.zeros(2, L, 0),
@@ -108,7 +109,7 @@ def measured(world: World, roles: dict[str, str], **changes: Any) -> Measured:
         "id": [f"{row}.png" for row in range(N)],
         "index": world.index.tolist(),
         "path": [None] * N,
-        "label": (np.arange(N) % 2).tolist(),
+        "label": LABELS.tolist(),
         "candidate": (candidate if any(roles.values()) else np.zeros(N, bool)).tolist(),
         **{f"member/{name}": world.membership[:, k].tolist() for k, name in enumerate(names)},
     }

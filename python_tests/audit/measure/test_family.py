@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from trainings import FOUR, LAYERS, ROLES, N, U, World, measured, pair, pair_of_two, varying
+from trainings import FOUR, LABELS, LAYERS, ROLES, N, U, World, measured, pair, pair_of_two, varying
 
 from memkern import UnitMem, families
 from memkern.audit.measure.family_columns import leaks
@@ -73,14 +73,14 @@ def test_peaks_of_members() -> None:
     world, given = pair_of_two(seed=3)
     made = tables(given)
     design = families.design(world.membership)
-    labels = np.arange(N) % 2
     balanced = families.balanced_images(design)
     for place, own in enumerate((slice(0, 5), slice(5, 12))):
         counts = families.peak_counts([means[:, own] for means in world.means], balanced)
-        wanted = families.member_peaks(counts, design, strata=labels, seed=3)
+        wanted = families.member_peaks(counts, design, strata=LABELS, seed=3)
         assert made.layers["member_peaks"][place] == wanted.share
         assert made.layers["member_peaks_expected"][place] == wanted.expected
         assert made.layers["member_peaks_p"][place] == wanted.p
+        assert 0.001 < wanted.p != families.member_peaks(counts, design, seed=3).p, "labels are strata"
     inside, outside = families.peaks_of_images(counts, design.membership)
     same(made.samples["peaks_in"], np.where(balanced, inside, np.nan))
     same(made.samples["peaks_out"], np.where(balanced, outside, np.nan))
@@ -252,6 +252,23 @@ def test_images_with_a_nan_are_left_out_and_counted() -> None:
     assert tables(measured(world, ROLES)).significance is None
 
 
+def test_a_nan_where_nothing_is_known_is_in_no_number() -> None:
+    world, _ = varying()
+    world.alignment[0, :, 5] = math.nan  # whether the first encoder saw the image is unknown
+    made = tables(measured(world, dict.fromkeys([f"e{k}" for k in range(6)], "")))
+    assert made.significance is not None
+    assert made.significance.unscored_nan == 0
+    assert np.isfinite(made.samples["p"][5])
+
+
+def test_alignments_by_role_are_means_in_float64() -> None:
+    world = World(families.membership_of_groups(FOUR, n_f=3, n_g=3))
+    made = tables(measured(world, {"f1": "f", "f2": "f", "f3": "f", "g1": "g", "g2": "g", "g3": "g"}))
+    wanted = world.alignment[:3].astype(np.float64).mean(0).astype(np.float32)
+    assert torch.equal(made.samples["alignment_f/output"], torch.from_numpy(wanted[1]))
+    assert not np.array_equal(wanted, world.alignment[:3].mean(0))
+
+
 def test_pictures_are_what_is_independent() -> None:
     world, given = pair_of_two()
     pictures = [f"p{row // 4}" if row % 8 else None for row in range(N)]
@@ -295,7 +312,7 @@ def test_the_order_of_images_changes_nothing() -> None:
     moved.rows = world.rows[:, order]
     after = measured(moved, ROLES)
     after = replace(
-        after, images={**after.images, "id": [f"{row}.png" for row in order], "label": (order % 2).tolist()}
+        after, images={**after.images, "id": [f"{row}.png" for row in order], "label": LABELS[order].tolist()}
     )
     one, other = tables(given), tables(after)
     np.testing.assert_allclose(np.asarray(one.samples["p"])[order], other.samples["p"], rtol=1e-9)
