@@ -12,7 +12,7 @@ enum class Pairs : int32_t { all = 0, anchor = 1 };
 
 // Distance of two views: l2, or of their directions, from the l2 distance d of the unit vectors: cosine d^2 / 2, which
 // is 1 - cos, and angular 2 asin(d / 2) / pi, which is arccos(cos) / pi. Between equal views it is 0, of zeros too.
-enum class Distance : int32_t { l2 = 0, cosine = 1, angular = 2 };
+enum class Distance : uint8_t { l2 = 0, cosine = 1, angular = 2 };
 
 // Function that is applied to an activation before it is averaged.
 enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };
@@ -30,7 +30,8 @@ constexpr double kSmallestNorm = 1e-12;
 
 // alignment: [points, views, dims] -> [points], the mean l2 distance over the chosen pairs of views.
 // The dims of a view must be one contiguous block; their order does not matter, a distance does not see it.
-struct Alignment {
+// (What the backward reads too is a record of its own: its kernels have fewer registers free where it is longer.)
+struct KeptAlignment {
   const void* z;  // [points, views, dims]
   DType dtype;
   int64_t points, views, dims;  // there may be no points; at least two views of at least one element
@@ -41,6 +42,8 @@ struct Alignment {
   void* alignment;  // [points] wide
   void* saved;      // [points, pair_count + (normalize ? views : 0)] wide: distances in pair order (0,1), (0,2), ...,
                     // then the norms before clamping; what the backward needs. Null: not kept.
+};
+struct Alignment : KeptAlignment {
   // What the distances say of the views. All or, where they are not wanted or not every pair is compared, null.
   void* rows;    // [points, views] wide: sum of the distances of a view to the others
   void* halves;  // [2, points] wide: mean distance among the even and among the odd views; NaN if there is but one
@@ -49,9 +52,9 @@ struct Alignment {
 
 // alignment_backward: the gradient of sum(grad * alignment) with respect to z. A zero distance has gradient 0.
 struct AlignmentBackward {
-  Alignment forward;  // z and saved as the forward left them; forward.alignment is not read; l2 alone
-  const void* grad;   // [points] wide
-  void* grad_z;       // [points, views, dims], dtype of z
+  KeptAlignment forward;  // z and saved as the forward left them; forward.alignment is not read; l2 alone
+  const void* grad;       // [points] wide
+  void* grad_z;           // [points, views, dims], dtype of z
   int64_t grad_point_stride, grad_view_stride;
 };
 

@@ -29,7 +29,7 @@ struct Pair {
   int64_t first, second;
 };
 
-MEMKERN_RULE int64_t pair_count(const Alignment& op) {
+MEMKERN_RULE int64_t pair_count(const KeptAlignment& op) {
   return op.pairs == Pairs::all ? op.views * (op.views - 1) / 2 : op.views - 1;
 }
 
@@ -60,7 +60,7 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
 
 // A distance of directions from the l2 distance of the unit vectors. Rounding may take that of opposite ones above 2.
 MEMKERN_RULE double distance_of_directions(Distance distance, double l2) {
-  const double sine = l2 > 2 ? 1 : l2 / 2;                                              // NaN stays
+  const double sine = l2 > 2 ? 1 : l2 / 2;  // NaN stays
   // fault: cosine
   return distance == Distance::cosine ? l2 * l2 / 2 : 0.6366197723675814 * asin(sine);  // 2 / pi
 }

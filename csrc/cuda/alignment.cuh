@@ -14,7 +14,7 @@
 
 namespace memkern {
 
-__host__ __device__ inline int64_t count_sums(const Alignment& op) { return pair_count(op) + op.views; }
+__host__ __device__ inline int64_t count_sums(const KeptAlignment& op) { return pair_count(op) + op.views; }
 
 // ---- few views, all pairs -----------------------------------------------------------------------------------------
 
@@ -29,7 +29,7 @@ struct FewViews {
 
 // One pack of dims of every view from what is `at` view 0, as they are stored.
 template <int views, class T, int width>
-__device__ __forceinline__ void load_views(const Alignment& op, const T* at, Words<T, width> (&packs)[views]) {
+__device__ __forceinline__ void load_views(const KeptAlignment& op, const T* at, Words<T, width> (&packs)[views]) {
 #pragma unroll
   for (int v = 0; v < views; ++v)
     packs[v] = load_words<T, width>(at + v * op.view_stride, v < views - 1 || op.views == views ? width : 0);
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kPairThreads, kPairBlocks)
 // ---- any number of views, any pairs -------------------------------------------------------------------------------
 
 // Tiles of 4 x 4 views: those on and above the diagonal, or for anchor pairs those that hold view 0's row.
-__host__ __device__ inline int64_t count_tiles(const Alignment& op) {
+__host__ __device__ inline int64_t count_tiles(const KeptAlignment& op) {
   const int64_t blocks = (op.views + kTileViews - 1) / kTileViews;
   return op.pairs == Pairs::anchor ? blocks : blocks * (blocks + 1) / 2;
 }

@@ -8,7 +8,7 @@ namespace {
 
 template <class T>
 void launch(const AlignmentBackward& op, Wide<T>* coefficients, cudaStream_t stream) {
-  const Alignment& f = op.forward;
+  const KeptAlignment& f = op.forward;
   const int64_t coefficient_threads = round_up(f.views, kWarp);
   MEMKERN_LAUNCH((gradient_coefficients<Wide<T>>), dim3(unsigned(f.points)),
                  dim3(unsigned(coefficient_threads < kFinishThreads ? coefficient_threads : kFinishThreads)), stream,
@@ -41,12 +41,12 @@ void launch(const AlignmentBackward& op, Wide<T>* coefficients, cudaStream_t str
 }  // namespace memkern
 
 int64_t memkern_cuda_alignment_backward_scratch(const memkern::AlignmentBackward* op) {
-  const memkern::Alignment& f = op->forward;
+  const memkern::KeptAlignment& f = op->forward;
   return f.points * memkern::count_coefficients(f.views) * (f.dtype == memkern::DType::float64 ? 8 : 4);
 }
 
 const char* memkern_cuda_alignment_backward(const memkern::AlignmentBackward* op, void* scratch, void* stream) {
-  const memkern::Alignment& f = op->forward;
+  const memkern::KeptAlignment& f = op->forward;
   if (f.points == 0) return nullptr;
   const int64_t groups = memkern::ceil_div(f.views, memkern::kGradientViews * memkern::kTileWarps);
   if (f.points > memkern::kMaxGridX / groups) return "too many points and views for one launch";

@@ -22,7 +22,7 @@ __host__ __device__ inline int64_t count_coefficients(int64_t views) { return vi
 template <class A>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
     gradient_coefficients(const AlignmentBackward op, A* coefficients) {
-  const Alignment& f = op.forward;
+  const KeptAlignment& f = op.forward;
   const int64_t point = blockIdx.x, views = f.views, pairs = pair_count(f);
   const A* const distances = static_cast<const A*>(f.saved) + point * (pairs + (f.normalize ? views : 0));
   const A* const norms = distances + pairs;
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kPairThreads, kFewGradientBlocks)
     gradient_of_few(const AlignmentBackward op, int64_t chunk, const Wide<T>* coefficients) {
   using A = Wide<T>;
   constexpr int width = 4;  // with 8 elements of 10 views in registers, hardly more than a block fits an SM
-  const Alignment& f = op.forward;
+  const KeptAlignment& f = op.forward;
   using Coefficients = FewCoefficients<A, views>;
   MEMKERN_SHARED(Coefficients, own);
   take_coefficients(coefficients + int64_t(blockIdx.x) * count_coefficients(f.views), f.views, own);
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kTileWarps* kWarp, kGradientBlocks)
     alignment_gradient(const AlignmentBackward op, int64_t chunk, int64_t groups, const Wide<T>* coefficients) {
   using A = Wide<T>;
   constexpr int n = kGradientViews;
-  const Alignment& f = op.forward;
+  const KeptAlignment& f = op.forward;
   const int64_t point = blockIdx.x / groups, views = f.views;
   const int64_t first_view = (blockIdx.x % groups * kTileWarps + warp_index()) * n;
   if (first_view >= views) return;  // a whole warp; nothing below waits for the block

@@ -79,7 +79,7 @@ __device__ double exact_distance(const T* a, double divisor_a, const T* b, doubl
 __device__ __forceinline__ double clamped_norm(double norm) { return norm > kSmallestNorm ? norm : kSmallestNorm; }
 
 template <class T>
-__device__ __forceinline__ const T* view_of(const Alignment& op, int64_t point, int64_t view) {
+__device__ __forceinline__ const T* view_of(const KeptAlignment& op, int64_t point, int64_t view) {
   return static_cast<const T*>(op.z) + point * op.point_stride + view * op.view_stride;
 }
 

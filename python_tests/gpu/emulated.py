@@ -45,13 +45,15 @@ def _record(name: str, **fields: Any) -> type[_Record]:
     return type(name, (_Record,), {"_fields_": list(fields.items())})
 
 
-Alignment = _record(
-    "Alignment", z=_pointer, dtype=_i32, points=_i64, views=_i64, dims=_i64, point_stride=_i64, view_stride=_i64,
-    pairs=_i32, distance=_i32, normalize=_bool, alignment=_pointer, saved=_pointer, rows=_pointer, halves=_pointer,
-    errors=_pointer,
-)  # fmt: skip
+_KEPT = {
+    "z": _pointer, "dtype": _i32, "points": _i64, "views": _i64, "dims": _i64, "point_stride": _i64,
+    "view_stride": _i64, "pairs": _i32, "distance": ctypes.c_uint8, "normalize": _bool, "alignment": _pointer,
+    "saved": _pointer,
+}  # fmt: skip
+KeptAlignment = _record("KeptAlignment", **_KEPT)
+Alignment = _record("Alignment", **_KEPT, rows=_pointer, halves=_pointer, errors=_pointer)
 AlignmentBackward = _record(
-    "AlignmentBackward", forward=Alignment, grad=_pointer, grad_z=_pointer, grad_point_stride=_i64,
+    "AlignmentBackward", forward=KeptAlignment, grad=_pointer, grad_z=_pointer, grad_point_stride=_i64,
     grad_view_stride=_i64,
 )  # fmt: skip
 Activations = _record(
@@ -215,7 +217,8 @@ def alignment_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, nor
     if 0 in z.stride():  # expanded: the gradient is not
         z = z.contiguous()
     grad_z = torch.empty_strided(z.shape, z.stride(), dtype=z.dtype).fill_(torch.nan)
-    forward = _alignment_record(z, anchor, normalize, None, saved)
+    kept = _alignment_record(z, anchor, normalize, None, saved)
+    forward = KeptAlignment(**{name: getattr(kept, name) for name in _KEPT})
     _run("alignment_backward", AlignmentBackward(
         forward=forward, grad=grad.data_ptr(), grad_z=grad_z.data_ptr(), grad_point_stride=grad_z.stride(0),
         grad_view_stride=grad_z.stride(1),

@@ -242,7 +242,7 @@ class Backward {
   }
 
   void run_point(int64_t p) {
-    const Alignment& f = op_.forward;
+    const KeptAlignment& f = op_.forward;
     const T* const z = static_cast<const T*>(f.z) + p * f.point_stride;
     T* const out = static_cast<T*>(op_.grad_z) + p * op_.grad_point_stride;
     const Weights<A> weights{pair_weights_.get(), square_.get(), inverse_.get(), along_.get()};

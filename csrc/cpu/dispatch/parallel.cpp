@@ -130,7 +130,7 @@ void run(const PointwiseStats& op, Kernel<PointwiseStats> kernel, int threads) {
 }
 
 void run(const AlignmentBackward& op, Kernel<AlignmentBackward> kernel, int threads) {
-  const Alignment& f = op.forward;
+  const KeptAlignment& f = op.forward;
   if (f.points > 0) {
     const int64_t span = (f.points - 1) * op.grad_point_stride + (f.views - 1) * op.grad_view_stride + f.dims;
     ask_for_huge_pages(op.grad_z, span * size_of(f.dtype));
