@@ -112,7 +112,7 @@ class TrainingMean:
 
     value: float
     se: float
-    degrees: int
+    degrees: float
 
 
 def welch_interval(a: TrainingMean, b: TrainingMean, alternative: str, level: float) -> tuple[float, float, float]:

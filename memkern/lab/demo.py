@@ -17,6 +17,7 @@ from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import read_arrays
+from memkern.audit.run_folder.columns import TABLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import Split
@@ -109,7 +110,7 @@ def remove_earlier_demo(out: Path) -> None:
         ours = manifest.get("kind") == DATA  # as version 0.1 wrote it
     if not ours:
         return
-    tables = [f"{name}.parquet" for name in ("samples", "units", "layers")]
+    tables = [f"{name}.parquet" for name in TABLES]
     readings.clean(out)
     # The manifest goes first and the plan last: what is stopped in between is an unfinished demo.
     listed = [Path(name).name for name in manifest.get("files", {})]

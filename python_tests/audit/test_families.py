@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import memkern
 from memkern import families
@@ -20,7 +20,9 @@ from memkern.audit import Run, merge_runs, read_run, run_audit
 from memkern.audit.data.open import open_source
 from memkern.audit.measure.rescore import rescore
 from memkern.audit.options import Options
+from memkern.audit.run_folder.write_exports import write_exports
 
+Array = NDArray[np.float64]
 COUNT, VIEWS = 100, 4
 GROUPS = ["candidate"] * 30 + ["independent"] * 30 + ["extra"] * 40
 
@@ -55,8 +57,8 @@ def options(folder: Path, out: Path, **changes: Any) -> Options:
     return audit_helpers.options(folder, out=out, views=VIEWS, batch_size=16, shard_size=40, **changes)
 
 
-def alignments(folder: Path, seeds: list[int], given: Options) -> NDArray[np.float64]:
-    """Alignment of each image at the convolution and at the output of each net, `[2, N, K]`, in plain torch."""
+def distances(folder: Path, seeds: list[int], given: Options) -> Array:
+    """Distances between the views of each image at the convolution and at the output of each net, `[2, K, N, V, V]`."""
     source = open_source(given.data)
     images = torch.stack([source.image(row) for row in range(len(source))])
     index = torch.tensor(source.index)
@@ -66,44 +68,42 @@ def alignments(folder: Path, seeds: list[int], given: Options) -> NDArray[np.flo
         net = audit_helpers.net(seed)
         with torch.no_grad():
             rows = views.flatten(0, 1).float()
-            layers = [net.conv(rows), net(rows)]
-        found.append([distance(z.flatten(1).double().unflatten(0, (COUNT, VIEWS))) for z in layers])
-    return np.array(found).transpose(1, 2, 0)
-
-
-def distance(z: Tensor) -> NDArray[np.float64]:
-    """Mean distance over the pairs of views of `[N, V, D]`."""
-    unit = z / z.norm(dim=-1, keepdim=True)
-    far = torch.cdist(unit, unit)
-    wanted: NDArray[np.float64] = (far.sum((1, 2)) / (VIEWS * (VIEWS - 1))).numpy()
+            layers = [z.flatten(1).double().unflatten(0, (COUNT, VIEWS)) for z in (net.conv(rows), net(rows))]
+        unit = [z / z.norm(dim=-1, keepdim=True) for z in layers]
+        found.append(torch.stack([torch.cdist(z, z) for z in unit]))
+    wanted: Array = torch.stack(found, 1).numpy()
     return wanted
 
 
-def column(run: Run, name: str, of: str = "samples") -> NDArray[np.float64]:
+def column(run: Run, name: str, of: str = "samples") -> Array:
     read = getattr(run, of)[name].to_pylist()
     return np.array([np.nan if value is None else value for value in read], dtype=np.float64)
 
 
-def check(run: Run, design: families.Design, by_hand: NDArray[np.float64]) -> families.ImageScores:
-    """Compares a run with families on alignments by hand; sums of float32 differ by their rounding."""
+def check(run: Run, design: families.Design, far: Array) -> tuple[families.ImageScores, families.LayerScores]:
+    """Compares a run with families on distances by hand; sums of float32 differ by their rounding."""
     places = [run.layer_names.index(name) for name in ("conv", run.output)]
-    images, layers = families.image_scores(by_hand, design), families.layer_scores(by_hand, design)
+    by_hand = np.ascontiguousarray(far.sum((3, 4)).transpose(0, 2, 1)) / (VIEWS * (VIEWS - 1))
+    halves = [far[..., half::2, half::2].sum((3, 4)).transpose(0, 2, 1) / 2 for half in (0, 1)]  # one pair in each
+    images = families.image_scores(by_hand, design, rows=list(far[1].sum(3)))
+    layers = families.layer_scores(by_hand, design, halves=(halves[0], halves[1]))
     near = {"rtol": 2e-3, "atol": 2e-5}
     for name, values in {
-        "sslmem_ratio": images.ratio[1], "se": images.se[1], "p": images.p[1], "q": images.q[1],
-        "a_in/conv": images.a_in[0], f"a_out/{run.output}": images.a_out[1],
+        "sslmem_ratio": images.ratio[1], "se": images.se[1], "se_views": images.se_views, "p": images.p[1],
+        "q": images.q[1], "a_in/conv": images.a_in[0], f"a_out/{run.output}": images.a_out[1],
     }.items():  # fmt: skip
         np.testing.assert_allclose(column(run, name), values, **near, err_msg=name)
     for name, of_layers in {
         "layermem_excess": layers.excess, "layermem_control": layers.control, "se": layers.se, "low": layers.low,
-        "se_images": layers.se_images, "reliability": images.reliability,
+        "se_images": layers.se_images, "layermem_top50": layers.top, "layermem_least50_control": layers.least_control,
+        "reliability": images.reliability,
     }.items():  # fmt: skip
         np.testing.assert_allclose(column(run, name, "layers")[places], of_layers, rtol=2e-3, atol=5e-5, err_msg=name)
     said = run.manifest.significance
     assert said is not None
     assert said.method == images.method
     assert said.n_memorized == int(images.memorized.sum())
-    return images
+    return images, layers
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,13 @@ def split(folder: Path) -> Run:
 
 def test_two_and_two_trainings_with_groups(folder: Path, split: Run) -> None:
     given = options(folder, folder / "never", groups=str(folder / "groups.csv"))
-    by_hand = alignments(folder, [0, 1, 2, 3], given)
+    far = distances(folder, [0, 1, 2, 3], given)
     design = families.design(families.membership_of_groups(GROUPS, n_f=2, n_g=2))
-    images = check(split, design, by_hand)
+    images, _ = check(split, design, far)
     assert images.method == "moderated t"
-    np.testing.assert_allclose(column(split, f"alignment_f/{split.output}"), by_hand[1, :, :2].mean(1), rtol=1e-5)
+    np.testing.assert_allclose(
+        column(split, f"alignment_f/{split.output}"), far[1, :2].mean(0).sum((1, 2)) / 12, rtol=1e-5
+    )
     assert split.samples["group"].to_pylist() == GROUPS
     assert split.samples["memorized"].to_pylist()[:30] == images.memorized[:30].tolist()
     assert split.samples["memorized"].to_pylist()[30:] == [None] * 70
@@ -151,9 +153,15 @@ def test_typed_arrays(split: Run) -> None:
     assert arrays.n_in[0] == 2
     assert arrays.encoders["role"] == ["f", "f", "g", "g"]
     np.testing.assert_array_equal(arrays.column("layermem_excess"), column(split, "layermem_excess", "layers"))
-    one = split.units.to_pandas() if hasattr(split.units, "to_pandas") else None
     assert len(arrays.units["conv"].unit) == 4, "the units of the first encoder"
-    assert one is None or len(one) == 2 * sum(len(layer.unit) for layer in arrays.units.values())
+    assert len(split.units) == 2 * sum(len(layer.unit) for layer in arrays.units.values())
+
+
+def test_exports_are_of_the_first_encoder(split: Run) -> None:
+    (path,) = write_exports(split, ["fiftyone"])
+    samples = json.loads(path.read_text())["samples"]
+    path.unlink()
+    assert sum(sample["memkern_units"] for sample in samples) == len(split.units) // 2
 
 
 def test_the_scores_of_a_finished_family_again(split: Run) -> None:
@@ -188,12 +196,13 @@ def test_a_varying_design(folder: Path) -> None:
     given = options(folder, folder / "varying", encoder="", weights=(), reference=(), encoders=listed)
     run = run_audit(given)
     assert run is not None
-    by_hand = alignments(folder, [0, 1, 2, 3], given)
-    images = check(run, families.design(membership), by_hand)
+    far = distances(folder, [0, 1, 2, 3], given)
+    images, layers = check(run, families.design(membership), far)
     assert images.method == "moderated t"
     assert run.samples["alignment_f/conv"].null_count == COUNT
     np.testing.assert_allclose(column(run, "sslmem"), images.sslmem[1], rtol=2e-3, atol=2e-5)
     np.testing.assert_array_equal(column(run, "layermem", "layers"), column(run, "layermem_excess", "layers"))
+    assert np.isfinite(layers.top).all()
     assert run.encoders["role"].to_pylist() == [None] * 4
     assert sorted(set(run.units["encoder"].to_pylist())) == ["e0", "e1", "e2", "e3"]
     assert np.isfinite(column(run, "auc", "encoders")).all()
@@ -210,11 +219,12 @@ def test_a_pair_with_a_control_group(folder: Path) -> None:
     )  # fmt: skip
     run = run_audit(given)
     assert run is not None
-    images = check(run, families.design(families.membership_of_groups(GROUPS)), alignments(folder, [4, 5], given))
+    images, layers = check(
+        run, families.design(families.membership_of_groups(GROUPS)), distances(folder, [4, 5], given)
+    )
     assert images.method == "conformal"
     assert np.isnan(column(run, "se")).all()
-    top = column(run, "layermem_top50", "layers")
-    assert np.isfinite(top).all(), "4 views have halves"
+    assert np.isfinite(layers.top).all(), "4 views have halves"
     assert np.isfinite(column(run, "se_views")[:30]).all()
 
 
@@ -231,3 +241,15 @@ def test_a_pair_without_a_control_group_has_no_verdict(folder: Path) -> None:
     assert run.samples["p"].null_count == run.samples["memorized"].null_count == COUNT
     assert run.layers["layermem_top50"].null_count == len(run.layers)
     assert run.samples["group"].to_pylist() == ["candidate"] * 30 + [None] * 70
+
+
+@pytest.mark.parametrize("candidates", ["0:1", "0:2", "0:100"])
+def test_a_pair_with_any_number_of_candidates(folder: Path, candidates: str) -> None:
+    out = folder / f"few{candidates.partition(':')[2]}"
+    run = run_audit(
+        options(folder, out, weights=weights(folder, 4), reference=weights(folder, 5), candidates=candidates)
+    )
+    assert run is not None
+    assert run.manifest.significance is not None
+    assert run.manifest.significance.method == "none"
+    assert np.isfinite(column(run, "layermem_candidates", "layers")).all()

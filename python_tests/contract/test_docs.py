@@ -11,6 +11,7 @@ import doc_tables
 import pytest
 
 import memkern
+from memkern.audit.run_folder.columns import TABLES
 
 ROOT = Path(memkern.__file__).resolve().parent.parent
 # What an example may need besides torch and numpy.
@@ -151,7 +152,7 @@ def test_the_tables_of_the_docs_are_those_of_the_code(page):
 @needs_docs
 def test_the_guide_says_what_every_column_means():
     text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    for name, columns in doc_tables.TABLES.items():
+    for name, columns in TABLES.items():
         section = re.search(rf"^`{name}\.parquet`, one row.*?\n\n((?:\|.*\n)+)", text, re.MULTILINE)
         assert section, name
         named = re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in section[1].splitlines()[2:]))

@@ -14,12 +14,10 @@ from memkern._util.text import markdown_table
 from memkern.audit.data.open import reader_table
 from memkern.audit.encoders.build import encoder_table
 from memkern.audit.options import options_table
-from memkern.audit.run_folder import columns, schema
+from memkern.audit.run_folder import schema
+from memkern.audit.run_folder.columns import TABLES
 
 TABLE = re.compile(r"^<!-- table: (\w+) -->\n(.*?)^<!-- end of table -->$", re.MULTILINE | re.DOTALL)
-TABLES = {
-    "samples": columns.SAMPLES, "units": columns.UNITS, "layers": columns.LAYERS, "encoders": columns.ENCODERS,
-}  # fmt: skip
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", object: "any JSON"}
 
 

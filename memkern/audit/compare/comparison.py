@@ -12,7 +12,7 @@ from memkern.audit.compare import text
 from memkern.audit.compare.compatibility import check_same, check_same_images, notes, notes_on_trainings
 from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
-from memkern.audit.compare.trainings import varies
+from memkern.audit.compare.trainings import sslmem_mean, varies
 from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.errors import ArgumentValueError
@@ -91,10 +91,10 @@ def compare(
 ) -> Comparison:
     """Compares two audits of the same images with the same views.
 
-    Where both audits have two trainings or more in each role, the difference of each layer's LayerMem (beyond its
-    control) comes with an interval and a one-sided p by Welch's t with trainings as what was drawn. One training has no
-    error: then the interval is a bootstrap over the images, which stay paired, p exchanges A and B within images, and
-    both speak of these trainings alone. The p of all layers are corrected together by Holm's method.
+    Where both audits have two trainings or more in each role, the difference of SSLMem and of each layer's LayerMem,
+    beyond the control, comes with an interval and a one-sided p by Welch's t with trainings as what was drawn. One
+    training has no error: then the interval is a bootstrap over the images, which stay paired, p exchanges A and B
+    within images, and both speak of these trainings alone. The p of all layers are corrected together by Holm's method.
 
     Args:
         a: A finished audit, or its folder.
@@ -124,7 +124,7 @@ def compare(
     differences = replace(differences, k=_top(top, n_images))
     names_a, names_b = run_a.layer_names, run_b.layer_names
     common = [name for name in names_a if name in set(names_b)]
-    sslmem, images = differences.sslmem()
+    sslmem, images = differences.sslmem(sslmem_mean(run_a, of_a), sslmem_mean(run_b, of_b))
     return Comparison(
         run_a=_about(run_a),
         run_b=_about(run_b),
@@ -138,7 +138,7 @@ def compare(
         only_b=[name for name in names_b if name not in set(names_a)],
         notes=[
             *notes(run_a, run_b, scored=sslmem is not None, has_candidates=of_a.has_candidates or varies(of_a)),
-            *notes_on_trainings(of_a, of_b, scored=sslmem is not None),
+            *notes_on_trainings(of_a, of_b, sslmem),
         ],
         resamples=resamples,
         level=level,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from memkern.audit.compare.records import Difference
 from memkern.audit.compare.trainings import trainings, varies
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
@@ -83,24 +84,24 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
     return found
 
 
-def notes_on_trainings(a: RunArrays, b: RunArrays, *, scored: bool) -> list[str]:
+def notes_on_trainings(a: RunArrays, b: RunArrays, sslmem: Difference | None) -> list[str]:
     """Lists what to keep in mind about the trainings, one sentence each.
 
     Args:
         a: The tables of the first audit.
         b: The tables of the second one.
-        scored: Whether SSLMem and LayerMem are compared.
+        sslmem: How SSLMem differs; `None` where it is not compared.
 
     Returns:
         The sentences; empty if there is nothing to keep in mind.
     """
     found = []
-    if scored and any(not varies(data) and min(trainings(data)) < 2 for data in (a, b)):
+    if sslmem is not None and any(not varies(data) and min(trainings(data)) < 2 for data in (a, b)):
         found.append(
             "One training has no error: intervals and p are over images, given these trainings; another training by "
             "the same recipe can differ by more. Audit two trainings or more in each role for an error over trainings."
         )
-    elif scored:
+    elif sslmem is not None and sslmem.over != "trainings":
         found.append(
             "Interval and p of SSLMem are over images, given these trainings; those of LayerMem are over trainings."
         )

@@ -12,6 +12,7 @@ from memkern.audit.compare.records import Agreement, Difference, LayerDifference
 from memkern.audit.compare.trainings import Means, layermem_mean, n_measured, of_both, unitmem_mean, varies
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.statistics import (
+    TrainingMean,
     cohens_d,
     holm,
     interval,
@@ -125,12 +126,23 @@ class Differences:
         pairs = zip(scores, found, corrected, strict=True)
         return {name: replace(each, p_holm=float(p)) for name, each, p in pairs}
 
-    def sslmem(self) -> tuple[Difference | None, Agreement | None]:
-        """Compares SSLMem of the scored images and their ranking; `None` without a reference encoder in both audits."""
+    def sslmem(
+        self, mean_a: TrainingMean | None, mean_b: TrainingMean | None
+    ) -> tuple[Difference | None, Agreement | None]:
+        """Compares SSLMem of the scored images and their ranking.
+
+        Args:
+            mean_a: Mean over trainings in A, if its error is known.
+            mean_b: The same in B.
+
+        Returns:
+            The difference and the agreement; `None` without a reference encoder in both audits.
+        """
         in_a, in_b = self.a.sslmem, self.b.sslmem
         if in_a is None or in_b is None:
             return None, None
-        return self.of_images({"sslmem": (in_a, in_b)})["sslmem"], self.agreement(in_a, in_b)
+        means = {} if mean_a is None or mean_b is None else {"sslmem": (mean_a, mean_b)}
+        return self.of_images({"sslmem": (in_a, in_b)}, means)["sslmem"], self.agreement(in_a, in_b)
 
     def agreement(self, in_a: Floats, in_b: Floats) -> Agreement:
         """Compares how the scored images rank by a score of all images, `[N]` in either audit."""

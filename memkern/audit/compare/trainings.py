@@ -6,7 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
+
+from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.run_folder.arrays import RunArrays
+from memkern.audit.run_folder.reader import Run
 from memkern.audit.statistics import TrainingMean
 
 Means: TypeAlias = tuple[TrainingMean, TrainingMean]
@@ -63,6 +67,34 @@ def unitmem_mean(data: RunArrays, place: int) -> TrainingMean:
     """
     value, se = (float(data.column(name)[place]) for name in ("unitmem_mean", "unitmem_se"))
     return TrainingMean(value, se, n_measured(data) - 1)
+
+
+def sslmem_mean(run: Run, data: RunArrays) -> TrainingMean | None:
+    """Computes mean SSLMem of a split beyond its control (of the scored images without a control), and its error.
+
+    Mean SSLMem is the mean over the g's minus that over the f's of one number a training: the mean alignment of the
+    scored images minus that of the control. So the error is that of two means over trainings.
+
+    Args:
+        run: The audit.
+        data: Its tables.
+
+    Returns:
+        The mean; `None` where a role has one training, encoders have no roles, or readings are missing.
+    """
+    if varies(data) or min(trainings(data)) < 2:
+        return None
+    found = output_alignments(run, data)
+    if found is None:
+        return None
+    finite = np.isfinite(found.values.sum(1))
+    scored, control = (rows[finite[rows]] for rows in (data.scored, data.control))
+    each = found.values[scored].mean(0) - (found.values[control].mean(0) if len(control) else 0.0)
+    roles = np.array(data.encoders["role"])
+    f, g = each[roles == "f"], each[roles == "g"]
+    parts = np.array([f.var(ddof=1) / len(f), g.var(ddof=1) / len(g)])
+    degrees = parts.sum() ** 2 / (parts**2 / [len(f) - 1, len(g) - 1]).sum()
+    return TrainingMean(float(g.mean() - f.mean()), float(np.sqrt(parts.sum())), float(degrees))
 
 
 def of_both(a: RunArrays, b: RunArrays, names: Sequence[str], mean: OfLayer) -> dict[str, Means]:

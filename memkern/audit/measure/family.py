@@ -18,6 +18,7 @@ from torch import Tensor
 from memkern import families
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.run_folder.schema import Plan, Significance
+from memkern.errors import DataError
 from memkern.families.design import Control
 from memkern.families.images import Level
 
@@ -123,7 +124,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
             and `seed`.
 
     Returns:
-        The scores; `None` where no image is known to be in one encoder and out of another.
+        The scores; `None` where no image is known to be in one encoder and out of another, or too few are without NaN.
 
     Raises:
         DataError: If no image can be scored, a named control group is too small, or two encoders are one training.
@@ -134,7 +135,13 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         return None
     control, level = cast("Control", plan.control), cast("Level", plan.level)  # families refuses others
     pictures = _numbered(seen.pictures, len(membership))
-    design = families.design(membership, pictures=pictures, encoders=list(readings), control=control)
+    n_nan = int((membership != seen.membership).any(1).sum())
+    try:
+        design = families.design(membership, pictures=pictures, encoders=list(readings), control=control)
+    except DataError:
+        if n_nan:  # too few images are left, which nobody could know before
+            return None
+        raise
     place = [layer.name for layer in plan.layers].index(plan.output)
     rows, halves = [each.rows for each in readings.values()], [each.halves for each in readings.values()]
     by_views = len(readings) < RANKED_BY_ENCODERS and bool(halves[0].shape[2])
@@ -163,7 +170,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
         families.alignment_attack(stack, design, output=place).encoders,
-        _significance(images, layers, design, int((membership != seen.membership).any(1).sum())),
+        _significance(images, layers, design, n_nan),
     )
 
 

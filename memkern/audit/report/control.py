@@ -1,4 +1,4 @@
-"""Control of an audit, with which scored images are compared: its rows, and its words."""
+"""Control of an audit in words, and the difference that is compared with it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import math
 
 import numpy as np
 
-from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
+from memkern.audit.run_folder.arrays import Floats, RunArrays
 from memkern.audit.run_folder.schema import Significance
 
 CANNOT_TELL = "This audit cannot tell memorization from a tighter encoder; add --groups or more encoders."
 """Headline of an audit without a control."""
-
-
-def control_rows(data: RunArrays) -> Ints:
-    """Finds the rows of the control images; none in a design that varies by image, or without a control group."""
-    name = "none" if data.significance is None else data.significance.control
-    return np.flatnonzero([name != "none" and group == name for group in data.group])
 
 
 def after_levels(data: RunArrays) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from memkern.audit.report.control import (
-    control_rows,
     control_words,
     headline,
     percent,
@@ -102,7 +101,7 @@ def _level(data: RunArrays) -> str:
 
 def _means(data: RunArrays, sslmem: Floats, rows: Ints) -> tuple[list[str], list[tuple[str, str, str]]]:
     """Sentence and numbers of the mean SSLMem of the scored images."""
-    found, control = data.significance, control_rows(data)
+    found, control = data.significance, data.control
     if not len(rows):
         return ["No image could be scored."], []
     who = what_is_scored(found) if data.has_candidates or found is not None else "images"
@@ -121,7 +120,7 @@ def _means(data: RunArrays, sslmem: Floats, rows: Ints) -> tuple[list[str], list
 
 def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> list[str]:
     """Lists what the headline rests on: the control, why there is no verdict, the other method, excess and group."""
-    found, control = data.significance, control_rows(data)
+    found, control = data.significance, data.control
     assert found is not None
     sentences = [control_words(found)]
     reasons = [part for part in found.reason.split("; ") if part and part not in found.verdict]
@@ -150,8 +149,8 @@ def _group(data: RunArrays, sslmem: Floats, rows: Ints, control: Ints) -> list[s
     what = "whole pictures" if exchange.pictures is not None else "images"
     where = {"picture": " within pictures", "label": " within classes", "folder": " within folders"}
     return [
-        f"As a group, the scored images against the control: {probability(test.p)} (one-sided, that they score higher; "
-        f"{what} exchanged{where.get(exchange.within, '')})."
+        f"As a group, the {what_is_scored(data.significance)} against the control: {probability(test.p)} (one-sided, "
+        f"that they score higher; {what} exchanged{where.get(exchange.within, '')})."
     ]
 
 

@@ -142,6 +142,12 @@ class RunArrays:
         """Rows of the images that memorization is reported on: the candidates, or all when none were named."""
         return np.flatnonzero(self.candidate) if self.has_candidates else np.arange(len(self.ids))
 
+    @property
+    def control(self) -> Ints:
+        """Rows of the images that scored ones are compared with; none without a control group, or without roles."""
+        name = "none" if self.significance is None else self.significance.control
+        return np.flatnonzero([name != "none" and group == name for group in self.group])
+
     def column(self, name: str) -> Floats:
         """Returns a column of the layer table, `[L]`, NaN where it was not measured."""
         return np.array(self.layers.get(name) or [np.nan] * len(self.layers["layer"]), dtype=np.float64)

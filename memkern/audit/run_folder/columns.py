@@ -125,3 +125,6 @@ ENCODERS = {
     **{f"{name}{end}": "float64" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi")},
 }
 """Columns of encoders.parquet."""
+
+TABLES = {"samples": SAMPLES, "units": UNITS, "layers": LAYERS, "encoders": ENCODERS}
+"""Table -> its columns; `<table>.parquet` holds it."""

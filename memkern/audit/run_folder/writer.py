@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memkern._util.files import replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
-from memkern.audit.run_folder.columns import ENCODERS, LAYERS, SAMPLES, SAMPLES_FAMILIES, UNITS, Column
+from memkern.audit.run_folder.columns import SAMPLES_FAMILIES, TABLES, Column
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import MANIFEST, STATE, Manifest
 from memkern.errors import ArgumentValueError
@@ -50,18 +50,16 @@ def write_run(
         ImportError: If pyarrow or safetensors is missing.
         OSError: If a file cannot be written.
     """
-    further = {name: kind for start, kind in SAMPLES_FAMILIES.items() for name in samples if name.startswith(start)}
+    given = {"samples": samples, "units": units, "layers": layers, "encoders": encoders}
+    starts = SAMPLES_FAMILIES.items()
+    further = {name: kind for start, kind in starts for name in samples if name.startswith(start)}
     parquet = require("pyarrow.parquet", "pyarrow")
     files = {}
-    for name, columns, types in (
-        ("samples.parquet", samples, SAMPLES | further),
-        ("units.parquet", units, UNITS),
-        ("layers.parquet", layers, LAYERS),
-        ("encoders.parquet", encoders, ENCODERS),
-    ):
-        with replace_atomically(folder / name) as temporary:
-            parquet.write_table(_table(columns, types), temporary)
-        files[name] = sha256(folder / name)
+    for table, types in TABLES.items():
+        path = folder / f"{table}.parquet"
+        with replace_atomically(path) as temporary:
+            parquet.write_table(_table(given[table], types | further if table == "samples" else types), temporary)
+        files[path.name] = sha256(path)
     with replace_atomically(folder / STATE) as temporary:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
         require("safetensors.torch", "safetensors").save_file(

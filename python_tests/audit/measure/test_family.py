@@ -246,9 +246,10 @@ def test_images_with_a_nan_are_left_out_and_counted() -> None:
     again = tables(measured(world, ROLES))
     assert again.significance is not None
     assert again.significance.unscored_nan == 1
+    world.alignment[0, 1, :40] = math.nan  # all candidates
+    assert tables(measured(world, ROLES)).significance is None
     world.alignment[2] = math.nan
-    broken = tables(measured(world, ROLES))
-    assert broken.significance is None
+    assert tables(measured(world, ROLES)).significance is None
 
 
 def test_pictures_are_what_is_independent() -> None:

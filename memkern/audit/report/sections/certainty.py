@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memkern.audit.measure.alignments import Alignments, output_alignments
 from memkern.audit.report import certainty_charts, charts
-from memkern.audit.report.alignments import Alignments, output_alignments
 from memkern.audit.report.certainty_words import sentences
 from memkern.audit.report.control import after_levels, percent, sslmem_of_p
 from memkern.audit.report.gallery import error_of

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from memkern.audit.report import charts
-from memkern.audit.report.control import control_rows, what_is_scored
+from memkern.audit.report.control import what_is_scored
 from memkern.audit.report.gallery import ends, items
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.run_folder.arrays import RunArrays
@@ -30,7 +30,7 @@ def _distribution(data: RunArrays) -> str:
     if data.sslmem is None:
         return ""
     score = data.sslmem[data.scored]
-    control = control_rows(data)
+    control = data.control
     others = data.sslmem[control]
     names = (what_is_scored(data.significance) if data.has_candidates else "images", "control images")
     if not len(control) and data.has_candidates:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memkern.audit.report.control import control_rows
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.report.text import flattened
 from memkern.audit.report.verdict import RULE
@@ -19,7 +18,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "has_classes": context.has_classes,
         "rule": RULE,
         "several": len(context.data.encoders.get("encoder", [])) > 2,
-        "has_others": not len(control_rows(context.data)) and context.data.has_candidates,
+        "has_others": not len(context.data.control) and context.data.has_candidates,
         "views": flattened(manifest.views.to_json()),
     }
 

@@ -18,9 +18,9 @@ import audit_runs  # noqa: E402
 import browser  # noqa: E402
 import family_runs  # noqa: E402
 
+from memkern.audit.measure.alignments import output_alignments  # noqa: E402
 from memkern.audit.report import certainty_charts as draw  # noqa: E402
 from memkern.audit.report import report  # noqa: E402
-from memkern.audit.report.alignments import output_alignments  # noqa: E402
 from memkern.audit.report.charts import NARROW, WIDE, Compared, layers  # noqa: E402
 from memkern.audit.report.gallery import Thumbs, error_of, items  # noqa: E402
 from memkern.audit.report.section import ReportContext  # noqa: E402
