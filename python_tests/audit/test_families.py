@@ -248,6 +248,7 @@ def test_a_pair_with_any_number_of_candidates(folder: Path, candidates: str) -> 
 
 def test_a_copy_of_a_candidate_among_the_extra_images_is_named(tmp_path: Path) -> None:
     audit_helpers.pictures(tmp_path / "data")
+    audit_helpers.weights(tmp_path / "weights")
     copied = (tmp_path / "data" / "class0" / "00.png").read_bytes()
     (tmp_path / "data" / "class1" / "copy.png").write_bytes(copied)
     rows = [[name, "candidate" if name == "class0/00.png" else "extra"] for name in ids_of(tmp_path)]
