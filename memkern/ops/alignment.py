@@ -279,9 +279,10 @@ def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: 
     Returns:
         ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
+    z = z.detach() if z.requires_grad else z
     if not dispatch.can_bypass_dispatcher(z):
         op = torch.ops.memkern.alignment.default
-        out, _, *found = op(z.detach(), False, normalize, False, backend, True, distance)
+        out, _, *found = op(z, False, normalize, False, backend, True, distance)
         return out, native.ViewSums(*found)
     sums = native.ViewSums.empty(z)
     run = dispatch.pick(backend, z.device, TABLE)
