@@ -244,3 +244,16 @@ def test_a_pair_with_any_number_of_candidates(folder: Path, candidates: str) -> 
     assert run.manifest.significance is not None
     assert run.manifest.significance.method == "none"
     assert np.isfinite(column(run, "layermem_candidates", "layers")).all()
+
+
+def test_a_copy_of_a_candidate_among_the_extra_images_is_named(tmp_path: Path) -> None:
+    audit_helpers.pictures(tmp_path / "data")
+    audit_helpers.weights(tmp_path / "weights")
+    copied = (tmp_path / "data" / "class0" / "00.png").read_bytes()
+    (tmp_path / "data" / "class1" / "copy.png").write_bytes(copied)
+    rows = [[name, "candidate" if name == "class0/00.png" else "extra"] for name in ids_of(tmp_path)]
+    listed = table(tmp_path / "groups.csv", ["id", "group"], rows)
+    run = run_audit(audit_helpers.options(tmp_path, groups=listed))
+    assert run is not None
+    found = dict(zip(run.samples["id"].to_pylist(), run.samples["leaked_by"].to_pylist(), strict=True))
+    assert {name: leak for name, leak in found.items() if leak} == {"class1/copy.png": "class0/00.png"}
