@@ -18,6 +18,12 @@ VIEWS = 10
 SCRIPT_ROUNDS = 5  # the scripts compare the image with five views
 
 
+def nets_of(job: Job) -> dict[str, nn.Module]:
+    """The encoders of a job by name; they all stay in memory."""
+    with job.encoders.on_device(range(len(job.encoders))) as nets:
+        return dict(nets)
+
+
 # ---- (b) good eager -------------------------------------------------------------------------------------------------
 
 
@@ -35,13 +41,13 @@ class Eager:
     def __call__(self, draw: Callable[[int, int], Tensor]) -> dict[str, Tensor]:
         """Measures all images; `draw(first, last)` gives the views of a batch `[B * V, 3, h, w]`."""
         total, size = len(self.job.source), self.job.batch_size
-        assert self.job.g is not None
+        nets = nets_of(self.job)
         alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
         means: list[Tensor] = []
         with torch.inference_mode():
             for start in range(0, total, size):
                 views = draw(start, min(start + size, total))
-                for role, encoder in (("f", self.job.f), ("g", self.job.g)):
+                for role, encoder in nets.items():
                     found = self._pass(encoder, views)
                     alignment[role].append(torch.stack([part[0] for part in found.values()]))
                     if role == "f":
@@ -58,7 +64,7 @@ class Eager:
 
     def _pass(self, encoder: nn.Module, views: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         modules, self.kept, handles = dict(encoder.named_modules()), {}, []
-        for name in dict.fromkeys(hook_point.module for hook_point in self.job.layers.hook_points):
+        for name in dict.fromkeys(hook_point.module for hook_point in self.job.layers[0].hook_points):
             handles.append(modules[name].register_forward_hook(self._hook(name)))
         encoder(views)
         for handle in handles:
@@ -66,7 +72,7 @@ class Eager:
         return self.kept
 
     def _hook(self, name: str) -> Any:
-        hook_points = [each for each in self.job.layers.hook_points if each.module == name]
+        hook_points = [each for each in self.job.layers[0].hook_points if each.module == name]
         calls = iter(range(100))
 
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -107,16 +113,17 @@ def scripts(job: Job, pictures: Tensor, images: int, layers: list[int]) -> float
     from torchvision.transforms import v2
 
     transform = as_torchvision(PRESETS["simclr"], pictures.shape[-1])
-    assert job.g is not None
+    nets = nets_of(job)
     start = time.perf_counter()
     for layer in layers:
-        hook_point = job.layers.hook_points[layer]
+        hook_point = job.layers[0].hook_points[layer]
         outputs: list[Tensor] = []
 
         def keep(module: nn.Module, args: Any, output: Tensor, outputs: list[Tensor] = outputs) -> None:
             outputs.append(output)
 
-        handles = [dict(net.named_modules())[hook_point.module].register_forward_hook(keep) for net in (job.f, job.g)]
+        modules = [dict(net.named_modules())[hook_point.module] for net in nets.values()]
+        handles = [module.register_forward_hook(keep) for module in modules]
 
         def represented(net: nn.Module, x: Tensor, outputs: list[Tensor] = outputs) -> Tensor:
             outputs.clear()
@@ -128,14 +135,14 @@ def scripts(job: Job, pictures: Tensor, images: int, layers: list[int]) -> float
             gaps = []
             for _ in range(SCRIPT_ROUNDS):
                 view = transform(image)
-                found = [represented(net, x) for net in (job.g, job.f) for x in (clean, view)]
+                found = [represented(net, x) for net in (nets["g"], nets["f"]) for x in (clean, view)]
                 flat = [each.detach().cpu().numpy().reshape(-1) for each in found]
                 unit = [each / np.linalg.norm(each) for each in flat]
                 gaps.append(np.linalg.norm(unit[0] - unit[1]) - np.linalg.norm(unit[2] - unit[3]))
                 np.mean(gaps)
             rows = []
             for _ in range(VIEWS):
-                output = represented(job.f, transform(image)).detach().cpu().numpy()
+                output = represented(nets["f"], transform(image)).detach().cpu().numpy()
                 rows.append(output.mean(tuple(range(2, output.ndim))))
             np.mean(rows, 0)
         for handle in handles:

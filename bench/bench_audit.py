@@ -1,7 +1,7 @@
 """An audit end to end, three ways in one run, on the same weights, images and views.
 
     python -m bench.bench_audit [--encoders resnet9 resnet18 vit-tiny resnet50] [--device cuda] [--seconds S]
-                                [--usual-memory] [--store FILE] [--taps]
+                                [--usual-memory] [--store FILE] [--taps] [--families]
 
 (a) *scripts*: the procedure of the released scripts, from their description: batch size 1, autograd on, one run per
     layer; per image and layer five rounds of four forward passes for SSLMem (image and view, f and g) with the
@@ -18,6 +18,9 @@ is timed in processes of its own, as an audit is one. Both are medians of three 
 heap is cut up differently each time, which moves a peak by a tenth. (b) is timed once more in a process of its own as
 Python starts it, which is where such a program usually runs. On a GPU, (b) draws its views on the CPU and copies them,
 (c) draws on the GPU. Before the timing, (b) is given memkern's views and must give its scores.
+
+`--families` times (c) with 2, 8 and 16 encoders: K encoders cost K forward passes and their taps, whose time per
+encoder stays, while views are drawn once for all. Memory grows by the weights and by what is kept of every image.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,7 +43,7 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from bench.audit_peers import VIEWS, Eager, scripts, torchvision_draw
+from bench.audit_peers import VIEWS, Eager, nets_of, scripts, torchvision_draw
 from bench.audit_report import shares, table
 from bench.data import smooth_pictures
 from memkern.audit.data.source import from_arrays
@@ -68,12 +72,12 @@ def n_images(name: str, device: str) -> int:
     return CASES[name][2] if device == "cpu" else GPU_IMAGES[name]
 
 
-def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
-    """The job of a case, with random weights and smooth random images `[N, 3, H, W]`."""
+def make(name: str, device: str, folder: Path, encoders: int = 2) -> tuple[Job, Tensor]:
+    """The job of a case, with encoders of random weights, half of them g, and smooth random images `[N, 3, H, W]`."""
     encoder, edge = CASES[name][:2]
     images = n_images(name, device)
     nets = []
-    for seed in (1, 2):
+    for seed in range(1, encoders + 1):
         torch.manual_seed(seed)
         nets.append(build_encoder(encoder))
     pictures = smooth_pictures(images, edge)
@@ -82,7 +86,7 @@ def make(name: str, device: str, folder: Path) -> tuple[Job, Tensor]:
         layers=LAYERS.get(name, "*"), duplicates=False, labels="none", images=False,
         device=device,
     )  # fmt: skip
-    ready = prepare(options, encoders=(nets[0], nets[1]), source=from_arrays(pictures))
+    ready = prepare(options, encoders=(nets[: encoders // 2], nets[encoders // 2 :]), source=from_arrays(pictures))
     return ready.job, pictures.to(device)
 
 
@@ -135,7 +139,7 @@ def wait() -> None:
 
 def bare(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
     """The forward passes of the encoders "f", "g" or both alone, on views that are there."""
-    batches, nets = views_of(job, pictures), [job.encoders[role] for role in roles]
+    batches, nets = views_of(job, pictures), [nets_of(job)[role] for role in roles]
 
     def work() -> None:
         with torch.inference_mode():
@@ -148,8 +152,8 @@ def bare(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
 
 def read_once(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
     """The same with one read of every tapped output by torch, `output.sum()`: the least that any metric costs."""
-    work, names = bare(job, pictures, roles), {hook_point.module for hook_point in job.layers.hook_points}
-    nets = [job.encoders[role] for role in roles]
+    work, names = bare(job, pictures, roles), {hook_point.module for hook_point in job.layers[0].hook_points}
+    nets = [nets_of(job)[role] for role in roles]
     modules = [module for net in nets for name, module in net.named_modules() if name in names]
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> None:
@@ -165,9 +169,9 @@ def read_once(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], Non
 
 
 def tapped(job: Job, pictures: Tensor, roles: str = "fg") -> Callable[[], None]:
-    """The same with everything that taps do: of f alignment and unit means, of g the alignment."""
+    """The same with everything that taps do: alignment and unit means."""
     batches = views_of(job, pictures)
-    taps = [tap(job, job.encoders[role], means=role == "f") for role in roles]
+    taps = [tap(job, role, nets_of(job)[role]) for role in roles]
 
     def work() -> None:
         with torch.inference_mode(), ExitStack() as stack:
@@ -198,21 +202,22 @@ def case(name: str, device: str, seconds: float, folder: Path) -> dict[str, Any]
         "encoder": name,
         "edge": edge,
         "images": images,
-        "layers": len(job.layers.hook_points),
+        "layers": len(job.layers[0].hook_points),
         **error,
     }
     row["device"] = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    row["memkern"] = best(lambda: measure_shard(job, 0), seconds) / images
-    shard = measure_shard(job, 0)
-    row["parts"] = {part: float(value) / images for part, value in zip(PHASES, shard.seconds, strict=True)}
+    row["memkern"] = best(lambda: measure_shard(job, 0, nets_of(job)), seconds) / images
+    found = measure_shard(job, 0, nets_of(job))
+    spent = (found["f"].seconds + found["g"].seconds) / images
+    row["parts"] = dict(zip(PHASES, spent.tolist(), strict=True))
     half = replace(job, options=replace(job.options, precision="bf16"))
-    row["memkern_bf16"] = best(lambda: measure_shard(half, 0), seconds / 2) / images
-    in_bf16 = measure_shard(half, 0)
-    row["bf16_alignment"] = float((in_bf16.alignment_f - shard.alignment_f).abs().max())
+    row["memkern_bf16"] = best(lambda: measure_shard(half, 0, nets_of(half)), seconds / 2) / images
+    in_bf16 = measure_shard(half, 0, nets_of(half))
+    row["bf16_alignment"] = float((in_bf16["f"].alignment - found["f"].alignment).abs().max())
     row["eager"] = best(lambda: eager(torchvision_draw(pictures, edge)), seconds) / images
     row["eager_as_python_starts"] = float(alone(name, device, "eager", seconds))
-    layers = [0, len(job.layers.hook_points) // 2, len(job.layers.hook_points) - 1]
-    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers.hook_points)
+    layers = [0, len(job.layers[0].hook_points) // 2, len(job.layers[0].hook_points) - 1]
+    row["scripts"] = scripts(job, pictures, 1, layers) * len(job.layers[0].hook_points)
     return row | peaks(name, device, seconds) | metrics(name, device, seconds)
 
 
@@ -246,6 +251,37 @@ def metrics(name: str, device: str, seconds: float) -> dict[str, Any]:
     return row
 
 
+FAMILIES = (2, 8, 16)
+
+
+def families(name: str, device: str, seconds: float) -> list[str]:
+    """Rows of a table: time of an image and encoder, beside that with two encoders, most memory, and the weights.
+
+    One batch is timed, of all numbers of encoders in turn: on the CPU by its own time, for other work moves a family of
+    16, which takes long, more than one of two.
+    """
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    spent: dict[int, list[float]] = {count: [] for count in FAMILIES}
+
+    def work(count: int, job: Job) -> None:
+        before = clock()
+        measure_shard(job, 0, nets_of(job))
+        wait()
+        spent[count].append((clock() - before) / count / len(job.rows(0)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = {count: make(name, device, Path(folder), count)[0] for count in FAMILIES}
+        jobs = {k: replace(job, options=replace(job.options, shard_size=job.batch_size)) for k, job in made.items()}
+        rounds_of({str(count): partial(work, count, job) for count, job in jobs.items()}, seconds, 3)
+    rows = []
+    for count, job in jobs.items():
+        best, two = min(spent[count]), min(spent[FAMILIES[0]])
+        peak, weights = int(alone(name, device, f"family{count}", seconds)), sum(k.size for k in job.encoders.entries)
+        megabytes = " | ".join(f"{size / 1e6:.0f} MB" for size in (peak, weights))
+        rows.append(f"| {name} | {count} | {1e3 * best:.3f} ms | {best / two:.2f} | {megabytes} |")
+    return rows
+
+
 def alone(name: str, device: str, way: str, seconds: float) -> str:
     """What a process of its own prints that does one thing only."""
     command = [sys.executable, "-m", "bench.bench_audit", "--device", device, "--seconds", str(seconds)]
@@ -255,14 +291,14 @@ def alone(name: str, device: str, way: str, seconds: float) -> str:
 def do_alone(name: str, device: str, way: str, seconds: float) -> None:
     """Prints what one way takes.
 
-    The most memory, bytes, of the "bare" forward passes or of the audit by "memkern"; the time of an image of (b),
-    "eager"; or, "taps", times of forward passes without anything, with one read, and with taps, in the memory of an
-    audit, which has not been cut up by the other ways.
+    The most memory, bytes, of the "bare" forward passes, of the audit by "memkern", or of one of a "family"; the time
+    of an image of (b), "eager"; or, "taps", times of forward passes without anything, with one read, and with taps, in
+    the memory of an audit, which has not been cut up by the other ways.
     """
-    if way in ("memkern", "taps"):
+    if way in ("memkern", "taps") or "family" in way:
         set_up_process()
     with tempfile.TemporaryDirectory() as folder:
-        job, pictures = make(name, device, Path(folder))
+        job, pictures = make(name, device, Path(folder), int(way.removeprefix("family")) if "family" in way else 2)
         if way == "eager":
             eager = Eager(job)
             print(best(lambda: eager(torchvision_draw(pictures, CASES[name][1])), seconds) / len(pictures))
@@ -278,17 +314,17 @@ def do_alone(name: str, device: str, way: str, seconds: float) -> None:
         if way == "bare":
             bare(job, pictures)()
         else:
-            measure_shard(job, 0)
+            measure_shard(job, 0, nets_of(job))
     print(peak_memory(torch.device(device)))
 
 
 def agreement(job: Job, wanted: dict[str, Tensor]) -> dict[str, float]:
     """Largest difference of memkern's scores from (b)'s on the same views; raises if it is more than rounding."""
-    shard = measure_shard(job, 0)
-    sslmem = shard.alignment_g[-1] - shard.alignment_f[-1]
-    ratio = (shard.alignment_g - shard.alignment_f) / (shard.alignment_g + shard.alignment_f)
+    found = measure_shard(job, 0, nets_of(job))
+    a_f, a_g = found["f"].alignment, found["g"].alignment
+    sslmem, ratio = a_g[-1] - a_f[-1], (a_g - a_f) / (a_g + a_f)
     errors = {
-        "error_alignment": float((shard.alignment_f - wanted["alignment_f"].cpu()).abs().max()),
+        "error_alignment": float((a_f - wanted["alignment_f"].cpu()).abs().max()),
         "error_sslmem": float((sslmem - wanted["sslmem"].cpu()).abs().max()),
         "error_layermem": float((ratio.mean(1) - wanted["layermem"].cpu()).abs().max()),
     }
@@ -307,6 +343,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="JSON file to merge the results into")
     alone_help = "only print the peak of bare or memkern, the time of eager, or the times of taps"
     parser.add_argument("--taps", action="store_true", help="only what taps, and one read, add to the forward passes")
+    parser.add_argument("--families", action="store_true", help="only times of an encoder, of several numbers of them")
     parser.add_argument("--alone", nargs=2, metavar=("ENCODER", "WAY"), help=alone_help)
     args = parser.parse_args()
     if args.alone is not None:
@@ -316,6 +353,12 @@ def main() -> None:
         print("| encoder | taps (f, g) | one read (f, g) |\n| --- | --- | --- |")
         for name in args.encoders:
             print(f"| {name} | {' | '.join(shares(metrics(name, args.device, args.seconds)))} |", flush=True)
+        return
+    if args.families:
+        print("| encoder | encoders | per image and encoder | beside 2 | peak | weights |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name in args.encoders:
+            print("\n".join(families(name, args.device, args.seconds)), flush=True)
         return
     if not args.usual_memory:
         set_up_process()

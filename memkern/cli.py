@@ -115,7 +115,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_a", type=Path, metavar="RUN_A", help="folder of an audit")
     parser.add_argument("run_b", type=Path, metavar="RUN_B", help="folder of another one")
     parser.add_argument("--alternative", choices=("less", "greater"), default="less", help=asks)
-    parser.add_argument("--top", type=whole_number, help="how many of the most memorized images to compare")
+    parser.add_argument("--top", type=whole_number, help="how many of the images with the highest SSLMem to compare")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")

@@ -26,6 +26,24 @@ def whole_number(text: str) -> int:
         raise ArgumentTypeError(f"Expected a whole number, got {text!r}") from None
 
 
+def number(text: str) -> float:
+    """Reads a number.
+
+    Args:
+        text: What stands on the command line, "0.05" say.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: If the text is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"Expected a number, got {text!r}") from None
+
+
 def positive_number(text: str) -> int:
     """Reads a whole number of 1 or more.
 

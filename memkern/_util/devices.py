@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import torch
 
 from memkern.errors import ArgumentValueError
@@ -43,3 +47,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     # torch's CPU allocator raises a plain RuntimeError.
     said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
     return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+
+
+def free_memory(device: torch.device) -> int:
+    """Finds the bytes of memory that are free: of the GPU, and of the machine or the container that the process is in.
+
+    Args:
+        device: Where memory is needed; a GPU is filled from the machine's memory.
+
+    Returns:
+        Bytes; the whole memory of the machine where the system does not say how much is free.
+    """
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    known = Path("/proc/meminfo")
+    if known.exists() and (found := re.search(r"MemAvailable:\s+(\d+) kB", known.read_text())):
+        free = int(found[1]) * 1024
+    limit, used, parts = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current", "memory.stat"))
+    if limit.exists() and used.exists() and (most := limit.read_text().strip()).isdecimal():
+        cached = re.search(r"^inactive_file (\d+)", parts.read_text(), re.MULTILINE)  # files that make room when asked
+        held = int(used.read_text()) - (int(cached[1]) if cached else 0)
+        free = min(free, max(0, int(most) - held))
+    return min(free, int(torch.cuda.mem_get_info(device)[0])) if device.type == "cuda" else free

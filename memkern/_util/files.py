@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,14 @@ def write_json(path: Path, value: object) -> None:
     """Writes `value` as indented JSON, atomically; NaN is an error, for JSON has none."""
     with replace_atomically(path) as part:
         part.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, head: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """Writes a table as comma-separated text with a line of heads, atomically."""
+    with replace_atomically(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
 
 
 def sha256(path: Path) -> str:

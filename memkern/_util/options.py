@@ -9,14 +9,14 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from memkern._util.arguments import whole_number
+from memkern._util.arguments import number, whole_number
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 KEY = "option"
-READ: Mapping[object, Callable[[str], object]] = {int: whole_number, Path: Path}
+READ: Mapping[object, Callable[[str], object]] = {int: whole_number, float: number, Path: Path}
 """Type of a field -> function that reads its values; text stays as it is."""
 
 
@@ -31,6 +31,7 @@ class Option:
         choices: All values that are allowed; `None` if they cannot be listed.
         parse: Reads the value from text; by default the field's type does.
         positional: Whether the value is given by its place, without a flag.
+        many: Whether one or more values follow the flag, which may be given again; the field is a tuple.
         switches: Name -> help of values any of which may be chosen, each by a flag of its own; `None` for all others.
     """
 
@@ -40,6 +41,7 @@ class Option:
     choices: Sequence[str] | None = None
     parse: Callable[[str], object] | None = None
     positional: bool = False
+    many: bool = False
     switches: Callable[[], Mapping[str, str]] | None = None
 
     @property
@@ -50,12 +52,14 @@ class Option:
 
 def option(
     default: T,
-    help: str,
+    help: str | Callable[[], str],
     *,
     metavar: str | None = None,
     group: str = "",
     choices: Sequence[str] | None = None,
     parse: Callable[[str], object] | None = None,
+    positional: bool = False,
+    many: bool = False,
 ) -> T:
     """Makes the field of an option that may be left out; the arguments are `Option`'s.
 
@@ -63,16 +67,18 @@ def option(
 
     Args:
         default: Value where the option is left out.
-        help: One line for `--help` and for the docs.
+        help: One line for `--help` and for the docs; a function where the line depends on what is installed.
         metavar: Name that stands for the value in `--help`; by default the field's name in capitals.
         group: Heading under which `--help` lists the option; "" for the first.
         choices: All values that are allowed; `None` if they cannot be listed.
         parse: Reads the value from text; by default the field's type does.
+        positional: Whether the value is given by its place, without a flag.
+        many: Whether one or more values follow the flag, which may be given again; `default` is a tuple then.
 
     Returns:
         The dataclass field, typed as its value for the type checker.
     """
-    return field(default=default, metadata={KEY: Option(help, metavar, group, choices, parse)})
+    return field(default=default, metadata={KEY: Option(help, metavar, group, choices, parse, positional, many)})
 
 
 def required(
@@ -112,6 +118,16 @@ class _Choose(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, flag: str | None = None
     ) -> None:
         setattr(namespace, self.dest, (*getattr(namespace, self.dest), self.const))
+
+
+class _Extend(argparse.Action):
+    """Adds the values that follow a flag to those of its earlier uses."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, flag: str | None = None
+    ) -> None:
+        assert isinstance(values, list)
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest), *values))
 
 
 def add_switches(to: argparse._ActionsContainer, dest: str, names: Mapping[str, str]) -> None:
@@ -158,7 +174,14 @@ def _add(to: argparse._ActionsContainer, each: Field[object], info: Option, kind
         return
     read = info.parse or READ.get(_without_none(kind), str)
     if info.positional:
-        to.add_argument(each.name, metavar=info.metavar, type=read, help=info.text)
+        default, nargs = (None, None) if each.default is MISSING else (each.default, "?")
+        to.add_argument(each.name, metavar=info.metavar, type=read, help=info.text, default=default, nargs=nargs)
+        return
+    if info.many:
+        to.add_argument(
+            _flag(each, info), dest=each.name, type=read, action=_Extend, nargs="+", default=each.default,
+            metavar=info.metavar, help=info.text,
+        )  # fmt: skip
         return
     given = each.default is not MISSING
     to.add_argument(
@@ -201,7 +224,9 @@ def option_rows(options: type[DataclassInstance]) -> list[tuple[str, str, str]]:
             continue
         value = "{" + ",".join(info.choices) + "}" if info.choices else info.metavar or each.name.upper()
         bare = info.positional or isinstance(each.default, bool)
-        usual = "" if each.default is None or isinstance(each.default, bool) else f"`{each.default}`"
+        plain = each.default is None or isinstance(each.default, bool) or each.default in ("", ())
+        usual = "" if plain else f"`{each.default}`"
+        value += "…" if info.many else ""
         rows.append(
             (
                 f"`{_flag(each, info)}`" if bare else f"`{_flag(each, info)} {value}`",

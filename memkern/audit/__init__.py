@@ -10,6 +10,7 @@ from memkern.audit.monitor.monitor import Measurement, Monitor
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
 from memkern.audit.report import write_report
+from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import CompareError
@@ -22,6 +23,7 @@ __all__ = [
     "Monitor",
     "Options",
     "Run",
+    "RunArrays",
     "Surgery",
     "Tap",
     "TapStats",

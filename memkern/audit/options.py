@@ -20,6 +20,7 @@ from memkern.checks import values as checks
 from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileError
 
 PRECISIONS = ("fp32", "bf16")
+CONTROLS = ("auto", "extra", "shared", "none")
 
 
 def _encoder_help() -> str:
@@ -31,7 +32,8 @@ class Options:
     """Options of an audit: what is measured, on what, and how.
 
     Every field is an option of `memkern audit`, with what `memkern audit --help` and docs/audit.md say of it beside its
-    default. f is the encoder that was trained with the candidates, g one of the same architecture trained without them.
+    default. An f is an encoder that was trained with the candidates, a g one of the same recipe trained without them;
+    several of each are several trainings. One file of weights may be given as text.
 
     Raises:
         ArgumentValueError: If an option is out of bounds; the message names it.
@@ -39,14 +41,42 @@ class Options:
         MissingFileError: If `transform` names a file that is not there.
     """
 
-    encoder: str = required(str, _encoder_help, metavar="ENCODER", positional=True)
-    weights: str = required(str, "weights of f, trained with the candidates", metavar="F")
+    encoder: str = option("", _encoder_help, metavar="ENCODER", positional=True)
+    weights: tuple[str, ...] = option(
+        (), "weights of f, trained with the candidates; several files: several trainings", metavar="F", many=True
+    )
     data: str = required(str, data_examples)
     out: Path = required(Path, "folder of the results", metavar="RUN")
-    reference: str | None = option(
-        None, "weights of g, trained without them; without it UnitMem and ClassMem only", metavar="G"
+    reference: tuple[str, ...] = option(
+        (), "weights of g, trained without them; without it UnitMem and ClassMem only", metavar="G", many=True
     )
-    candidates: str | None = option(None, "file with one id a line, .npy, or START:STOP", metavar="IDS")
+    groups: str | None = option(
+        None,
+        ".csv or .parquet file with id, group (shared, candidate, independent, extra) and, if several images are of "
+        "one picture, picture",
+        metavar="FILE",
+    )
+    candidates: str | None = option(
+        None, "in place of --groups: file with one id a line, .npy, or START:STOP", metavar="IDS"
+    )
+    encoders: str | None = option(
+        None,
+        "in place of ENCODER, --weights and --reference: .csv or .parquet file with name, encoder, weights, members "
+        "(file of ids, START:STOP, or empty: none)",
+        metavar="FILE",
+    )
+    control: str = option(
+        "auto", "images that candidates are compared with", metavar="GROUP", choices=CONTROLS, group="measurement"
+    )
+    level: str = option(
+        "auto",
+        "auto takes out how tight an encoder is as a whole, where the design can tell",
+        choices=("auto", "none"),
+        group="measurement",
+    )
+    fdr: float = option(
+        0.05, "false-discovery rate at which an image is called memorized", metavar="RATE", group="measurement"
+    )
     labels: str = option("auto", "auto, none, folder, or a file")
 
     views: int = option(10, "views of each image", metavar="K", group="views")
@@ -90,6 +120,9 @@ class Options:
     exports: tuple[str, ...] = switches(export_summaries, group="results")
 
     def __post_init__(self) -> None:
+        for name in ("weights", "reference"):
+            object.__setattr__(self, name, _tuple(getattr(self, name)))
+        self._check_inputs()
         least = {"views": 2 if self.pairs == "all" else 1, "batch_size": 1, "shard_size": 1, "workers": 1, "seed": 0}
         for name, low in least.items():
             value = getattr(self, name)
@@ -101,11 +134,37 @@ class Options:
                 raise ArgumentValueError(f"Expected `{name}` to be {low} or more, got {value}")
         checks.one_of(self.pairs, "pairs", ("all", "anchor"))
         checks.one_of(self.precision, "precision", PRECISIONS)
+        checks.one_of(self.control, "control", CONTROLS)
+        checks.one_of(self.level, "level", ("auto", "none"))
+        if isinstance(self.fdr, bool) or not isinstance(self.fdr, (int, float)):
+            raise ArgumentTypeError(f"Expected `fdr` to be a number, got {self.fdr!r}")
+        if not 0 < self.fdr < 1:
+            raise ArgumentValueError(f"Expected `fdr` to be between 0 and 1, 0.05 say, got {self.fdr}")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             i, n = self.shard
             raise ArgumentValueError(f"Expected `shard` to be i/n with 1 <= i <= n, got {i}/{n}")
         self.spec()
         self.torch_device()
+
+    def _check_inputs(self) -> None:
+        """Requires one description of the encoders, and one of who saw what."""
+        if self.encoders is not None:
+            also = [name for name in ("encoder", "weights", "reference", "candidates") if getattr(self, name)]
+            if also:
+                raise ArgumentValueError(
+                    f"Expected `encoders` alone, got `{also[0]}` as well: the file {self.encoders} names every "
+                    f"encoder, its weights and what it saw; leave `{also[0]}` out"
+                )
+            return
+        missing = [name for name in ("encoder", "weights") if not getattr(self, name)]
+        if missing:
+            raise ArgumentValueError(
+                f"Expected `{missing[0]}`: an encoder and its weights, or `encoders`, a file that lists several"
+            )
+        if self.groups is not None and self.candidates is not None:
+            raise ArgumentValueError(
+                "Expected `groups` or `candidates`, got both: the file of `groups` has a group for candidates"
+            )
 
     def spec(self) -> transforms.ViewSpec:
         """Builds the `ViewSpec` of a view: the transform with `size`, `mean` and `std` put in."""
@@ -128,6 +187,11 @@ class Options:
     def clean(self) -> bool:
         """True if the clean image is view 0."""
         return self.pairs == "anchor"
+
+
+def _tuple(given: tuple[str, ...] | list[str] | str | None) -> tuple[str, ...]:
+    """Files as a tuple: none, one, or several of them."""
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 def spec_from_json(path: Path) -> transforms.ViewSpec:

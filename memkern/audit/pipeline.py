@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from memkern._util.optional_imports import require
 from memkern.audit.data.source import Source
-from memkern.audit.measure import shard_files
+from memkern.audit.measure.begun import check_out, clear_disk_errors
+from memkern.audit.measure.encoders import InMemory
 from memkern.audit.measure.estimate import Estimate, estimate
 from memkern.audit.measure.finalize import finalize, tidy
 from memkern.audit.measure.prepare import Log, Prepared, prepare
@@ -34,7 +33,7 @@ def _silent(text: str) -> None:
 def run_audit(
     options: Options,
     *,
-    encoders: tuple[nn.Module, nn.Module | None] | None = None,
+    encoders: InMemory | None = None,
     source: Source | None = None,
     log: Log = _silent,
     progress: Progress | None = None,
@@ -43,7 +42,7 @@ def run_audit(
 
     Args:
         options: What to measure, on what, and how.
-        encoders: f and g (`None` without a reference), in place of the files that the options name.
+        encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
         log: Told what the user should know.
         progress: Shows how far it is.
@@ -58,7 +57,7 @@ def run_audit(
     """
     progress = progress or Progress(None)
     _require_packages(options.images, options.exports)
-    shard_files.check_out(options.out, resume=options.resume, shared=options.shard is not None)
+    check_out(options.out, resume=options.resume, shared=options.shard is not None)
     group = join_group()
     options = replace(options, device=group.device(options.device))
     if group.rank:  # the first process speaks for all
@@ -70,7 +69,7 @@ def run_audit(
         if (options.out / MANIFEST).exists():
             log(f"{options.out} is complete already.")
         else:
-            measure_shards(ready.job, group, log=log, task=progress.task)
+            measure_shards(ready, group, log=log, task=progress.task)
         return _finish(ready, group, log)
     finally:
         leave_group(group)
@@ -90,7 +89,7 @@ def _finish(ready: Prepared, group: ProcessGroup, log: Log) -> Run | None:
     if complete:
         tidy(options.out)  # the process that finished it may have been killed before
     run = read_run(options.out) if complete else finalize([options.out], options.out)
-    with shard_files.clear_disk_errors(run.folder):
+    with clear_disk_errors(run.folder):
         if options.images:
             write_thumbs(run, ready.job)
         write_report(run, images=options.images)
@@ -130,9 +129,9 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
     """
     _require_packages(images=False, exports=exports)
     if out not in folders:
-        shard_files.check_out(out, resume=False, shared=False)
+        check_out(out, resume=False, shared=False)
     run = finalize(list(folders), out)
-    with shard_files.clear_disk_errors(out):
+    with clear_disk_errors(out):
         write_report(run)
         write_exports(run, exports)
     return run
@@ -142,7 +141,7 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
 def dry_run(
     options: Options,
     *,
-    encoders: tuple[nn.Module, nn.Module | None] | None = None,
+    encoders: InMemory | None = None,
     source: Source | None = None,
     log: Log = _silent,
     progress: Progress | None = None,
@@ -151,7 +150,7 @@ def dry_run(
 
     Args:
         options: What to measure, on what, and how.
-        encoders: f and g (`None` without a reference), in place of the files that the options name.
+        encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
         log: Told what the user should know.
         progress: Shows how far it is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,42 +59,91 @@ def interval(means: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
     return low, high
 
 
-class Welch(NamedTuple):
-    """A one-sided Welch test.
-
-    Attributes:
-        t: The statistic, of b against a.
-        p: One-sided p-value.
-        d: Cohen's d: the difference of the means, b - a, over the root of the mean variance.
-    """
-
-    t: float
-    p: float
-    d: float
-
-
-def welch(a: Floats, b: Floats, alternative: str) -> Welch:
-    """Tests whether the mean of `b` is "less" or "greater" than that of `a`, without assuming equal variances.
+def cohens_d(a: Floats, b: Floats) -> float:
+    """Computes Cohen's d: the difference of the means, b - a, over the root of the mean variance.
 
     Args:
         a: `[N]`.
         b: `[M]`.
-        alternative: "less" or "greater".
 
     Returns:
-        The test; NaN where it is undefined (fewer than 2 values, NaN among them, no variance at all).
+        The effect size; NaN where it is undefined (fewer than 2 values, NaN among them, no variance at all).
+    """
+    if min(len(a), len(b)) < 2:
+        return float("nan")
+    variance = (a.var(ddof=1) + b.var(ddof=1)) / 2
+    return float((b.mean() - a.mean()) / np.sqrt(variance)) if variance > 0 else float("nan")
+
+
+def paired_p(differences: Floats, alternative: str, *, draws: int = 9999, seed: int = 0) -> Floats:
+    """Tests mean differences of pairs by exchanging the two of a pair: permutation within strata of one image.
+
+    Columns share the draws. `memkern.families.group_test` with one stratum a pair is the same test of one column.
+
+    Args:
+        differences: `[N, C]`, b - a of every pair; a column that holds NaN is not tested.
+        alternative: Whether b is asked to be "less" or "greater" than a.
+        draws: How many exchanges are drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        `(1 + #{drawn >= observed}) / (draws + 1)`, `[C]`.
+    """
+    signed = differences if alternative == "greater" else -differences
+    floor = signed.sum(0) - 1e-9 * np.abs(signed).sum(0)  # ties by rounding count against the claim
+    generator = np.random.default_rng(seed)
+    hits = np.zeros(signed.shape[1])
+    chunk = max(1, (1 << 22) // max(1, len(signed)))
+    for start in range(0, draws, chunk):
+        coins = generator.integers(0, 2, size=(min(chunk, draws - start), len(signed)), dtype=np.int8)
+        hits += ((2.0 * coins - 1.0) @ signed >= floor).sum(0)
+    return np.where(np.isnan(floor), np.nan, (1 + hits) / (draws + 1))
+
+
+@dataclass(frozen=True)
+class TrainingMean:
+    """Mean over trainings with its error.
+
+    Attributes:
+        value: The mean.
+        se: Its standard error over trainings; NaN with one training in a role.
+        degrees: Degrees of freedom of `se`.
+    """
+
+    value: float
+    se: float
+    degrees: float
+
+
+def welch_interval(a: TrainingMean, b: TrainingMean, alternative: str, level: float) -> tuple[float, float, float]:
+    """Computes the interval of b - a and its one-sided p by Welch's t, with trainings as what was drawn.
+
+    Args:
+        a: An estimate over trainings.
+        b: Another one, of other trainings.
+        alternative: Whether b is asked to be "less" or "greater" than a.
+        level: Confidence level.
+
+    Returns:
+        Lower end, upper end and p; NaN where an estimate has no error.
 
     Raises:
         ImportError: If scipy is missing.
+
+    Example:
+        >>> low, high, p = welch_interval(TrainingMean(0.0, 1.0, 1), TrainingMean(0.0, 1.0, 1), "less", 0.95)
+        >>> round(high, 2), p
+        (6.08, 0.5)
     """
-    undefined = Welch(float("nan"), float("nan"), float("nan"))
-    if min(len(a), len(b)) < 2 or np.isnan(a).any() or np.isnan(b).any():
-        return undefined
-    variance = (a.var(ddof=1) + b.var(ddof=1)) / 2
-    if variance == 0:
-        return undefined
-    result = require("scipy.stats", "scipy").ttest_ind(b, a, equal_var=False, alternative=alternative)
-    return Welch(float(result.statistic), float(result.pvalue), float((b.mean() - a.mean()) / np.sqrt(variance)))
+    parts = np.array([a.se**2, b.se**2])
+    degrees = np.array([a.degrees, b.degrees], dtype=np.float64)
+    if not np.isfinite(parts).all() or parts.sum() == 0 or (degrees < 1).any():
+        return (float("nan"),) * 3
+    t = require("scipy.stats", "scipy").t
+    se, df = float(np.sqrt(parts.sum())), float(parts.sum() ** 2 / (parts**2 / degrees).sum())
+    difference, reach = b.value - a.value, float(t.ppf((1 + level) / 2, df)) * se
+    p = float(t.sf((difference if alternative == "greater" else -difference) / se, df))
+    return difference - reach, difference + reach, p
 
 
 def holm(p: Floats) -> Floats:

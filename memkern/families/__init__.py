@@ -9,15 +9,15 @@ from memkern.families.attack import (
     Attack,
     Attacks,
     OneRun,
-    Roc,
+    alignment_attack,
     attack,
-    clopper_pearson,
     epsilon_lower_bound,
     lira,
     one_run_epsilon,
-    roc,
 )
 from memkern.families.design import Design, design, membership_of_groups
+from memkern.families.exchange import Exchange, exchange_of_group
+from memkern.families.findings import Finding, findings
 from memkern.families.images import ImageScores, image_scores
 from memkern.families.layers import LayerScores, layer_scores
 from memkern.families.p_values import (
@@ -28,12 +28,14 @@ from memkern.families.p_values import (
     membership_permutation_p,
 )
 from memkern.families.refused import duplicate_encoders, refuse_duplicates
+from memkern.families.roc import Roc, auc_interval, clopper_pearson, roc
 from memkern.families.units import (
     MemberPeaks,
     UnitMeans,
     balanced_images,
     member_peaks,
     peak_counts,
+    peak_counts_of_states,
     peaks_of_images,
     signed_units,
     unit_means,
@@ -44,6 +46,8 @@ __all__ = [
     "Attack",
     "Attacks",
     "Design",
+    "Exchange",
+    "Finding",
     "GroupTest",
     "ImageScores",
     "LayerScores",
@@ -52,7 +56,9 @@ __all__ = [
     "Roc",
     "UnitMeans",
     "Verdict",
+    "alignment_attack",
     "attack",
+    "auc_interval",
     "balanced_images",
     "benjamini_hochberg",
     "clopper_pearson",
@@ -61,6 +67,8 @@ __all__ = [
     "design",
     "duplicate_encoders",
     "epsilon_lower_bound",
+    "exchange_of_group",
+    "findings",
     "group_test",
     "image_scores",
     "images_above_all_controls",
@@ -71,6 +79,7 @@ __all__ = [
     "membership_permutation_p",
     "one_run_epsilon",
     "peak_counts",
+    "peak_counts_of_states",
     "peaks_of_images",
     "refuse_duplicates",
     "roc",

@@ -16,45 +16,34 @@ from memkern.families.layer_reader import Alignment, as_stack, output_of, read_l
 from memkern.families.levels import inverses_without_one, level_model, levels_without_one
 from memkern.families.moderated import moderated
 from memkern.families.refused import refuse_duplicates
+from memkern.families.roc import FPRS, Roc, interval_of_mean, roc
 
-FPRS = (0.1, 0.01, 0.001)
-MIN_ENCODERS_LIRA = 8
-
-
-@dataclass(frozen=True)
-class Roc:
-    """Success of scores that tell members from others.
-
-    Attributes:
-        auc: Area under the curve, ties counting a half.
-        tpr: `[3]`, true-positive rate at 10, 1 and 0.1 % false positives; NaN where fewer than one other is allowed.
-        low: `[3]`, lower end of the 95 % interval of `tpr`.
-        high: `[3]`, upper end.
-        n_members: How many members.
-        n_others: How many others.
-    """
-
-    auc: float
-    tpr: Floats
-    low: Floats
-    high: Floats
-    n_members: int
-    n_others: int
+MIN_ENCODERS_LIRA, MIN_PER_SIDE = 8, 8
 
 
 @dataclass(frozen=True)
 class Attack:
     """Results of an attack on every encoder.
 
+    The intervals of the means count both images and trainings as drawn; they are NaN with one encoder.
+
     Attributes:
         encoders: Per encoder; None where members or others are missing.
         auc: Mean over encoders.
+        auc_low: Lower end of its 95 % interval.
+        auc_high: Upper end.
         tpr: `[3]`, mean over encoders.
+        low: `[3]`, lower end of the 95 % interval of `tpr`.
+        high: `[3]`, upper end.
     """
 
     encoders: tuple[Roc | None, ...]
     auc: float
+    auc_low: float
+    auc_high: float
     tpr: Floats
+    low: Floats
+    high: Floats
 
 
 @dataclass(frozen=True)
@@ -95,82 +84,40 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
     values = read_layer(stack, output_of(stack, output), design)
     refuse_duplicates(values, design)
     sides = [_sides(design, k) for k in range(design.n_encoders)]
+    many = design.n_encoders >= MIN_ENCODERS_LIRA
+    cells = Cells.of(design.membership)
+    left_out = _levels_without_one(values, cells) if many or design.role is None else np.zeros((0, 0))
+    ratios = None
+    if many:
+        by_membership = [_by_membership(design, k) for k in range(design.n_encoders)]
+        ratios = _attack(_likelihood_ratios(values, cells, left_out, MIN_PER_SIDE), by_membership)
     return Attacks(
-        _attack(-values, sides),
-        _attack(_against_the_others(values, design), sides),
-        _attack(lira(values, design.membership), [_by_membership(design, k) for k in range(design.n_encoders)])
-        if design.n_encoders >= MIN_ENCODERS_LIRA
-        else None,
+        _attack(-values, sides), _attack(_against_the_others(values, design, cells, left_out), sides), ratios
     )
 
 
-def roc(members: ArrayLike, others: ArrayLike, *, fpr: tuple[float, ...] = FPRS, level: float = 0.95) -> Roc:
-    """The area under the curve, and true-positive rates at low false-positive rates with intervals.
-
-    The threshold is estimated from the others, so an interval for a known threshold is too short: half of the error
-    goes to the order statistics of the others that enclose the true threshold, half to Clopper-Pearson there.
+def alignment_attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attack:
+    """Attacks every encoder by its own alignment, as `attack` does; the attacks that take longer are left out.
 
     Args:
-        members: `[m]` scores, larger meaning "member".
-        others: `[n]`.
-        fpr: False-positive rates.
-        level: Coverage of the intervals.
+        alignment: `[N, K]` of one layer, or `[L, N, K]`.
+        design: Who saw which image.
+        output: Which layer is attacked; the last by default.
 
     Returns:
-        The area under the curve, and per false-positive rate the true-positive rate with its interval.
+        The curve of each encoder, with intervals, and their mean.
 
     Raises:
-        ArgumentValueError: If a score is NaN, or members or others are missing.
-
-    Example:
-        >>> roc([0.9, 0.8, 0.3], [0.7, 0.2, 0.1, 0.0], fpr=(0.25,)).tpr.tolist()
-        [1.0]
+        DataError: If two encoders are one training.
+        NanError: If a known alignment is not finite.
     """
-    stats = require("scipy.stats", "scipy")
-    positive, negative = np.asarray(members, dtype=np.float64), np.asarray(others, dtype=np.float64)
-    m, n, alpha = len(positive), len(negative), 1 - level
-    if m == 0 or n == 0 or np.isnan(positive).any() or np.isnan(negative).any():
-        raise ArgumentValueError(f"Expected scores without NaN of members and of others, got {m} and {n}")
-    ranks = stats.rankdata(np.concatenate([positive, negative]))[:m]
-    descending = np.append(np.sort(negative)[::-1], -np.inf)
-    rows = []
-    for rate in fpr:
-        allowed = int(rate * n + 1e-9)
-        if not allowed:
-            rows.append((math.nan,) * 3)
-            continue
-        first, last = (int(stats.binom.ppf(share, n, rate)) for share in (alpha / 4, 1 - alpha / 4))
-        surely = int((positive >= descending[first - 1]).sum())
-        possibly = int((positive > descending[min(last, n)]).sum())
-        low = clopper_pearson(surely, m, level=1 - alpha / 2)[0] if first else 0.0
-        high = clopper_pearson(possibly, m, level=1 - alpha / 2)[1]
-        rows.append((float((positive > descending[allowed]).mean()), low, high))
-    tpr, low_ends, high_ends = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    return Roc(float((ranks.sum() - m * (m + 1) / 2) / (m * n)), tpr, low_ends, high_ends, m, n)
+    stack = as_stack(alignment)
+    values = read_layer(stack, output_of(stack, output), design)
+    refuse_duplicates(values, design)
+    return _attack(-values, [_sides(design, k) for k in range(design.n_encoders)])
 
 
-def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share.
-
-    Args:
-        successes: How many trials succeeded.
-        trials: How many trials there were.
-        level: Coverage.
-
-    Returns:
-        The lower and the upper end.
-
-    Example:
-        >>> [round(end, 3) for end in clopper_pearson(0, 10)]
-        [0.0, 0.308]
-    """
-    beta, tail = require("scipy.stats", "scipy").beta, (1 - level) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
-    return low, high
-
-
-def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Floats:
+def lira(alignment: Floats, membership: Membership, *, per_side: int = MIN_PER_SIDE) -> Floats:
     """Log likelihood ratio that encoder k saw image i, by the other encoders: `[N, K]`; NaN without both sides.
 
     The level of the attacked encoder is a median over images that does not use its membership. Squares are over
@@ -186,14 +133,22 @@ def lira(alignment: Floats, membership: Membership, *, per_side: int = 8) -> Flo
         `[N, K]` log likelihood ratios; NaN where an image has no other encoder on a side.
     """
     cells = Cells.of(membership)
-    levels = levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
+    return _likelihood_ratios(alignment, cells, _levels_without_one(alignment, cells), per_side)
+
+
+def _levels_without_one(alignment: Floats, cells: Cells) -> Floats:
+    return levels_without_one(alignment, cells, inverses_without_one(cells, level_model(cells)))
+
+
+def _likelihood_ratios(alignment: Floats, cells: Cells, levels: Floats, per_side: int) -> Floats:
+    """`lira` with levels `[K, K]`, column k being those without encoder k."""
     scores = np.full(alignment.shape, np.nan)
     for k in range(alignment.shape[1]):
         rest = np.delete(np.arange(alignment.shape[1]), k)
         others = cells.columns(rest)
         after = alignment[:, rest] - levels[rest, k]
         inside, outside = others.means(after)
-        known = others.two_sided & (membership[:, k] != UNKNOWN)
+        known = others.two_sided & ((cells.inside[:, k] > 0) | (cells.outside[:, k] > 0))
         if not known.any():
             continue
         target = alignment[:, k] - np.median((alignment[:, k] - (inside + outside) / 2)[known])
@@ -307,7 +262,7 @@ def _by_membership(design: Design, k: int) -> tuple[Flags, Flags]:
     return speaks & (column == IN), speaks & (column == OUT)
 
 
-def _against_the_others(values: Floats, design: Design) -> Floats:
+def _against_the_others(values: Floats, design: Design, cells: Cells, levels: Floats) -> Floats:
     """Mean alignment over the other encoders that did not see the image, minus the encoder's own: `[N, K]`.
 
     By role in a fixed split, so that images of every group have a score: the g's are the others of an f.
@@ -315,8 +270,6 @@ def _against_the_others(values: Floats, design: Design) -> Floats:
     if design.role is not None:
         means = np.where(design.role, values[:, ~design.role].mean(1)[:, None], values[:, design.role].mean(1)[:, None])
         return np.where(design.membership == UNKNOWN, np.nan, means - values)
-    cells = Cells.of(design.membership)
-    levels = levels_without_one(values, cells, inverses_without_one(cells, level_model(cells)))
     own = cells.outside * values
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (own.sum(1, keepdims=True) - own - cells.outside @ levels) / (cells.n_out[:, None] - cells.outside)
@@ -330,7 +283,9 @@ def _attack(scores: Floats, sides: list[tuple[Flags, Flags]]) -> Attack:
         positive, negative = column[members & finite], column[others & finite]
         found.append(roc(positive, negative) if len(positive) and len(negative) else None)
     known = [each for each in found if each is not None]
-    if not known:
-        return Attack(tuple(found), math.nan, np.full(len(FPRS), math.nan))
-    tpr = np.array([each.tpr for each in known]).mean(0)
-    return Attack(tuple(found), float(np.mean([each.auc for each in known])), tpr)
+    table = np.full((3, max(len(known), 1), 1 + len(FPRS)), np.nan)  # [value and ends, encoders, AUC and rates]
+    for k, each in enumerate(known):
+        table[:, k, 0], table[:, k, 1:] = (each.auc, each.auc_low, each.auc_high), (each.tpr, each.low, each.high)
+    low, high = interval_of_mean(*table)
+    mean = table[0].mean(0)
+    return Attack(tuple(found), float(mean[0]), float(low[0]), float(high[0]), mean[1:], low[1:], high[1:])

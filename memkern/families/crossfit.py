@@ -43,14 +43,21 @@ def halves_of_encoders(
     Returns:
         A selection per half, two for each order.
     """
+    half = alignment.shape[1] // 2
+    ranks = [part for order in permutations for part in (order[:half], order[half:])]
+    measures = [part for order in permutations for part in (order[half:], order[:half])]
+    member = np.zeros((alignment.shape[1], len(ranks)))  # [K, halves]
+    for place, rank in enumerate(ranks):
+        member[rank, place] = 1.0
+    means, two_sided = [], np.ones((len(alignment), len(ranks)), dtype=np.bool_)
+    for mask, size in ((cells.inside, cells.n_in), (cells.outside, cells.n_out)):
+        number = mask @ member
+        two_sided &= (number > 0) & (number < size[:, None])  # in the half that ranks, and in the other
+        means.append((mask * alignment) @ member / np.maximum(number, 1))
     selections = []
-    for order in permutations:
-        middle = len(order) // 2
-        for rank, measure in ((order[:middle], order[middle:]), (order[middle:], order[:middle])):
-            ranking, measuring = cells.columns(rank), cells.columns(measure)
-            able = np.flatnonzero(chosen & ranking.two_sided & measuring.two_sided)
-            inside, outside = ranking.rows(able).means(alignment[np.ix_(able, rank)])
-            selections += _selection(outside - inside, able, n_top, measure)
+    for place, measure in enumerate(measures):
+        able = np.flatnonzero(chosen & two_sided[:, place])
+        selections += _selection((means[1] - means[0])[able, place], able, n_top, measure)
     return selections
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -17,12 +18,14 @@ from memkern.families.images import Level
 from memkern.families.layer_reader import Alignment, as_stack, output_of, read_layer
 from memkern.families.levels import LevelModel, inverses_without_one, level_model, levels_without_one
 from memkern.families.refused import refuse_duplicates
+from memkern.families.two_way import Parts
 from memkern.scores import delta_layermem
 
 Halves: TypeAlias = tuple[Alignment, Alignment]
 """Alignments within the even and within the odd views."""
 
 IMAGES_A_CHUNK = 4096
+_DELTAS = {"layermem": "", "excess": "_excess"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class LayerScores:
         layermem: Mean ratio score over scored images (arXiv 2409.19069, Eq. 3): after levels in a varying design.
         control: The same mean over control images of a fixed split.
         excess: What memorization alone makes: `layermem - control` in a fixed split, `layermem` in a varying design.
-        delta: What each layer adds to the one before (Eq. 4).
+        ranged: Mean over scored images of `(out - in) / (max - min)`, as the released scripts scale it: it depends on
+            the two most extreme images, and has no error. NaN where all differences are equal, but 0 where all are 0.
+        delta: What each layer adds to the one before (Eq. 4); the first has no layer before it and is NaN.
         delta_excess: The same of the excess.
         about: Which number `se`, `se_images`, `se_encoders`, `low` and `high` are about: "excess", or "layermem" in a
             fixed split without control.
@@ -43,6 +48,10 @@ class LayerScores:
         df: Degrees of freedom of the interval.
         low: Lower end of the 95 % interval.
         high: Upper end.
+        se_delta: Standard error of `delta_excess`, or of `delta` where `about` is "layermem"; errors that two layers
+            share cancel.
+        low_delta: Lower end of its 95 % interval.
+        high_delta: Upper end.
         top: Mean ratio score of the `n_top` images that rank highest at the output, ranked and measured by different
             halves of the encoders; with fewer than 4 encoders by different halves of the views.
         least: Of those that rank lowest.
@@ -54,6 +63,7 @@ class LayerScores:
     layermem: Floats
     control: Floats
     excess: Floats
+    ranged: Floats
     delta: Floats
     delta_excess: Floats
     about: Literal["excess", "layermem"]
@@ -63,6 +73,9 @@ class LayerScores:
     df: Floats
     low: Floats
     high: Floats
+    se_delta: Floats
+    low_delta: Floats
+    high_delta: Floats
     top: Floats
     least: Floats
     top_control: Floats
@@ -122,33 +135,37 @@ def layer_scores(
     plan = _plan(design, level)
     n_top = min(50, int(design.scored.sum()) // 2)
     crossed = _Crossed(plan, n_top, _after_levels(at_output, plan), halves, last, splits, seed)
-    rows = []
+    rows: list[dict[str, float]] = []
+    before: Parts | None = None
     for number in range(len(stack)):
         values = read_layer(stack, number, design)
-        rows.append([*_estimate(values, plan), *crossed.of_layer(number, _after_levels(values, plan))])
-    table = np.array(rows, dtype=np.float64).T
-    layermem, control, excess, se, se_images, se_encoders, df, top, least, top_control, least_control = table
-    about: Literal["excess", "layermem"] = "layermem" if np.isnan(excess).all() else "excess"
-    centre = excess if about == "excess" else layermem
-    reach = require("scipy.stats", "scipy").t.ppf(0.975, df) * se
+        after = _after_levels(values, plan)
+        numbers, parts = _estimate(values, after, plan)
+        error = parts.errors(design.strata)
+        step = None if before is None else parts.minus(before).errors(design.strata)
+        rows.append(
+            numbers
+            | {"se": error.both, "se_images": error.images, "se_encoders": error.encoders, "df": error.df}
+            | {"se_delta": math.nan if step is None else step.both, "df_delta": math.nan if step is None else step.df}
+            | dict(zip(("top", "least", "top_control", "least_control"), crossed.of_layer(number, after), strict=True))
+        )
+        before = parts
+    found = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+    about: Literal["excess", "layermem"] = "layermem" if np.isnan(found["excess"]).all() else "excess"
+    deltas = {f"delta{end}": np.array(delta_layermem(found[name].tolist())) for name, end in _DELTAS.items()}
+    quantile = require("scipy.stats", "scipy").t.ppf
+    reach = quantile(0.975, found["df"]) * found["se"]
+    reach_delta = quantile(0.975, found.pop("df_delta")) * found["se_delta"]
+    step_of = deltas["delta_excess" if about == "excess" else "delta"]
     return LayerScores(
-        layermem,
-        control,
-        excess,
-        np.array(delta_layermem(layermem.tolist())),
-        np.array(delta_layermem(excess.tolist())),
-        about,
-        se,
-        se_images,
-        se_encoders,
-        df,
-        centre - reach,
-        centre + reach,
-        top,
-        least,
-        top_control,
-        least_control,
-        n_top,
+        **found,
+        **deltas,
+        about=about,
+        low=found[about] - reach,
+        high=found[about] + reach,
+        low_delta=step_of - reach_delta,
+        high_delta=step_of + reach_delta,
+        n_top=n_top,
     )
 
 
@@ -175,30 +192,31 @@ def _mean(values: Floats, images: Flags) -> float:
         return float(np.nanmean(values[images]))
 
 
-def _estimate(alignment: Floats, plan: _Plan) -> tuple[float, ...]:
-    """LayerMem, control, excess, se, se_images, se_encoders, df of one layer."""
-    after = _after_levels(alignment, plan)
+def _estimate(alignment: Floats, after: Floats, plan: _Plan) -> tuple[dict[str, float], Parts]:
+    """The means of one layer, and the parts of their error; `after` is the alignment after levels."""
     inside, outside = plan.cells.means(after)
     ratios = ratio_score(inside, outside)
     layermem = _mean(ratios, plan.design.scored)
-    control = _mean(ratios, plan.design.control) if plan.design.has_control else np.nan
+    control = _mean(ratios, plan.design.control) if plan.design.has_control else math.nan
     excess = layermem if plan.design.kind == "varying" else layermem - control
-    var_encoders = _jackknife(alignment, plan)
-    var_images, var_both, n_pictures = _between_pictures(after, inside, outside, ratios, plan)
-    n_strata = len(plan.design.strata)
-    var = max(var_encoders, var_images, var_encoders + var_images - var_both) if var_encoders >= 0 else np.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        part = np.float64(var_encoders) ** 2 / max(plan.design.n_encoders - n_strata, 1)
-        df = (var_encoders + var_images) ** 2 / (part + np.float64(var_images) ** 2 / (n_pictures - 1))
-    return layermem, control, excess, *np.sqrt([var, var_images, var_encoders]), float(df)
+    ranged = _ranged((outside - inside)[plan.design.scored])
+    parts = Parts(_without_one(alignment, plan), *_between_pictures(after, inside, outside, ratios, plan))
+    return {"layermem": layermem, "control": control, "excess": excess, "ranged": ranged}, parts
 
 
-def _jackknife(alignment: Floats, plan: _Plan) -> float:
-    """Variance over encoders: the whole estimate, levels too, without each encoder in turn; NaN for a lone f or g."""
-    strata = plan.design.strata
-    if min(len(each) for each in strata) < 2:
-        return float("nan")
+def _ranged(differences: Floats) -> float:
+    known = differences[~np.isnan(differences)]
+    if known.size == 0 or not known.any():
+        return 0.0 if known.size else math.nan
+    span = float(np.ptp(known))
+    return float(known.mean()) / span if span > 0 else math.nan
+
+
+def _without_one(alignment: Floats, plan: _Plan) -> Floats:
+    """The whole estimate, levels too, without each encoder in turn, `[K]`; NaN with a lone f or g."""
     cells, count = plan.cells, plan.design.n_encoders
+    if min(len(each) for each in plan.design.strata) < 2:
+        return np.full(count, np.nan)
     levels = np.zeros((count, count))
     if plan.model is not None and plan.inverses is not None:
         levels = levels_without_one(alignment, cells, plan.inverses)
@@ -212,9 +230,8 @@ def _jackknife(alignment: Floats, plan: _Plan) -> float:
             total[side] += np.where(known, own, 0.0).sum(0)
             used[side] += known.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = sum(sign * mean for (_, sign), mean in zip(plan.sides, total / used, strict=True))
-    parts = [(values[each] - values[each].mean()) ** 2 for each in strata]
-    return float(sum((len(each) - 1) / len(each) * part.sum() for each, part in zip(strata, parts, strict=True)))
+        signs = np.array([sign for _, sign in plan.sides], dtype=np.float64)
+        return signs @ (total / used)
 
 
 def _means_without_one(alignment: Floats, cells: Cells, levels: Floats) -> tuple[Floats, Floats]:
@@ -229,8 +246,8 @@ def _means_without_one(alignment: Floats, cells: Cells, levels: Floats) -> tuple
 
 def _between_pictures(
     after: Floats, inside: Floats, outside: Floats, ratios: Floats, plan: _Plan
-) -> tuple[float, float, int]:
-    """Variance between pictures given the encoders, that of (picture, encoder) cells, and the number of pictures."""
+) -> tuple[Floats, Floats, int]:
+    """Parts of pictures given the encoders `[P]`, of (picture, encoder) cells `[P, K]`, and the number of pictures."""
     cells, pictures = plan.cells, plan.design.pictures
     weight, centred, most = np.zeros(len(after)), np.zeros(len(after)), 0
     for images, sign in plan.sides:
@@ -249,9 +266,7 @@ def _between_pictures(
         with np.errstate(divide="ignore", invalid="ignore"):
             inflated = np.where(size > 1, scale * factor / size * np.sqrt(size / (size - 1)), 0.0)
         effects += mask * (residuals * np.nan_to_num(inflated)[:, None])
-    both = float((sums_by_picture(effects, pictures) ** 2).sum())
-    squares = float((sums_by_picture(centred, pictures) ** 2).sum())
-    return (most / (most - 1) * squares if most > 1 else float("nan")), both, most
+    return sums_by_picture(centred, pictures), sums_by_picture(effects, pictures), most
 
 
 class _Crossed:
@@ -262,7 +277,7 @@ class _Crossed:
     ) -> None:
         self._plan, self._halves = plan, None
         design, cells = plan.design, plan.cells
-        groups = [design.scored, design.control]
+        groups = [design.scored, design.control] if design.has_control else [design.scored]
         count = design.n_encoders
         if count >= 4:
             rng = np.random.default_rng(seed)
@@ -273,7 +288,7 @@ class _Crossed:
             ranks = [read_layer(each, output, design) for each in self._halves]
             self._chosen = [[halves_of_views(rank, cells, each, n_top) for rank in ranks] for each in groups]
         else:
-            self._chosen = [[], []]
+            self._chosen = []
 
     def of_layer(self, number: int, after: Floats) -> list[float]:
         """Top and least of scored images, top and least of control images."""
@@ -285,5 +300,5 @@ class _Crossed:
         found: list[float] = []
         for chosen in self._chosen:
             pairs = [measured(each, values, cells) for each, values in zip(chosen, measuring, strict=False)]
-            found += [float(each) for each in np.mean(pairs, 0)] if pairs else [float("nan")] * 2
-        return found
+            found += [float(each) for each in np.mean(pairs, 0)] if pairs else [math.nan] * 2
+        return found + [math.nan] * (4 - len(found))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from memkern.errors import ArgumentValueError
 from memkern.families.cells import UNKNOWN, Flags, Floats, Ints, Membership
+from memkern.families.exchange import numbered
 
 ENTRIES_A_CHUNK = 1 << 22
 """How many numbers a chunk of draws holds: 32 MiB of float64."""
@@ -91,7 +92,7 @@ def group_test(
 
     Labels are exchanged within strata, as they were drawn: strata are pictures (else classes or folders) where groups
     were drawn within them. Where whole pictures were drawn, `pictures` are exchanged instead of images; images of one
-    picture resemble one another, so exchanging them would call far too much.
+    picture resemble one another, so exchanging them would call far too much. `exchange_of_group` finds which it was.
 
     Args:
         values: `[N]`.
@@ -109,11 +110,12 @@ def group_test(
                 or out of it as a whole.
     """
     amount, treated = np.asarray(values, dtype=np.float64), np.asarray(group, dtype=np.bool_)
-    stratum = _numbered(strata, len(amount), "strata")
+    none = np.zeros(len(amount), dtype=np.int64)
+    stratum = none if strata is None else numbered(strata, len(amount), "strata")
     if treated.shape != amount.shape or np.isnan(amount).any():
         raise ArgumentValueError("Expected `values` without NaN and `group`, both of shape [N]")
     if pictures is not None:
-        picture = _numbered(pictures, len(amount), "pictures")
+        picture = numbered(pictures, len(amount), "pictures")
         sizes = np.bincount(picture)
         inside = np.bincount(picture, treated)
         own = np.full(len(sizes), -1, dtype=np.int64)
@@ -146,15 +148,6 @@ def _exchange(amount: Floats, treated: Flags, stratum: Ints, draws: int, rng: np
     total = float(amount[treated].sum())
     hits = int((null >= total - 1e-9 * float(np.abs(amount).sum())).sum())
     return GroupTest(total, expected, (1 + hits) / (draws + 1))
-
-
-def _numbered(given: ArrayLike | None, count: int, name: str) -> Ints:
-    if given is None:
-        return np.zeros(count, dtype=np.int64)
-    listed = np.asarray(given)
-    if listed.shape != (count,):
-        raise ArgumentValueError(f"Expected `{name}` to have shape [{count}] [N], got {list(listed.shape)}")
-    return np.unique(listed, return_inverse=True)[1].astype(np.int64)
 
 
 def membership_permutation_p(

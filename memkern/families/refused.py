@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
+from memkern._util.optional_imports import require
 from memkern.errors import DataError
-from memkern.families.cells import UNKNOWN, Floats
+from memkern.families.cells import UNKNOWN, Cells, Floats
 from memkern.families.design import Design
 
 FACTOR = 0.1
 """A pair whose difference varies at most this share of the median pair's is one training."""
+
+CHANCE = 1e-3
+"""Unless so small a variance of so few images has this chance among all pairs of trainings."""
 
 
 def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str]]:
     """Pairs of encoders that differ too little to be two trainings, such as checkpoints of one.
 
     The difference of the two is looked at over images of equal, known membership: its variance is small beside that of
-    the median pair. With fewer than three pairs only a difference that does not vary at all counts. Encoders whose
-    alignments are the same for every image (a collapsed layer) say nothing.
+    the median pair, and too small to be the chance of a few images. With fewer than three pairs only a difference that
+    does not vary at all counts. Encoders whose alignments are the same for every image (a collapsed layer) say nothing.
 
     Args:
         alignment: `[N, K]` of one layer, the output.
@@ -29,20 +31,46 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
         Names of the two encoders of each pair.
     """
     values, seen = np.ascontiguousarray(alignment.T), np.ascontiguousarray(design.membership.T)
-    count = len(values)
-    pairs, spread = [], []
-    for j in range(count):
-        for k in range(j + 1, count):
-            same = (seen[j] == seen[k]) & (seen[j] != UNKNOWN)
-            first, second = values[j, same], values[k, same]
-            flat = len(first) <= 2 or (np.ptp(first) == 0 and np.ptp(second) == 0)
-            pairs.append((j, k))
-            spread.append(np.nan if flat else float(np.var(first - second)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no pair with a known difference
-        limit = FACTOR * float(np.nanmedian(spread)) if np.isfinite(spread).sum() > 2 else 0.0
-    names = design.encoders
-    return [(names[j], names[k]) for (j, k), value in zip(pairs, spread, strict=True) if value <= limit]
+    spread = _spreads(alignment, Cells.of(design.membership))
+    pairs = np.argwhere(np.triu(np.isfinite(spread), 1))
+    known = spread[pairs[:, 0], pairs[:, 1]]
+    # sums of squares round: what may matter, and what may be exactly 0, is looked at image by image
+    size = float(np.mean((alignment - alignment.mean(1, keepdims=True)) ** 2))
+    doubtful = known <= max(2 * FACTOR * float(np.median(known)) if len(known) > 2 else np.inf, 1e-12 * size)
+    images = np.zeros(len(pairs), dtype=np.int64)
+    for place in np.flatnonzero(doubtful):
+        j, k = pairs[place]
+        same = (seen[j] == seen[k]) & (seen[j] != UNKNOWN)
+        first, second = values[j, same], values[k, same]
+        flat = np.ptp(first) == 0 and np.ptp(second) == 0
+        known[place], images[place] = np.nan if flat else float(np.var(first - second)), int(same.sum())
+    told = known[np.isfinite(known)]
+    median = float(np.median(told)) if len(told) > 2 else 0.0
+    names, chi2 = design.encoders, require("scipy.stats", "scipy").chi2
+    found = []
+    for place in np.flatnonzero(known <= FACTOR * median):
+        degrees = images[place] - 1
+        chance = float(chi2.cdf(degrees * known[place] / median, degrees)) if known[place] > 0 else 0.0
+        if chance * len(told) <= CHANCE:
+            found.append((names[pairs[place, 0]], names[pairs[place, 1]]))
+    return found
+
+
+def _spreads(alignment: Floats, cells: Cells) -> Floats:
+    """Variance of the difference of two encoders over images of equal membership, `[K, K]`; NaN for 2 images or fewer.
+
+    By products of matrices, which is fast and rounds.
+    """
+    centred = alignment - alignment.mean(1, keepdims=True)
+    count, total, squares = (np.zeros((centred.shape[1],) * 2) for _ in range(3))
+    for mask in (cells.inside, cells.outside):
+        own = mask * centred
+        both, mixed = (own * own).T @ mask, own.T @ mask
+        count += mask.T @ mask
+        total += mixed - mixed.T
+        squares += both + both.T - 2 * (own.T @ own)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(count > 2, squares / count - (total / count) ** 2, np.nan)
 
 
 def refuse_duplicates(alignment: Floats, design: Design) -> None:

@@ -6,7 +6,7 @@ compared is which images the peaks of an encoder's units fall on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from memkern.errors import ArgumentValueError, DataError
 from memkern.families.cells import IN, UNKNOWN, Cells, Flags, Floats, Ints, Membership
 from memkern.families.design import Design
+from memkern.families.exchange import exchange_of_group
 from memkern.families.p_values import ENTRIES_A_CHUNK, group_test
 
-Values: TypeAlias = NDArray[np.floating] | torch.Tensor
+Values: TypeAlias = NDArray[np.generic] | torch.Tensor
+
+PEAK_ENTRIES = ("peak", "index", "rest", "count", "tied")
 
 SIGNED = 1e-3
 """A unit is signed if |peak + rest| is below this share of |peak| + |rest|: selectivity divides by almost nothing."""
@@ -147,9 +150,61 @@ def peak_counts(means: Sequence[Values], images: Flags) -> Ints:
         values = values[places]
         index, peak = values.argmax(0), values.max(0)
         rest = (values.sum(0) - peak) / (len(places) - 1)
-        live = (peak > 0) & ((values == peak).sum(0) == 1) & ~signed_units(peak, rest)
+        live = _live(peak, rest, (values == peak).sum(0) > 1)
         counts[:, k] = np.bincount(places[index[live]], minlength=len(images))
     return counts
+
+
+def peak_counts_of_states(states: Sequence[Mapping[str, Values]], n_images: int, *, units: slice = slice(None)) -> Ints:
+    """Counts as `peak_counts` does, from what a pass over the balanced images keeps of each unit: `[N, K]`.
+
+    Args:
+        states: Per encoder, over the balanced images alone: "peak" `[U]`, the largest mean activation; "index" `[U]`
+            int64, the place of that image among all N; "rest" `[U]`, the sum over the other images; "count", the number
+            of images; "tied" `[U]` bool, whether another image has the same peak.
+        n_images: N.
+        units: Which units count, such as those of one layer where the units of all layers lie side by side.
+
+    Returns:
+        `[N, K]` counts; 0 at images that are not balanced.
+
+    Raises:
+        ArgumentValueError: If a state lacks an entry, its entries differ in shape, it has fewer than 2 images, or an
+            index lies outside of the N images.
+
+    Example:
+        >>> state = {"peak": [2.0, 5.0], "index": [3, 1], "rest": [1.0, 4.0], "count": 4, "tied": [False, True]}
+        >>> peak_counts_of_states([{name: np.array(each) for name, each in state.items()}], 5)[:, 0].tolist()
+        [0, 0, 0, 1, 0]
+    """
+    counts = np.zeros((n_images, len(states)), dtype=np.int64)
+    for k, state in enumerate(states):
+        missing = [name for name in PEAK_ENTRIES if name not in state]
+        if missing:
+            raise ArgumentValueError(
+                f"Expected `states[{k}]` to hold {', '.join(PEAK_ENTRIES)}, {missing[0]} is missing"
+            )
+        count, index = int(_array(state["count"])), _array(state["index"])[units].astype(np.int64)
+        peak, rest = _floats(state["peak"])[units], _floats(state["rest"])[units]
+        tied = _array(state["tied"])[units].astype(np.bool_)
+        if not peak.shape == rest.shape == index.shape == tied.shape:
+            shapes = [list(each.shape) for each in (peak, index, rest, tied)]
+            raise ArgumentValueError(
+                f"Expected peak, index, rest and tied of `states[{k}]` of one shape [U], got {shapes}"
+            )
+        if count < 2:
+            raise ArgumentValueError(f"Expected `states[{k}]` to be over at least 2 images, got {count}")
+        live = _live(peak, rest / (count - 1), tied)
+        chosen = index[live]
+        if ((chosen < 0) | (chosen >= n_images)).any():
+            wrong = int(chosen[(chosen < 0) | (chosen >= n_images)][0])
+            raise ArgumentValueError(f"Expected an index of `states[{k}]` below {n_images} images, got {wrong}")
+        counts[:, k] = np.bincount(chosen, minlength=n_images)
+    return counts
+
+
+def _live(peak: Floats, rest: Floats, tied: Flags) -> Flags:
+    return (peak > 0) & ~tied & ~signed_units(peak, rest)
 
 
 def member_peaks(
@@ -158,14 +213,14 @@ def member_peaks(
     """Tests whether units answer most to images that their encoder saw.
 
     Images are permuted, never units: units peak together, and counting them as independent would call far too much. In
-    a fixed split candidates and independents are exchanged within strata, in all encoders at once; in a varying design
-    the membership of each image is drawn anew over the encoders.
+    a fixed split candidates and independents are exchanged in all encoders at once, within the design's pictures or
+    within strata, or pictures as a whole (see `exchange_of_group`). In a varying design the membership of each image is
+    drawn anew over the encoders; that of each picture, if images of one picture have one membership.
 
     Args:
         counts: `[N, K]` of `peak_counts`.
         design: Who saw which image; counts at other images than the balanced ones are not read.
-        strata: `[N]`, whatever names the picture (else class or folder) that groups were drawn within; for a fixed
-            split.
+        strata: `[N]`, whatever names the class or folder that groups were drawn within; for a fixed split.
         draws: How many permutations are drawn.
         seed: Seed of the draws.
 
@@ -187,15 +242,13 @@ def member_peaks(
     share = float((own * (seen == IN)).sum()) / total
     if design.role is not None:
         signs = np.where(design.role, 1, -1)  # an exchanged image gives its peaks in f for those in g
-        test = group_test(
-            own @ signs,
-            (seen == design.role).all(1),
-            strata=None if strata is None else strata[images],
-            draws=draws,
-            seed=seed,
-        )
+        candidates = (seen == design.role).all(1)
+        labels = None if strata is None else strata[images]
+        how = exchange_of_group(candidates, pictures=design.pictures[images], labels=labels)
+        test = group_test(own @ signs, candidates, strata=how.strata, pictures=how.pictures, draws=draws, seed=seed)
         always = float(own[:, ~design.role].sum())
         return MemberPeaks(share, (always + test.expected) / total, test.p, total)
+    own, seen = _by_picture(own, seen, design.pictures[images])
     expected = float((own.sum(1) * (seen == IN).mean(1)).sum()) / total
     null = _redrawn(own, seen, draws, np.random.default_rng(seed))
     hits = int((null >= share * total - 1e-9 * total).sum())
@@ -216,6 +269,16 @@ def peaks_of_images(counts: Ints, membership: Membership) -> tuple[Floats, Float
     live = counts.sum(0)
     seen = np.where(live > 0, membership, UNKNOWN).astype(np.int8)
     return Cells.of(seen).means(counts / np.maximum(live, 1))
+
+
+def _by_picture(counts: Ints, membership: Membership, pictures: Ints) -> tuple[Ints, Membership]:
+    """Counts and membership of pictures, if images of one picture have one membership; else of images as they are."""
+    first, number = np.unique(pictures, return_index=True, return_inverse=True)[1:]
+    if (membership != membership[first][number]).any():
+        return counts, membership
+    total = np.zeros((len(first), counts.shape[1]), dtype=np.int64)
+    np.add.at(total, number, counts)
+    return total, membership[first]
 
 
 def _redrawn(counts: Ints, membership: Membership, draws: int, rng: np.random.Generator) -> Floats:
@@ -244,6 +307,9 @@ def _redrawn(counts: Ints, membership: Membership, draws: int, rng: np.random.Ge
     return null
 
 
+def _array(values: Values) -> NDArray[np.generic]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
 def _floats(values: Values) -> Floats:
-    given = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-    return np.asarray(given, dtype=np.float64)
+    return _array(values).astype(np.float64)

@@ -1,4 +1,4 @@
-"""`memkern lab list | run | index | train`: the command line of the lab."""
+"""`memkern lab list | run | index | train | family`: the command line of the lab."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memkern._util.arguments import positive_number, whole_number
+from memkern._util.arguments import positive_number, seed, whole_number
 from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from memkern.lab.family import Family
     from memkern.lab.training.recipe import Recipe
     from memkern.lab.training.trainer import Training
 
@@ -37,22 +40,50 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     index = commands.add_parser("index", parents=[common], help="write index.md of the pages in a folder")
     index.add_argument("folder", type=Path, help="what `run` was given as --out")
     train = commands.add_parser("train", parents=[common], help="train one encoder")
-    train.add_argument("--method", default="simclr", help="training method (%(default)s)")
-    train.add_argument("--encoder", help="encoder (resnet9; for mae the preset's transformer)")
-    train.add_argument("--data", help="data set; default: that of the preset")
-    train.add_argument("--root", type=Path, help="folder of a data set that does not ship in a package")
+    _add_recipe(train)
     train.add_argument("--role", choices=("f", "g"), default="f", help="which half of a pair (%(default)s)")
-    train.add_argument("--preset", choices=PRESET_NAMES, default="small", help="recipe and split (%(default)s)")
     train.add_argument("--seed", type=whole_number, default=0, help="seed of split and training (%(default)s)")
-    train.add_argument(
-        "--set", type=_field, action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON"
-    )
     train.add_argument(
         "--monitor", type=positive_number, metavar="N", help="print UnitMem of the candidates every N epochs"
     )
-    train.add_argument("--every", type=positive_number, default=10, help="epochs between two checkpoints (%(default)s)")
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
     _add_device(train)
+    _add_family(commands.add_parser("family", parents=[common], help="train the encoders of a `memkern audit` of many"))
+
+
+def _add_family(family: argparse.ArgumentParser) -> None:
+    family.add_argument("--design", choices=tuple(OWN_OPTIONS), required=True, help="who is trained on which images")
+    family.add_argument("--trainings", type=positive_number, metavar="K", help="halves: how many encoders (8)")
+    family.add_argument("--images", type=positive_number, metavar="N", help="halves: of how many images (preset's)")
+    family.add_argument("--f", type=positive_number, metavar="F", help="split: encoders that see the candidates (4)")
+    family.add_argument("--g", type=positive_number, metavar="G", help="split: encoders that do not (4)")
+    family.add_argument(
+        "--sizes", type=_sizes, metavar="S,C,E", help="split: shared, candidate, extra images of each class (preset's)"
+    )
+    _add_recipe(family)
+    family.add_argument(
+        "--size", type=positive_number, metavar="PX", help="edge of the images of folder and stl10 (32)"
+    )
+    family.add_argument("--seed", type=seed, default=0, help="seed of design and trainings (%(default)s)")
+    family.add_argument("--cache", type=Path, help="folder of trained encoders (OUT/cache)")
+    family.add_argument("--out", type=Path, required=True, help="folder of the family; a stopped one goes on")
+    _add_device(family)
+
+
+OWN_OPTIONS = {"halves": ("trainings", "images"), "split": ("f", "g", "sizes")}
+"""Design of a family -> the options that it alone has."""
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", default="simclr", help="training method (%(default)s)")
+    parser.add_argument("--encoder", help="encoder (resnet9; for mae the preset's transformer)")
+    parser.add_argument("--data", help="data set; default: that of the preset")
+    parser.add_argument("--root", type=Path, help="folder of a data set that does not ship in a package")
+    parser.add_argument("--preset", choices=PRESET_NAMES, default="small", help="recipe and split (%(default)s)")
+    parser.add_argument(
+        "--set", type=_field, action="append", default=[], metavar="FIELD=VALUE", help="a field of the recipe, JSON"
+    )
+    parser.add_argument("--every", type=positive_number, default=10, help="epochs between checkpoints (%(default)s)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ArgumentValueError: If an experiment, method or field does not exist.
     """
-    {"list": _list, "run": _run, "index": _index, "train": _train}[args.lab_command](args)
+    {"list": _list, "run": _run, "index": _index, "train": _train, "family": _family}[args.lab_command](args)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -175,6 +206,70 @@ def _train(args: argparse.Namespace) -> None:
             print(done.timing())
             if done.privacy is not None:
                 print(f"epsilon {done.privacy.epsilon():.3f} at delta {recipe.delta}")
+
+
+def _family(args: argparse.Namespace) -> None:
+    import torch
+
+    from memkern._util.devices import usable_device
+    from memkern.lab.encoder_cache import EncoderCache
+    from memkern.lab.family import audit_command, write_family
+    from memkern.lab.presets import PRESETS
+
+    device = str(usable_device(args.device))
+    torch.set_num_threads(args.threads)
+    recipe = PRESETS[args.preset].recipe(args.method, args.encoder, **dict(args.set))
+    family = _drawn_family(args)
+    cache = EncoderCache(
+        (args.cache or args.out / "cache") / "encoders", device=device, every=args.every, log=partial(print, flush=True)
+    )
+    write_family(family, recipe, cache, args.out)
+    print(f"\n{args.out}: {len(family.encoders)} encoders, {len(family.rows)} images; audit them with\n")
+    print(audit_command(family, recipe, args.out))
+
+
+def _drawn_family(args: argparse.Namespace) -> Family:
+    """Reads the data set and draws the images of every encoder."""
+    import torch
+
+    from memkern.lab.data import datasets
+    from memkern.lab.data.splits import Sizes
+    from memkern.lab.family import halves_family, split_family
+    from memkern.lab.presets import PRESETS
+
+    others = [name for design, names in OWN_OPTIONS.items() if design != args.design for name in names]
+    wrong = [f"--{name}" for name in others if getattr(args, name) is not None]
+    if wrong:
+        own = ", ".join(f"--{name}" for name in OWN_OPTIONS[args.design])
+        raise ArgumentValueError(f"Expected {own} with --design {args.design}, got {', '.join(wrong)}")
+    preset = PRESETS[args.preset]
+    name = args.data or preset.data
+    data = datasets.load(name, root=args.root, size=args.size or 32)
+    if args.size is not None and args.size != data.images.shape[-1]:
+        raise ArgumentValueError(
+            f"Expected --size with folder or stl10; images of {name} have {data.images.shape[-1]} px"
+        )
+    if args.design == "split":
+        if args.sizes is not None:
+            preset = replace(preset, sizes=Sizes(*args.sizes))
+        return split_family(data, preset.split(data, args.seed), args.f or 4, args.g or 4, args.seed)
+    if args.images is None:
+        split = preset.split(data, args.seed)
+        rows = torch.cat([split.shared, split.candidate, split.independent])
+    else:
+        count = data.n_train or len(data)
+        if args.images > count:
+            raise ArgumentValueError(f"Expected --images to be {count} at most, the training images of {name}")
+        rows = torch.randperm(count, generator=torch.Generator().manual_seed(args.seed))[: args.images]
+    return halves_family(data, rows, args.trainings or 8, args.seed)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Reads SHARED,CANDIDATE,EXTRA."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"Expected SHARED,CANDIDATE,EXTRA, 3,3,10 say, got {text!r}")
+    return tuple(map(int, parts))
 
 
 def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable[[Training], None]:

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from memkern._util.files import read_json, replace_atomically, write_json
+from memkern._util.files import read_json, write_csv, write_json
 from memkern._util.optional_imports import require
 from memkern.audit import Options, Run, run_audit
 from memkern.audit.data.source import Source, with_labels
-from memkern.audit.measure import shard_files
-from memkern.audit.measure.finalize import IMAGES
+from memkern.audit.measure import begun, readings
+from memkern.audit.measure.begun import IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import read_arrays
+from memkern.audit.run_folder.columns import TABLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
 from memkern.lab.data.packaged import ImageSet, patches
 from memkern.lab.data.splits import Split
@@ -29,8 +30,11 @@ QUICK_RECIPE = replace(RECIPE, epochs=250)
 DATA = "memkern demo"
 """Name of the data in the manifest of a demo; a folder that says so may be replaced by another demo."""
 
-VIEWS, CANDIDATES = "views.json", "candidates.txt"
-"""Files that a demo gives to its audit as --transform and --candidates."""
+VIEWS, GROUPS = "views.json", "groups.csv"
+"""Files that a demo gives to its audit as --transform and --groups."""
+
+EARLIER = ("candidates.txt",)
+"""Files that a demo of an earlier version left."""
 
 SEEN_BY = {"shared": "f and g", "candidate": "f alone", "independent": "g alone", "extra": "neither"}
 """Group of images -> which encoder was trained on them."""
@@ -67,7 +71,7 @@ def run_demo(
         OSError: If `out` cannot be written.
     """
     remove_earlier_demo(out)
-    shard_files.check_out(out, resume=False, shared=False)
+    begun.check_out(out, resume=False, shared=False)
     console = require("rich.console", "rich", extra="lab").Console()
     data = patches() if data is None else data
     pair = _train(data, seed, log) if train else load_pair(weights)
@@ -101,16 +105,16 @@ def remove_earlier_demo(out: Path) -> None:
     """
     manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else {}
     if (out / PLAN).is_file():
-        ours = shard_files.read_plan(out).about.options.get("data") == DATA
+        ours = begun.read_plan(out).about.options.get("data") == DATA
     else:
         ours = manifest.get("kind") == DATA  # as version 0.1 wrote it
     if not ours:
         return
-    tables = [f"{name}.parquet" for name in ("samples", "units", "layers")]
-    shard_files.clean(out)
+    tables = [f"{name}.parquet" for name in TABLES]
+    readings.clean(out)
     # The manifest goes first and the plan last: what is stopped in between is an unfinished demo.
     listed = [Path(name).name for name in manifest.get("files", {})]
-    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", shard_files.FOLDER, VIEWS, CANDIDATES, PLAN]
+    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", readings.FOLDER, VIEWS, GROUPS, *EARLIER, PLAN]
     for path in (out / name for name in [MANIFEST, *listed, *rest]):
         if path.is_dir():
             shutil.rmtree(path)
@@ -151,15 +155,15 @@ def _options(out: Path, pair: TrainedPair, source: Source, weights: str, *, n_vi
     """The options of the audit; writes the two files that they name."""
     network = described(pair.f)
     write_json(out / VIEWS, asdict(pair.recipe.views))
-    with replace_atomically(out / CANDIDATES) as part:
-        part.write_text("".join(f"{name}\n" for name in source.ids if name.startswith("candidate/")), encoding="utf-8")
+    # An image is called group/picture/position.
+    write_csv(out / GROUPS, ("id", "group", "picture"), ([name, *name.split("/")[:2]] for name in source.ids))
     return Options(
         encoder=f"memkern:{pair.recipe.encoder}",
-        weights=f"{weights}: f",
-        reference=f"{weights}: g",
+        weights=(f"{weights}: f",),
+        reference=(f"{weights}: g",),
         data=DATA,
         out=out,
-        candidates=str(out / CANDIDATES),
+        groups=str(out / GROUPS),
         views=n_views,
         transform=str(out / VIEWS),
         layers=",".join(network.taps.values()),
@@ -180,4 +184,4 @@ def _show(run: Run, log: Callable[[str], None]) -> None:
     log(f"\n{found.headline}")
     log(" ".join(found.sentences))
     log(f"\nReport: {run.folder / REPORT}")
-    log("Your own encoder: memkern audit ENCODER --weights F --reference G --data DIR --candidates IDS --out RUN")
+    log("Your own encoder: memkern audit ENCODER --weights F --reference G --data DIR --groups FILE --out RUN")

@@ -145,7 +145,7 @@ def score_pair(
     # Units report the row of their peak: of images that excite a unit alike, the first one.
     probe = Probe(data.images[ids], torch.arange(len(ids)), data.labels[ids])
     states = layer_states(probe, of_f, of_g, unit_rows=trained)
-    run = run_scores(states, output=OUTPUT, groups=rows, ranked=rows["candidate"])
+    run = run_scores(states, output=OUTPUT, groups=rows)
     return PairScores(ids, data.labels[ids], of_f, of_g, run)
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from memkern.errors import ArgumentValueError
-from memkern.lab.data.splits import Sizes
+from memkern.lab.data.datasets import published_split, shares_split
+from memkern.lab.data.packaged import ImageSet
+from memkern.lab.data.splits import Sizes, Split, make_split
 from memkern.lab.encoder_pairs import RECIPE, SIZES
 from memkern.lab.training.recipe import Recipe, published
 
@@ -80,6 +82,23 @@ class Preset:
         if encoder is not None:
             widths["encoder"] = encoder
         return replace(base, **{**widths, **changes})
+
+    def split(self, data: ImageSet, seed: int) -> Split:
+        """Draws the four groups of a data set; at `paper` the same for every seed.
+
+        Args:
+            data: The data set.
+            seed: Seed of the draw.
+
+        Returns:
+            The split.
+
+        Raises:
+            ArgumentValueError: If the data set is too small, or has no official training images to take shares of.
+        """
+        if self.sizes is not None:
+            return make_split(data.labels, self.sizes, seed)
+        return published_split(data.name) if data.name.startswith("cifar") else shares_split(data)
 
     def points(self, published_count: int) -> int:
         """Returns how many points stand for a published number of points."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from memkern._util.devices import usable_device
+from memkern._util import devices
+from memkern._util.devices import free_memory, usable_device
 from memkern.errors import ArgumentValueError
 
 
@@ -35,3 +38,23 @@ def test_devices_that_are_not(monkeypatch: pytest.MonkeyPatch, name: str, senten
     with pytest.raises(ArgumentValueError) as error:
         usable_device(name)
     assert str(error.value).startswith(sentence)
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < free_memory(torch.device("cpu")) < 2**50
+    files = {
+        "proc/meminfo": "MemTotal: 900 kB\nMemAvailable:    600 kB\n",
+        "sys/fs/cgroup/memory.max": "500000\n",
+        "sys/fs/cgroup/memory.current": "300000\n",
+        "sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 100000\nactive_file 7\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(devices, "Path", lambda *parts: tmp_path.joinpath(*(part.lstrip("/") for part in parts)))
+    assert free_memory(torch.device("cpu")) == 300_000, "files that are cached make room"
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
+    assert free_memory(torch.device("cpu")) == 600 * 1024
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    assert free_memory(torch.device("cuda")) == 1000

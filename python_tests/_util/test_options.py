@@ -80,3 +80,37 @@ def test_arguments() -> None:
     for read_one, text in ((whole_number, "x"), (seed, "-1"), (seed, str(2**31)), (part_of, "3"), (part_of, "a/b")):
         with pytest.raises(argparse.ArgumentTypeError, match=rf"^Expected .*, got '{text}'$"):
             read_one(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Party:
+    host: str = option("", "who invites", metavar="HOST", positional=True)
+    guests: tuple[str, ...] = option((), "who comes", metavar="NAME", many=True)
+    share: float = option(0.5, "of the bill", metavar="RATE")
+
+
+@pytest.mark.parametrize(
+    ("line", "party"),
+    [
+        ("", Party()),
+        ("ann --guests bob cy --share 0.25", Party(host="ann", guests=("bob", "cy"), share=0.25)),
+        ("ann --guests bob --guests cy dee", Party(host="ann", guests=("bob", "cy", "dee"))),
+        ("--share 1 ann", Party(host="ann", share=1.0)),
+    ],
+)
+def test_several_values_and_a_place_that_may_be_empty(line: str, party: Party) -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, Party)
+    assert Party(**vars(parser.parse_args(line.split()))) == party
+    rows = option_rows(Party)
+    assert rows[0][:2] == ("`HOST`", "")
+    assert rows[1] == ("`--guests NAME…`", "", "who comes")
+    assert rows[2][1] == "`0.5`"
+
+
+def test_a_number_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, Party)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--share", "half"])
+    assert "argument --share: Expected a number, got 'half'" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_dry_run_writes_nothing(given: Options, capsys: pytest.CaptureFixture[st
     assert "12 images, 3 views of 8x8 pixels each, 2 images per forward pass, 20 units" in out
     assert re.search(r"Time: about [\d.]+ s \(load .*, views .*, forward .*, metrics .*\)", out)
     assert re.search(r"Memory: [\d.]+ [MG]B at the peak, and 384 bytes of results", out)
-    assert "--median keeps one number per image and unit: 960 bytes on disk while it runs, 288 bytes in memory" in out
+    assert "--median keeps one number per image, unit and encoder: 2 kB on disk, 288 bytes in memory" in out
     assert not given.out.exists()
 
 
@@ -267,7 +267,7 @@ def test_mistakes_are_found_before_the_long_work(
             del given_line[at : at + 2]
         return error(capsys, [*given_line, *more]).replace(str(tmp_path), "T")
 
-    same = refused("--reference", given.weights, without="--reference")
+    same = refused("--reference", given.weights[0], without="--reference")
     assert same == (
         "Expected --reference to be another encoder than --weights, got the same bytes in T/weights/f.safetensors and "
         "T/weights/f.safetensors"
@@ -335,9 +335,9 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_nan_is_an_error_that_names_layer_and_image(given: Options) -> None:
     from safetensors.torch import load_file, save_file
 
-    state = load_file(str(given.reference))
+    state = load_file(given.reference[0])
     state["deep.bias"][0] = torch.nan
-    save_file(state, str(given.reference))
+    save_file(state, given.reference[0])
     with pytest.raises(RuntimeError, match=r"got NaN from layer 'deep' of g for image 'class0/00\.png'"):
         run_audit(given)
     run = run_audit(replace(given, resume=False, allow_nan=True, out=given.out.with_name("nan")))

@@ -89,7 +89,7 @@ def check(run: Run, given: Options, dims: dict[str, tuple[str, int, str, int]]) 
     encoders = {}
     for role, file in (("f", given.weights), ("g", given.reference)):
         encoders[role] = build_encoder(given.encoder)
-        load_weights(encoders[role], str(file))
+        load_weights(encoders[role], file[0])
     modules = {label: where[:3] for label, where in dims.items()}
     seen = {role: plain(encoder, modules, rows.flatten(0, 1)) for role, encoder in encoders.items()}
     clean = plain(encoders["f"], modules, drawn[:, 0])

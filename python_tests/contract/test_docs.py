@@ -11,7 +11,7 @@ import doc_tables
 import pytest
 
 import memkern
-from memkern.audit.run_folder import schema
+from memkern.audit.run_folder.columns import TABLES
 
 ROOT = Path(memkern.__file__).resolve().parent.parent
 # What an example may need besides torch and numpy.
@@ -75,7 +75,7 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 
 @pytest.fixture
 def what_pages_speak_of(tmp_path, monkeypatch):
-    """The files that the examples name: weights of f and g, and a folder of images, in the working folder."""
+    """The files that the examples name, in the working folder: weights of f and g, images, and who saw which image."""
     monkeypatch.chdir(tmp_path)
 
     def make(page):
@@ -85,7 +85,10 @@ def what_pages_speak_of(tmp_path, monkeypatch):
 
         from memkern.audit.encoders.build import build_encoder
 
-        audit_helpers.pictures(tmp_path / "images", count=40, size=32)
+        images = audit_helpers.pictures(tmp_path / "images", count=40, size=32)
+        names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+        groups = "".join(f"{name},{'candidate' if n % 4 == 0 else 'extra'}\n" for n, name in enumerate(names))
+        (tmp_path / "groups.csv").write_text(f"id,group\n{groups}")
         encoder = "memkern:resnet9" if page.name == "audit.md" else "timm:vit_tiny_patch16_224?img_size=32"
         pytest.importorskip("timm", reason="timm is not installed")
         for seed, role in enumerate("fg"):
@@ -149,7 +152,7 @@ def test_the_tables_of_the_docs_are_those_of_the_code(page):
 @needs_docs
 def test_the_guide_says_what_every_column_means():
     text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
-    for name, columns in {"samples": schema.SAMPLES, "layers": schema.LAYERS, "units": schema.UNITS}.items():
+    for name, columns in TABLES.items():
         section = re.search(rf"^`{name}\.parquet`, one row.*?\n\n((?:\|.*\n)+)", text, re.MULTILINE)
         assert section, name
         named = re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in section[1].splitlines()[2:]))

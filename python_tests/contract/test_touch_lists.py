@@ -63,7 +63,7 @@ ADDED = {
     "New image reader": Added("reader", "hdf5", "hdf5", {"python_tests/audit/data/test_open.py": "all kinds, as text"}),
     "New export": Added("export", "fiftyone", "fiftyone", {
         "memkern/audit/pipeline.py": "a docstring's example",
-        "python_tests/audit/measure/test_shard_files.py": "a merge that exports",
+        "python_tests/audit/measure/test_run_shards.py": "a merge that exports",
         "python_tests/audit/run_folder/test_exports.py": "the order of two options",
         "python_tests/frozen/*": "options of stored runs",
         "scripts/frozen/runs.py": "the runs that two checkouts are compared on",

@@ -50,7 +50,7 @@ LINES_OF_A_PAGE = 40
 
 NAMES = {
     "Look": "ImageCheck", "Repeat": "PreparedCall", "Lab": "ExperimentContext", "Readings": "RunArrays",
-    "readings": "read_arrays", "room": "nothing", "rooms": "nothing", "team": "process_group", "need": "require",
+    "room": "nothing", "rooms": "nothing", "team": "process_group", "need": "require",
     "say": "log", "under": "strip_prefix", "cuda_place": "cuda_launch_context", "direct": "can_bypass_dispatcher",
     "wide": "accumulate_dtype", "looks": "memory_signature",
     "Place": "HookPoint or TapPoint", "Wanted": "ViewRequest", "Company": "PassContext", "Maker": "ViewProducer",
@@ -74,7 +74,7 @@ EXCEPTIONS = {
 """File and identifier -> why."""
 
 FILES = {
-    "room": "nothing", "team": "process_group", "fused": "fusion", "readings": "arrays", "extras": "optional_imports",
+    "room": "nothing", "team": "process_group", "fused": "fusion", "extras": "optional_imports",
     "finish": "finalize", "store": "run_folder", "runner": "shard", "run": "pipeline", "scan": "check", "look": "check",
     "results": "tables", "thumbs": "thumbnails", "summary": "terminal", "vit_taps": "transformer_blocks",
     "surgery": "interventions", "workbench": "experiments/_context", "pages": "report_pages", "private": "dp_sgd",

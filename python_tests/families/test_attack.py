@@ -30,6 +30,58 @@ def test_intervals_of_a_share_invert_the_binomial():
     assert families.clopper_pearson(12, 12)[1] == 1.0
 
 
+@pytest.mark.parametrize(("auc", "members", "others"), [(0.8, 30, 200), (0.5, 12, 12), (1.0, 20, 50), (0.0, 8, 9)])
+def test_ends_of_an_area_lie_its_own_standard_errors_away(auc, members, others):
+    """The variance is Hanley and McNeil's, with each group's size replaced by the mean of both."""
+    low, high = families.auc_interval(auc, members, others, level=0.9)
+    assert 0 <= low <= auc <= high <= 1
+    for end in {low, high} - {0.0, 1.0}:
+        two_members, two_others = end / (2 - end) - end**2, 2 * end**2 / (1 + end) - end**2
+        more = (members + others) / 2 - 1
+        variance = (end * (1 - end) + more * (two_members + two_others)) / (members * others)
+        assert abs(auc - end) == pytest.approx(stats.norm.ppf(0.95) * np.sqrt(variance))
+    assert {low, high} & {0.0, 1.0} == {auc} & {0.0, 1.0}
+
+
+def test_an_area_is_no_surer_than_its_scores_say():
+    """By hand: the share of the others below each member, and of the members above each other image."""
+    rng = np.random.default_rng(8)
+    members, others = rng.normal(1, 3, 20).round(), rng.normal(0, 1, 30).round()  # ties
+    wins = (members[:, None] > others) + 0.5 * (members[:, None] == others)
+    variance = wins.mean(1).var(ddof=1) / 20 + wins.mean(0).var(ddof=1) / 30
+    found = families.roc(members, others)
+    assert found.auc == pytest.approx(wins.mean())
+    expected = families.auc_interval(wins.mean(), 20, 30, variance=variance)
+    np.testing.assert_allclose([found.auc_low, found.auc_high], expected)
+    narrow = families.auc_interval(wins.mean(), 20, 30)
+    assert expected[0] < narrow[0] < narrow[1] < expected[1]
+    assert families.auc_interval(wins.mean(), 20, 30, variance=1e-9) == narrow
+    alone = families.roc([2.0], [1.0, 3.0])
+    assert 0 <= alone.auc_low < alone.auc == 0.5 < alone.auc_high <= 1
+
+
+def test_the_mean_attack_has_an_interval_over_images_and_trainings():
+    rng = np.random.default_rng(9)
+    membership = random_rows(rng, 120, 5, 2)
+    alignment, _ = simulate(membership, rng)
+    found = families.attack(alignment, families.design(membership)).alignment
+    own = np.array([[each.auc, each.auc_low, each.auc_high] for each in found.encoders])
+    between = stats.t.ppf(0.975, 4) * own[:, 0].std(ddof=1) / np.sqrt(5)
+    assert found.auc == pytest.approx(own[:, 0].mean())
+    assert found.auc - found.auc_low == pytest.approx(np.hypot(found.auc - own[:, 1].mean(), between))
+    assert found.auc_high - found.auc == pytest.approx(np.hypot(own[:, 2].mean() - found.auc, between))
+    rates = np.array([[each.tpr[0], each.low[0], each.high[0]] for each in found.encoders])
+    between = stats.t.ppf(0.975, 4) * rates[:, 0].std(ddof=1) / np.sqrt(5)
+    below = np.hypot(found.tpr[0] - rates[:, 1].mean(), between)
+    assert found.low[0] == pytest.approx(max(found.tpr[0] - below, 0))
+    assert found.tpr[0] <= found.high[0] <= 1
+    assert np.isnan([found.low[2], found.high[2]]).all()  # 72 others allow no false positive at 0.1 %
+    pair = families.membership_of_groups(split_groups(20, 40))
+    of_pair = families.attack(rng.normal(0.4, 0.03, (60, 2)), families.design(pair)).alignment
+    assert np.isfinite(of_pair.auc)
+    assert np.isnan([of_pair.auc_low, of_pair.auc_high]).all()  # one encoder has members: the g saw no candidate
+
+
 def test_an_interval_spends_half_of_its_error_on_the_threshold():
     rng = np.random.default_rng(6)
     members, others = rng.normal(1, 1, 40), rng.normal(size=100)
@@ -74,6 +126,22 @@ def test_likelihood_ratios_leave_the_encoder_out(per_side):
     as_out = stats.norm.logpdf(target, outside, np.sqrt(var_out * (1 + 1 / n_out)))
     correction = np.log((1 + 1 / n_out) / (1 + 1 / n_in)) / 2  # a constant of the design, left out
     np.testing.assert_allclose(found[:, k], as_in - as_out - correction, rtol=1e-9, atol=1e-9)
+
+
+def test_unknown_entries_enter_no_attack():
+    rng = np.random.default_rng(10)
+    membership = random_rows(rng, 120, 9, 4)
+    membership[rng.random(membership.shape) < 0.2] = -1
+    alignment, _ = simulate(membership, rng)
+    other = np.where(membership == -1, np.nan, alignment)
+    design = families.design(membership)
+    for one, two in zip(*(vars(families.attack(each, design)).values() for each in (alignment, other)), strict=True):
+        assert one.auc == two.auc
+        np.testing.assert_array_equal(one.tpr, two.tpr)
+        assert all(each.n_members + each.n_others < 120 for each in one.encoders)
+    ratios = [families.lira(np.where(membership == -1, each, alignment), membership) for each in (0.0, 0.2)]
+    assert np.isnan(ratios[0][membership == -1]).all()
+    np.testing.assert_array_equal(*ratios)
 
 
 def test_memorized_images_are_found_and_others_are_not():
@@ -144,3 +212,13 @@ def test_the_bound_rarely_exceeds_the_truth():
     rights = np.random.default_rng(5).binomial(30, special.expit(1.0), 400)
     over = {int(right): families.epsilon_lower_bound(60, 30, int(right)) > 1 for right in np.unique(rights)}
     assert np.mean([over[int(right)] for right in rights]) < 0.08
+
+
+def test_the_attack_by_alignment_alone_is_that_of_all_three():
+    rng = np.random.default_rng(2)
+    membership = random_rows(rng, 120, 9, 4)
+    alignment, _ = simulate(membership, rng)
+    design = families.design(membership)
+    alone, wanted = (each(alignment, design) for each in (families.alignment_attack, families.attack))
+    assert repr(alone) == repr(wanted.alignment)
+    assert alone.auc > 0.5

@@ -123,6 +123,24 @@ def test_checkpoints_of_one_training_are_refused():
             call(alignment, found)
 
 
+def test_few_images_are_no_proof_of_one_training():
+    """Of 20 images of equal membership a variance of a tenth is next to impossible; of 5 it is not, among 28 pairs."""
+    rng = np.random.default_rng(1)
+    for same, refused in ((20, True), (5, False)):
+        membership = random_rows(rng, 200, 8, 4)
+        membership[:, 7] = 1 - membership[:, 6]
+        membership[:same, 7] = membership[:same, 6]
+        alignment = rng.normal(0.4, 0.03, membership.shape)
+        difference = alignment[:same, 7] - alignment[:same, 6]
+        target = rng.normal(size=same)
+        target *= np.sqrt(0.09 * 2 * 0.03**2) / target.std()
+        alignment[:same, 7] += target - difference
+        found = families.duplicate_encoders(alignment, families.design(membership))
+        assert found == ([("6", "7")] if refused else [])
+        alignment[:same, 7] = alignment[:same, 6]
+        assert families.duplicate_encoders(alignment, families.design(membership)) == [("6", "7")]
+
+
 def test_a_pair_is_refused_only_if_it_differs_by_a_constant():
     found = families.design(PAIR)
     first = np.random.default_rng(0).normal(0.4, 0.03, 33)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from family_cases import World, mean_of, random_rows, regression, simulate, split_groups
 from scipy import stats
 
 import memkern
 from memkern import families
+from memkern.scores import sslmem_score
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
 
@@ -110,6 +112,84 @@ def test_a_fixed_split_with_control(n_f, n_g):
         np.testing.assert_allclose(getattr(found, name)[0], value, err_msg=name, **CLOSE)
     np.testing.assert_allclose(found.excess[0], estimate(np.arange(n_f + n_g)), **CLOSE)
     np.testing.assert_allclose(found.layermem[0] - found.control[0], found.excess[0], **CLOSE)
+
+
+def differences(one, other):
+    return one[0] - other[0], one[1] - other[1]
+
+
+@pytest.mark.parametrize("pictures", [np.arange(40), np.arange(40) // 4], ids=["images", "pictures"])
+def test_a_delta_of_a_varying_design(pictures):
+    rng = np.random.default_rng(11)
+    membership = random_rows(rng, 40, 6, 3)
+    first, _ = simulate(membership, rng)
+    second = 0.7 * first + 0.1 + rng.normal(0, 0.01, first.shape)
+    found = families.layer_scores(np.stack([first, second]), families.design(membership, pictures=pictures))
+
+    def estimate(kept, layers=(first, second)):
+        own = [without_levels(each[:, kept], membership[:, kept]) for each in layers]
+        before, after = (np.nanmean(ratios(each, membership[:, kept])) for each in own)
+        return after - before
+
+    everyone = np.ones(40, bool)
+    both = []
+    for layer in (second, first):
+        after = without_levels(layer, membership)
+        both.append(parts(after, membership, ratios(after, membership), everyone))
+    effects = (*differences(*both), len(np.unique(pictures)))
+    se, _, _, df = errors(estimate, effects, [np.arange(6)], pictures)
+    np.testing.assert_allclose(found.se_delta, [np.nan, se], **CLOSE)
+    reach = stats.t.ppf(0.975, df) * se
+    delta = estimate(np.arange(6))
+    np.testing.assert_allclose([found.low_delta[1], found.high_delta[1]], [delta - reach, delta + reach], **CLOSE)
+    np.testing.assert_allclose(found.delta_excess[1], delta, **CLOSE)
+    assert found.se_delta[1] < found.se[1]  # layers share most of their errors
+
+
+def test_a_delta_of_a_fixed_split_and_of_a_pair():
+    rng = np.random.default_rng(12)
+    membership = families.membership_of_groups(split_groups(40, 30), n_f=3, n_g=2)
+    design = families.design(membership)
+    role = np.array([1, 1, 1, 0, 0])
+    as_candidates = np.broadcast_to(role, membership.shape)
+    layers = [simulate(membership, rng, World(level=0.02), design.scored)[0] for _ in range(2)]
+    found = families.layer_scores(layers, design)
+
+    def excess(layer, kept):
+        ratio = ratios(layer[:, kept], as_candidates[:, kept])
+        return ratio[:40].mean() - ratio[40:].mean()
+
+    def estimate(kept):
+        return excess(layers[1], kept) - excess(layers[0], kept)
+
+    both = []
+    for layer in reversed(layers):
+        ratio = ratios(layer, as_candidates)
+        sides = [
+            parts(layer, as_candidates, ratio, each, sign) for each, sign in ((design.scored, 1), (design.control, -1))
+        ]
+        both.append((sides[0][0] + sides[1][0], sides[0][1] + sides[1][1]))
+    effects = (*differences(*both), 40)
+    se, _, _, df = errors(estimate, effects, [np.arange(3), np.array([3, 4])], np.arange(70))
+    reach = stats.t.ppf(0.975, df) * se
+    expected = [se, estimate(np.arange(5)) - reach, estimate(np.arange(5)) + reach]
+    np.testing.assert_allclose([found.se_delta[1], found.low_delta[1], found.high_delta[1]], expected, **CLOSE)
+    pair = families.layer_scores([each[:, 2:4] for each in layers], families.design(membership[:, 2:4]))
+    assert np.isnan([pair.se_delta, pair.low_delta, pair.high_delta]).all()
+    assert np.isfinite(pair.delta_excess[1])
+
+
+def test_the_range_form_is_that_of_the_scripts():
+    rng = np.random.default_rng(13)
+    membership = families.membership_of_groups(split_groups(30, 30), n_f=2, n_g=3)
+    alignment, _ = simulate(membership, rng)
+    layers = np.stack([alignment, np.full_like(alignment, 0.25), 0.25 + 0.5 * (1 - membership)])
+    found = families.layer_scores(layers, families.design(membership), output=0)
+    means = [torch.from_numpy(layers[:, :30, own].mean(2)) for own in (slice(2), slice(2, 5))]
+    expected = [sslmem_score(f, g, "range").mean().item() for f, g in zip(*means, strict=True)]
+    assert np.isnan(expected[2])  # every difference is the same, and not 0
+    np.testing.assert_allclose(found.ranged, expected, **CLOSE)
+    assert found.ranged[1] == 0
 
 
 def test_a_pair_has_errors_of_images_alone():

@@ -28,6 +28,57 @@ def test_peaks_are_of_live_units_among_the_balanced_images():
         families.peak_counts([means[:3]], images)
 
 
+def peak_state(means, images):
+    """What a pass over the balanced images keeps of each unit, image by image."""
+    peak, index, rest, tied, count = None, None, None, None, 0
+    for place in np.flatnonzero(images):
+        own = means[place].double()
+        count += 1
+        if peak is None:
+            peak, rest, tied = own, torch.zeros_like(own), torch.zeros(len(own), dtype=torch.bool)
+            index = torch.full((len(own),), int(place))
+            continue
+        tied = torch.where(own == peak, True, torch.where(own > peak, False, tied))
+        rest += torch.minimum(own, peak)
+        index = torch.where(own > peak, int(place), index)
+        peak = torch.maximum(own, peak)
+    return {"peak": peak.float(), "index": index, "rest": rest, "count": torch.tensor(count), "tied": tied}
+
+
+def test_states_of_peaks_give_the_counts_of_the_means():
+    rng = np.random.default_rng(3)
+    images = rng.random(30) < 0.7
+    means = [torch.from_numpy(rng.normal(0.2, 1, (30, 50)).astype(np.float32)) for _ in range(3)]
+    for each in means:
+        each[:, :10] = (each[:, :10] * 2).round()  # ties
+        each[:, 10:15] = -each[:, 10:15].abs()
+        each[3, 20] = torch.nan
+        each[:, 21:24] = -1.0  # peak and the mean of the others cancel
+        each[np.flatnonzero(images)[5], 21:24] = 1.0
+    states = [peak_state(each, images) for each in means]
+    assert any(bool(each["tied"].any()) for each in states)
+    expected = families.peak_counts(means, images)
+    np.testing.assert_array_equal(families.peak_counts_of_states(states, 30), expected)
+    by_part = [families.peak_counts_of_states(states, 30, units=part) for part in (slice(0, 17), slice(17, 50))]
+    np.testing.assert_array_equal(by_part[0] + by_part[1], expected)
+    assert expected.sum() > 60
+
+
+def test_a_state_says_what_it_lacks():
+    state = {"peak": [1.0], "index": [2], "rest": [0.5], "count": 3, "tied": [False]}
+    good = {name: np.array(each) for name, each in state.items()}
+    for change, message in (
+        ({"index": np.array([3])}, "below 3 images, got 3"),
+        ({"count": np.array(1)}, "at least 2 images, got 1"),
+        ({"tied": np.array([False, False])}, r"of one shape \[U\], got \[\[1\], \[1\], \[1\], \[2\]\]"),
+    ):
+        with pytest.raises(ArgumentValueError, match=message):
+            families.peak_counts_of_states([good | change], 3)
+    del good["tied"]
+    with pytest.raises(ArgumentValueError, match=r"`states\[0\]` to hold .* tied is missing"):
+        families.peak_counts_of_states([good], 3)
+
+
 def test_signed_units_and_means_over_encoders():
     signed = families.signed_units(np.array([1.0, 1.0, 0.0]), np.array([-0.9995, 0.5, 0.0]))
     assert signed.tolist() == [True, False, False]
@@ -77,6 +128,36 @@ def test_a_varying_design_draws_each_row_anew():
     assert found.expected == pytest.approx(np.mean(null) / own.sum(), abs=0.004)
     assert 0.02 < found.p < 0.9
     assert found.p == pytest.approx(np.mean(np.array(null) >= share), abs=0.03)
+
+
+def test_a_fixed_split_exchanges_whole_pictures_where_they_were_drawn():
+    rng = np.random.default_rng(4)
+    picture = np.repeat(np.arange(12), 3)
+    member = (np.arange(12) < 6)[picture]
+    membership = families.membership_of_groups([["independent", "candidate"][each] for each in member.astype(int)])
+    counts = np.stack([rng.poisson(0.3, 36) + 4 * (picture == 1), rng.poisson(0.3, 36)], 1)
+    found = families.member_peaks(counts, families.design(membership, pictures=picture), draws=4000)
+    own = np.array([(counts[picture == each] @ [1, -1]).sum() for each in range(12)])
+    null = [own[rng.permutation(12)[:6]].sum() for _ in range(4000)]
+    assert found.p == pytest.approx(np.mean(np.array(null) >= own[:6].sum()), abs=0.03)
+    assert found.p > families.member_peaks(counts, families.design(membership), draws=4000).p + 0.05
+    within = families.design(membership, pictures=np.arange(36) % 9)  # candidates and independents in every picture
+    strata = np.arange(36) % 9
+    by_picture = families.member_peaks(counts, within, draws=500)
+    assert by_picture == families.member_peaks(counts, families.design(membership), strata=strata, draws=500)
+
+
+def test_a_varying_design_draws_the_row_of_a_picture_anew():
+    rng = np.random.default_rng(5)
+    picture = np.arange(40) // 4
+    rows = random_rows(rng, 10, 5, 2)
+    membership = rows[picture]
+    counts = rng.poisson(0.6, membership.shape) * (1 + (picture < 3))[:, None]
+    found = families.member_peaks(counts, families.design(membership, pictures=picture), draws=6000)
+    own = np.array([counts[picture == each].sum(0) for each in range(10)])
+    null = [(own * rng.permuted(rows, axis=1)).sum() for _ in range(6000)]
+    assert found.p == pytest.approx(np.mean(np.array(null) >= (own * rows).sum()), abs=0.03)
+    assert found.expected == pytest.approx(np.mean(null) / own.sum(), abs=0.004)
 
 
 def test_peaks_of_an_image_are_shares_of_live_units():

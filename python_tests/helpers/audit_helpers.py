@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +92,38 @@ def options(folder: Path, **changes: Any) -> Options:
     return Options(**{**given, **changes})
 
 
+GROUPS = ("shared", "candidate", "independent", "extra")
+
+
+def family(folder: Path, f: int, g: int, **changes: Any) -> Options:
+    """Options of F and G trainings of `Net` over twelve images, three of each group."""
+    given = options(folder)
+    seeds = {f"f{k}": 10 + k for k in range(f)} | {f"g{k}": 20 + k for k in range(g)}
+    files = weights(folder / "family", **seeds)
+    names = sorted(path.relative_to(folder / "data").as_posix() for path in (folder / "data").rglob("*.png"))
+    lines = [f"{name},{GROUPS[k % 4]},p{k // 4}" for k, name in enumerate(names)]
+    (folder / "groups.csv").write_text("\n".join(["id,group,picture", *lines]) + "\n")
+    of_f, of_g = (tuple(file for role, file in files.items() if role[0] == each) for each in "fg")
+    return replace(given, weights=of_f, reference=of_g, groups=str(folder / "groups.csv"), **changes)
+
+
+def listed(folder: Path, members: Sequence[str], **changes: Any) -> Options:
+    """Options of listed encoders, each trained on the images of a range."""
+    given = options(folder)
+    files = weights(folder / "listed", **{f"e{k}": 30 + k for k in range(len(members))})
+    lines = [f"{name},{given.encoder},{files[name]},{each}" for name, each in zip(files, members, strict=True)]
+    path = folder / f"encoders{len(members)}.csv"
+    path.write_text("\n".join(["name,encoder,weights,members", *lines]) + "\n")
+    return replace(given, encoder="", weights=(), reference=(), encoders=str(path), **changes)
+
+
 def arguments(given: Options) -> list[str]:
     """The command line of these options."""
-    line = ["audit", given.encoder, "--weights", given.weights, "--data", given.data, "--out", str(given.out)]
-    if given.reference is not None:
-        line += ["--reference", given.reference]
+    line = ["audit", *([given.encoder] if given.encoder else []), "--data", given.data, "--out", str(given.out)]
+    for name in ("weights", "reference"):
+        line += [f"--{name}", *getattr(given, name)] if getattr(given, name) else []
+    for name in ("groups", "encoders"):
+        line += [f"--{name}", getattr(given, name)] if getattr(given, name) else []
     for name in ("views", "batch_size", "shard_size", "workers", "seed", "layers", "pairs"):
         line += [f"--{name.replace('_', '-')}", str(getattr(given, name))]
     return line if given.images else [*line, "--no-images"]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from memkern.audit.run_folder.columns import LAYERS as LAYER_COLUMNS
+from memkern.audit.run_folder.columns import UNITS
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import LAYERS as LAYER_COLUMNS
-from memkern.audit.run_folder.schema import UNITS, Manifest
+from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.run_folder.writer import write_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}
@@ -89,8 +90,9 @@ def write(
         previous = layermem
         for unit in range(width):
             parts = {
-                "layer": name, "unit": unit, "unitmem": float(unitmem[unit]), "peak": float(1 + rng.random()),
-                "rest": float(rng.random()), "classmem": float(unitmem[unit] / 2) if labels else None,
+                "encoder": "f", "layer": name, "unit": unit, "unitmem": float(unitmem[unit]),
+                "peak": float(1 + rng.random()), "rest": float(rng.random()),
+                "classmem": float(unitmem[unit] / 2) if labels else None,
                 "peak_id": ids[peak_index[unit]], "peak_index": int(peak_index[unit]),
                 "peak_class": int(label[peak_index[unit]]) if labels else None, "signed": False,
             }  # fmt: skip
@@ -102,8 +104,15 @@ def write(
     if not name_candidates:
         manifest["candidates"] = None
     manifest["plan"]["median"] = manifest["options"]["median"]
+    names = ["f", "g"] if reference else ["f"]
     run = write_run(
-        folder, samples=samples, units=units, layers=rows, state={}, manifest=Manifest.from_json(manifest, folder)
+        folder,
+        samples=samples,
+        units=units,
+        layers=rows,
+        encoders={"encoder": names, "role": names},
+        state={},
+        manifest=Manifest.from_json(manifest, folder),
     )
     if thumbs:
         pictures(folder, n)

@@ -23,7 +23,7 @@ import pyarrow.parquet  # noqa: F401
 import safetensors.torch  # noqa: F401
 import scipy.stats  # noqa: F401
 import torch
-from audit_helpers import options
+from audit_helpers import family
 
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
@@ -113,7 +113,7 @@ def together(given: Options, size: int, store: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    given = options(folder)
+    given = family(folder, 2, 1)
     torch.set_num_threads(1)
     start = time.monotonic()
     assert ended(forked(lambda: run_audit(replace(given, out=folder / "whole")))) == 0
@@ -121,7 +121,7 @@ def main(folder: Path) -> None:
     every = killed_at_every_file(replace(given, out=folder / "every"))
     chance = killed_at_random(replace(given, out=folder / "chance"), seconds)
     print(f"killed {every} times at a file, {chance} times at random")
-    for size in (2, 3):
+    for size in (2, 5):  # there are three shards: two of the five processes share one by encoder
         together(replace(given, out=folder / f"team{size}"), size, folder / f"store{size}")
     parts = [replace(given, out=folder / f"part{i}", shard=(i, 2)) for i in (1, 2)]
     for part in parts:

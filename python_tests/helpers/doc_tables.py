@@ -15,6 +15,7 @@ from memkern.audit.data.open import reader_table
 from memkern.audit.encoders.build import encoder_table
 from memkern.audit.options import options_table
 from memkern.audit.run_folder import schema
+from memkern.audit.run_folder.columns import TABLES
 
 TABLE = re.compile(r"^<!-- table: (\w+) -->\n(.*?)^<!-- end of table -->$", re.MULTILINE | re.DOTALL)
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", object: "any JSON"}
@@ -49,11 +50,9 @@ def fields_table(record: type) -> str:
     return markdown_table(("field", "JSON", "meaning"), rows)
 
 
-def columns_table(columns: dict[str, str]) -> str:
+def columns_table(kinds: dict[str, str]) -> str:
     """The columns of a table and their Arrow types."""
-    return markdown_table(
-        ("column", "Arrow type"), [(f"`{name}`", f"{of.rstrip('_')}") for name, of in columns.items()]
-    )
+    return markdown_table(("column", "Arrow type"), [(f"`{name}`", f"{of.rstrip('_')}") for name, of in kinds.items()])
 
 
 def records() -> list[type]:
@@ -64,11 +63,10 @@ def records() -> list[type]:
 
 def tables() -> dict[str, dict[str, str]]:
     """Page -> name of a table -> its text."""
-    columns = {"samples": schema.SAMPLES, "units": schema.UNITS, "layers": schema.LAYERS}
     return {
         "audit.md": {"encoders": encoder_table(), "readers": reader_table(), "options": options_table()},
         "run-folder.md": {record.__name__: fields_table(record) for record in [*records(), schema.Block]}
-        | {name: columns_table(of) for name, of in columns.items()},
+        | {name: columns_table(of) for name, of in TABLES.items()},
     }
 
 

@@ -2,48 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
+from family_simulation.worlds import AS_IS, Floats, World, random_rows, simulate, split_groups
 
-Floats = NDArray[np.float64]
-
-
-def random_rows(rng: np.random.Generator, images: int, encoders: int, n_in: int) -> NDArray[np.int8]:
-    """Every image in a random `n_in` of the encoders."""
-    return (np.argsort(rng.random((images, encoders)), 1) < n_in).astype(np.int8)
-
-
-def split_groups(candidates: int, extra: int, independents: int = 0) -> list[str]:
-    return ["candidate"] * candidates + ["extra"] * extra + ["independent"] * independents
-
-
-@dataclass(frozen=True)
-class World:
-    """How simulated alignments come about: a share of the images is memorized."""
-
-    share: float = 0.3
-    level: float = 0.06
-    noise: float = 0.03
-    unequal: float = 0.0  # log-normal spread of the noise of images
-
-
-AS_IS = World()
-
-
-def simulate(membership, rng, world=AS_IS, where=None) -> tuple[Floats, Floats]:
-    """Alignments `[N, K]` and how much each image is memorized `[N]`."""
-    images, encoders = membership.shape
-    able = np.arange(images) if where is None else np.flatnonzero(where)
-    base = np.maximum(rng.normal(0.35, 0.08, images), 0.15)
-    memorized = np.zeros(images)
-    chosen = rng.permutation(able)[: round(world.share * len(able))]
-    memorized[chosen] = np.minimum(rng.gamma(3, 0.02, len(chosen)), 0.6 * base[chosen])
-    spread = world.noise * np.exp(world.unequal * rng.normal(size=(images, 1)) - world.unequal**2)
-    level = rng.normal(0, world.level, encoders)
-    noise = spread * rng.normal(size=membership.shape)
-    return base[:, None] + level - memorized[:, None] * (membership == 1) + noise, memorized
+__all__ = ["AS_IS", "World", "mean_of", "random_rows", "regression", "simulate", "split_groups"]
 
 
 def regression(alignment, membership, clusters=None) -> tuple[Floats, Floats]:

@@ -19,8 +19,8 @@ from memkern.lab.pair_scores import score_pair
 from memkern.lab.training.recipe import Recipe
 
 FILES = [
-    "candidates.txt", "layers.parquet", "manifest.json", "plan.json", "report.html", "samples.parquet",
-    "state.safetensors", "thumbs", "units.parquet", "views.json",
+    "encoders.parquet", "groups.csv", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html",
+    "samples.parquet", "state.safetensors", "thumbs", "units.parquet", "views.json",
 ]  # fmt: skip
 
 
@@ -58,6 +58,7 @@ def test_a_demo_is_an_audit(
     for row, index in enumerate(samples["index"]):
         name = small_set.label_names[samples["label"][row]]
         assert samples["id"][row] == f"{group_of[index]}/{name}/{index}"
+        assert samples["group"][row] == group_of[index]
         assert samples["candidate"][row] == (group_of[index] == "candidate")
         assert samples["sslmem"][row] == pytest.approx(sslmem[index], abs=1e-6)
     layers = audit.layers.to_pydict()
@@ -80,7 +81,7 @@ def test_a_demo_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert seeds == [1]
     assert "train g: epoch 1 of 1, loss " in capsys.readouterr().out
     manifest = read_run(tmp_path / "out").manifest
-    assert manifest.options["weights"] == "trained by this demo: f"
+    assert manifest.options["weights"] == ["trained by this demo: f"]
     assert manifest.views.seed == 1
 
 

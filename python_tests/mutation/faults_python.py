@@ -21,7 +21,7 @@ FAULTS = [
           "ops/test_properties.py::test_states_merge_exactly_in_any_order"),
     # ---- the command
     Fault("merge forgets its exports", Python("memkern/audit/pipeline.py", "merge_runs", "Call write_exports"), drop,
-          "audit/measure/test_shard_files.py::test_parts_leave_no_file_out"),
+          "audit/measure/test_run_shards.py::test_parts_leave_no_file_out"),
     Fault("tables cut off what is wide", Python("memkern/audit/report/terminal.py", "_table", "keyword overflow"), put(1, '"ellipsis"'),
           "audit/report/test_terminal.py::test_tables_cut_off_nothing"),
     Fault("a file is as narrow as a terminal", Python("memkern/audit/cli.py", "_console", "If"), within("Assign", 1, drop),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from memkern.audit.compare import text
-from memkern.audit.compare.compatibility import check_same, check_same_images, notes
+from memkern.audit.compare.compatibility import check_same, check_same_images, notes, notes_on_trainings
 from memkern.audit.compare.differences import Differences
 from memkern.audit.compare.records import Agreement, Difference, LayerDifference, UnitChange
+from memkern.audit.compare.trainings import sslmem_mean, varies
 from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.errors import ArgumentValueError
@@ -35,7 +36,7 @@ class Comparison:
         notes: What to keep in mind, one sentence each.
         resamples: Bootstrap resamples.
         level: Confidence level of the intervals.
-        seed: Seed of the bootstrap.
+        seed: Seed of the bootstrap and of the exchanges.
     """
 
     run_a: dict[str, str | None]
@@ -60,7 +61,9 @@ class Comparison:
         return plain
 
     def __str__(self) -> str:
-        rest = f"{self.level:.0%} bootstrap, {self.resamples} resamples, seed {self.seed}"
+        rest = f"{self.level:.0%}, over trainings by Welch's t"
+        if not any(layer.layermem is not None and layer.layermem.over == "trainings" for layer in self.layers):
+            rest = f"{self.level:.0%} bootstrap, {self.resamples} resamples, seed {self.seed}"
         lines = [
             f"A  {text.about(self.run_a)}",
             f"B  {text.about(self.run_b)}",
@@ -88,18 +91,19 @@ def compare(
 ) -> Comparison:
     """Compares two audits of the same images with the same views.
 
-    The difference of each layer's LayerMem comes with a bootstrap confidence interval over the images, which stay
-    paired, and a one-sided Welch test with Cohen's d; the tests of all layers are corrected together by Holm's method.
-    Welch's test takes the two runs as independent, so on the same images it is careful: a small p is to be believed.
+    Where both audits have two trainings or more in each role, the difference of SSLMem and of each layer's LayerMem,
+    beyond the control, comes with an interval and a one-sided p by Welch's t with trainings as what was drawn. One
+    training has no error: then the interval is a bootstrap over the images, which stay paired, p exchanges A and B
+    within images, and both speak of these trainings alone. The p of all layers are corrected together by Holm's method.
 
     Args:
         a: A finished audit, or its folder.
         b: Another finished audit, or its folder.
         alternative: What the tests ask: whether B memorizes "less" than A, or more ("greater").
-        top: How many of the most memorized images to compare; default: a tenth of the scored ones, at most 50.
+        top: How many of the highest images by SSLMem to compare; default: a tenth of the scored ones, at most 50.
         resamples: Bootstrap resamples.
         level: Confidence level.
-        seed: Seed of the bootstrap.
+        seed: Seed of the bootstrap and of the exchanges.
 
     Returns:
         The comparison; `str` of it is the table that `memkern compare` prints.
@@ -115,11 +119,12 @@ def compare(
     check_same(run_a, run_b)
     of_a, of_b = read_arrays(run_a), read_arrays(run_b)
     check_same_images(of_a, of_b)
-    n_images = len(of_a.scored)
-    differences = Differences(of_a, of_b, alternative, _top(top, n_images), resamples, level, seed)
+    differences = Differences(of_a, of_b, alternative, 1, resamples, level, seed)
+    n_images = len(differences.rows)
+    differences = replace(differences, k=_top(top, n_images))
     names_a, names_b = run_a.layer_names, run_b.layer_names
     common = [name for name in names_a if name in set(names_b)]
-    sslmem, images = differences.sslmem()
+    sslmem, images = differences.sslmem(sslmem_mean(run_a, of_a), sslmem_mean(run_b, of_b))
     return Comparison(
         run_a=_about(run_a),
         run_b=_about(run_b),
@@ -131,7 +136,10 @@ def compare(
         changed=differences.changed_units(common),
         only_a=[name for name in names_a if name not in set(names_b)],
         only_b=[name for name in names_b if name not in set(names_a)],
-        notes=notes(run_a, run_b, scored=sslmem is not None, has_candidates=of_a.has_candidates),
+        notes=[
+            *notes(run_a, run_b, scored=sslmem is not None, has_candidates=of_a.has_candidates or varies(of_a)),
+            *notes_on_trainings(of_a, of_b, sslmem),
+        ],
         resamples=resamples,
         level=level,
         seed=seed,
@@ -148,7 +156,7 @@ def _check_options(alternative: str, resamples: int, level: float) -> None:
 
 
 def _top(top: int | None, n_images: int) -> int:
-    """Chooses how many of the most memorized images are compared."""
+    """Chooses how many of the highest images are compared."""
     if top is None:
         return min(50, max(1, n_images // 10))
     if not 1 <= top <= n_images:

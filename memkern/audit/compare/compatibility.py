@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from memkern.audit.compare.records import Difference
+from memkern.audit.compare.trainings import trainings, varies
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import Manifest, WeightsEntry
+from memkern.audit.run_folder.schema import Manifest
 from memkern.errors import CompareError
 
 
@@ -21,7 +23,8 @@ def check_same(a: Run, b: Run) -> None:
     Raises:
         CompareError: If a field of the manifest differs; the message names it.
     """
-    of_a, of_b = _must_agree(a.manifest), _must_agree(b.manifest)
+    designs = _same_design(a.manifest, b.manifest)
+    of_a, of_b = _must_agree(a.manifest) | designs[0], _must_agree(b.manifest) | designs[1]
     for field, mine in of_a.items():
         other = of_b[field]
         if mine == other:
@@ -34,7 +37,7 @@ def check_same(a: Run, b: Run) -> None:
             )
         raise CompareError(
             f"Expected both audits to have the same {field}, got {mine!r} in {a.folder} and {other!r} in {b.folder}; "
-            "audit both encoders with the same images, candidates, views and seed"
+            "audit both with the same images, candidates, kind of design, control, views and seed"
         )
 
 
@@ -66,19 +69,45 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         The sentences; empty if there is nothing to keep in mind.
     """
     found = []
-    of_a, of_b = a.manifest.weights, b.manifest.weights
     if not scored:
         found.append("SSLMem and LayerMem are not compared: they need a reference encoder in both audits.")
-    elif _digest(of_a.g) != _digest(of_b.g):
+    elif _digests(a.manifest, "g") != _digests(b.manifest, "g"):
         found.append(
             "The reference encoders differ: a difference of SSLMem or LayerMem can come from f, from g or from both."
         )
     if scored and not has_candidates:
         found.append("No candidates were named: scores are means over all images, also those both encoders trained on.")
-    if of_a.f.sha256 == of_b.f.sha256:
+    if _digests(a.manifest, "f") == _digests(b.manifest, "f"):
         found.append("Both audits are of the same weights.")
     if a.output != b.output:
         found.append(f"SSLMem was measured at {a.output!r} in A and at {b.output!r} in B.")
+    return found
+
+
+def notes_on_trainings(a: RunArrays, b: RunArrays, sslmem: Difference | None) -> list[str]:
+    """Lists what to keep in mind about the trainings, one sentence each.
+
+    Args:
+        a: The tables of the first audit.
+        b: The tables of the second one.
+        sslmem: How SSLMem differs; `None` where it is not compared.
+
+    Returns:
+        The sentences; empty if there is nothing to keep in mind.
+    """
+    found = []
+    if sslmem is not None and any(not varies(data) and min(trainings(data)) < 2 for data in (a, b)):
+        found.append(
+            "One training has no error: intervals and p are over images, given these trainings; another training by "
+            "the same recipe can differ by more. Audit two trainings or more in each role for an error over trainings."
+        )
+    elif sslmem is not None and sslmem.over != "trainings":
+        found.append(
+            "Interval and p of SSLMem are over images, given these trainings; those of LayerMem are over trainings."
+        )
+    if trainings(a) != trainings(b):
+        counts = [f"{n_f} f and {n_g} g" if n_g else str(n_f) for n_f, n_g in map(trainings, (a, b))]
+        found.append(f"A has {counts[0]} trainings, B {counts[1]}.")
     return found
 
 
@@ -99,5 +128,21 @@ def _must_agree(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _digest(weights: WeightsEntry | None) -> str | None:
-    return None if weights is None else weights.sha256
+def _same_design(a: Manifest, b: Manifest) -> tuple[dict[str, object], dict[str, object]]:
+    """Lists what must agree where both audits say what they may conclude: else their scores mean different things."""
+    if a.significance is None or b.significance is None:
+        return {}, {}
+    varying = a.significance.design == "varying"  # the excess of a split does without levels anyway
+    fields = ("design", "control", *(["levels_removed"] if varying else []))
+    of_a, of_b = (
+        {f"significance.{name}": getattr(found, name) for name in fields} for found in (a.significance, b.significance)
+    )
+    return of_a, of_b
+
+
+def _digests(manifest: Manifest, role: str) -> set[str]:
+    """Digests of the weights of the f's or the g's; encoders without a role count as f."""
+    if manifest.encoders:
+        return {entry.weights.sha256 for entry in manifest.encoders if (entry.role or "f") == role}
+    entry = manifest.weights.f if role == "f" else manifest.weights.g
+    return set() if entry is None else {entry.sha256}

@@ -13,11 +13,14 @@ class Difference:
         a: Mean in A.
         b: Mean in B.
         difference: B - A.
-        low: Lower end of the bootstrap confidence interval of the difference.
+        low: Lower end of the confidence interval of the difference.
         high: Upper end.
-        p: One-sided Welch test.
+        p: One-sided p.
         p_holm: The same, corrected for all layers by Holm's method; equal to `p` where one thing is tested.
-        d: Cohen's d.
+        d: Cohen's d over the images or units.
+        over: What interval and p take as drawn. "trainings": Welch's t over trainings, where both runs have two or more
+            in each role. "images": bootstrap of the interval, and exchange of A and B within images, given the
+            trainings. "units": bootstrap of the interval, given the trainings, and no p.
     """
 
     a: float
@@ -28,6 +31,7 @@ class Difference:
     p: float
     p_holm: float
     d: float
+    over: str
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memkern._util.optional_imports import require
 from memkern.errors import DataError, MemkernError
 
 
@@ -60,6 +62,47 @@ def read_lines(path: Path) -> list[str]:
         DataError: If the file cannot be read, or is not text.
     """
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Reads a table of text: a `.parquet` file, or a `.csv` file whose first line names the columns.
+
+    Args:
+        path: The file.
+        needed: Columns that must be there.
+        optional: Columns that may be there.
+
+    Returns:
+        Column -> its values without spaces around, "" for those that are left out. All columns have one length.
+
+    Raises:
+        DataError: If the file cannot be read, lacks a column, has another one, or names a column twice.
+    """
+    with reading(path, "a .csv or .parquet file"):
+        columns = _parquet_columns(path) if path.suffix == ".parquet" else _csv_columns(path)
+    names = [name for name, _ in columns]
+    missing = [name for name in needed if name not in names]
+    other = [name for name in names if name not in (*needed, *optional) or names.count(name) > 1]
+    if missing or other:
+        also = f" and may have {', '.join(optional)}" if optional else ""
+        raise DataError(f"Expected {path} to have the columns {', '.join(needed)}{also}, once each, got {names}")
+    return dict(columns)
+
+
+def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    head = [cell.strip() for cell in rows[0]] if rows else []
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(head):
+            raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
+    return [(name, [row[place].strip() for row in rows[1:]]) for place, name in enumerate(head)]
+
+
+def _parquet_columns(path: Path) -> list[tuple[str, list[str]]]:
+    table = require("pyarrow.parquet", "pyarrow").ParquetFile(path).read()
+    named = zip(table.column_names, table.columns, strict=True)
+    return [(name, ["" if cell is None else str(cell).strip() for cell in held.to_pylist()]) for name, held in named]
 
 
 def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:

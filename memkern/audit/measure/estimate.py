@@ -36,15 +36,21 @@ def estimate(ready: Prepared) -> Estimate:
     job = ready.job
     few = min(job.batch_size, len(job.source))
     sample = replace(job, options=replace(job.options, shard_size=few))
-    measure_shard(sample, 0)  # the first pass makes plans and buffers
-    shard = measure_shard(sample, 0)
-    plan = ready.begun.plan
-    n_units = sum(layer.units for layer in plan.layers)
+    plan, together, count = ready.begun.plan, job.encoders.turns[0], len(job.encoders)
+    with job.encoders.on_device(together) as modules:
+        measure_shard(sample, 0, modules)  # the first pass makes plans and buffers
+        found = measure_shard(sample, 0, modules)
+    seconds = torch.stack([each.seconds for each in found.values()]).sum(0) * (plan.n_images / few)
+    # The others take as long, and images are loaded and views drawn for each turn.
+    times = {
+        phase: len(job.encoders.turns) if phase in ("load", "views") else count / len(together) for phase in PHASES
+    }
+    n_units = sum(sum(each.units) for each in plan.encoders)
     return Estimate(
         plan=plan,
-        seconds={phase: float(value) * plan.n_images / few for phase, value in zip(PHASES, shard.seconds, strict=True)},
+        seconds={phase: value * times[phase] for phase, value in zip(PHASES, seconds.tolist(), strict=True)},
         peak_bytes=peak_memory(job.options.torch_device()),
-        row_bytes=4 * plan.n_images * len(plan.layers) * len(job.encoders),
+        row_bytes=4 * plan.n_images * len(plan.layers) * count,
         median_bytes=4 * plan.n_images * n_units if job.options.median else 0,
     )
 

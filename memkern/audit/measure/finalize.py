@@ -1,100 +1,112 @@
-"""Last step of an audit: from the shards in one or more RUN folders to the final files, without encoder or images."""
+"""Last step of an audit: from the readings in one or more RUN folders to the final files, without encoder or images."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from memkern._util.files import replace_atomically
-from memkern._util.optional_imports import require
 from memkern._util.text import first_of
-from memkern.audit.measure import shard_files
+from memkern.audit.measure.begun import IMAGES, check_same, clear_disk_errors, read_plan, write_plan
+from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
+from memkern.audit.measure.readings import copy_readings, done, join, read_means, read_reading
 from memkern.audit.measure.shard import PHASES
-from memkern.audit.measure.tables import put_together, tables
+from memkern.audit.measure.tables import MeansOf, Measured, known_columns, tables
+from memkern.audit.run_folder.columns import Columns
 from memkern.audit.run_folder.reader import Run, read_table
-from memkern.audit.run_folder.schema import SAMPLES, Plan
+from memkern.audit.run_folder.schema import EncoderPlan, Plan
 from memkern.audit.run_folder.writer import write_run
 from memkern.errors import PlanError
 
-IMAGES = "images.parquet"
-
-
-def write_images(folder: Path, columns: Mapping[str, Sequence[object]]) -> None:
-    """Writes the list of images of an audit that has begun: id, index, path, label, candidate."""
-    arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
-    types = {name: getattr(arrow, SAMPLES[name])() for name in columns}
-    arrays = {name: arrow.array(values, type=types[name]) for name, values in columns.items()}
-    with shard_files.clear_disk_errors(folder), replace_atomically(folder / IMAGES) as temporary:
-        parquet.write_table(arrow.table(arrays), temporary)
-
 
 def finalize(folders: Sequence[Path], out: Path) -> Run:
-    """Writes the final files of an audit, all shards of which are there.
+    """Writes the final files of an audit, all readings of which are there.
 
     Args:
-        folders: RUN folders of the same audit that hold its shards.
-        out: The RUN folder to write; may be one of them, whose shards are then removed.
+        folders: RUN folders of the same audit that hold its readings.
+        out: The RUN folder to write; may be one of them. Readings of the others are copied there.
 
     Returns:
         The run.
 
     Raises:
-        PlanError: If a folder holds another audit, or shards are missing; the message says which.
+        PlanError: If a folder holds another audit, or readings are missing; the message says which.
         OSError: If a file cannot be written.
     """
-    begun = shard_files.read_plan(folders[0])
+    begun = read_plan(folders[0])
     for folder in folders[1:]:
-        shard_files.check_same(shard_files.read_plan(folder).plan, begun.plan, folder)
-    ordered = _folders_of_shards(folders, begun.plan)
-    measured = put_together(shard_files.read_shard(folder, number) for number, folder in enumerate(ordered))
-    images = read_table(folders[0] / IMAGES).to_pydict()
-    if all(label is None for label in images["label"]):
-        del images["label"]
-    made = tables(begun.plan, images, measured, _means_of(ordered) if begun.plan.median else None)
-    manifest = make_manifest(begun, dict(zip(PHASES, measured.seconds.tolist(), strict=True)))
-    with shard_files.clear_disk_errors(out):
+        check_same(read_plan(folder).plan, begun.plan, folder)
+    plan, images = begun.plan, read_table(folders[0] / IMAGES).to_pydict()
+    measured = measured_in(folders, plan, images, begun.about.data.duplicates)
+    made = tables(measured)
+    seconds = torch.stack([each.seconds for each in measured.readings.values()]).sum(0)
+    manifest = make_manifest(begun, dict(zip(PHASES, seconds.tolist(), strict=True)), made.significance)
+    with clear_disk_errors(out):
+        for each in plan.encoders:
+            for number, folder in enumerate(_folders_of_shards(folders, plan, each)):
+                copy_readings(folder, out, each, number)
         run = write_run(
-            out, samples=made.samples, units=made.units, layers=made.layers, state=made.state, manifest=manifest
+            out,
+            samples=made.samples,
+            units=made.units,
+            layers=made.layers,
+            encoders=made.encoders,
+            state=made.state,
+            manifest=manifest,
         )
-    if out not in folders:
-        with shard_files.clear_disk_errors(out):
-            shard_files.write_plan(out, begun)
+        if out not in folders:
+            write_plan(out, begun)
     tidy(out)
     return run
 
 
-def _folders_of_shards(folders: Sequence[Path], plan: Plan) -> list[Path]:
-    """The folder of each shard, the first one that has it."""
-    where = {number: folder for folder in reversed(folders) for number in shard_files.done(folder)}
+def measured_in(
+    folders: Sequence[Path], plan: Plan, images: Columns, duplicates: Sequence[tuple[str, str, str]]
+) -> Measured:
+    """Reads what an audit measured.
+
+    Args:
+        folders: RUN folders of the audit that hold its readings.
+        plan: Its plan.
+        images: Columns of the list of images.
+        duplicates: Image, its copy, "exact" or "near".
+
+    Returns:
+        What was measured.
+
+    Raises:
+        PlanError: If readings are missing or damaged; the message says which.
+    """
+    where = {each.name: _folders_of_shards(folders, plan, each) for each in plan.encoders}
+    read = {name: join(read_reading(run, name, k) for k, run in enumerate(ordered)) for name, ordered in where.items()}
+    if len(read) >= RANKED_BY_ENCODERS:  # alignments within half of the views are not needed, and twice the others
+        read = {name: replace(each, halves=each.halves[..., :0]) for name, each in read.items()}
+    return Measured(plan, known_columns(images), read, duplicates, _means_of(where) if plan.median else None)
+
+
+def _folders_of_shards(folders: Sequence[Path], plan: Plan, encoder: EncoderPlan) -> list[Path]:
+    """The folder that has an encoder's reading of each shard, the first one that does."""
+    where = {number: folder for folder in reversed(folders) for number in done(folder, encoder)}
     missing = [number for number in range(plan.n_shards) if number not in where]
     if missing:
         listed = first_of(missing, 8)
         raise PlanError(
-            f"Expected all {plan.n_shards} shards in {', '.join(map(str, folders))}; missing: {listed}; "
-            "run the part that has them, shard k is in part k % n + 1 of n"
+            f"Expected {encoder.name} on all {plan.n_shards} shards in {', '.join(map(str, folders))}; missing: "
+            f"{listed}; run the part that has them, shard k is in part k % n + 1 of n, or go on with --resume"
         )
     return [where[number] for number in range(plan.n_shards)]
 
 
-def _means_of(ordered: Sequence[Path]) -> Callable[[int, int], Tensor]:
-    """Reads the means of some units on all images, `[N, stop - start]`, from the files of the shards."""
-    return lambda start, stop: torch.cat(list(_columns(ordered, start, stop)))
+def _means_of(where: Mapping[str, Sequence[Path]]) -> MeansOf:
+    """Reads the means of some units on all images, `[N, units]`, from the files of the shards."""
+    return lambda encoder, units: torch.cat(
+        [read_means(folder, encoder, number, units) for number, folder in enumerate(where[encoder])]
+    )
 
 
 def tidy(folder: Path) -> None:
-    """Removes from a finished RUN what was needed until then."""
-    shutil.rmtree(folder / shard_files.FOLDER, ignore_errors=True)
+    """Removes from a finished RUN what was needed until then; readings stay, for encoders that are added later."""
     (folder / IMAGES).unlink(missing_ok=True)
-
-
-def _columns(ordered: Sequence[Path], start: int, stop: int) -> Iterator[Tensor]:
-    """The means `[n, stop - start]` of a layer's units, shard by shard; the rest of the files is not read."""
-    safe_open = require("safetensors", "safetensors").safe_open
-    for number, folder in enumerate(ordered):
-        with safe_open(shard_files.path_of(folder, number), "pt") as file:
-            yield file.get_slice("units/means")[:, start:stop]

@@ -1,4 +1,4 @@
-"""The images of an audit before the long work: a look at every one, labels, candidates, copies."""
+"""The images of an audit before the long work: a look at every one, labels, copies, and who saw them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from memkern._util.text import first_of
 from memkern.audit.data import check
-from memkern.audit.data.groups import candidate_rows
 from memkern.audit.data.labels import apply_labels
+from memkern.audit.data.membership import EncoderLine, SeenImages, find_membership
 from memkern.audit.data.open import open_source
 from memkern.audit.data.source import Source
 from memkern.audit.measure.process_group import ProcessGroup
@@ -22,7 +22,7 @@ class CheckedImages:
 
     Attributes:
         source: The images, with the labels that the options ask for.
-        candidates: Whether each image is a candidate.
+        seen: Which encoder was trained on which image.
         sizes: Height and width of each image.
         n_listed: How many there were before those that cannot be read were left out.
         skipped: Id and reason of each image that was left out.
@@ -30,51 +30,78 @@ class CheckedImages:
     """
 
     source: Source
-    candidates: list[bool]
+    seen: SeenImages
     sizes: list[tuple[int, int]]
     n_listed: int
     skipped: list[tuple[str, str]]
     duplicates: list[tuple[str, str, str]]
 
     @property
+    def candidates(self) -> list[bool]:
+        """Flags of the images that are candidates."""
+        return [bool(each) for each in self.seen.candidates]
+
+    @property
     def columns(self) -> dict[str, Sequence[object]]:
-        """Lists the columns id, index, path, label and candidate, one entry per image."""
-        source, nothing = self.source, [None] * len(self.source)
+        """Lists id, index, path, label, candidate, group, picture and `member/<encoder>`, one entry per image."""
+        source, seen, nothing = self.source, self.seen, [None] * len(self.source)
         return {
             "id": source.ids,
             "index": source.index,
             "path": source.paths or nothing,
             "label": source.labels or nothing,
             "candidate": self.candidates,
+            "group": seen.groups or nothing,
+            "picture": seen.pictures or nothing,
+            **{
+                f"member/{name}": column.tolist() for name, column in zip(seen.encoders, seen.membership.T, strict=True)
+            },
         }
 
 
-def find_images(
+def open_images(options: Options, source: Source | None, lines: Sequence[EncoderLine]) -> tuple[Source, SeenImages]:
+    """Opens the list of images and finds who saw them; what does not fit is wrong before a look at every image.
+
+    Args:
+        options: Which images, labels, groups and candidates.
+        source: The images, in place of those that the options name.
+        lines: The encoders.
+
+    Returns:
+        The images with their labels, and which encoder was trained on which of them.
+
+    Raises:
+        DataError: If there are no images, or a label, group, candidate or member does not fit.
+    """
+    source = apply_labels(source or open_source(options.data), options.labels)
+    return source, find_membership(source, lines, groups=options.groups, candidates=options.candidates)
+
+
+def look_at_images(
     options: Options,
-    source: Source | None,
+    source: Source,
+    seen: SeenImages,
     group: ProcessGroup,
     *,
     log: Callable[[str], None],
     on_image: Callable[[int], None] | None,
 ) -> CheckedImages:
-    """Finds the images and looks at every one.
+    """Looks at every image.
 
     Args:
-        options: Which images, and what to do with those that cannot be read.
-        source: The images, in place of those that the options name.
+        options: What to do with images that cannot be read.
+        source: The images.
+        seen: Which encoder was trained on which of them.
         group: The processes; each looks at its share.
         log: Told what the user should know.
         on_image: Called with 1 after each image.
 
     Returns:
-        The images that can be read, with labels, candidates and copies.
+        The images that can be read, with labels, membership and copies.
 
     Raises:
-        DataError: If an image cannot be read, a label or candidate does not fit, or there are fewer than 2 images.
+        DataError: If an image cannot be read, or there are fewer than 2 images.
     """
-    source = apply_labels(source or open_source(options.data), options.labels)
-    if options.candidates is not None:
-        candidate_rows(source, options.candidates)  # a list that does not fit is wrong before a look at every image
     n_listed = len(source)
     found = _looked_at(options, source, group, on_image)
     skipped = check.unreadable(source, found)
@@ -85,7 +112,8 @@ def find_images(
             "repair them, or leave them out with --skip-corrupt"
         )
     if skipped:
-        source = source.without({row for row, each in enumerate(found) if each.error})
+        unreadable = {row for row, each in enumerate(found) if each.error}
+        source, seen = source.without(unreadable), seen.without(unreadable)
         found = [each for each in found if not each.error]
     if len(source) < 2:
         raise DataError(
@@ -96,7 +124,7 @@ def find_images(
         source = replace(source, labels=None, classes=None)
     return CheckedImages(
         source=source,
-        candidates=[False] * len(source) if options.candidates is None else candidate_rows(source, options.candidates),
+        seen=seen,
         sizes=[each.size for each in found],
         n_listed=n_listed,
         skipped=skipped,

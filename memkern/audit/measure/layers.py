@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from memkern._util.devices import is_out_of_memory
+from memkern._util.text import first_of
 from memkern.audit.data.source import Source
 from memkern.audit.measure.draw import draw_views
 from memkern.audit.options import Options
@@ -56,6 +58,41 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
     if options.output in names or options.output in found.same:
         return replace(found, output=found.same.get(options.output, options.output))
     return replace(_with_output(encoder, few, options), output=options.output)
+
+
+def agreeing(encoders: Sequence[str], layers: Sequence[Layers]) -> tuple[Layers, ...]:
+    """Requires the layers of encoders to have the same names in the same order.
+
+    The output has the first encoder's name for it in all: it is the output, whatever module makes it.
+
+    Args:
+        encoders: Names of the encoders.
+        layers: What is read of each.
+
+    Returns:
+        The layers, under the same names.
+
+    Raises:
+        ArgumentValueError: If the names differ.
+    """
+    first = layers[0]
+    wanted = [point.name for point in first.hook_points]
+    found = []
+    for encoder, own in zip(encoders, layers, strict=True):
+        points = tuple(
+            replace(point, name=first.output) if point.name == own.output else point for point in own.hook_points
+        )
+        names = [point.name for point in points]
+        if names != wanted:
+            lacks = [name for name in wanted if name not in names]
+            more = [name for name in names if name not in wanted]
+            what = f"{encoder} lacks {first_of(lacks)}" if lacks else f"{encoder} has {first_of(more or names)} as well"
+            raise ArgumentValueError(
+                f"Expected every encoder to have the layers of {encoders[0]}; {what}: name layers that all have with "
+                "--layers, or measure the output alone with --layers output"
+            )
+        found.append(replace(own, hook_points=points, output=first.output))
+    return tuple(found)
 
 
 def _with_output(encoder: nn.Module, few: Tensor, options: Options) -> Layers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import memkern
 from memkern._util.files import sha256
+from memkern.audit.data.membership import SeenImages
 from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.spec import parse
 from memkern.audit.measure.images import CheckedImages
@@ -22,39 +25,44 @@ from memkern.audit.run_folder.schema import (
     About,
     CandidatesEntry,
     DataEntry,
+    EncoderEntry,
+    EncoderPlan,
     LayerPlan,
     Manifest,
     Plan,
     PlanFile,
+    Significance,
     ViewCall,
     WeightsEntries,
 )
 from memkern.audit.taps.modules import named_layers
 from memkern.audit.taps.transformer_blocks import Block, find_blocks
+from memkern.families.cells import IN, UNKNOWN, Membership
 
 
-def make_plan(job: Job, images: CheckedImages, weights: WeightsEntries, size: tuple[int, int]) -> Plan:
+def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
     """Makes the plan of an audit: everything that decides its numbers.
 
     Args:
         job: What is measured.
-        images: The images, and which are candidates.
-        weights: Where the weights came from.
+        images: The images, and who saw them.
         size: Height and width of the views, pixels.
 
     Returns:
         The plan.
     """
-    options, source, same = job.options, job.source, job.layers.same
+    options, source, seen, layers = job.options, job.source, images.seen, job.layers[0]
     candidates = [name for name, flag in zip(source.ids, images.candidates, strict=True) if flag]
-    blocks = find_blocks(list(named_layers(job.f)))
+    blocks = find_blocks(list(named_layers(job.encoders.example)))
+    encoders = tuple(_encoder(job, seen, place) for place in range(len(job.encoders)))
+    g = next((each for each in encoders if each.role == "g"), None)
     return Plan(
         memkern=memkern.__version__,
         torch=torch.__version__,
-        encoder=options.encoder,
-        encoder_file=_code_digest(options.encoder),
-        weights=weights.f.sha256,
-        reference=None if weights.g is None else weights.g.sha256,
+        encoder=_kinds(job),
+        encoder_file=encoders[0].encoder_file,
+        weights=encoders[0].weights,
+        reference=None if g is None else g.weights,
         data=list_digest([source.digest, *source.ids]),
         n_images=len(source),
         labels=None if source.labels is None else list_digest(source.labels),
@@ -73,11 +81,41 @@ def make_plan(job: Job, images: CheckedImages, weights: WeightsEntries, size: tu
         allow_nan=options.allow_nan,
         layers=tuple(
             LayerPlan(hook_point.name, hook_point.units, len(source), tuple(hook_point.shape))
-            for hook_point in job.layers.hook_points
+            for hook_point in layers.hook_points
         ),
-        output=job.layers.output,
-        blocks=tuple(Block(*[same.get(name, name) for name in block]) for block in blocks),
+        output=job.output,
+        blocks=tuple(Block(*[layers.same.get(name, name) for name in block]) for block in blocks),
+        encoders=encoders,
+        groups=list_digest([*seen.groups, "", *seen.pictures]) if seen.groups or seen.pictures else None,
+        control=options.control,
+        level=options.level,
+        fdr=options.fdr,
     )
+
+
+def _encoder(job: Job, seen: SeenImages, place: int) -> EncoderPlan:
+    entry, column = job.encoders.entries[place], seen.membership[:, place]
+    line, code = entry.line, _code_digest(entry.line.encoder)
+    by_class = line.name in job.by_class and job.source.labels is not None
+    balanced = None if job.balanced is None else _digest(job.balanced.numpy())
+    return EncoderPlan(
+        name=line.name,
+        role=line.role,
+        encoder=line.encoder,
+        encoder_file=code,
+        weights=entry.weights.sha256,
+        members=_digest(column) if (column != UNKNOWN).any() else None,
+        units=tuple(hook_point.units for hook_point in job.layers[place].hook_points),
+        readings=list_digest([line.encoder, code, entry.weights.sha256, by_class, balanced]),
+    )
+
+
+def _digest(values: NDArray[np.generic]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def _kinds(job: Job) -> str:
+    return ", ".join(dict.fromkeys(line.encoder for line in job.encoders.lines))
 
 
 def _code_digest(encoder: str) -> str | None:
@@ -85,9 +123,13 @@ def _code_digest(encoder: str) -> str | None:
     return sha256(Path(code.name.rpartition(":")[0])) if code.prefix == "py" else None
 
 
-def make_about(job: Job, images: CheckedImages, weights: WeightsEntries, plan: Plan) -> About:
+def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:
     """Collects what the manifest says besides the plan when an audit begins."""
-    options, source = job.options, job.source
+    options, source, seen, entries = job.options, job.source, images.seen, job.encoders.entries
+    g = [each for each in entries if each.line.role == "g"]
+    reference = ", ".join(options.reference or [each.line.weights for each in g]) if g else None
+    if any(not each.line.role for each in entries):
+        reference = options.encoders
     return About(
         versions={
             "memkern": memkern.__version__,
@@ -96,9 +138,9 @@ def make_about(job: Job, images: CheckedImages, weights: WeightsEntries, plan: P
             "python": platform.python_version(),
             "machine": platform.machine(),
         },
-        encoder=options.encoder,
-        reference=None if job.g is None else options.reference,
-        weights=weights,
+        encoder=plan.encoder,
+        reference=reference,
+        weights=WeightsEntries(entries[0].weights, g[0].weights if g else None),
         data=DataEntry(
             source=source.name,
             n_images=len(source),
@@ -115,7 +157,16 @@ def make_about(job: Job, images: CheckedImages, weights: WeightsEntries, plan: P
         device=str(options.torch_device()),
         precision=options.precision,
         backends=tuple(asdict(info) for info in memkern.backends()),
+        encoders=tuple(
+            EncoderEntry(each.line.name, each.line.role, each.line.encoder, each.weights, _n_members(column))
+            for each, column in zip(entries, seen.membership.T, strict=True)
+        ),
     )
+
+
+def _n_members(column: Membership) -> int | None:
+    """Number of images that an encoder is known to have been trained on; `None` if nobody says."""
+    return int((column == IN).sum()) if (column != UNKNOWN).any() else None
 
 
 def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
@@ -131,12 +182,13 @@ def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
     )
 
 
-def make_manifest(begun: PlanFile, seconds: Mapping[str, float]) -> Manifest:
+def make_manifest(begun: PlanFile, seconds: Mapping[str, float], significance: Significance | None) -> Manifest:
     """Makes the manifest of a complete audit.
 
     Args:
         begun: What was known when it began.
         seconds: Phase of the work -> seconds, summed over shards.
+        significance: How sure the scores are over trainings.
 
     Returns:
         The manifest, its `files` still empty.
@@ -152,5 +204,6 @@ def make_manifest(begun: PlanFile, seconds: Mapping[str, float]) -> Manifest:
         wall={**wall, "total": round(sum(seconds.values()), 3)},
         shards=plan.n_shards,
         plan=plan,
+        significance=significance,
         files={},
     )

@@ -1,4 +1,4 @@
-"""RunArrays of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
+"""Readings of an encoder over images in memory, without files: for `Monitor`, the lab and the demo.
 
 ```
 f = read_encoder(encoder, layers, probe, call)                    # one forward pass over every image's views
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_clean, draw_views
-from memkern.audit.measure.scores import LayerState
+from memkern.audit.measure.scores import EncoderState, LayerState
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import HookPoint
 from memkern.audit.taps.tap import Tap, TapStats
@@ -163,4 +163,5 @@ def layer_states(
         if probe.labels is not None:
             classes.update(f.clean_means[name][rows], probe.labels[rows])
         alignment_g = None if g is None else g.alignment[name]
-        yield LayerState(name, f.alignment[name], alignment_g, units.state_dict(), classes.state_dict())
+        state = EncoderState("f", units.state_dict(), classes.state_dict())
+        yield LayerState(name, f.alignment[name], alignment_g, [state])

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from memkern._util.files import strip_prefix
-from memkern.audit.measure.scores import LayerState, RunScores, run_scores
-from memkern.audit.measure.tables import candidate_groups
+from memkern.audit.measure.finalize import measured_in
+from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
+from memkern.audit.measure.tables import candidate_groups, scores_of
 from memkern.audit.run_folder.reader import Run
 from memkern.errors import RunFolderError
+
+IMAGES = ("id", "index", "path", "label", "candidate", "group", "picture")
+"""Columns of the table of images that an audit begins with."""
 
 
 def rescore(run: Run) -> RunScores:
@@ -24,9 +28,15 @@ def rescore(run: Run) -> RunScores:
         The scores, the same bits as its tables.
 
     Raises:
-        RunFolderError: If the audit was measured with `--median`, whose means of every image are not kept, or a file is
-            damaged.
+        PlanError: If readings are missing or damaged.
+        RunFolderError: If memkern 0.2 or earlier measured the audit with `--median` and did not keep the means of every
+            image, or a file is damaged.
     """
+    plan = run.manifest.plan
+    if plan.encoders:
+        kept = [name for name in run.samples.column_names if name in IMAGES or name.startswith("member/")]
+        images = run.samples.select(kept).to_pydict()
+        return scores_of(measured_in([run.folder], plan, images, run.manifest.data.duplicates))[0]
     if run.manifest.plan.median:
         raise RunFolderError(
             f"Expected an audit whose UnitMem is against the mean, got {run.folder}, measured with --median: the means "
@@ -38,7 +48,6 @@ def rescore(run: Run) -> RunScores:
         layer_states(run),
         output=run.output,
         groups=groups,
-        ranked=groups.get("candidates"),
         blocks=run.manifest.plan.blocks,
     )
 
@@ -60,7 +69,8 @@ def layer_states(run: Run) -> Iterator[LayerState]:
         alignment_f = _column(run, f"alignment_f/{name}")
         if alignment_f is None:
             raise RunFolderError(f"Expected samples.parquet of {run.folder} to hold alignment_f/{name}; it does not")
-        yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), kept["unitmem"], kept["classmem"])
+        units = EncoderState("f", kept["unitmem"], kept["classmem"])
+        yield LayerState(name, alignment_f, _column(run, f"alignment_g/{name}"), [units])
 
 
 def _column(run: Run, name: str) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The pass over a shard: an image is loaded once, a view drawn once for both encoders, a layer reduced in its hook."""
+"""The pass over a shard: an image is loaded once, a view drawn once for all encoders, a layer reduced in its hook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_clean, draw_views
 from memkern.audit.measure.job import Job, rows_per_image
-from memkern.audit.measure.shard_files import Shard
+from memkern.audit.measure.readings import EncoderReadings, Peaks
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import NanError
 from memkern.metrics.classes import ClassMem
@@ -36,9 +36,9 @@ class PhaseTimer:
         yield
         self.seconds[name] += time.perf_counter() - start
 
-    def tensor(self) -> Tensor:
-        """Returns the seconds in the order of `PHASES`, `[len(PHASES)]` float64."""
-        return torch.tensor([self.seconds[name] for name in PHASES], dtype=torch.float64)
+    def tensor(self, share: int = 1) -> Tensor:
+        """Returns the seconds in the order of `PHASES`, divided by `share`, `[len(PHASES)]` float64."""
+        return torch.tensor([self.seconds[name] for name in PHASES], dtype=torch.float64) / share
 
 
 @dataclass(frozen=True)
@@ -58,76 +58,115 @@ class Batch:
     labels: Tensor | None
 
 
-def measure_shard(job: Job, number: int, on_images: Callable[[int], None] | None = None) -> Shard:
-    """Measures the images of one shard.
+class EncoderPass:
+    """Pass of the batches of a shard through one encoder, which adds up what its layers give.
+
+    Args:
+        job: What to measure.
+        name: Name of the encoder.
+        tap: What reads its layers.
+    """
+
+    def __init__(self, job: Job, name: str, tap: Tap) -> None:
+        self.job, self.name, self.tap = job, name, tap
+        self.timer = PhaseTimer()
+        self._units = UnitMem(rest="median" if job.options.median else "mean")
+        self._classes, self._peaks = ClassMem(), Peaks()
+        self._alignment: list[Tensor] = []
+        self._halves: list[Tensor] = []
+        self._rows: list[Tensor] = []
+
+    def read(self, batch: Batch, drawn: Tensor, clean: Tensor | None) -> None:
+        """Runs the encoder on a batch and adds what its layers give.
+
+        Args:
+            batch: The images.
+            drawn: Their views, `[B * rows_per_image, C, h, w]`, as `draw` gives them.
+            clean: The images themselves, `[B, C, h, w]`, where `draw` gives them.
+        """
+        job, seed = self.job, int(batch.index[0])
+        stats = _forward(job, self.tap, drawn, seed, self.timer)
+        with self.timer.phase("metrics"):
+            self._alignment.append(torch.stack([_known(stats[name].alignment) for name in job.names]))
+            if job.view_sums:
+                self._rows.append(_known(stats[job.output].rows))
+                self._halves.append(torch.stack([_known(stats[name].halves) for name in job.names], 1))  # [2, L, B]
+            means = torch.cat([_means(stats[name]) for name in job.names], 1)
+            self._units.update(means, ids=batch.index.to(means.device))
+            if job.balanced is not None:
+                among = job.balanced[batch.rows.start : batch.rows.stop].to(means.device)
+                self._peaks.update(means[among], batch.index.to(means.device)[among])
+        if batch.labels is not None and self.name in job.by_class:
+            on_clean = _on_clean(job, self.tap, stats, clean, seed, self.timer)
+            with self.timer.phase("metrics"):
+                self._classes.update(on_clean, batch.labels.to(on_clean.device))
+
+    def result(self, seconds: Tensor) -> EncoderReadings:
+        """Returns what was read; `seconds`, `[len(PHASES)]`, is this encoder's part of loading and drawing."""
+        job, alignment = self.job, torch.cat(self._alignment, 1).cpu()
+        has_halves = job.view_sums and job.options.views >= 4  # of fewer views a half has no pair
+        states = [
+            {name: value.cpu() for name, value in state.items()}
+            for state in (self._units.state_dict(), self._classes.state_dict(), self._peaks.state())
+        ]
+        return EncoderReadings(
+            alignment=alignment,
+            halves=torch.cat(self._halves, 2).cpu() if has_halves else alignment.new_zeros((2, len(alignment), 0)),
+            rows=torch.cat(self._rows).cpu() if job.view_sums else alignment.new_zeros((alignment.shape[1], 0)),
+            units=states[0],
+            classes=states[1],
+            peaks=states[2],
+            seconds=self.timer.tensor() + seconds,
+        )
+
+
+def measure_shard(
+    job: Job, number: int, encoders: Mapping[str, nn.Module], on_images: Callable[[int], None] | None = None
+) -> dict[str, EncoderReadings]:
+    """Reads some encoders on the images of one shard.
 
     Args:
         job: What to measure.
         number: Which shard.
+        encoders: Name -> encoder, on the device, in eval mode.
         on_images: Called with the number of images after each batch.
 
     Returns:
-        The shard; its "write" time is 0.
+        Name -> what was read; the "write" time is 0.
 
     Raises:
         NanError: If an encoder gives NaN, unless the options allow it.
         RuntimeError: If a layer does not run.
     """
     timer, rows = PhaseTimer(), job.rows(number)
-    units, classes = UnitMem(rest="median" if job.options.median else "mean"), ClassMem()
-    alignment: dict[str, list[Tensor]] = {"f": [], "g": []}
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         pool = stack.enter_context(ThreadPoolExecutor(job.options.workers))
-        taps = {role: stack.enter_context(tap(job, each, means=role == "f")) for role, each in job.encoders.items()}
+        passes = [EncoderPass(job, name, stack.enter_context(tap(job, name, each))) for name, each in encoders.items()]
         for batch in _batches(job, rows, pool, timer):
             drawn, clean = draw(job, batch.images, batch.index, timer)
-            seed = int(batch.index[0])
-            stats = {role: _forward(job, each, drawn, seed, timer) for role, each in taps.items()}
-            with timer.phase("metrics"):
-                for role, found in stats.items():
-                    alignment[role].append(torch.stack([_alignment(found[name]) for name in job.names]))
-                means = torch.cat([_means(stats["f"][name]) for name in job.names], 1)
-                units.update(means, ids=batch.index.to(means.device))
-            if batch.labels is not None:
-                on_clean = _on_clean(job, taps["f"], stats["f"], clean, seed, timer)
-                with timer.phase("metrics"):
-                    classes.update(on_clean, batch.labels.to(on_clean.device))
+            for each in passes:
+                each.read(batch, drawn, clean)
             if on_images is not None:
                 on_images(len(batch.rows))
-    shard = Shard(
-        (rows.start, rows.stop),
-        torch.cat(alignment["f"], 1).cpu(),
-        torch.cat(alignment["g"], 1).cpu() if job.g is not None else torch.zeros((0, len(rows))),
-        {name: value.cpu() for name, value in units.state_dict().items()},
-        {name: value.cpu() for name, value in classes.state_dict().items()},
-        timer.tensor(),
-    )
+    found = {each.name: each.result(timer.tensor(len(passes))) for each in passes}
     if not job.options.allow_nan:
-        _require_numbers(job, shard)
-    return shard
+        for name, reading in found.items():
+            _require_numbers(job, rows, name, reading.alignment)
+    return found
 
 
-def tap(job: Job, encoder: nn.Module, *, means: bool) -> Tap:
-    """Makes the tap that reads the layers of one encoder.
-
-    Args:
-        job: The layers and options.
-        encoder: `job.f` or `job.g`.
-        means: Whether to keep the unit means.
-
-    Returns:
-        The tap.
-    """
+def tap(job: Job, name: str, encoder: nn.Module) -> Tap:
+    """Makes the tap that reads the layers of an encoder, by its name."""
     options = job.options
     return Tap(
         encoder,
-        job.layers.hook_points,
+        job.layers_of(name).hook_points,
         n_views=rows_per_image(options),
         pairs=options.pairs,
         normalize=options.normalize,
         clean_first=options.clean,
-        means=means,
+        view_sums=job.view_sums,
     )
 
 
@@ -177,7 +216,7 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
 
 
 def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) -> Mapping[str, TapStats]:
-    """Runs one forward pass; an encoder that draws random numbers draws the same for f, g, and a resumed audit."""
+    """Runs one forward pass; an encoder that draws random numbers draws the same in any order of work."""
     start, before = time.perf_counter(), tap.seconds
     device = job.options.torch_device()
     bf16 = job.options.precision == "bf16"
@@ -203,9 +242,9 @@ def _on_clean(
     return torch.cat([_means(stats[name]) for name in job.names], 1)
 
 
-def _alignment(stats: TapStats) -> Tensor:
-    assert stats.alignment is not None
-    return stats.alignment.float()
+def _known(sums: Tensor | None) -> Tensor:
+    assert sums is not None
+    return sums.float()
 
 
 def _means(stats: TapStats) -> Tensor:
@@ -218,14 +257,13 @@ def _clean_means(stats: TapStats) -> Tensor:
     return stats.clean_means
 
 
-def _require_numbers(job: Job, shard: Shard) -> None:
-    """Requires states without NaN; the error names the first layer and image that gave one."""
-    for role, found in (("f", shard.alignment_f), ("g", shard.alignment_g)):
-        bad = found.isnan().nonzero()
-        if len(bad):
-            layer, at = bad[bad[:, 1].argmin()].tolist()
-            where = job.source.ids[shard.rows[0] + at]
-            raise NanError(
-                f"Expected numbers, got NaN from layer {job.names[layer]!r} of {role} for image {where!r}; "
-                "check the weights, or go on with --allow-nan (such scores are NaN and counted)"
-            )
+def _require_numbers(job: Job, rows: range, name: str, alignment: Tensor) -> None:
+    """Requires alignments without NaN; the error names the first layer and image that gave one."""
+    bad = alignment.isnan().nonzero()
+    if len(bad):
+        layer, at = bad[bad[:, 1].argmin()].tolist()
+        raise NanError(
+            f"Expected numbers, got NaN from layer {job.names[layer]!r} of {name} for image "
+            f"{job.source.ids[rows.start + at]!r}; check the weights, or go on with --allow-nan (such scores "
+            "are NaN and counted)"
+        )

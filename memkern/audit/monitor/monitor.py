@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -42,6 +42,7 @@ class Measurement:
         classmem: Layer -> ClassMem of each unit, `[U]`; empty without labels.
         layermem: Layer -> (A_g - A_f) / (A_g + A_f) of each probe image, `[N]`; empty without a reference.
         sslmem: A_g - A_f of each probe image at the output, `[N]`, or `None` without a reference.
+        control: Layer -> (A_g - A_f) / (A_g + A_f) of each control image, `[M]`; empty without control images.
     """
 
     epoch: int
@@ -51,6 +52,15 @@ class Measurement:
     classmem: dict[str, Tensor]
     layermem: dict[str, Tensor]
     sslmem: Tensor | None
+    control: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def layermem_excess(self) -> dict[str, float]:
+        """Layer -> mean of `layermem` over the probe minus that over the control images; empty without them."""
+        return {
+            layer: _mean(defined(self.layermem[layer])) - _mean(defined(values))
+            for layer, values in self.control.items()
+        }
 
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
         """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
@@ -63,21 +73,25 @@ class Measurement:
         for name, scores in (("alignment", self.alignment), ("classmem", self.classmem), ("layermem", self.layermem)):
             for layer, values in scores.items():
                 found[f"{prefix}/{name}/{layer}"] = _mean(defined(values))
+        for layer, excess in self.layermem_excess.items():
+            found[f"{prefix}/layermem_excess/{layer}"] = excess
         if self.sslmem is not None:
             found[f"{prefix}/sslmem"] = _mean(self.sslmem)
         return found
 
 
-def _measurement(scores: RunScores, epoch: int, seconds: float) -> Measurement:
+def _measurement(scores: RunScores, control: RunScores | None, epoch: int, seconds: float) -> Measurement:
     layers = scores.layers
+    compared = () if control is None else control.layers
     return Measurement(
         epoch,
         seconds,
-        alignment={layer.name: layer.alignment_f for layer in layers},
+        alignment={layer.name: layer.alignment_f for layer in layers if layer.alignment_f is not None},
         unitmem={layer.name: layer.unitmem for layer in layers},
         classmem={layer.name: layer.classmem for layer in layers if layer.classmem is not None},
         layermem={layer.name: layer.ratio for layer in layers if layer.ratio is not None},
         sslmem=scores.sslmem,
+        control={layer.name: layer.ratio for layer in compared if layer.ratio is not None},
     )
 
 
@@ -116,6 +130,8 @@ class Monitor:
         size: Height and width of a view.
         labels: Class of each image, `[N]`, for ClassMem.
         reference: An encoder that is not trained with the images, for LayerMem and SSLMem; it is run once.
+        control: Images of the same source that neither the model nor the reference is trained with, of any kind that
+            `images` may be: `layermem_excess` is LayerMem of `images` beyond that of these. Needs a reference.
         encoder: Name of the submodule to run, "backbone" say; "" for the model itself.
         every: Measure in every how many epochs.
         batch: Images per forward pass.
@@ -127,7 +143,8 @@ class Monitor:
 
     Raises:
         TypeError: If the images are of another kind.
-        ValueError: If there are fewer than 2 images or views, they look normalized, or an option is out of bounds.
+        ValueError: If there are fewer than 2 images, control images or views, they look normalized, an option is out of
+            bounds, or there are control images and no reference.
 
     Example:
         >>> import torch
@@ -149,6 +166,7 @@ class Monitor:
         size: int | tuple[int, int] | None = None,
         labels: object = None,
         reference: nn.Module | None = None,
+        control: object = None,
         encoder: str = "",
         every: int = 1,
         batch: int = 64,
@@ -157,14 +175,17 @@ class Monitor:
         for value, name, least in ((n_views, "n_views", 2), (every, "every", 1), (batch, "batch", 1)):
             if value < least:
                 raise ArgumentValueError(f"Expected `{name}` to be {least} or more, got {value}")
+        if control is not None and reference is None:
+            raise ArgumentValueError("Expected a `reference` with `control`: LayerMem compares the model with it")
         self._probe = _probe(images, labels)
+        self._control = None if control is None else _probe(control, None, "control", first=len(self._probe))
         pixels = (size, size) if isinstance(size, int) else size
         self._call = ViewCall(n_views, str(transform), named(transform), seed, pixels)
         self.layers, self.encoder, self.reference = layers, encoder, reference
         self.every, self.batch, self.show = every, batch, show
         self.history: list[dict[str, float]] = []
         self.last: Measurement | None = None
-        self._of_reference: Reading | None = None
+        self._of_reference: list[Reading] = []
         self._found: tuple[nn.Module, Layers] | None = None
         self._begun = time.perf_counter()
 
@@ -211,11 +232,16 @@ class Monitor:
         if self.encoder:
             encoder = encoder.get_submodule(self.encoder)
         layers = self._layers_of(encoder)
-        of_f = self._read(encoder, layers)
-        if self.reference is not None and self._of_reference is None:
-            self._of_reference = self._read(unwrapped(self.reference), layers)
-        scores = run_scores(layer_states(self._probe, of_f, self._of_reference), output=layers.output)
-        self.last = _measurement(scores, epoch, time.perf_counter() - start)
+        probes = [self._probe] if self._control is None else [self._probe, self._control]
+        of_f = [self._read(encoder, layers, probe) for probe in probes]
+        if self.reference is not None and not self._of_reference:
+            self._of_reference = [self._read(unwrapped(self.reference), layers, probe) for probe in probes]
+        of_g: Sequence[Reading | None] = self._of_reference or [None]
+        scores, *rest = [
+            run_scores(layer_states(probe, f, g), output=layers.output)
+            for probe, f, g in zip(probes, of_f, of_g, strict=True)
+        ]
+        self.last = _measurement(scores, rest[0] if rest else None, epoch, time.perf_counter() - start)
         self.history.append({"epoch": epoch, "seconds": self.last.seconds, **self.last.scalars()})
         if self.show is not None:
             self.show(f"memkern: epoch {epoch} measured in {self.last.seconds:.2f} s; {self.cost()}")
@@ -238,32 +264,32 @@ class Monitor:
                 self._found = (encoder, find_layers(encoder, rows.to(like.device, like.dtype), self.layers))
         return self._found[1]
 
-    def _read(self, encoder: nn.Module, layers: Layers) -> Reading:
-        clean = "no" if self._probe.labels is None else "first"
-        return read_encoder(encoder, layers.hook_points, self._probe, self._call, clean=clean, batch_size=self.batch)
+    def _read(self, encoder: nn.Module, layers: Layers, probe: Probe) -> Reading:
+        clean = "no" if probe.labels is None else "first"
+        return read_encoder(encoder, layers.hook_points, probe, self._call, clean=clean, batch_size=self.batch)
 
 
-def _probe(images: object, labels: object) -> Probe:
-    """The images and labels that were given, checked."""
-    found = _images(images)
+def _probe(images: object, labels: object, name: str = "images", first: int = 0) -> Probe:
+    """The images and labels that were given, checked; the views of the first image are those of number `first`."""
+    found = _images(images, name)
     count = len(found)
     if count < 2:
-        raise ArgumentValueError(f"Expected `images` to hold 2 or more, got {count}")
+        raise ArgumentValueError(f"Expected `{name}` to hold 2 or more, got {count}")
     classes = None if labels is None else torch.as_tensor(labels).long().cpu()
     if classes is not None and classes.shape != (count,):
         raise ArgumentValueError(f"Expected one label per image, {count}, got shape {list(classes.shape)}")
-    return Probe(found, torch.arange(count), classes)
+    return Probe(found, torch.arange(first, first + count), classes)
 
 
-def _images(images: object) -> Tensor | list[Tensor]:
-    """The images as one tensor, or a list where the sizes differ."""
+def _images(images: object, name: str) -> Tensor | list[Tensor]:
+    """The images as one tensor, or a list where the sizes differ; `name` is that of the argument."""
     if not isinstance(images, (Tensor, list)) and not hasattr(images, "__array__"):
         if not isinstance(images, Iterable):
             raise ArgumentTypeError(
-                f"Expected `images` to be a tensor, a list or a loader, got {type(images).__name__}"
+                f"Expected `{name}` to be a tensor, a list or a loader, got {type(images).__name__}"
             )
         with kept_rng():  # a loader draws a seed for its workers
-            images = [image for batch in images for image in _images_of(batch)]
+            images = [image for batch in images for image in _images_of(batch, name)]
     if isinstance(images, list):
         images = [torch.as_tensor(image).detach().cpu() for image in images]
         if images and all(image.shape == images[0].shape for image in images):
@@ -274,21 +300,21 @@ def _images(images: object) -> Tensor | list[Tensor]:
         if image.is_floating_point() and image.numel() and not (image.min() >= 0 and image.max() <= 1):
             low, high = float(image.min()), float(image.max())
             raise ArgumentValueError(
-                f"Expected floating `images` in [0, 1], got values from {low:.3g} to {high:.3g}; give them before "
+                f"Expected floating `{name}` in [0, 1], got values from {low:.3g} to {high:.3g}; give them before "
                 "normalization, the transform normalizes"
             )
     checked: Tensor | list[Tensor] = images
     return checked
 
 
-def _images_of(batch: object) -> Tensor:
+def _images_of(batch: object, name: str) -> Tensor:
     if isinstance(batch, Mapping):
         batch = next((batch[key] for key in ("pixel_values", "image", "images") if key in batch), None)
     elif isinstance(batch, (tuple, list)):
         batch = batch[0]
     if not isinstance(batch, Tensor) or batch.ndim != 4:
         raise ArgumentTypeError(
-            "Expected each batch of `images` to be a tensor [n, C, H, W], a tuple that begins with one or a mapping "
+            f"Expected each batch of `{name}` to be a tensor [n, C, H, W], a tuple that begins with one or a mapping "
             f'with "pixel_values" or "image", got {type(batch).__name__}'
         )
     return batch

@@ -11,7 +11,7 @@ from memkern._util.registry import records
 from memkern.audit.report import sections
 from memkern.audit.report.gallery import Thumbs
 from memkern.audit.report.section import ReportContext, Section
-from memkern.audit.report.text import clean, score, signed
+from memkern.audit.report.text import clean, score, signed, small
 from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.reader import Run, read_run
@@ -58,7 +58,7 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
         loader=jinja.FileSystemLoader([HERE, *sections.__path__]),
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja.StrictUndefined,
     )  # fmt: skip
-    environment.filters.update(clean=clean, signed=signed, score=score)
+    environment.filters.update(clean=clean, signed=signed, score=score, small=small)
     context = ReportContext(run, read_arrays(run), Thumbs(run.folder if images else None))
     shown = [section for section in records(sections, "SECTION", Section, order="order") if section.shown(context)]
     data = [section.data(context) for section in shown]  # all before any is written: sections share the pictures
@@ -66,7 +66,7 @@ def report(run: Run | Path | str, *, images: bool = True) -> str:
         title=clean(run.manifest.encoder, 80),
         version=run.manifest.versions["memkern"],
         style=(HERE / "style.css").read_text(encoding="utf-8"),
-        verdict=verdict(context.data),
+        verdict=verdict(context.data, run.output),
         sections=[
             Written(section.name, section.title, environment.get_template(f"{section.name}.html.j2").render(values))
             for section, values in zip(shown, data, strict=True)

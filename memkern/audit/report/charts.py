@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,40 +46,58 @@ def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-def _margin(names: Sequence[str], most: float, more: float = 0.0) -> float:
-    """Room for the longest name, left of a chart."""
+def left_margin(names: Sequence[str], most: float, more: float = 0.0) -> float:
+    """Computes the room for the longest name, left of a chart."""
     return min(most, 16 + more + 7.2 * max(map(len, names), default=0))
 
 
-def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta: Floats, *, width: int) -> str:
+@dataclass(frozen=True)
+class Compared:
+    """LayerMem that the chart of the layers sets the scored images against.
+
+    Attributes:
+        name: What it is of: "control", or "other images".
+        values: LayerMem of these images, `[L]`.
+    """
+
+    name: str
+    values: Floats
+
+
+def layers(
+    names: Sequence[str],
+    layermem: Floats,
+    delta: Floats,
+    *,
+    width: int,
+    against: Compared | None = None,
+    band: tuple[Floats, Floats] | None = None,
+) -> str:
     """Draws one row a layer: LayerMem as marks, what the layer adds to the one before it as a bar.
 
     Args:
         names: The layers, in forward order.
         layermem: LayerMem of the scored images, `[L]`.
-        others: LayerMem of the other images, `[L]`, or `None`.
         delta: What each adds, `[L]`; NaN in the first row.
         width: `WIDE` or `NARROW`.
+        against: LayerMem of the control, or of other images.
+        band: Lower and upper ends of LayerMem's 95 % interval, `[L]` each; NaN where there is none.
 
     Returns:
         SVG.
     """
     narrow = width == NARROW
     row, top = (20, 44) if narrow else (22, 44)
-    left = _margin(names, 122 if narrow else 190)
+    left = left_margin(names, 122 if narrow else 190)
     middle = left + (width - left) * 0.58
-    height = top + row * len(names) + 26
     best = int(np.nanargmax(delta)) if np.isfinite(delta).any() else -1
     label = f"LayerMem of {len(names)} layers in forward order"
     if best >= 0:
         label += f"; layer {names[best]} adds most, {delta[best]:+.3f}"
-    board = Board(width, height, label, "narrow" if narrow else "wide")
-    shown = _finite([0.0, *layermem, *([] if others is None else others)])
-    pad = 0.06 * (max(shown) - min(shown) or 1.0)
-    x = Scale(min(shown) - pad, max(shown) + pad, left + 8, middle - 14)
-    steps = _finite([0.0, *delta])
-    pad = 0.06 * (max(steps) - min(steps) or 1.0)
-    dx = Scale(min(steps) - pad, max(steps) + pad, middle + 10, width - 10)
+    board = Board(width, top + row * len(names) + 26, label, "narrow" if narrow else "wide")
+    drawn = [layermem, *([] if against is None else [against.values]), *(band or ())]
+    x = _padded(np.concatenate(drawn), left + 8, middle - 14)
+    dx = _padded(delta, middle + 10, width - 10)
     bottom = top + row * len(names)
     for scale, title in ((x, "LayerMem"), (dx, "Δ to the layer before")):
         board.text(scale.start, 14, title if not narrow or scale is x else "Δ", "head")
@@ -90,23 +109,43 @@ def layers(names: Sequence[str], layermem: Floats, others: Floats | None, delta:
         if place % 2:
             board.rect(0, y - row / 2, width, row, "stripe")
         board.text(left - 4, y + 4, clean(name, 18 if narrow else 27), "name", "end")
-        if others is not None and math.isfinite(others[place]):
-            board.mark(x(others[place]), y, "diamond", "others", f"{name}: other images {others[place]:+.4f}")
+        if band is not None and math.isfinite(band[0][place]):
+            low, high = (float(end[place]) for end in band)
+            tip = f"{name}: 95% interval {low:+.4f} to {high:+.4f}"
+            board.rect(x(low), y - 3.5, max(x(high) - x(low), 1), 7, "interval", tip=tip)
+        if against is not None and math.isfinite(against.values[place]):
+            tip = f"{name}: {against.name} {against.values[place]:+.4f}"
+            board.mark(x(against.values[place]), y, "diamond", "others", tip)
         if math.isfinite(layermem[place]):
             board.mark(x(layermem[place]), y, "disc", "scored", f"{name}: LayerMem {layermem[place]:+.4f}")
         if math.isfinite(delta[place]):
             a, b = sorted((dx(0.0), dx(delta[place])))
             kind = "best" if place == best else "up" if delta[place] >= 0 else "down"
             board.rect(a, y - 5, max(b - a, 1), 10, kind, tip=f"{name}: Δ {delta[place]:+.4f}")
-    points = [(x(value), top + row * (i + 0.5)) for i, value in enumerate(layermem) if math.isfinite(value)]
-    board.path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in points) if points else "M0 0", "trace")
-    legend = [("disc", "scored", "scored images")] + ([("diamond", "others", "others")] if others is not None else [])
-    at = x.start
-    for shape, kind, text in legend:
-        board.mark(at + 4, height - 9, shape, kind)
-        board.text(at + 13, height - 5, text, "tick")
-        at += 24 + 6.4 * len(text)
+    for values, kind in ((layermem, "trace"), (None if against is None else against.values, "trace control")):
+        points = [] if values is None else [(x(v), top + row * (i + 0.5)) for i, v in enumerate(values) if v == v]
+        if points:
+            board.path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in points), kind)
+    _legend(board, x.start, bottom + 17, against, band)
     return board.svg()
+
+
+def _padded(values: Floats, start: float, end: float) -> Scale:
+    """Scale of finite values and 0, with a little room at both ends."""
+    shown = _finite([0.0, *values])
+    pad = 0.06 * (max(shown) - min(shown) or 1.0)
+    return Scale(min(shown) - pad, max(shown) + pad, start, end)
+
+
+def _legend(board: Board, at: float, y: float, against: Compared | None, band: object) -> None:
+    marks = [("disc", "scored", "scored images")] + ([] if against is None else [("diamond", "others", against.name)])
+    for shape, kind, text in marks:
+        board.mark(at + 4, y, shape, kind)
+        board.text(at + 13, y + 4, text, "tick")
+        at += 24 + 6.4 * len(text)
+    if band is not None:
+        board.rect(at, y - 3.5, 18, 7, "interval")
+        board.text(at + 23, y + 4, "95%", "tick")
 
 
 def histogram(name: str, unitmem: Floats, classmem: Floats | None, *, bins: int = 20) -> str:
@@ -249,14 +288,14 @@ def matrix(names: Sequence[str], overlap: Floats, tau: Floats, k: int, *, width:
         names: The layers.
         overlap: `[L, L]`, shares.
         tau: `[L, L]`.
-        k: How many of the most memorized images.
+        k: How many of the highest images.
         width: `WIDE` or `NARROW`; the narrow one has no numbers in its cells.
 
     Returns:
         SVG.
     """
     narrow, count = width == NARROW, len(names)
-    left = _margin(names, 122 if narrow else 190, 24)
+    left = left_margin(names, 122 if narrow else 190, 24)
     cell = min(40.0, (width - left - 8) / max(count, 1))
     numbers = cell >= 24
     top = 26

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from memkern.audit.run_folder.arrays import Ints, RunArrays
+from memkern.audit.report.control import after_levels, sslmem_of_p
+from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.statistics import largest
 
@@ -47,7 +49,13 @@ class Item:
     Attributes:
         name: Its id.
         label: Its class, or "".
-        score: SSLMem, or `None` without a reference encoder.
+        score: SSLMem, or `None` without a reference encoder; after levels where p is about that.
+        score_name: What to call it.
+        ratio: SSLMem as a share, (A_g - A_f) / (A_g + A_f); NaN where undefined.
+        error: Standard error of `score` over trainings and views; NaN where there is none.
+        p: One-sided p of `score`, the same.
+        q: False-discovery rate at which the image is called, the same.
+        called: Whether `q` is at most the rate of the audit.
         candidate: Whether it is a candidate.
         owned: Units whose peak it holds, most of a layer first.
         units: How many units these are.
@@ -59,6 +67,12 @@ class Item:
     name: str
     label: str
     score: float | None
+    score_name: str
+    ratio: float
+    error: float
+    p: float
+    q: float
+    called: bool
     candidate: bool
     owned: list[Owned]
     units: int
@@ -68,7 +82,7 @@ class Item:
 
 
 def ends(data: RunArrays) -> tuple[Ints, Ints]:
-    """Finds the rows of the most and least memorized scored images; without a reference, of those with most units.
+    """Finds the scored images with the highest and lowest SSLMem; without a reference, those with most units.
 
     An audit writes thumbnails of exactly these (and of duplicates).
     """
@@ -149,6 +163,14 @@ class Thumbs:
         return uri
 
 
+def error_of(data: RunArrays) -> Floats:
+    """Standard error of SSLMem over trainings and, where they are known, views, `[N]`; NaN where there is none."""
+    if data.se is None:
+        return np.full(len(data.ids), math.nan)
+    views = np.zeros(len(data.ids)) if data.se_views is None else np.nan_to_num(data.se_views)
+    return np.sqrt(data.se**2 + views**2)
+
+
 def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> list[Item]:
     """Lists what the gallery shows of some images.
 
@@ -161,7 +183,9 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
     Returns:
         One item per row.
     """
-    owners = _owners(data)
+    owners, error, score = _owners(data), error_of(data), sslmem_of_p(data)
+    ratio = data.ratio.get(manifest.output) if data.sslmem_ratio is None else data.sslmem_ratio
+    ratio = np.full(len(data.ids), math.nan) if ratio is None else ratio
     copies: dict[str, list[str]] = {}
     for first, second, *_ in manifest.data.duplicates:
         copies.setdefault(str(first), []).append(str(second))
@@ -173,7 +197,13 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
             Item(
                 name=data.ids[row],
                 label=class_name(manifest, None if data.labels is None else int(data.labels[row])),
-                score=None if data.sslmem is None else float(data.sslmem[row]),
+                score=None if score is None else float(score[row]),
+                score_name="SSLMem after levels" if after_levels(data) else "SSLMem",
+                ratio=float(ratio[row]),
+                error=float(error[row]),
+                p=math.nan if data.p is None else float(data.p[row]),
+                q=math.nan if data.q is None else float(data.q[row]),
+                called=data.memorized is not None and bool(data.memorized[row]),
                 candidate=bool(data.candidate[row]),
                 owned=_owned(data, owners[row]),
                 units=len(owners[row]),

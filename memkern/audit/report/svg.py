@@ -99,9 +99,10 @@ class Board:
             f'class="{kind}"{style}>{inner}</rect>'
         )
 
-    def path(self, d: str, kind: str) -> None:
+    def path(self, d: str, kind: str, fill: str = "") -> None:
         """Draws a path."""
-        self._parts.append(f'<path d="{d}" class="{kind}"/>')
+        style = f' fill="{fill}"' if fill else ""
+        self._parts.append(f'<path d="{d}" class="{kind}"{style}/>')
 
     def dots(self, points: Sequence[tuple[float, float]], kind: str) -> None:
         """Draws many dots as one path of zero-length strokes with round ends: ten bytes a dot."""

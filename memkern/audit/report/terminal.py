@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from memkern._util.optional_imports import require
 from memkern.audit.measure.estimate import Estimate
+from memkern.audit.report.control import control_words, headline
+from memkern.audit.report.text import small
 from memkern.audit.run_folder.reader import Run
+from memkern.audit.run_folder.schema import Significance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,20 +85,22 @@ def show_plan(estimate: Estimate, console: Console) -> None:
     if estimate.median_bytes:
         widest = max(layer.units for layer in plan.layers)
         console.print(
-            f"--median keeps one number per image and unit: {_size(estimate.median_bytes)} on disk while it runs, "
+            f"--median keeps one number per image, unit and encoder: {_size(estimate.median_bytes)} on disk, "
             f"{_size(4 * plan.n_images * widest)} in memory at the end"
         )
 
 
 def show_run(run: Run, console: Console) -> None:
-    """Prints the layers, the units that answer most to one image, and the most and least memorized images."""
+    """Prints the layers, the units that answer most to one image, the images at both ends, and the verdict."""
     manifest = run.manifest
-    scored, candidates = manifest.reference is not None, manifest.candidates
+    scored, candidates = run.samples["sslmem"].null_count < len(run.samples), manifest.candidates
     among = "of all images" if candidates is None else f"of {candidates.n} candidates"
     console.print(_layers_table(run, among, scored=scored, named=candidates is not None))
     console.print(_units_table(run))
     if scored:
         console.print(_images_table(run, among, named=candidates is not None))
+        for line in _verdict(manifest.significance):
+            console.print(line, highlight=False)
     copies = manifest.data.duplicates
     if copies:
         console.print(f"{len(copies)} images are copies of others, exact or near: copies look memorized.")
@@ -133,11 +138,24 @@ def _images_table(run: Run, among: str, *, named: bool) -> Table:
     compute = require("pyarrow.compute", "pyarrow")
     samples = run.samples.filter(run.samples["candidate"]) if named else run.samples
     samples = samples.filter(compute.is_finite(samples["sslmem"])).sort_by([("sslmem", "descending")])
-    table = _table(f"SSLMem at {run.output}, {among}: most and least memorized", "image", "SSLMem")
+    certain = [name for name in ("p", "q") if name in samples.column_names and samples[name].null_count < len(samples)]
+    heads = ["image", "SSLMem", *certain]
+    table = _table(f"SSLMem at {run.output}, {among}: highest and lowest", *heads)
     least = samples.slice(max(TOP, len(samples) - TOP)).to_pylist()
     for row in [*samples.slice(0, TOP).to_pylist(), *least]:
-        table.add_row(_cell(row["id"]), _signed(row["sslmem"]))
+        table.add_row(_cell(row["id"]), _signed(row["sslmem"]), *(_small(row[name]) for name in certain))
     return table
+
+
+def _verdict(found: Significance | None) -> list[str]:
+    """Lists the verdict and, where there is one, what it rests on."""
+    lines = [headline(found)]
+    if found is not None:
+        p = "no p" if found.method == "none" else f"p: {found.method}"
+        reliable = "" if found.reliability is None else f"; reliability of the ranking {found.reliability:.2f}"
+        check = "" if found.n_check is None else f"; {found.check} calls {found.n_check}"
+        lines.append(f"{control_words(found)} {p}{check}{reliable}.")
+    return lines
 
 
 def show_done(run: Run, console: Console) -> None:
@@ -168,6 +186,10 @@ def _plain(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else small(value)
 
 
 def _cell(text: str) -> Text:

@@ -52,6 +52,24 @@ def probability(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
+def small(value: float) -> str:
+    """Writes a p or q of a table: two digits that count, a dash where it is not finite.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> small(0.01234), small(3e-7), small(0.5), small(float("nan"))
+        ('0.012', '<0.0001', '0.5', '–')
+    """
+    if not math.isfinite(value):
+        return "–"
+    return "<0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
 def flattened(value: object, prefix: str = "") -> list[tuple[str, str]]:
     """Writes nested values as a list of dotted names and texts; what is empty is left out.
 

@@ -1,4 +1,4 @@
-"""Verdict of an audit: what was found, in plain words, by rules that the report prints."""
+"""Verdict of an audit: what may be said about memorization, in plain words; nothing of it without a control."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memkern.audit.report.control import (
+    control_words,
+    headline,
+    percent,
+    says_something,
+    what_is_scored,
+)
 from memkern.audit.report.text import clean, probability, signed
-from memkern.audit.run_folder.arrays import Floats, RunArrays
-from memkern.audit.statistics import interval, resampled_means, welch
+from memkern.audit.report.text import score as plain
+from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
+from memkern.families import exchange_of_group, group_test, images_above_all_controls
 
-CLEAR_P, CLEAR_D, WEAK_P = 0.01, 0.5, 0.05
 RULE = (
-    f"“Clear signs”: the candidates score higher than the other images with p below {CLEAR_P} (one-sided Welch test) "
-    f"and an effect size d of at least {CLEAR_D}. “Weak signs”: p below {WEAK_P}. Where candidates or others were not "
-    "named, the interval of the mean must lie above 0 and the mean must be half a standard deviation or more (clear), "
-    "or the interval must lie above 0 (weak)."
+    "Without p-values there is no verdict. They need a control: images that all trainings saw or none did, or "
+    "trainings on different subsets, so that each image has trainings with and without it. An image is memorized if "
+    "its q, the false-discovery rate at which it would be called (Benjamini and Hochberg, over the scored images), is "
+    "at most the rate of the audit (--fdr)."
 )
 """Rule by which a headline is chosen."""
-
-HEADLINES = {
-    "clear": "Clear signs that this encoder memorized some of the {who}.",
-    "weak": "Weak signs that this encoder memorized some of the {who}.",
-    "none": "No sign that this encoder memorized the {who}; with this many images, small effects stay unseen.",
-}
 
 UNMEASURED = (
     "How single images were memorized was not measured: there is no reference encoder.",
@@ -39,13 +40,16 @@ NO_CANDIDATES = (
     "mean over all images; those that both encoders saw, or neither, pull it towards 0."
 )
 
+MIN_GROUP = 10
+"""Images on either side that a test of the whole group takes."""
+
 
 @dataclass(frozen=True)
 class Verdict:
     """Opening of a report: headline, sentences and big numbers.
 
     Attributes:
-        level: "clear", "weak", "none" or "unmeasured".
+        level: "memorized", "none", "untold" or "unmeasured".
         headline: One sentence.
         sentences: What stands behind it.
         facts: Big numbers: value, what it is, and a detail.
@@ -57,68 +61,114 @@ class Verdict:
     facts: list[tuple[str, str, str]]
 
 
-def verdict(data: RunArrays) -> Verdict:
-    """Judges an audit by its tables."""
+def verdict(data: RunArrays, output: str | None = None) -> Verdict:
+    """Judges an audit by its tables.
+
+    Args:
+        data: The tables.
+        output: Name of the layer at which SSLMem was measured; default: the last one.
+
+    Returns:
+        The verdict; it says nothing of memorization where there was no control.
+    """
     if data.sslmem is None:
         return Verdict("unmeasured", UNMEASURED[0], list(UNMEASURED[1:]), _unit_facts(data))
-    score = data.sslmem[data.scored]
-    others = np.delete(data.sslmem, data.scored)
-    who = "candidate images" if data.has_candidates else "images"
-    low, high = (float(end[0]) for end in interval(resampled_means(score[:, None])))
-    compared = data.has_candidates and len(others) >= 2
-    level, evidence = _level(score, others if compared else None, low)
-    mean = float(score.mean())
-    closer = "closer together" if mean >= 0 else "farther apart"
-    sentences = [
-        f"On average it puts the views of one of the {len(score)} {who} {closer} than the reference encoder does: mean "
-        f"SSLMem {signed(mean)} (95% interval {signed(low)} to {signed(high)})."
-    ]
-    if compared:
-        sentences.append(_against_others(score, others, evidence))
+    rows = data.scored[np.isfinite(data.sslmem[data.scored])]
+    sentences, facts = _means(data, data.sslmem, rows)
+    if data.significance is not None:
+        sentences += _behind(data, data.sslmem, rows, output)
     elif not data.has_candidates:
         sentences.append(NO_CANDIDATES)
-    facts = [
-        (signed(mean), "mean SSLMem", f"of {len(score)} {who}"),
-        (f"{(score > 0).mean():.0%}", "score above 0", "0 = no difference to the reference"),
-    ]
     delta = data.scored_column("delta")
     if np.isfinite(delta).any():
         best = int(np.nanargmax(delta))
         name, rise = clean(data.layers["layer"][best], 40), signed(float(delta[best]))
-        sentences.append(f"From layer to layer, memorization rises most at {name} (Δ {rise}).")
+        sentences.append(f"From layer to layer, LayerMem rises most at {name} (Δ {rise}).")
         facts.append((clean(name, 24), "adds most", f"ΔLayerMem {rise}"))
-    return Verdict(level, HEADLINES[level].format(who=who), sentences, [*facts, *_unit_facts(data)])
+    return Verdict(_level(data), headline(data.significance), sentences, [*facts, *_unit_facts(data)])
 
 
-def _against_others(score: Floats, others: Floats, evidence: str) -> str:
-    """Tells how the candidates' scores, `[N]`, lie among those of the other images, `[M]`."""
-    above = int((score > float(np.quantile(others, 0.95))).sum())
-    return (
-        f"The {len(others)} other images average {signed(float(others.mean()))}; {evidence}. {above} candidates "
-        f"({above / len(score):.0%}) score above 95% of the others."
+def _level(data: RunArrays) -> str:
+    found = data.significance
+    if found is None or not says_something(found):
+        return "untold"
+    if found.n_memorized:
+        return "memorized"
+    conformal = found.method == "conformal"
+    few = conformal and images_above_all_controls(found.n_scored, found.n_control, found.fdr) > 1
+    return "untold" if few else "none"
+
+
+def _means(data: RunArrays, sslmem: Floats, rows: Ints) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Sentence and numbers of the mean SSLMem of the scored images."""
+    found, control = data.significance, data.control
+    if not len(rows):
+        return ["No image could be scored."], []
+    who = what_is_scored(found) if data.has_candidates or found is not None else "images"
+    mean = float(sslmem[rows].mean())
+    sentence = f"Mean SSLMem of the {len(rows):,} {who}: {signed(mean)}"
+    if len(control):
+        sentence += f", of the {len(control):,} control images {signed(float(np.nanmean(sslmem[control])))}"
+    facts = [(signed(mean), "mean SSLMem", f"of {len(rows):,} {who}")]
+    if found is not None and _level(data) in ("memorized", "none"):
+        at = f"of {found.n_scored:,} {who} at a false-discovery rate of {percent(found.fdr)}"
+        facts.insert(0, (f"{found.n_memorized:,}", "memorized", at))
+    if found is not None and found.reliability is not None:
+        facts.append((f"{found.reliability:.2f}", "reliability", "of the ranking of images, from 0 to 1"))
+    return [f"{sentence}."], facts
+
+
+def _behind(data: RunArrays, sslmem: Floats, rows: Ints, output: str | None) -> list[str]:
+    """Lists what the headline rests on: the control, why there is no verdict, the other method, excess and group."""
+    found, control = data.significance, data.control
+    assert found is not None
+    sentences = [control_words(found)]
+    reasons = [part for part in found.reason.split("; ") if part and part not in found.verdict]
+    sentences += [f"{part[0].upper()}{part[1:]}." for part in reasons]
+    if not says_something(found):
+        return sentences
+    if found.n_check is not None:
+        sentences.append(f"Another method that assumes less ({found.check}) calls {found.n_check:,}.")
+    sentences += _excess(data, output)
+    return sentences + _group(data, sslmem, rows, control[np.isfinite(sslmem[control])])
+
+
+def _group(data: RunArrays, sslmem: Floats, rows: Ints, control: Ints) -> list[str]:
+    """Tells how the scored images compare with the control as a group, by exchanging labels as groups were drawn."""
+    if min(len(rows), len(control)) < MIN_GROUP:
+        return []
+    both = np.concatenate([rows, control])
+    group = np.isin(both, rows)
+    exchange = exchange_of_group(
+        group,
+        pictures=[data.picture[row] or data.ids[row] for row in both] if any(data.picture) else None,
+        labels=None if data.labels is None else data.labels[both],
+        folders=[data.ids[row].rpartition("/")[0] for row in both],
     )
+    test = group_test(sslmem[both], group, strata=exchange.strata, pictures=exchange.pictures)
+    what = "whole pictures" if exchange.pictures is not None else "images"
+    where = {"picture": " within pictures", "label": " within classes", "folder": " within folders"}
+    return [
+        f"As a group, the {what_is_scored(data.significance)} against the control: {probability(test.p)} (one-sided, "
+        f"that they score higher; {what} exchanged{where.get(exchange.within, '')})."
+    ]
 
 
-def _level(score: Floats, others: Floats | None, low: float) -> tuple[str, str]:
-    """Judges by `RULE`.
-
-    Args:
-        score: SSLMem of the scored images, `[N]`.
-        others: SSLMem of the other images, `[M]`, or `None` where there is nothing to compare with.
-        low: Lower end of the interval of the scores' mean.
-
-    Returns:
-        "clear", "weak" or "none", and the words for the test, "" without one.
-    """
-    if others is None:
-        deviation = float(score.std(ddof=1)) if len(score) > 1 else 0.0
-        strong = deviation > 0 and float(score.mean()) / deviation >= CLEAR_D
-        return ("none" if not low > 0 else "clear" if strong else "weak"), ""
-    test = welch(others, score, "greater")
-    level = "none"
-    if test.p < WEAK_P:
-        level = "clear" if test.p < CLEAR_P and test.d >= CLEAR_D else "weak"
-    return level, f"the candidates score higher with {probability(test.p)}, effect size d = {signed(test.d, 2)}"
+def _excess(data: RunArrays, output: str | None) -> list[str]:
+    """LayerMem at the output beyond that of the control, with its error."""
+    names = ("layermem_excess", "low", "high", "se_images")
+    place = -1 if output is None else data.layers["layer"].index(output)
+    excess, low, high, se_images = (float(data.column(name)[place]) for name in names)
+    if not np.isfinite(excess):
+        return []
+    text = f"LayerMem at the output exceeds that of the control by {signed(excess)}"
+    if not np.isfinite(float(data.column("layermem_control")[place])):
+        text = f"LayerMem at the output is {signed(excess)}, where 0 is no memorization"
+    if np.isfinite(low):
+        return [f"{text} (95% interval {signed(low)} to {signed(high)}, over images and trainings)."]
+    if np.isfinite(se_images):
+        return [f"{text} ± {plain(se_images)} over images alone; one training in a role has no error."]
+    return [f"{text}."]
 
 
 def _unit_facts(data: RunArrays) -> list[tuple[str, str, str]]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from memkern._util.files import read_json
 from memkern._util.optional_imports import require
+from memkern.audit.run_folder.arrays import RunArrays, read_arrays
+from memkern.audit.run_folder.columns import ENCODERS
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE, Manifest
 from memkern.errors import RunFolderError
 
@@ -44,6 +46,25 @@ class Run:
     def layers(self) -> pyarrow.Table:
         """Table of the layers, in forward order."""
         return self._table("layers")
+
+    @cached_property
+    def encoders(self) -> pyarrow.Table:
+        """Table of the encoders; without a row where memkern 0.2 or earlier made the audit."""
+        if "encoders.parquet" in self.manifest.files:
+            return self._table("encoders")
+        arrow = require("pyarrow", "pyarrow")
+        return arrow.table({name: arrow.array([], getattr(arrow, kind)()) for name, kind in ENCODERS.items()})
+
+    def arrays(self) -> RunArrays:
+        """Reads the tables as typed numpy arrays.
+
+        Returns:
+            The images, layers, units and encoders.
+
+        Raises:
+            RunFolderError: If a table is missing or damaged.
+        """
+        return read_arrays(self)
 
     @cached_property
     def state(self) -> dict[str, Tensor]:

@@ -1,25 +1,23 @@
-"""Content of a RUN folder: names of its files, records of plan.json and manifest.json, columns of its tables.
+"""Content of a RUN folder: names of its files, records of plan.json and manifest.json.
 
 ```
 plan.json          what is measured; there from the beginning, so that a run that goes on can be checked against it
 manifest.json      what was measured and how; written last, so a folder with one is complete
 samples.parquet    one row per image, in data order
-units.parquet      one row per unit of every layer, layers in forward order
+units.parquet      one row per unit of every layer, layers in forward order, encoder after encoder
 layers.parquet     one row per layer, in forward order
+encoders.parquet   one row per encoder
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
 
-`docs/run-folder.md` specifies the folder for readers in other languages; `docs/audit.md` says what a column means. A
-column that was not measured (no reference encoder, no labels, no candidates) is there and null.
+`docs/run-folder.md` specifies the folder for readers in other languages; `columns.py` has the columns of the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
-
-from torch import Tensor
 
 from memkern._util.records import Json, Record
 from memkern.audit.taps.transformer_blocks import Block
@@ -27,8 +25,6 @@ from memkern.errors import MemkernError, PlanError
 from memkern.transforms import ViewSpec
 
 PLAN, MANIFEST, STATE = "plan.json", "manifest.json", "state.safetensors"
-
-# ---- records --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,31 @@ class LayerPlan(Record):
     units: int
     points: int
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncoderPlan(Record):
+    """Encoder of an audit, as far as it decides the result.
+
+    Attributes:
+        name: Name of the encoder.
+        role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
+        encoder: The encoder, as the user wrote it.
+        encoder_file: SHA-256 of the file of a `py:` encoder; `None` for other kinds.
+        weights: SHA-256 of the weights.
+        members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
+        units: How many units each layer has; encoders of several architectures may differ in that.
+        readings: Digest of all that decides what is read of the encoder; its files in RUN carry it.
+    """
+
+    name: str
+    role: str
+    encoder: str
+    encoder_file: str | None
+    weights: str
+    members: str | None
+    units: tuple[int, ...]
+    readings: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,11 @@ class Plan(Record):
         layers: The layers, in forward order.
         output: The layer at which SSLMem is measured.
         blocks: The transformer blocks among the layers.
+        encoders: The encoders, the first f, whose weights are `weights`, first. More may be added to an audit.
+        groups: Digest of the groups and pictures of the images; `None` if none were named.
+        control: Which images scored ones are compared with: "auto", "extra", "shared" or "none".
+        level: "auto" or "none": whether the level of an encoder is taken out of scores.
+        fdr: False-discovery rate at which an image is called memorized.
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -107,6 +133,11 @@ class Plan(Record):
     layers: tuple[LayerPlan, ...]
     output: str
     blocks: tuple[Block, ...]
+    encoders: tuple[EncoderPlan, ...] = ()
+    groups: str | None = None
+    control: str = "auto"
+    level: str = "auto"
+    fdr: float = 0.05
 
     @property
     def n_shards(self) -> int:
@@ -133,7 +164,7 @@ class WeightsEntry(Record):
 
 @dataclass(frozen=True)
 class WeightsEntries(Record):
-    """The weights of f and, with a reference, of g.
+    """The weights of the first f and, with a reference, of the first g; in a varying design, of the first encoder.
 
     Attributes:
         f: The weights of f, trained with the candidates.
@@ -142,6 +173,25 @@ class WeightsEntries(Record):
 
     f: WeightsEntry
     g: WeightsEntry | None
+
+
+@dataclass(frozen=True)
+class EncoderEntry(Record):
+    """Encoder of an audit.
+
+    Attributes:
+        name: Name of the encoder.
+        role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
+        encoder: The encoder, as the user wrote it.
+        weights: Origin of its weights.
+        n_members: How many of the images the encoder is known to have been trained on; `None` if nobody says.
+    """
+
+    name: str
+    role: str
+    encoder: str
+    weights: WeightsEntry
+    n_members: int | None
 
 
 @dataclass(frozen=True)
@@ -211,9 +261,10 @@ class About(Record):
 
     Attributes:
         versions: Package -> version; and the "machine".
-        encoder: The encoder, as the user wrote it.
-        reference: The weights of g, as the user wrote them; `None` without a reference.
-        weights: The weights of both.
+        encoder: The encoder, as the user wrote it; several kinds separated by commas.
+        reference: The weights of g, as the user wrote them, several separated by commas; in a design that varies by
+            image the file that lists the encoders. `None` without a reference.
+        weights: The weights of the first f and the first g.
         data: The images.
         candidates: The candidates; `None` if they were not named.
         views: The views.
@@ -221,6 +272,7 @@ class About(Record):
         device: The device.
         precision: "fp32" or "bf16".
         backends: What `memkern.backends()` said.
+        encoders: All encoders; empty in the files of memkern 0.2.0 and before, which knew of one f and one g.
     """
 
     versions: Mapping[str, str]
@@ -234,6 +286,55 @@ class About(Record):
     device: str
     precision: str
     backends: tuple[Mapping[str, object], ...]
+    encoders: tuple[EncoderEntry, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Significance(Record):
+    """Certainty of the scores of images over trainings, and what may be said of them.
+
+    Attributes:
+        design: "fixed": all encoders saw one of two sets of images, f's and g's; or "varying".
+        control: Group of images that nobody memorized and scored ones are compared with: "extra", "shared" or "none".
+        n_scored: How many images have scores over trainings.
+        n_control: How many images are in the control group.
+        method: How p was found: "moderated t", "conformal", or "none".
+        check: How p_check was found: "permutation", "conformal", or "none".
+        reason: Why there is no p or no standard error, or why no single image can be named; "" if there is all of it.
+        fdr: False-discovery rate at which images are called memorized.
+        levels_removed: Whether what each training shifts all of its alignments by was taken off.
+        n_memorized: How many images are called memorized; `None` where nothing can be said.
+        n_check: How many p_check calls; `None` where there is none.
+        verdict: What may be said, in one sentence.
+        reliability: Share of the variance of SSLMem over scored images, at the output, that other trainings would show
+            again; `None` where it is unknown.
+        encoders_for_08: How many encoders a reliability of 0.8 takes; `None` where it is unknown or out of reach.
+        unscored_nan: How many images were left out because an encoder gave NaN.
+        findings: Signs that a study of memorization fails, one sentence each: scores near zero everywhere, collapse,
+            variance between trainings.
+    """
+
+    design: str
+    control: str
+    n_scored: int
+    n_control: int
+    method: str
+    check: str
+    reason: str
+    fdr: float
+    levels_removed: bool
+    n_memorized: int | None
+    n_check: int | None
+    verdict: str
+    reliability: float | None
+    encoders_for_08: float | None
+    unscored_nan: int
+    findings: tuple[str, ...] = ()
+
+
+def _with_trainings(fields: dict[str, Json]) -> dict[str, Json]:
+    """Version 2 says how sure scores are over trainings; an audit of version 1 does not know."""
+    return {**fields, "significance": None}
 
 
 @dataclass(frozen=True)
@@ -248,11 +349,14 @@ class Manifest(About):
         wall: Part of the work -> seconds, summed over processes; and the "total".
         shards: How many shards the images were measured in.
         plan: The plan.
+        significance: How sure the scores are over trainings; `None` without encoders that did not see an image.
         files: File -> SHA-256.
         complete: Always true: the file is written last.
     """
 
     FORMAT: ClassVar[str] = "memkern-audit"
+    VERSION: ClassVar[int] = 2
+    UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {1: _with_trainings}
 
     created: str
     layers: tuple[LayerPlan, ...]
@@ -261,6 +365,7 @@ class Manifest(About):
     wall: Mapping[str, float]
     shards: int
     plan: Plan
+    significance: Significance | None
     files: Mapping[str, str]
     complete: bool = True
 
@@ -284,60 +389,3 @@ class PlanFile(Record):
 
     plan: Plan
     about: About
-
-
-# ---- columns --------------------------------------------------------------------------------------------------------
-
-Column = Sequence[object] | Tensor
-"""The values of a column, one per row; `None` is null (not measured), NaN is a value (measured and undefined)."""
-
-SAMPLES = {
-    "id": "string",
-    "index": "int64",
-    "path": "string",
-    "label": "int64",
-    "candidate": "bool_",
-    "sslmem": "float32",
-}
-"""Columns of samples.parquet and their types; `alignment_f/<layer>` and `alignment_g/<layer>`, float32, follow."""
-
-UNITS = {
-    "layer": "string",
-    "unit": "int64",
-    "unitmem": "float32",
-    "classmem": "float32",
-    "peak": "float32",
-    "rest": "float32",
-    "peak_id": "string",
-    "peak_index": "int64",
-    "peak_class": "int64",
-    "signed": "bool_",
-}
-"""Columns of units.parquet."""
-
-LAYERS = {
-    "layer": "string",
-    "order": "int64",
-    "units": "int64",
-    "kind": "string",
-    "block": "int64",
-    "alignment_f": "float64",
-    "alignment_g": "float64",
-    "layermem": "float64",
-    "layermem_range": "float64",
-    "delta": "float64",
-    "layermem_top50": "float64",
-    "layermem_least50": "float64",
-    "layermem_candidates": "float64",
-    "delta_candidates": "float64",
-    "layermem_others": "float64",
-    "delta_sublayer": "float64",
-    "delta_block": "float64",
-    "unitmem_mean": "float64",
-    "unitmem_max": "float64",
-    "classmem_mean": "float64",
-    "dead": "int64",
-    "signed": "int64",
-    "undefined": "int64",
-}
-"""Columns of layers.parquet."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from memkern._util.files import replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
+from memkern.audit.run_folder.columns import SAMPLES_FAMILIES, TABLES, Column
 from memkern.audit.run_folder.reader import Run, read_run
-from memkern.audit.run_folder.schema import LAYERS, MANIFEST, SAMPLES, STATE, UNITS, Column, Manifest
+from memkern.audit.run_folder.schema import MANIFEST, STATE, Manifest
 from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def write_run(
     samples: Mapping[str, Column],
     units: Mapping[str, Column],
     layers: Mapping[str, Column],
+    encoders: Mapping[str, Column],
     state: Mapping[str, Tensor],
     manifest: Manifest,
 ) -> Run:
@@ -36,6 +39,7 @@ def write_run(
         samples: Column -> values, one per image; a column that is left out is null.
         units: Column -> values, one per unit.
         layers: Column -> values, one per layer.
+        encoders: Column -> values, one per encoder.
         state: "<layer>/<name>" -> tensor of a streaming state, `[U]`, `[N, U]`, `[C, U]` or 0-d.
         manifest: What `manifest.json` says; its `files` are filled in.
 
@@ -46,17 +50,16 @@ def write_run(
         ImportError: If pyarrow or safetensors is missing.
         OSError: If a file cannot be written.
     """
-    taps = {name: "float32" for name in samples if name.startswith(("alignment_f/", "alignment_g/"))}
+    given = {"samples": samples, "units": units, "layers": layers, "encoders": encoders}
+    starts = SAMPLES_FAMILIES.items()
+    further = {name: kind for start, kind in starts for name in samples if name.startswith(start)}
     parquet = require("pyarrow.parquet", "pyarrow")
     files = {}
-    for name, columns, types in (
-        ("samples.parquet", samples, {**SAMPLES, **taps}),
-        ("units.parquet", units, UNITS),
-        ("layers.parquet", layers, LAYERS),
-    ):
-        with replace_atomically(folder / name) as temporary:
-            parquet.write_table(_table(columns, types), temporary)
-        files[name] = sha256(folder / name)
+    for table, types in TABLES.items():
+        path = folder / f"{table}.parquet"
+        with replace_atomically(path) as temporary:
+            parquet.write_table(_table(given[table], types | further if table == "samples" else types), temporary)
+        files[path.name] = sha256(path)
     with replace_atomically(folder / STATE) as temporary:
         whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
         require("safetensors.torch", "safetensors").save_file(
@@ -86,7 +89,9 @@ def _table(columns: Mapping[str, Column], types: Mapping[str, str]) -> pyarrow.T
 
 
 def _array(arrow: ModuleType, values: Column, kind: pyarrow.DataType) -> pyarrow.Array:
-    """Values as an arrow array; NaN stays NaN (measured, undefined), None is null (not measured)."""
+    """Values as an arrow array; NaN stays NaN (measured, undefined), but in a numpy array it is null."""
     if isinstance(values, Tensor):
         return arrow.array(values.detach().cpu().numpy(), type=kind)
+    if isinstance(values, np.ndarray):
+        return arrow.array(values, from_pandas=True).cast(kind)
     return arrow.array(list(values), type=kind)

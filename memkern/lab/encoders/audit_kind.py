@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import nn
 
 from memkern.audit.encoders.kind import EncoderKind, unknown_name
+from memkern.lab.encoders.build import NAMES, VITS, build
 from memkern.lab.encoders.resnet9 import ResNet9
-
-ENCODERS: Mapping[str, Callable[..., nn.Module]] = {"resnet9": ResNet9}
 
 
 def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
-    if name not in ENCODERS:
-        raise unknown_name("memkern", name, list(ENCODERS))
-    return ENCODERS[name](**arguments)
+    if name not in NAMES:
+        raise unknown_name("memkern", name, NAMES)
+    constructors: dict[str, Callable[..., nn.Module]] = {"resnet9": ResNet9}
+    return constructors.get(name, partial(build, name, image_size=32))(**arguments)
+
+
+def audit_name(name: str, image_size: int) -> str:
+    """Writes an encoder of the lab as `memkern audit` takes it.
+
+    Args:
+        name: One of `memkern.lab.encoders.build.NAMES`.
+        image_size: Edge of an image, pixels.
+
+    Returns:
+        ENCODER, "memkern:vit-tiny-4?image_size=32" say.
+    """
+    return f"memkern:{name}" + (f"?image_size={image_size}" if name in VITS else "")
 
 
 KIND = EncoderKind(
     name="memkern",
-    summary="`memkern:resnet9`, the ResNet9 of the paper",
+    summary="an encoder of the lab: `memkern:resnet9`, the paper's; `resnet18`, `vit-tiny-4?image_size=32`, …",
     example="memkern:NAME",
     package="",
     build=_build,

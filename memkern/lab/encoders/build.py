@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
@@ -10,12 +9,14 @@ from torch import Tensor, nn
 from memkern.errors import ArgumentValueError
 from memkern.lab.encoders.resnet9 import ResNet9
 
-NAMES = (
-    "resnet9",
-    *(f"resnet{depth}{stem}" for depth in (18, 34, 50) for stem in ("", "-cifar")),
-    "vit-SIZE-PATCH (nano, tiny, small or base; 2, 4, 8 or 16)",
-)
-"""Names of the encoders; `-cifar` is the stem for 32 pixels."""
+RESNETS = tuple(f"resnet{depth}{stem}" for depth in (18, 34, 50) for stem in ("", "-cifar"))
+"""Torchvision's; `-cifar` is the stem for 32 pixels."""
+
+VITS = tuple(f"vit-{size}-{patch}" for size in ("nano", "tiny", "small", "base") for patch in (2, 4, 8, 16))
+"""Transformers by size and patch; they are built for one size of image."""
+
+NAMES = ("resnet9", *RESNETS, *VITS)
+"""Names of the encoders."""
 
 
 @runtime_checkable
@@ -53,18 +54,18 @@ def build(name: str, *, image_size: int) -> nn.Module:
         ArgumentValueError: If there is no such encoder; the message lists them.
         ImportError: If torchvision or timm is missing; the message names the extra to install.
     """
-    vit = re.fullmatch(r"vit-(nano|tiny|small|base)-(2|4|8|16)", name)
     if name == "resnet9":
         return ResNet9()
-    if name in NAMES:
+    if name in RESNETS:
         from memkern.lab.encoders.resnets import ResNet
 
         base, _, stem = name.partition("-")
         return ResNet(base, cifar=stem == "cifar")
-    if vit:
+    if name in VITS:
         from memkern.lab.encoders.vit import ViT
 
-        return ViT(vit[1], int(vit[2]), image_size)
+        _, size, patch = name.split("-")
+        return ViT(size, int(patch), image_size)
     raise ArgumentValueError(f"Expected `encoder` to be one of {', '.join(NAMES)}, got {name!r}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,31 +10,29 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memkern._util.files import replace_atomically, write_json
 from memkern._util.optional_imports import require
 from memkern.audit.measure.reading import Reading
 from memkern.errors import TrainingError
 from memkern.lab import probe
 from memkern.lab.data import datasets
 from memkern.lab.data.packaged import ImageSet
-from memkern.lab.data.splits import Split, make_split
-from memkern.lab.encoder_pairs import ASSETS, MANIFEST, half, load_pair, training_seed, versions
+from memkern.lab.data.splits import Split
+from memkern.lab.encoder_cache import EncoderCache
+from memkern.lab.encoder_pairs import ASSETS, MANIFEST, load_pair, training_seed
 from memkern.lab.encoders.build import build
 from memkern.lab.method import Method
 from memkern.lab.pair_scores import PairScores, read_images, score_pair
 from memkern.lab.presets import Preset
 from memkern.lab.training import checkpoint
 from memkern.lab.training.recipe import Recipe
-from memkern.lab.training.trainer import Checkpoints, Training, train
+from memkern.lab.training.trainer import Checkpoints
 from memkern.transforms import ViewSpec
 
 
 class ExperimentContext:
     """Context that the experiments of one run share: data sets, splits, trained encoders and the scores of pairs.
 
-    Trained encoders are kept in `cache` under a digest of all that decides their weights: recipe, seed, the pixels and
-    labels of the training images. A stopped training goes on from its checkpoint. Processes may share a cache: what one
-    of them trains, the others wait for.
+    Trained encoders are kept in `cache` (`memkern.lab.encoder_cache.EncoderCache`), which processes may share.
 
     Args:
         preset: How large.
@@ -47,6 +44,7 @@ class ExperimentContext:
         log: Told what is being trained.
 
     Attributes:
+        encoders: The cache of the encoders.
         used: Where each encoder that was asked for came from: "trained", or the pair it was taken from. Empty it
             before a run to learn what that run uses.
     """
@@ -62,7 +60,8 @@ class ExperimentContext:
         log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.preset, self.cache, self.root, self.reuse = preset, cache, root, reuse
-        self.device, self.log = device, log
+        self.device = device
+        self.encoders = EncoderCache(cache / "encoders", device=device, log=log)
         self.used: dict[str, str] = {}
         self._data: dict[str, ImageSet] = {}
         self._encoders: dict[str, nn.Module] = {}
@@ -84,10 +83,7 @@ class ExperimentContext:
 
     def split(self, seed: int, name: str | None = None) -> Split:
         """Returns the four groups of a data set; at `paper` the same for every seed."""
-        name = name or self.preset.data
-        if self.preset.sizes is not None:
-            return make_split(self.data(name).labels, self.preset.sizes, seed)
-        return datasets.published_split(name) if name.startswith("cifar") else datasets.shares_split(self.data(name))
+        return self.preset.split(self.data(name), seed)
 
     def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: object) -> Recipe:
         """Returns the recipe of a method at this size (`Preset.recipe`)."""
@@ -135,27 +131,19 @@ class ExperimentContext:
         """
         recipe = recipe or self.recipe()
         source = self.data(data)
-        key = self._key(source, ids, seed, recipe)
+        key = self.encoders.key(source, ids, seed, recipe)
         if key not in self._encoders:
-            path = self.cache / "encoders" / f"{key}.safetensors"
-            found = None if path.exists() else self._reused(source, ids, seed, recipe, pair)
+            there = self.encoders.path(key).exists()
+            found = None if there else self._reused(source, ids, seed, recipe, pair)
             if found is not None:
                 self._encoders[key], self._origins[key] = found[0].to(self.device), found[1]
             else:
-                with checkpoint.alone(path.with_suffix(".lock")):
-                    if not path.exists():
-                        self._train(source, ids, seed, recipe, path)
+                path = self.encoders.weights(source, ids, seed, recipe)
                 model = build(recipe.encoder, image_size=source.images.shape[-1])
                 model.load_state_dict(require("safetensors.torch", "safetensors", extra="lab").load_file(path))
                 self._encoders[key], self._origins[key] = model.eval().to(self.device), "trained"
         self.used[key] = self._origins[key]
         return self._encoders[key]
-
-    def _key(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe) -> str:
-        text = json.dumps([asdict(recipe), seed, source.sha256, self.device], sort_keys=True)
-        digest = hashlib.sha256(text.encode())
-        digest.update(ids.numpy().tobytes())
-        return digest.hexdigest()[:20]
 
     def _reused(
         self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, pair: tuple[int, str] | None
@@ -176,61 +164,16 @@ class ExperimentContext:
                 return model, "the shipped pair" if folder == ASSETS else f"the pair of seed {pair[0]}"
         return None
 
-    def _train(self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, path: Path) -> None:
-        what = f"{recipe.method} {recipe.encoder} on {len(ids)} images of {source.name}, seed {seed}"
-        self.log(f"train {what}: {recipe.epochs} epochs")
-        unfinished = path.with_suffix(".checkpoint.safetensors")
-        training = self.training(source, ids, seed, recipe, checkpoints=Checkpoints(unfinished))
-        state = {name: half(value.cpu()) for name, value in training.encoder().state_dict().items()}
-        with replace_atomically(path) as part:
-            require("safetensors.torch", "safetensors", extra="lab").save_file(state, part)
-        note = {
-            "recipe": asdict(recipe),
-            "seed": seed,
-            "data": source.name,
-            "images": len(ids),
-            "last_loss": training.losses[-1],
-            "cpu_seconds": round(training.cpu_seconds, 1),
-            "timing": training.timing(),
-            "epsilon": None if training.privacy is None else training.privacy.epsilon(),
-            "made_with": versions(),
-        }
-        write_json(path.with_suffix(".json"), note)
-        unfinished.unlink(missing_ok=True)
-        self.log(f"trained {what}: loss {training.losses[-1]:.3f}, {training.timing()}")
-
-    def training(
-        self,
-        source: ImageSet,
-        ids: Tensor,
-        seed: int,
-        recipe: Recipe,
-        *,
-        checkpoints: Checkpoints | None = None,
-        metrics: Callable[[Training], None] | None = None,
-    ) -> Training:
-        """Trains without the cache, to watch a training from inside."""
-        images = source.floats(ids) if recipe.pixels == "float32" else source.images[ids]
-        return train(
-            images,
-            recipe,
-            seed,
-            labels=source.labels[ids],
-            device=self.device,
-            checkpoints=checkpoints,
-            metrics=metrics,
-        )
-
     def method(self, seed: int, recipe: Recipe) -> Method:
         """Returns f of a seed's split inside the method that trained it, with its heads; eval mode.
 
         Kept as a checkpoint, apart from the encoders, which have no heads. Copy it before changing it.
         """
         source, ids, own_seed = self.data(), self.split(seed).f, training_seed(seed, "f")
-        key = self._key(source, ids, own_seed, recipe)
+        key = self.encoders.key(source, ids, own_seed, recipe)
         path = self.cache / "methods" / f"{key}.safetensors"
         with checkpoint.alone(path.with_suffix(".lock")):
-            training = self.training(source, ids, own_seed, recipe, checkpoints=Checkpoints(path))
+            training = self.encoders.training(source, ids, own_seed, recipe, checkpoints=Checkpoints(path))
         self.used[key] = "trained"
         return training.model.eval()
 

@@ -60,7 +60,7 @@ def _watched(
             curve[training.epoch] = mem, reading.alignment["output"].mean().double()
 
     ids = split.f if role == "f" else split.g
-    context.training(data, ids, training_seed(seed, role), recipe, metrics=watch)
+    context.encoders.training(data, ids, training_seed(seed, role), recipe, metrics=watch)
     return curve
 
 

@@ -15,7 +15,18 @@ import audit_runs
 
 from memkern import cli
 from memkern.audit import compare as compare_runs
-from memkern.audit.statistics import holm, interval, kendall, largest, overlap, resampled_means, welch
+from memkern.audit.statistics import (
+    TrainingMean,
+    cohens_d,
+    holm,
+    interval,
+    kendall,
+    largest,
+    overlap,
+    paired_p,
+    resampled_means,
+    welch_interval,
+)
 
 
 def compare(a, b, **options):
@@ -45,20 +56,50 @@ def test_holm_by_hand():
     assert len(holm(np.array([]))) == 0
 
 
-def test_welch_by_hand():
+def test_effect_size_by_hand():
     a, b = np.array([1.0, 2.0, 3.0]), np.array([2.0, 6.0])
-    # means 2 and 4; variances 1 and 8; t = 2 / sqrt(1/3 + 8/2); d = 2 / sqrt((1 + 8) / 2)
-    greater, less = welch(a, b, "greater"), welch(a, b, "less")
-    assert greater.t == pytest.approx(2 / math.sqrt(1 / 3 + 4))
-    assert greater.d == pytest.approx(2 / math.sqrt(4.5))
-    assert greater.p + less.p == pytest.approx(1.0)
-    assert greater.p < 0.5
-    for undefined in (
-        welch(a[:1], b, "less"),
-        welch(np.array([1, math.nan, 2]), b, "less"),
-        welch(a * 0, b * 0, "less"),
-    ):
+    assert cohens_d(a, b) == pytest.approx(2 / math.sqrt(4.5))  # means 2 and 4, variances 1 and 8
+    for undefined in ((a[:1], b), (np.array([1, math.nan, 2]), b), (a * 0, b * 0)):
+        assert math.isnan(cohens_d(*undefined))
+
+
+def test_welch_over_trainings_is_that_of_scipy():
+    """A mean over trainings, its error and degrees: of two samples that is Welch's test."""
+    from scipy import stats
+
+    a, b = np.array([1.0, 2.0, 3.5]), np.array([2.0, 6.0, 3.0, 4.5])
+    means = [TrainingMean(x.mean(), x.std(ddof=1) / math.sqrt(len(x)), len(x) - 1) for x in (a, b)]
+    low, high, p = welch_interval(*means, "greater", 0.9)
+    known = stats.ttest_ind(b, a, equal_var=False, alternative="greater")
+    assert p == pytest.approx(known.pvalue)
+    two_sided = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.9)
+    assert (low, high) == pytest.approx((two_sided.low, two_sided.high))
+    assert welch_interval(*means, "less", 0.9)[2] == pytest.approx(1 - known.pvalue)
+    for se, degrees in ((math.nan, 2), (0.1, 0)):
+        undefined = welch_interval(TrainingMean(0.0, se, degrees), means[1], "less", 0.9)
         assert all(math.isnan(value) for value in undefined)
+
+
+def test_exchange_within_images_by_hand():
+    """Three images, all lower in B: 1 of the 8 exchanges is as low as what was seen."""
+    down = np.array([[-1.0, 1.0], [-2.0, 0.5], [-0.5, -3.0]])
+    p = paired_p(down, "less", draws=39_999)
+    exact = [1 / 8, 3 / 8]  # second column: sums of +-1 +-.5 +-3 that are at most -1.5: -4.5, -3.5, -2.5, -1.5
+    exact[1] = 4 / 8
+    assert p == pytest.approx(exact, abs=5 * math.sqrt(0.25 / 40_000))
+    assert np.array_equal(p, paired_p(down, "less", draws=39_999)), "seeded"
+    assert paired_p(-down, "greater", draws=999) == pytest.approx(paired_p(down, "less", draws=999))
+    assert paired_p(np.zeros((5, 1)), "less").tolist() == [1.0]
+    assert math.isnan(paired_p(np.array([[math.nan], [1.0]]), "less")[0])
+
+
+def test_exchange_within_images_is_the_group_test_with_images_as_strata():
+    from memkern.families import group_test
+
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(size=25), rng.normal(0.4, 1, size=25)
+    whole = group_test(np.concatenate([a, b]), np.arange(50) >= 25, strata=np.tile(np.arange(25), 2))
+    assert paired_p((b - a)[:, None], "greater")[0] == pytest.approx(whole.p, abs=5 * math.sqrt(whole.p / 9999) + 1e-3)
 
 
 def test_kendall_and_overlap_by_hand():
@@ -99,7 +140,7 @@ def test_less_memorization_is_found(folders):
     changes = [abs(change.b - change.a) for change in found.changed]
     assert changes == sorted(changes, reverse=True)
     assert len(changes) == 10
-    assert compare(folders / "a", folders / "b") == found, "the same numbers every time"
+    assert compare(folders / "a", folders / "b").to_dict() == found.to_dict(), "the same numbers every time"
     other_way = compare(folders / "b", folders / "a", alternative="greater")
     assert other_way.layers[-1].layermem.p_holm == pytest.approx(last.p_holm)
 
@@ -129,7 +170,9 @@ def test_without_reference_only_units_are_compared(folders, tmp_path):
     assert found.sslmem is None
     assert found.images is None
     assert all(layer.layermem is None and layer.images is None for layer in found.layers)
-    assert not math.isnan(found.layers[0].unitmem.p)
+    assert math.isnan(found.layers[0].unitmem.p), "the units of one training are no sample"
+    assert found.layers[0].unitmem.over == "units"
+    assert found.layers[0].unitmem.low < found.layers[0].unitmem.high
     assert "reference encoder in both" in found.notes[0]
     assert "LayerMem\n" not in str(found)
 

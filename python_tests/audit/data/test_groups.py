@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from image_data import message, picture_folder
 
-from memkern.audit.data.groups import candidate_rows
+from memkern.audit.data.groups import ImageNames
 from memkern.audit.data.open import open_source
 
 
@@ -18,17 +18,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_candidates(folder: Path, tmp_path: Path) -> None:
-    source = open_source(str(folder))
+    names = ImageNames(open_source(str(folder)))
     path = tmp_path / "ids.txt"
     path.write_text("c/deep/5.png\n\n1\n")
-    assert candidate_rows(source, str(path)) == [False, True, False, False, False, True]
-    assert candidate_rows(source, "2:4") == [False, False, True, True, False, False]
+    assert names.listed(str(path), "--candidates") == [5, 1]
+    assert names.listed("2:4", "--candidates") == [2, 3]
     np.save(tmp_path / "ids.npy", np.array([0]))
-    assert candidate_rows(source, str(tmp_path / "ids.npy"))[0]
-    assert candidate_rows(source.without({0}), "1:2") == [True, False, False, False, False], "positions stay"
+    assert names.listed(str(tmp_path / "ids.npy"), "--candidates") == [0]
+    assert ImageNames(names.source.without({0})).listed("1:2", "--candidates") == [0], "positions stay"
     path.write_text("zebra.png\n7\n0\n")
-    text = message(candidate_rows, source, str(path))
+    text = message(names.listed, str(path), "--candidates")
     assert text.endswith("; 2 of 3 are none, the first: 'zebra.png'; ids look like 'a/deep/0.png'")
     path.write_text("\n")
-    assert message(candidate_rows, source, str(path)).startswith("Expected --candidates to name at least one image")
-    assert message(candidate_rows, source, "nowhere").startswith("Expected --candidates to be a file or START:STOP")
+    assert message(names.listed, str(path), "--candidates").startswith(
+        "Expected --candidates to name at least one image"
+    )
+    assert message(names.listed, "nowhere", "members").startswith("Expected members to be a file or START:STOP")

@@ -11,6 +11,8 @@ from memkern._util.registry import records
 from memkern.audit.encoders import kinds
 from memkern.audit.encoders.build import build_encoder, encoder_kinds, encoder_table
 from memkern.errors import EncoderError
+from memkern.lab.encoders.audit_kind import audit_name
+from memkern.lab.encoders.build import build
 
 
 def test_the_lab_adds_its_encoders_through_its_entry_point() -> None:
@@ -19,12 +21,22 @@ def test_the_lab_adds_its_encoders_through_its_entry_point() -> None:
     assert not [path.name for path in Path(kinds.__path__[0]).glob("*.py") if "memkern.lab" in path.read_text()]
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet9", 32), ("resnet18-cifar", 16), ("vit-nano-8", 16)])
+def test_every_encoder_of_the_lab_is_built_as_the_lab_builds_it(name: str, size: int) -> None:
+    for package in ("torchvision", "timm"):
+        pytest.importorskip(package, reason=f"{package} is not installed; pip install 'memkern[ssl]'")
+    built = build_encoder(audit_name(name, size))
+    assert list(built.state_dict()) == list(build(name, image_size=size).state_dict())
+    assert built(torch.rand(2, 3, size, size)).ndim == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("resnet18", "Expected ENCODER to be one of hf:CONFIG_DIR, lightly:NAME, memkern:NAME, py:FILE.py:FUNCTION, "
          "timm:NAME, torchvision:NAME, got 'resnet18'"),
         ("memkern:resnet99", "Expected the name of a memkern model, got 'resnet99'; near: resnet9"),
+        ("memkern:vit-nano-8?image_size=20", "Expected `image_size` to be a multiple of the patch, 8, got 20"),
         ("torchvision:resnet19", "Expected the name of a torchvision model, got 'resnet19'; near: resnet18"),
         ("timm:vit_tiny_patch16_2244", "Expected the name of a timm model, got 'vit_tiny_patch16_2244'; near: "
          "vit_tiny_patch16_224"),

@@ -105,6 +105,36 @@ def test_the_numbers_are_those_of_the_metrics():
     assert monitor.history[0]["epoch"] == 7
 
 
+def test_the_excess_over_control_images():
+    """Mean LayerMem of the probe minus that of the control; all else is what it is without a control, bit for bit."""
+    model, reference, images, control = Net().eval(), Net().eval(), probe(), torch.rand(7, 3, 12, 12)
+    options = {"layers": "bn", "n_views": 3, "seed": 5, "reference": reference, "show": None}
+    monitor = Monitor(images, control=control, **options)
+    found, plain = monitor.measure(model, 1), Monitor(images, **options).measure(model, 1)
+    drawn = memkern.views(control, n_views=3, transform="simclr", seed=5, index=torch.arange(12, 19))
+    with torch.no_grad():
+        z, z_g = (net(drawn.flatten(0, 1)).unflatten(0, (7, 3)) for net in (model, reference))
+    output = list(found.alignment)[-1]
+    assert list(found.control) == list(found.layermem) == ["bn", output]
+    torch.testing.assert_close(found.control[output], memkern.sslmem(z, z_g, scale="ratio"))
+    excess = found.layermem[output].double().mean() - found.control[output].double().mean()
+    assert found.layermem_excess[output] == pytest.approx(float(excess))
+    scalars = found.scalars()
+    assert scalars[f"memkern/layermem_excess/{output}"] == found.layermem_excess[output]
+    assert {name: value for name, value in scalars.items() if "excess" not in name} == plain.scalars()
+    assert plain.layermem_excess == plain.control == {}
+    loader = DataLoader(TensorDataset(control), batch_size=3)
+    again = Monitor(images, control=loader, **options).measure(model, 1)
+    assert again.layermem_excess == found.layermem_excess
+    assert monitor.step(model, 2) == scalars, "the reference is run once"
+
+
+def test_the_same_images_as_control_exceed_nothing_in_expectation_and_see_other_views():
+    monitor = Monitor(probe(), control=probe(), layers="bn", n_views=2, reference=Net().eval(), show=None)
+    found = monitor.measure(Net().eval())
+    assert not torch.equal(found.control["bn"], found.layermem["bn"]), "views are keyed by the number of the image"
+
+
 def test_the_same_model_gives_the_same_numbers_each_time():
     class Noisy(Net):
         def forward(self, x):
@@ -160,6 +190,10 @@ def test_a_part_of_the_model_wrappers_and_logs():
         ({"n_views": 1}, ValueError, "n_views"),
         ({"every": 0}, ValueError, "every"),
         ({"labels": [1, 2]}, ValueError, "one label per image, 12"),
+        ({"control": probe()}, ValueError, "`reference` with `control`"),
+        ({"control": probe(1), "reference": Net()}, ValueError, "`control` to hold 2 or more, got 1"),
+        ({"control": probe() * 2 - 1, "reference": Net()}, ValueError, r"floating `control` in \[0, 1\]"),
+        ({"control": 3, "reference": Net()}, TypeError, "`control` to be a tensor"),
     ],
 )
 def test_what_a_monitor_refuses(change, kind, words):

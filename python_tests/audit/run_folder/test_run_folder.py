@@ -13,8 +13,8 @@ from memkern.errors import RunFolderError
 pytest.importorskip("pyarrow", reason="memkern[audit] is not installed")
 pytest.importorskip("safetensors", reason="memkern[audit] is not installed")
 
+from memkern.audit.run_folder.columns import SAMPLES, UNITS
 from memkern.audit.run_folder.reader import Run, read_run
-from memkern.audit.run_folder.schema import SAMPLES, UNITS
 from memkern.audit.run_folder.writer import write_run
 
 
@@ -30,7 +30,8 @@ def write(folder: Path) -> Run:
     layers = {"layer": ["conv/0"], "order": [0], "units": [3], "delta": [None]}
     manifest = audit_runs.manifest(["a.png", "b.png"], {"conv/0": 3})
     state = {"conv/0/peak": torch.arange(3.0)}
-    return write_run(folder, samples=samples, units=units, layers=layers, state=state, manifest=manifest)
+    tables = {"samples": samples, "units": units, "layers": layers, "encoders": {"encoder": ["f"]}}
+    return write_run(folder, **tables, state=state, manifest=manifest)
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:
@@ -47,7 +48,13 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert torch.equal(run.state["conv/0/peak"], torch.arange(3.0))
     assert run.layer_names == ["conv/0"]
     assert run.output == "conv/0"
-    assert set(run.manifest.files) == {"samples.parquet", "units.parquet", "layers.parquet", "state.safetensors"}
+    assert set(run.manifest.files) == {
+        "samples.parquet",
+        "units.parquet",
+        "layers.parquet",
+        "encoders.parquet",
+        "state.safetensors",
+    }
 
 
 def test_a_run_is_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -57,6 +64,7 @@ def test_a_run_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_columns_that_do_not_fit(tmp_path: Path) -> None:
     good: dict[str, Any] = {"samples": {"id": ["a"]}, "units": {"unit": [0]}, "layers": {"layer": ["x"]}, "state": {}}
+    good["encoders"] = {"encoder": ["f"]}
     good["manifest"] = audit_runs.manifest(["a"], {"x": 1})
     with pytest.raises(ValueError, match=r"Expected columns among .*, got \[.score.\]"):
         write_run(tmp_path, **{**good, "units": {"score": [1.0]}})
@@ -81,7 +89,7 @@ def test_folders_without_a_finished_audit(tmp_path: Path) -> None:
     (missing / "manifest.json").write_text("{")
     assert message(missing).startswith("Expected /no/manifest.json to be JSON, got: ")
     (missing / "manifest.json").write_text('{"format": "other"}')
-    assert message(missing) == "Expected /no/manifest.json to have the format 'memkern-audit-1', got 'other'"
+    assert message(missing) == "Expected /no/manifest.json to have the format 'memkern-audit-2', got 'other'"
     run = write(tmp_path / "run")
     (run.folder / "samples.parquet").write_bytes(b"PAR1")
     assert message(run.folder).startswith("Expected /run/samples.parquet to be a parquet file, got: ")

@@ -11,15 +11,16 @@ import audit_helpers
 import audit_runs
 import pytest
 
-from memkern.audit.measure import shard_files
+from memkern.audit.measure.begun import read_plan
 from memkern.audit.pipeline import run_audit
 from memkern.audit.run_folder import schema
 from memkern.audit.run_folder.reader import read_run
 from memkern.errors import PlanError, RunFolderError
 
 RECORDS = (
-    schema.About, schema.CandidatesEntry, schema.DataEntry, schema.LayerPlan, schema.Manifest, schema.Plan,
-    schema.PlanFile, schema.ViewCall, schema.WeightsEntries, schema.WeightsEntry,
+    schema.About, schema.CandidatesEntry, schema.DataEntry, schema.EncoderEntry, schema.EncoderPlan,
+    schema.LayerPlan, schema.Manifest, schema.Plan, schema.PlanFile, schema.Significance, schema.ViewCall,
+    schema.WeightsEntries, schema.WeightsEntry,
 )  # fmt: skip
 
 
@@ -36,19 +37,19 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     old = json.loads(path.read_text())
     assert old.pop("format") == "memkern-plan-1"
     path.write_text(json.dumps(old))
-    assert shard_files.read_plan(given.out) == schema.PlanFile(
-        run.manifest.plan, shard_files.read_plan(given.out).about
-    )
+    assert read_plan(given.out) == schema.PlanFile(run.manifest.plan, read_plan(given.out).about)
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
-        "device", "precision", "backends", "created", "layers", "output", "blocks", "wall", "shards", "plan", "files",
+        "device", "precision", "backends", "encoders", "created", "layers", "output", "blocks", "wall", "shards",
+        "plan", "significance", "files",
     ]  # fmt: skip
-    assert listed["format"] == "memkern-audit-1"
+    assert listed["format"] == "memkern-audit-2"
     assert list(listed["plan"]) == [
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
-        "precision", "device", "allow_nan", "layers", "output", "blocks",
+        "precision", "device", "allow_nan", "layers", "output", "blocks", "encoders", "groups", "control",
+        "level", "fdr",
     ]  # fmt: skip
     assert run.manifest.to_json() == listed
 
@@ -56,14 +57,14 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
 def test_what_a_later_memkern_wrote_is_refused(tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
     run_audit(given)
-    edited(given.out / "manifest.json", format="memkern-audit-2")
+    edited(given.out / "manifest.json", format="memkern-audit-3")
     with pytest.raises(
-        RunFolderError, match=r"manifest\.json .* 'memkern-audit-2', written by a later memkern; upgrade"
+        RunFolderError, match=r"manifest\.json .* 'memkern-audit-3', written by a later memkern; upgrade"
     ):
         read_run(given.out)
     edited(given.out / "plan.json", format="memkern-plan-9")
     with pytest.raises(PlanError, match=r"plan\.json .* got 'memkern-plan-9', written by a later memkern; upgrade"):
-        shard_files.read_plan(given.out)
+        read_plan(given.out)
 
 
 def test_a_field_that_is_unknown_or_missing_is_named(tmp_path: Path) -> None:

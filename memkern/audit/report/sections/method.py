@@ -17,6 +17,8 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "median": manifest.plan.median,
         "has_classes": context.has_classes,
         "rule": RULE,
+        "several": len(context.data.encoders.get("encoder", [])) > 2,
+        "has_others": not len(context.data.control) and context.data.has_candidates,
         "views": flattened(manifest.views.to_json()),
     }
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from memkern.audit.report.control import control_words
 from memkern.audit.report.section import ReportContext, Section
+from memkern.audit.run_folder.arrays import RunArrays
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
@@ -15,7 +17,8 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         ("Encoder", manifest.encoder),
         ("Reference encoder", reference if reference else "none: SSLMem and LayerMem are not measured"),
         ("Images", f"{len(data.ids):,} from {manifest.data.source}"),
-        ("Candidates", f"{int(data.candidate.sum()):,} images" if named else "not named: all images are scored"),
+        ("Candidates", f"{int(data.candidate.sum()):,} images" if named else _not_named(data)),
+        *_trainings(data),
         ("Views", f"{views.n_views} of each image, “{views.transform}”, seed {views.seed}"),
         ("Layers", f"{len(data.units)}, {sum(len(layer.unit) for layer in data.units.values()):,} units"),
         ("SSLMem measured at", manifest.output),
@@ -23,6 +26,22 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     if manifest.data.skipped:
         facts.append(("Skipped", f"{len(manifest.data.skipped)} images that could not be read"))
     return {"facts": facts}
+
+
+def _not_named(data: RunArrays) -> str:
+    if data.significance is None:
+        return "not named: all images are scored"
+    return f"{data.significance.n_scored:,} images are scored: those with trainings in and out"
+
+
+def _trainings(data: RunArrays) -> list[tuple[str, str]]:
+    """Lists how many trainings there are, and what the scored images are compared with."""
+    roles, found = list(data.encoders.get("role", [])), data.significance
+    if found is None:
+        return []
+    split = f"{roles.count('f')} with the candidates (f), {roles.count('g')} without (g)"
+    trainings = split if found.design == "fixed" else f"{len(roles)}, each on images of its own"
+    return [("Trainings", trainings), ("Control", control_words(found).removeprefix("Control: "))]
 
 
 SECTION = Section("scope", "What was audited", order=10, data=_data)

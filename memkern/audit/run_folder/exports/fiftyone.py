@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from memkern._util.files import replace_atomically
+from memkern.audit.run_folder.arrays import first_encoder
 from memkern.audit.run_folder.export import Export
 from memkern.audit.run_folder.reader import Run
 
@@ -24,7 +25,7 @@ def write(run: Run) -> list[Path]:
     """
     classes = run.manifest.data.classes or ()
     owned: dict[int, int] = {}
-    for position in run.units["peak_index"].to_pylist():
+    for position in first_encoder(run.units)["peak_index"].to_pylist():
         owned[position] = owned.get(position, 0) + 1
     copies = {copy: kind for _, copy, kind in run.manifest.data.duplicates}
     samples = []

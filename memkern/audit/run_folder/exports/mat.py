@@ -10,7 +10,7 @@ import numpy as np
 
 from memkern._util.files import replace_atomically
 from memkern._util.optional_imports import require
-from memkern.audit.run_folder.arrays import Floats, Ints
+from memkern.audit.run_folder.arrays import Floats, Ints, first_encoder
 from memkern.audit.run_folder.export import Export
 from memkern.audit.run_folder.reader import Run
 
@@ -38,7 +38,7 @@ def write(run: Run) -> list[Path]:
     written: list[Path] = []
     index = np.array(run.samples["index"].to_pylist(), dtype=np.int64)
     place = {int(position): row for row, position in enumerate(index)}
-    units = run.units.to_pydict()
+    units = first_encoder(run.units).to_pydict()
     layers = np.array(units["layer"])
     for name in run.layer_names:
         rows = np.flatnonzero(layers == name)

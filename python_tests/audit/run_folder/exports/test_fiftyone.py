@@ -26,3 +26,12 @@ def test_fiftyone_samples(tmp_path: Path) -> None:
     assert first["memkern_sslmem"] == run.samples["sslmem"][0].as_py()
     assert next(s for s in whole["samples"] if s["memkern_id"] == "class1/copy.png")["tags"] == ["exact-copy"]
     assert sum(sample["memkern_units"] for sample in whole["samples"]) == run.units.num_rows
+
+
+def test_units_are_those_of_the_first_encoder(tmp_path: Path) -> None:
+    given = audit_helpers.options(tmp_path)
+    run = run_audit(replace(given, exports=("fiftyone",), weights=(*given.weights, *given.reference), reference=None))
+    assert run is not None
+    assert set(run.units["encoder"].to_pylist()) == {"f1", "f2"}
+    samples = json.loads((run.folder / "fiftyone.json").read_text())["samples"]
+    assert sum(sample["memkern_units"] for sample in samples) == run.units.num_rows // 2

@@ -15,9 +15,10 @@ import torch
 
 from memkern import cli
 from memkern.audit import pipeline
-from memkern.audit.measure import run_shards, shard_files
+from memkern.audit.measure import readings, run_shards
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.process_group import ProcessGroup
+from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
 from memkern.errors import PlanError, ProcessError
@@ -29,10 +30,10 @@ def stopped(given: Options, monkeypatch: pytest.MonkeyPatch, after: int = 1) -> 
     """Leaves an audit interrupted after some shards."""
     original = run_shards.measure_shard
 
-    def interrupted(job: Job, number: int, step: Any = None) -> shard_files.Shard:
+    def interrupted(job: Job, number: int, encoders: Any, step: Any = None) -> dict[str, EncoderReadings]:
         if number == after:
             raise KeyboardInterrupt
-        return original(job, number, step)
+        return original(job, number, encoders, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(run_shards, "measure_shard", interrupted)
@@ -54,12 +55,12 @@ def test_interrupted_and_resumed(
     original = run_shards.measure_shard
     done: list[int] = []
 
-    def interrupted(job: Job, number: int, step: Any = None) -> shard_files.Shard:
+    def interrupted(job: Job, number: int, encoders: Any, step: Any = None) -> dict[str, EncoderReadings]:
         if number == 2 and not done.count(2):
             done.append(2)
             raise KeyboardInterrupt
         done.append(number)
-        return original(job, number, step)
+        return original(job, number, encoders, step)
 
     monkeypatch.setattr(run_shards, "measure_shard", interrupted)
     assert cli.main(line) == 130
@@ -120,8 +121,8 @@ def test_changed_files_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
     again = replace(given, resume=True)
     code = Path(given.encoder.removeprefix("py:").removesuffix(":build"))
     for path, field in (
-        (Path(given.weights), "weights"),
-        (Path(str(given.reference)), "reference"),
+        (Path(given.weights[0]), "weights"),
+        (Path(given.reference[0]), "reference"),
         (code, "encoder_file"),
         (tmp_path / "data" / "class0" / "00.png", "data"),
     ):
@@ -165,11 +166,11 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = audit_helpers.options(tmp_path)
     stopped(given, monkeypatch, 2)
-    shard_files.path_of(given.out, 1).write_bytes(b"half")
+    readings.path_of(given.out, "f", 1).write_bytes(b"half")
     text = message(replace(given, resume=True))
-    assert text.startswith("Expected RUN/shards/00001.safetensors to be a shard, got: ")
+    assert text.startswith("Expected RUN/readings/f/00001.safetensors to be a reading, got: ")
     assert text.endswith("; remove it and go on with --resume")
-    shard_files.path_of(given.out, 1).unlink()
+    readings.path_of(given.out, "f", 1).unlink()
     assert run_audit(replace(given, resume=True)) is not None
 
 
@@ -181,8 +182,8 @@ def test_a_full_disk_is_said_and_keeps_what_was_written(tmp_path: Path, monkeypa
     wanted = "No space left for RUN; finished shards are kept: make room and run again with --resume"
     original = run_shards.measure_shard
 
-    def fills(job: Job, number: int, step: Any = None) -> shard_files.Shard:
-        shard = original(job, number, step)
+    def fills(job: Job, number: int, encoders: Any, step: Any = None) -> dict[str, EncoderReadings]:
+        shard = original(job, number, encoders, step)
         if number == 1:  # no file may grow beyond this: the system's own error for the next one
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
         return shard
@@ -194,8 +195,8 @@ def test_a_full_disk_is_said_and_keeps_what_was_written(tmp_path: Path, monkeypa
             assert message(given) == wanted
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert shard_files.done(given.out) == [0]
-    assert [path.name for path in (given.out / "shards").iterdir()] == ["00000.safetensors"]
+    kept = sorted(path.relative_to(given.out / "readings") for path in (given.out / "readings").rglob("*.*"))
+    assert kept == [Path("f/00000.safetensors"), Path("g/00000.safetensors")]
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -220,7 +221,7 @@ def test_merge_names_what_is_missing_or_different(tmp_path: Path) -> None:
     assert run_audit(one, log=said.append) is None
     assert said[-1] == "Part 1 of 2 is done; `memkern merge RUN… --out RUN` puts the parts together."
     run_audit(other)
-    with pytest.raises(PlanError, match=r"Expected all 3 shards in .*; missing: 1; run the part that has them"):
+    with pytest.raises(PlanError, match=r"Expected f on all 3 shards in .*; missing: 1; run the part that has them"):
         merge_runs([one.out], tmp_path / "merged")
     with pytest.raises(PlanError, match=r"Expected `seed` to be 5 like the audit in .*other, got 0"):
         merge_runs([one.out, other.out], tmp_path / "merged")

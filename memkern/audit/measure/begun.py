@@ -1,0 +1,167 @@
+"""An audit that has begun: what RUN holds until it is complete, and what must be the same for it to go on.
+
+```
+plan.json             what is measured; a run that goes on must have the same
+images.parquet        the images, one row each: their names, groups, pictures, and who saw them
+readings/             what was read of each encoder on each shard; `readings.py`
+```
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from memkern._util.files import read_json, replace_atomically, write_json
+from memkern._util.optional_imports import require
+from memkern._util.records import Json
+from memkern.audit.measure.readings import rename_readings, same_encoders
+from memkern.audit.run_folder.columns import SAMPLES
+from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
+from memkern.errors import PlanError
+
+IMAGES = "images.parquet"
+
+
+@contextmanager
+def clear_disk_errors(folder: Path) -> Iterator[None]:
+    """Explains a write to RUN that failed because the disk is full: nothing is lost, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        # safetensors reports the system's error as text
+        if full or re.search(r"os error (27|28|122)\b|No space left", str(error)):
+            raise OSError(
+                f"No space left for {folder}; finished shards are kept: make room and run again with --resume"
+            ) from error
+        raise
+
+
+def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
+    """Requires a folder in which an audit may be begun or gone on with; what audit it holds is not looked at.
+
+    Args:
+        folder: The RUN folder.
+        resume: Whether to go on with what is there.
+        shared: Whether other processes may have begun it.
+
+    Raises:
+        PlanError: If the folder holds an audit that was not asked to be resumed, or none that could be.
+    """
+    begun, complete = (folder / PLAN).exists(), (folder / MANIFEST).exists()
+    if folder.exists() and not folder.is_dir():
+        raise PlanError(f"Expected --out to be a folder, got the file {folder}")
+    if complete and not begun:
+        raise PlanError(f"Expected --out to be a new folder, got {folder}, which holds results of another program")
+    if resume and not (begun or shared):
+        raise PlanError(f"Expected {folder} to hold an audit to --resume, got none there")
+    if begun and not (resume or shared):
+        held, fix = ("a complete", "") if complete else ("an unfinished", "go on with --resume, or ")
+        raise PlanError(f"Expected --out to be a new folder, got {folder} with {held} audit; {fix}choose another")
+
+
+def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]]) -> bool:
+    """Writes the plan and the list of images, or checks that those that are there are the same.
+
+    An audit to which encoders are added goes on: it is not complete any more.
+
+    Args:
+        folder: The RUN folder; made if it is missing.
+        begun: The plan, and what else is known.
+        images: Columns of the list of images.
+
+    Returns:
+        Whether the audit is complete already.
+
+    Raises:
+        PlanError: If the folder holds another audit.
+        OSError: If a file cannot be written.
+    """
+    old = read_plan(folder).plan if (folder / PLAN).exists() else None
+    if old is not None:
+        check_same(old, begun.plan, folder, longer=True)
+        if (folder / MANIFEST).exists() and old == begun.plan:
+            return True
+    with clear_disk_errors(folder):
+        if old != begun.plan:
+            (folder / MANIFEST).unlink(missing_ok=True)
+            (folder / IMAGES).unlink(missing_ok=True)
+            if old is not None:
+                rename_readings(folder, old, begun.plan)
+            write_plan(folder, begun)
+        if not (folder / IMAGES).exists():
+            _write_images(folder, images)
+    return False
+
+
+def _write_images(folder: Path, columns: Mapping[str, Sequence[object]]) -> None:
+    """Writes the list of images: id, index, path, label, candidate, group, picture, and `member/<encoder>`."""
+    arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
+    arrays = {
+        name: arrow.array(values, type=getattr(arrow, SAMPLES.get(name, "int8"))()) for name, values in columns.items()
+    }
+    with replace_atomically(folder / IMAGES) as temporary:
+        parquet.write_table(arrow.table(arrays), temporary)
+
+
+def write_plan(folder: Path, begun: PlanFile) -> None:
+    """Writes plan.json."""
+    write_json(folder / PLAN, begun.to_json())
+
+
+def read_plan(folder: Path) -> PlanFile:
+    """Reads plan.json.
+
+    Args:
+        folder: The RUN folder.
+
+    Returns:
+        The plan, and what else was known when the audit began.
+
+    Raises:
+        PlanError: If there is none, or it is damaged or of a later memkern.
+    """
+    path = folder / PLAN
+    try:
+        found = read_json(path)
+    except FileNotFoundError as error:
+        raise PlanError(f"Expected {folder} to hold an audit's {PLAN}; there is none") from error
+    except ValueError as error:
+        raise PlanError(f"Expected {path} to be an audit's plan, got: {error}") from error
+    if isinstance(found, dict):
+        found.setdefault("format", f"{PlanFile.FORMAT}-1")  # memkern 0.1.0 wrote none
+    return PlanFile.from_json(found, path)
+
+
+def check_same(old: Plan, new: Plan, folder: Path, *, longer: bool = False) -> None:
+    """Requires two plans to be equal.
+
+    Args:
+        old: The plan that the folder holds.
+        new: The plan of the audit that shall go on.
+        folder: The RUN folder, for the error message.
+        longer: Whether the new plan may have more encoders, and other names and roles of those that both have.
+
+    Raises:
+        PlanError: If a field differs; the message names the first one.
+    """
+    before, now = old.to_json(), new.to_json()
+    may_differ: set[str] = set()
+    if longer and old.encoders and same_encoders(old, new).keys() == {each.name for each in old.encoders}:
+        may_differ = {"encoder", "encoder_file", "weights", "reference", "encoders", "candidates"}
+    for name, value in now.items():
+        if before[name] != value and name not in may_differ:
+            raise PlanError(
+                f"Expected `{name}` to be {_short(before[name])} like the audit in {folder}, got {_short(value)}; "
+                "use another --out"
+            )
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

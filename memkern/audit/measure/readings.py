@@ -1,0 +1,337 @@
+"""Readings: what is read of one encoder on one shard, the unit of work. It is written whole or not at all, and kept.
+
+```
+readings/<encoder>/00000.safetensors, 00001.safetensors, …
+```
+
+A reading depends on the encoder, the views and the images of its shard alone, and carries a digest of that. So any
+process may make it, after any number of interruptions, encoders can be added to an audit later, and the final files,
+made from the readings of all shards in their order, are the same bits.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, KeysView, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from memkern._util.files import replace_atomically, strip_prefix
+from memkern._util.optional_imports import require
+from memkern.audit.run_folder.schema import EncoderPlan, Plan
+from memkern.errors import PlanError
+from memkern.metrics.classes import ClassMem
+from memkern.metrics.units import UnitMem
+
+FOLDER = "readings"
+
+
+@dataclass(frozen=True)
+class EncoderReadings:
+    """Readings of one encoder, on one shard or on all; L layers, U units of all layers side by side, n images.
+
+    Attributes:
+        alignment: `[L, n]` float32.
+        halves: Alignment within the even and within the odd views, `[2, L, n]` float32; `[2, L, 0]` with fewer than 4
+            views, or where the clean image is compared with each view.
+        rows: Sum of the distances of each view to the others at the output, `[n, V]` float32; `[n, 0]` where the clean
+            image is compared with each view.
+        units: State of `UnitMem` over all units: peak, index, rest, low `[U]`, count; means `[n, U]` for the median.
+        classes: State of `ClassMem` over all units: sums `[C, U]`, count `[C]`; empty without labels, and for a g.
+        peaks: State of `UnitMem` over the balanced images alone, and tied `[U]` bool: whether two of them share the
+            peak. Empty if there are no such images.
+        seconds: `[len(PHASES)]`, what each phase of the work took.
+    """
+
+    alignment: Tensor
+    halves: Tensor
+    rows: Tensor
+    units: Mapping[str, Tensor]
+    classes: Mapping[str, Tensor]
+    peaks: Mapping[str, Tensor]
+    seconds: Tensor
+
+
+class _Columns(Protocol):
+    """A tensor in a file, of which a part is read."""
+
+    def __getitem__(self, where: tuple[slice, slice]) -> Tensor: ...
+
+
+class _File(Protocol):
+    """An open file of tensors."""
+
+    def keys(self) -> KeysView[str]: ...
+
+    def get_tensor(self, name: str) -> Tensor: ...
+
+    def get_slice(self, name: str) -> _Columns: ...
+
+    def metadata(self) -> Mapping[str, str] | None: ...
+
+
+def folder_of(run: Path, encoder: str) -> Path:
+    """Returns the folder of the readings of an encoder, whatever characters its name has."""
+    name = quote(encoder, safe=" +=,@")
+    return run / FOLDER / (name if name.strip(".") else name.replace(".", "%2E"))
+
+
+def path_of(run: Path, encoder: str, number: int) -> Path:
+    """Returns the path of the file of an encoder's reading of a shard."""
+    return folder_of(run, encoder) / f"{number:05d}.safetensors"
+
+
+def write_reading(run: Path, encoder: EncoderPlan, number: int, reading: EncoderReadings) -> None:
+    """Writes the reading of a shard atomically.
+
+    Args:
+        run: The RUN folder.
+        encoder: The encoder.
+        number: Number of the shard.
+        reading: What was read.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    tensors = {
+        "alignment": reading.alignment,
+        "halves": reading.halves,
+        "rows": reading.rows,
+        "seconds": reading.seconds,
+        **{f"units/{name}": value for name, value in reading.units.items()},
+        **{f"classes/{name}": value for name, value in reading.classes.items()},
+        **{f"peaks/{name}": value for name, value in reading.peaks.items()},
+    }
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replace_atomically(path_of(run, encoder.name, number)) as temporary:
+        require("safetensors.torch", "safetensors").save_file(whole, temporary, metadata={"of": encoder.readings})
+
+
+def read_reading(run: Path, encoder: str, number: int) -> EncoderReadings:
+    """Reads what was read of an encoder on a shard.
+
+    Args:
+        run: The RUN folder.
+        encoder: Name of the encoder.
+        number: Number of the shard.
+
+    Returns:
+        The reading; means that are kept for the median stay in the file.
+
+    Raises:
+        PlanError: If the file is damaged.
+    """
+    with _opened(path_of(run, encoder, number)) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != "units/means"}  # noqa: SIM118
+        kinds = {kind: strip_prefix(f"{kind}/", tensors) for kind in ("units", "classes", "peaks")}
+        return EncoderReadings(
+            alignment=tensors["alignment"],
+            halves=tensors["halves"],
+            rows=tensors["rows"],
+            units=kinds["units"],
+            classes=kinds["classes"],
+            peaks=kinds["peaks"],
+            seconds=tensors["seconds"],
+        )
+
+
+def read_means(run: Path, encoder: str, number: int, units: slice) -> Tensor:
+    """Reads the means of some units on the images of a shard, `[n, units]`, which are kept for the median.
+
+    Args:
+        run: The RUN folder.
+        encoder: Name of the encoder.
+        number: Number of the shard.
+        units: Which of the units of all layers side by side.
+
+    Returns:
+        The means; the rest of the file is not read.
+
+    Raises:
+        PlanError: If the file is damaged.
+    """
+    with _opened(path_of(run, encoder, number)) as file:
+        means: Tensor = file.get_slice("units/means")[:, units]
+        return means
+
+
+def read_alignment(run: Path, encoder: str, number: int, layer: int) -> Tensor:
+    """Reads the alignment of a layer on the images of a shard, `[n]`.
+
+    Args:
+        run: The RUN folder.
+        encoder: Name of the encoder.
+        number: Number of the shard.
+        layer: Place of the layer in forward order.
+
+    Returns:
+        The alignments; the rest of the file is not read.
+
+    Raises:
+        PlanError: If the file is damaged.
+    """
+    with _opened(path_of(run, encoder, number)) as file:
+        return file.get_slice("alignment")[layer : layer + 1, :][0]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_File]:
+    """Opens a file of tensors; one that is damaged, or of something else, is named."""
+    safe_open = require("safetensors", "safetensors").safe_open
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # safetensors raises its own kinds
+        raise PlanError(f"Expected {path} to be a reading, got: {error}; remove it and go on with --resume") from error
+
+
+def done(run: Path, encoder: EncoderPlan) -> list[int]:
+    """Lists the shards on which an encoder has been read, as its plan says.
+
+    Args:
+        run: The RUN folder.
+        encoder: The encoder. A file that is of another one of the same name, or was read for another design, counts as
+            not there, and is written anew.
+
+    Returns:
+        Numbers of the shards.
+
+    Raises:
+        PlanError: If a file is damaged.
+    """
+    found = []
+    for path in sorted(folder_of(run, encoder.name).glob("[0-9]*.safetensors")):
+        with _opened(path) as file:
+            if (file.metadata() or {}).get("of") == encoder.readings:
+                found.append(int(path.stem))
+    return found
+
+
+def clean(run: Path) -> None:
+    """Removes what a process that was killed left while it wrote; no other process may be writing."""
+    for stale in [*run.glob(".*.part*"), *(run / FOLDER).glob("*/.*.part*")]:
+        stale.unlink(missing_ok=True)
+
+
+def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
+    """Finds the encoders of one plan in another: name there -> name here, for all that both have.
+
+    An encoder is the same with the same weights, code and members, however it is called: the f of a pair is f1 when
+    another f is added. Where nothing is known of members, its role is what is known.
+    """
+
+    def identity(each: EncoderPlan) -> tuple[str | None, ...]:
+        return each.encoder, each.encoder_file, each.weights, each.members or each.role
+
+    names = {identity(each): each.name for each in new.encoders}
+    return {each.name: names[identity(each)] for each in old.encoders if identity(each) in names}
+
+
+def rename_readings(run: Path, old: Plan, new: Plan) -> None:
+    """Gives the readings of encoders that have another name in a longer plan that name.
+
+    Names may change places, so all are taken away before the first one is given. A process that is killed in between
+    loses readings, which are made again, but never gives one to another encoder: each carries a digest.
+    """
+    moved = {before: now for before, now in same_encoders(old, new).items() if before != now}
+    aside = {name: run / FOLDER / f".moved.{place}" for place, name in enumerate(moved)}
+    for name, path in aside.items():
+        _rename(folder_of(run, name), path)
+    for name, path in aside.items():
+        _rename(path, folder_of(run, moved[name]))
+
+
+def _rename(old: Path, new: Path) -> None:
+    if old.exists():
+        if new.exists():
+            shutil.rmtree(new)
+        with suppress(FileNotFoundError):  # another part may do the same
+            old.rename(new)
+
+
+def copy_readings(source: Path, out: Path, encoder: EncoderPlan, number: int) -> None:
+    """Copies the reading of a shard to another RUN folder, atomically; one that is there stays."""
+    path = path_of(out, encoder.name, number)
+    if not path.exists():
+        with replace_atomically(path) as temporary:
+            shutil.copyfile(path_of(source, encoder.name, number), temporary)
+
+
+def join(readings: Iterable[EncoderReadings]) -> EncoderReadings:
+    """Puts the readings of an encoder on several shards together, in the given order; one is in memory at a time.
+
+    The order fixes the bits of the float64 sums; peaks and alignments are the same in any order.
+
+    Args:
+        readings: The readings, one at least.
+
+    Returns:
+        The reading of all their images.
+    """
+    units, classes, peaks = UnitMem(), ClassMem(), Peaks()
+    parts: list[EncoderReadings] = []
+    for each in readings:
+        of_units, of_classes = UnitMem(), ClassMem()
+        of_units.load_state_dict(dict(each.units))
+        of_classes.load_state_dict(dict(each.classes))
+        units.merge(of_units)
+        classes.merge(of_classes)
+        peaks.merge(each.peaks)
+        parts.append(replace(each, units={}, classes={}, peaks={}))
+    return EncoderReadings(
+        alignment=torch.cat([each.alignment for each in parts], 1),
+        halves=torch.cat([each.halves for each in parts], 2),
+        rows=torch.cat([each.rows for each in parts], 0),
+        units=units.state_dict(),
+        classes=classes.state_dict(),
+        peaks=peaks.state(),
+        seconds=torch.stack([each.seconds for each in parts]).sum(0),
+    )
+
+
+class Peaks:
+    """The images that units answer most to among the balanced ones, and whether two images share the peak."""
+
+    def __init__(self) -> None:
+        self._units = UnitMem()
+        self._tied = torch.zeros(0, dtype=torch.bool)
+
+    def update(self, means: Tensor, ids: Tensor) -> None:
+        """Adds images.
+
+        Args:
+            means: Mean activation of each unit on each image, `[n, U]`.
+            ids: Their positions in the list, `[n]` int64, on the same device.
+        """
+        if not len(means):
+            return
+        of_batch = UnitMem()
+        of_batch.update(means, ids=ids)
+        state = of_batch.state_dict()
+        self.merge({**state, "tied": (means == state["peak"].to(means.dtype)).sum(0) > 1})
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Adds the images of another state, as `state` gives it: peak, index, rest, low, tied `[U]`, and count."""
+        if not state:
+            return
+        other = UnitMem()
+        other.load_state_dict({name: value for name, value in state.items() if name != "tied"})
+        tied, peak = state["tied"], state["peak"]
+        if self._units.count:
+            mine = self._units.state_dict()["peak"]
+            # Neither is larger: the peak is shared, or one is NaN, which no image can have for its own.
+            tied = torch.where(mine > peak, self._tied, torch.where(peak > mine, tied, torch.ones_like(tied)))
+        self._units.merge(other)
+        self._tied = tied
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns peak, index, rest, low `[U]`, count and tied `[U]` bool; nothing if no image was seen."""
+        return {**self._units.state_dict(), "tied": self._tied} if self._units.count else {}

@@ -1,0 +1,1 @@
+"""Simulated families of encoders, where the truth is known: how often memkern.families is right."""
