@@ -95,6 +95,7 @@ class Options:
     )
     pairs: str = option("all", "pairs of views", group="measurement", choices=("all", "anchor"))
     normalize: bool = option(True, "keep lengths in distances", group="measurement")
+    distance: str = option("l2", "distance of two views", group="measurement", choices=("l2", "cosine", "angular"))
     seed: int = option(0, "seed of the views", metavar="S", group="views")
     batch_size: int | None = option(
         None, "images per forward pass; default: by the size of a view", metavar="B", group="work"
@@ -133,6 +134,7 @@ class Options:
             if value < low:
                 raise ArgumentValueError(f"Expected `{name}` to be {low} or more, got {value}")
         checks.one_of(self.pairs, "pairs", ("all", "anchor"))
+        checks.distance(self.distance, self.normalize, False)
         checks.one_of(self.precision, "precision", PRECISIONS)
         checks.one_of(self.control, "control", CONTROLS)
         checks.one_of(self.level, "level", ("auto", "none"))

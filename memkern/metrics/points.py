@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,9 +47,11 @@ def _alignments(f: Tensor, g: Tensor, pairs: str, normalize: bool, backend: str)
     return a_f, a_g
 
 
-def _expected_alignment(trainings: Iterable[Tensor], **options: Any) -> Tensor:
+def _expected_alignment(
+    trainings: Iterable[Tensor], pairs: str, normalize: bool, distance: str, backend: str
+) -> Tensor:
     """Computes the mean alignment over the trainings of an encoder; of one training its own bits."""
-    found = [alignment(z, **options) for z in trainings]
+    found = [alignment(z, pairs=pairs, normalize=normalize, distance=distance, backend=backend) for z in trainings]
     mean: Tensor = found[0] if len(found) == 1 else torch.stack(found).double().mean(0).to(found[0].dtype)
     return mean
 
@@ -111,10 +113,9 @@ def sslmem(
     f, was_numpy = checks.as_tensors(z_f, "z_f")
     g, _ = checks.as_tensors(z_g, "z_g")
     _check_stacks({**f, **g}, pairs, backend)
-    options = {"pairs": pairs, "normalize": normalize, "distance": distance, "backend": backend}
     for each in (*f.values(), *g.values()):
         checks.distance(distance, normalize, each.requires_grad and torch.is_grad_enabled())
-    a_f, a_g = (_expected_alignment(each.values(), **options) for each in (f, g))
+    a_f, a_g = (_expected_alignment(each.values(), pairs, normalize, distance, backend) for each in (f, g))
     return in_callers_kind(scores.sslmem_score(a_f, a_g, scale), was_numpy)
 
 

@@ -46,7 +46,7 @@ def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 # ---- autograd -----------------------------------------------------------------------------------------------------
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
     z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, *_ = inputs
     ctx.save_for_backward(z, output[1])
     ctx.mark_non_differentiable(*output[1:])

@@ -48,10 +48,12 @@ def plain(encoder: nn.Module, modules: dict[str, tuple[str, int, str]], x: Tenso
     return seen
 
 
-def distances(z: Tensor, pairs: str) -> Tensor:
+def distances(z: Tensor, pairs: str, distance: str) -> Tensor:
     """Mean distance between the unit-length views of each point; z `[N, V, …]`."""
     z = nn.functional.normalize(z.flatten(2), dim=2)
     both = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    if distance == "cosine":
+        both = both.square() / 2
     if pairs == "anchor":
         return both[:, 0, 1:].mean(1)
     views = z.shape[1]
@@ -96,7 +98,9 @@ def check(run: Run, given: Options, dims: dict[str, tuple[str, int, str, int]]) 
     names = run.layer_names
     assert set(names) == set(dims) | ({"output"} if run.output == "output" else set())
     alignment = {
-        role: {name: distances(values[name].unflatten(0, rows.shape[:2]), given.pairs) for name in names}
+        role: {
+            name: distances(values[name].unflatten(0, rows.shape[:2]), given.pairs, given.distance) for name in names
+        }
         for role, values in seen.items()
     }
     memory = alignment["g"][run.output] - alignment["f"][run.output]
@@ -191,7 +195,7 @@ NET = {"conv": ("conv", 0, "out", 1), "relu": ("relu", 0, "out", 1), "deep": ("d
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"pairs": "anchor", "candidates": "0:4"}, {"median": True, "labels": "none", "seed": 3}],
+    [{}, {"pairs": "anchor", "candidates": "0:4"}, {"median": True, "labels": "none", "seed": 3, "distance": "cosine"}],
     ids=["all", "anchor", "median"],
 )
 def test_small_network(tmp_path: Path, changes: dict[str, Any]) -> None:

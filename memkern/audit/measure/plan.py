@@ -72,6 +72,7 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
         size=size,
         pairs=options.pairs,
         normalize=options.normalize,
+        distance=options.distance,
         seed=options.seed,
         batch_size=job.batch_size,
         shard_size=options.shard_size,
@@ -179,6 +180,7 @@ def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
         size=size,
         pairs=options.pairs,
         normalize=options.normalize,
+        distance=options.distance,
     )
 
 

@@ -102,7 +102,15 @@ def read_encoder(
     apart: list[dict[str, TapStats]] = []
     with (
         torch.no_grad(),
-        Tap(encoder, layers, n_views=rows, pairs=call.pairs, normalize=call.normalize, clean_first=first) as tap,
+        Tap(
+            encoder,
+            layers,
+            n_views=rows,
+            pairs=call.pairs,
+            normalize=call.normalize,
+            clean_first=first,
+            distance=call.distance,
+        ) as tap,  # fmt: skip
     ):
         torch.manual_seed(call.seed)  # an encoder that draws sees the same draws each time; the tap puts them back
         for start in range(0, len(probe), batch_size):

@@ -165,6 +165,7 @@ def tap(job: Job, name: str, encoder: nn.Module) -> Tap:
         n_views=rows_per_image(options),
         pairs=options.pairs,
         normalize=options.normalize,
+        distance=options.distance,
         clean_first=options.clean,
         view_sums=job.view_sums,
     )

@@ -104,6 +104,7 @@ class Plan(Record):
         control: Which images scored ones are compared with: "auto", "extra", "shared" or "none".
         level: "auto" or "none": whether the level of an encoder is taken out of scores.
         fdr: False-discovery rate at which an image is called memorized.
+        distance: "l2", or of directions "cosine" or "angular".
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -138,6 +139,7 @@ class Plan(Record):
     control: str = "auto"
     level: str = "auto"
     fdr: float = 0.05
+    distance: str = "l2"
 
     @property
     def n_shards(self) -> int:
@@ -244,6 +246,7 @@ class ViewCall(Record):
         size: Height and width, pixels; `None`: those of the spec, or of the images.
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
         normalize: Whether representations are brought to unit length before the distance.
+        distance: "l2", or of directions "cosine" or "angular".
     """
 
     n_views: int
@@ -253,6 +256,7 @@ class ViewCall(Record):
     size: tuple[int, int] | None = None
     pairs: str = "all"
     normalize: bool = True
+    distance: str = "l2"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
         "precision", "device", "allow_nan", "layers", "output", "blocks", "encoders", "groups", "control",
-        "level", "fdr",
+        "level", "fdr", "distance",
     ]  # fmt: skip
     assert run.manifest.to_json() == listed
 
