@@ -19,6 +19,7 @@ from memkern.families.cells import IN, UNKNOWN, Cells, Flags, Floats, Ints, Memb
 from memkern.families.design import Design
 from memkern.families.exchange import exchange_of_group
 from memkern.families.p_values import ENTRIES_A_CHUNK, group_test
+from memkern.scores import mean_of_others
 
 Values: TypeAlias = NDArray[np.generic] | torch.Tensor
 
@@ -194,7 +195,7 @@ def peak_counts_of_states(states: Sequence[Mapping[str, Values]], n_images: int,
             )
         if count < 2:
             raise ArgumentValueError(f"Expected `states[{k}]` to be over at least 2 images, got {count}")
-        live = _live(peak, rest / (count - 1), tied)
+        live = _live(peak, mean_of_others(torch.from_numpy(rest), count).numpy(), tied)
         chosen = index[live]
         if ((chosen < 0) | (chosen >= n_images)).any():
             wrong = int(chosen[(chosen < 0) | (chosen >= n_images)][0])
