@@ -139,7 +139,7 @@ class RunArrays:
 
     @property
     def scored(self) -> Ints:
-        """Rows of the images that memorization is reported on: the candidates, or all when none were named."""
+        """Rows of the images that memorization is reported on, the candidates; all if none were named."""
         return np.flatnonzero(self.candidate) if self.has_candidates else np.arange(len(self.ids))
 
     @property
