@@ -273,6 +273,7 @@ def test_no_points(dtype):
     assert out.dtype == accumulate_dtype(dtype)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("shape", [(2, 2, 5), (2, 3, 9), (3, 4, 40), (1, 10, 33), (2, 17, 20)], ids=shape_name)
 def test_view_sums(shape, dtype):
     """All of them from the distances that are kept, whether or not the backward wants these."""
@@ -300,6 +301,7 @@ def test_view_sums_of_no_points():
     assert sums[0].shape == (0, 3)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("distance", ["cosine", "angular"])
 @pytest.mark.parametrize("family", ["randn", "identical to 1e-5"])
 def test_directions(family, distance):
