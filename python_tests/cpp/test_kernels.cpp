@@ -174,17 +174,13 @@ void test_alignment(DType dtype, const Shape& shape, Pairs pairs, bool normalize
   const DType wide = wide_of(dtype);
   const Block z(dtype, count, 1), out(wide, shape.points), saved(wide, keep ? shape.points * kept : 0);
   fill(z, count);
-  const Alignment op = {z.data(),
-                        dtype,
-                        shape.points,
-                        shape.views,
-                        shape.dims,
-                        per_point,
-                        shape.dims,
-                        pairs,
-                        normalize,
-                        out.data(),
-                        keep ? saved.data() : nullptr};
+  const bool sums = pairs == Pairs::all;
+  const Block rows(wide, shape.points * shape.views), halves(wide, 2 * shape.points), errors(wide, shape.points);
+  const Alignment op = {{z.data(), dtype, shape.points, shape.views, shape.dims, per_point, shape.dims, pairs,
+                         Distance::l2, normalize, out.data(), keep ? saved.data() : nullptr},
+                        sums ? rows.data() : nullptr,
+                        sums ? halves.data() : nullptr,
+                        sums ? errors.data() : nullptr};
   run_alignment(op, threads);
 
   const Block grad(wide, shape.points), grad_z(dtype, count, 1);
@@ -198,6 +194,12 @@ void test_alignment(DType dtype, const Shape& shape, Pairs pairs, bool normalize
     // Elements are multiples of 1/8, so distances are not tiny unless unit vectors are parallel: then an absolute
     // slack.
     expect(std::fabs(got - want) <= 32 * epsilon_of(wide) * want + 1e-7, "alignment", got, want);
+    double distances = 0;  // each twice
+    for (int64_t v = 0; v < shape.views && sums; ++v) distances += rows.get(p * shape.views + v);
+    const double mean = distances / double(2 * pairs_of_all);
+    if (sums) expect(std::fabs(mean - got) <= 32 * epsilon_of(wide) * got, "rows", mean, got);
+    if (sums) expect(std::isnan(halves.get(p)) == (shape.views < 3), "even views", halves.get(p), 0);
+    if (sums) expect(std::isnan(errors.get(p)) == (shape.views < 3), "error", errors.get(p), 0);
     for (int64_t i = 0; i < per_point && keep; ++i) {
       const double g = grad_z.get(p * per_point + i);
       const double slack = 1e-4 * (1 + std::fabs(value_at(p))) + epsilon_of(dtype) * std::fabs(gradient[i]);
@@ -290,8 +292,8 @@ void test_activations(DType dtype, const Tensor4& t, Activation activation, int 
                          (t.strides[2] == 1 || t.strides[3] == 1) && t.sizes[1] > 1;
   if (!one_block || activation != Activation::raw) return;
   const Block alignment(wide, points);
-  const Alignment z = {data.data(), dtype, points,           t.sizes[1], units * t.sizes[3], t.strides[0], t.strides[1],
-                       Pairs::all,  true,  alignment.data(), nullptr};
+  const Alignment z = {{data.data(), dtype, points, t.sizes[1], units * t.sizes[3], t.strides[0], t.strides[1],
+                        Pairs::all, Distance::l2, true, alignment.data(), nullptr}};
   const Block both_means(wide, points * units), alone(wide, points);
   run_layer_stats({z, {x, both_means.data()}}, threads);
   Alignment single = z;

@@ -40,8 +40,8 @@ int run_pointwise_case(int64_t points, int64_t views, int64_t units, int64_t spa
   for (size_t i = 0; i <= layers.size(); ++i) {
     void* const at = i == 0 ? x.data() : i == layers.size() ? y.data() : nullptr;
     LayerStats& stats = i == 0 ? op.input : op.output[i - 1];
-    stats = {{at, DType::float32, points, views, dims, strides[0], strides[1], Pairs::all, true,
-              i > 0 || with_input ? results[2 * i].data() : nullptr, nullptr},
+    stats = {{{at, DType::float32, points, views, dims, strides[0], strides[1], Pairs::all, Distance::l2, true,
+               i > 0 || with_input ? results[2 * i].data() : nullptr, nullptr}},
              {make_activations(at, DType::float32, Activation::raw, sizes, strides, 4, 2), results[2 * i + 1].data()}};
   }
   for (Pointwise& layer : layers) {
