@@ -77,7 +77,6 @@ def photos(n: int, size: int, channels: int = 3, dtype: torch.dtype = torch.uint
 CASES: dict[str, Callable[[], object]] = {
     "alignment": lambda: alignment(x(2, 10, 65536), False, True, True),
     "alignment view sums": lambda: alignment(x(2, 10, 65536), False, True, False, view_sums(2, 10)),
-    "alignment angular": lambda: alignment(x(2, 10, 256), False, True, False, None, "angular"),
     "alignment bf16": lambda: alignment(x(2, 10, 65536, dtype=bf16), False, True, False),
     "alignment f16": lambda: alignment(x(2, 10, 65536, dtype=f16), False, True, False),
     "alignment f64": lambda: alignment(x(2, 10, 65536, dtype=f64), False, True, False),
@@ -88,6 +87,7 @@ CASES: dict[str, Callable[[], object]] = {
     "alignment 2 views bf16": lambda: alignment(x(2, 2, 65536, dtype=bf16), False, True, False),
     "alignment 128 dims": lambda: alignment(x(2, 10, 128), False, True, False),
     "alignment 256 dims": lambda: alignment(x(2, 10, 256), False, True, False),
+    "alignment angular": lambda: alignment(x(2, 10, 256), False, True, False, None, "angular"),
     "alignment odd dims": lambda: alignment(x(2, 10, 65537), False, True, False),
     "backward": lambda: backward(x(2, 10, 65536), False, True),
     "backward bf16": lambda: backward(x(2, 10, 65536, dtype=bf16), False, True),
