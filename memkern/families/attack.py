@@ -80,9 +80,7 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
         DataError: If two encoders are one training.
         NanError: If a known alignment is not finite.
     """
-    stack = as_stack(alignment)
-    values = read_layer(stack, output_of(stack, output), design)
-    refuse_duplicates(values, design)
+    values = _attacked(alignment, design, output)
     sides = [_sides(design, k) for k in range(design.n_encoders)]
     many = design.n_encoders >= MIN_ENCODERS_LIRA
     cells = Cells.of(design.membership)
@@ -111,9 +109,7 @@ def alignment_attack(alignment: Alignment, design: Design, *, output: int = -1) 
         DataError: If two encoders are one training.
         NanError: If a known alignment is not finite.
     """
-    stack = as_stack(alignment)
-    values = read_layer(stack, output_of(stack, output), design)
-    refuse_duplicates(values, design)
+    values = _attacked(alignment, design, output)
     return _attack(-values, [_sides(design, k) for k in range(design.n_encoders)])
 
 
@@ -245,6 +241,14 @@ def epsilon_lower_bound(images: int, guesses: int, right: int, *, delta: float =
     if excess(50.0) <= 0:
         return 50.0
     return float(require("scipy.optimize", "scipy").brentq(excess, 0, 50))
+
+
+def _attacked(alignment: Alignment, design: Design, output: int) -> Floats:
+    """The alignments `[N, K]` of the layer that is attacked; no two of its encoders are one training."""
+    stack = as_stack(alignment)
+    values = read_layer(stack, output_of(stack, output), design)
+    refuse_duplicates(values, design)
+    return values
 
 
 def _sides(design: Design, k: int) -> tuple[Flags, Flags]:

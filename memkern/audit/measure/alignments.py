@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from memkern.audit.measure.readings import path_of, read_alignment
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.reader import Run
-
-MIN_EXTRA = 30
-"""*Extra* images that an attack is measured against; with fewer, against independent ones."""
+from memkern.families.design import MIN_CONTROLS
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Alignments:
             return able[column == 1], able[column == 0]
         group = np.array([name or "" for name in data.group])
         extra = np.flatnonzero(group == "extra")
-        others = extra if len(extra) >= MIN_EXTRA else np.flatnonzero(group == "independent")
+        others = extra if len(extra) >= MIN_CONTROLS else np.flatnonzero(group == "independent")
         return np.flatnonzero(group == "candidate"), others
 
 
