@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from memkern._util.optional_imports import require
 from memkern._util.text import first_of
-from memkern.audit.encoders.spec import parse
-from memkern.errors import MissingFileError, WeightsError
+from memkern.audit.encoders.checkpoints.adapters import adapter_files, merged, with_adapter
+from memkern.audit.encoders.checkpoints.files import SAVED, files_digest, read_files, short, weights_files
+from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
+from memkern.audit.encoders.checkpoints.networks import Network, networks
+from memkern.audit.encoders.checkpoints.state_dicts import StateDict, state_dicts
+from memkern.audit.encoders.heads import HEADS, head_names, parts_without_weights, take_off
+from memkern.audit.encoders.spec import Spec, parse
+from memkern.errors import WeightsError
 
-NESTS = ("state_dict", "model_state_dict", "model", "encoder", "module", "net", "teacher", "student")
-"""Keys under which training scripts put the state dict, the first that is there is taken."""
+ARGUMENTS = ("key", "prefix", "network", "strict", "adapter", "lora_alpha")
+"""What may stand after the '?' of a file of weights."""
 
 Pretrained = Callable[..., tuple[nn.Module, Mapping[str, Iterable[object]]]]
 """`from_pretrained` of a model of transformers: from a folder to the model and the report of what did not fit."""
 
-SAVED = ("model.safetensors", "pytorch_model.bin")
-"""Files that `save_pretrained` of transformers writes."""
-
 
 @dataclass(frozen=True)
 class Loaded:
-    """Weights that were loaded: from which file, and which of its tensors were left.
+    """Weights that were loaded: from which files, which network of them, and what was left.
 
     Attributes:
-        file: The file.
+        files: The file, or an index and its shards, and those of an adapter.
         prefix: What stood before the encoder's names in the file, "" if nothing.
         left: Names in the file that are not the encoder's: heads, optimizers' copies, other networks.
+        network: Which network of the file was taken; "" if there is no other that fits.
+        others: Networks of the file that would fit as well, and have other weights.
+        head_off: Parts of the encoder's classifier head that the file lacks, and that were taken off.
+        notes: What else was done to load the weights, in sentences.
     """
 
-    file: Path
+    files: tuple[Path, ...]
     prefix: str
     left: tuple[str, ...]
+    network: str = ""
+    others: tuple[str, ...] = ()
+    head_off: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The file, or the index of shards."""
+        return self.files[0]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes of all files."""
+        return files_digest(self.files)
+
+
+def find_weights(text: str) -> tuple[Path, ...]:
+    """Finds the files that weights are in, without reading them.
+
+    Args:
+        text: Weights, as `load_weights` takes them.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingFileError: If there is no file.
+        WeightsError: If an argument is unknown, or the path is an adapter alone.
+    """
+    spec = parse(text)
+    unknown = set(spec.arguments) - set(ARGUMENTS)
+    if unknown:
+        known = f"{', '.join(ARGUMENTS[:-1])} or {ARGUMENTS[-1]}"
+        raise WeightsError(f"Expected {known} after the '?' of {text!r}, got {first_of(sorted(unknown))}")
+    adapter = _text(spec, "adapter")
+    return weights_files(spec.path) + (() if adapter is None else adapter_files(Path(adapter)))
 
 
 def load_weights(encoder: nn.Module, text: str) -> Loaded:
@@ -45,41 +86,65 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
 
     Args:
         encoder: The encoder; changed in place.
-        text: A `.safetensors` file, a state dict saved by torch, or a folder with one of them, with
-            `?key=NAME` for the state dict inside a checkpoint, `?prefix=NAME.` for the part of its names,
-            `?strict=False` to allow names of the encoder's own parts that it lacks.
+        text: A `.safetensors` file, a checkpoint saved by torch, an index of shards, or a folder with one of them, with
+            `?network=NAME` for one of several networks, "teacher" say, `?key=NAME` for the state dict inside a
+            checkpoint, `?prefix=NAME.` for the part of its names, `?strict=False` to allow names of the encoder's own
+            parts that it lacks, `?adapter=FOLDER` for an adapter of PEFT to merge, and `?lora_alpha=NUMBER` where the
+            file itself holds one.
 
     Returns:
         What was loaded.
 
     Raises:
-        WeightsError: If the file holds no state dict, lacks names of the encoder, or has other names or shapes.
+        WeightsError: If the file holds no state dict, lacks names of the encoder, or has other names, shapes or kinds of
+            numbers.
         MissingFileError: If there is no file.
     """
-    spec = parse(text)
-    unknown = set(spec.arguments) - {"key", "prefix", "strict"}
-    if unknown:
-        raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {first_of(sorted(unknown))}")
-    file = _file(Path(spec.name))
+    files, spec = find_weights(text), parse(text)
     load = getattr(type(encoder), "from_pretrained", None)
-    if load is not None and (file.parent / "config.json").is_file() and file.name in SAVED:
-        _pretrained(encoder, load, file)
-        return Loaded(file, "", ())
-    key, given_prefix = (None if each is None else str(each) for each in map(spec.arguments.get, ("key", "prefix")))
-    state = _nested(read_state(file), key, file)
+    file = files[0]
+    if load is not None and not spec.arguments and (file.parent / "config.json").is_file() and file.name in SAVED:
+        return _pretrained(encoder, load, files)
+    of_weights = weights_files(spec.path)
+    content = read_files(of_weights)
+    states = _inside(content, list(state_dicts(content)), _text(spec, "key"), file)
     wanted = encoder.state_dict()
-    prefix, found = _matched(wanted, state, given_prefix, file)
-    _all_there(wanted, found, state, file)
-    used = {prefix[1] + key.removeprefix(prefix[0]) for key in found}
-    rest = tuple(name for name in state if name not in used)
+    network, others = _chosen(networks(wanted, states, _text(spec, "prefix"), head_names(encoder)), spec, file)
+    head_off = _all_there(encoder, network, states[0], file)
+    used = set(network.names.values())
+    lora = {name: value for name, value in network.state.tensors.items() if ".lora_" in name}
+    left = tuple(name for name in network.state.tensors if name not in used and name not in lora)
     if spec.arguments.get("strict", True):
-        _nothing_inside_is_left(encoder, rest, prefix, file)
-    encoder.load_state_dict({**wanted, **found})
-    return Loaded(file, prefix[1], rest)
+        _nothing_inside_is_left(encoder, network, left, file)
+    found, notes = _floats(wanted, network, file)
+    if lora:
+        found = merged(found, lora, {"lora_alpha": _alpha(spec, file)}, str(file))
+    adapter = _text(spec, "adapter")
+    if adapter is not None:
+        found = with_adapter(found, Path(adapter))
+    take_off(encoder, head_off)
+    own = encoder.state_dict()
+    encoder.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
+    several = network.address or "the names without a prefix"
+    return Loaded(
+        files=files,
+        prefix=_raw_prefix(network),
+        left=left,
+        network=several if others else "",
+        others=tuple(each.address or "the names without a prefix" for each in others),
+        head_off=head_off,
+        notes=notes,
+    )
 
 
-def _pretrained(encoder: nn.Module, load: Pretrained, file: Path) -> None:
+def _text(spec: Spec, key: str) -> str | None:
+    value = spec.arguments.get(key)
+    return None if value is None else str(value)
+
+
+def _pretrained(encoder: nn.Module, load: Pretrained, files: tuple[Path, ...]) -> Loaded:
     """Loads what transformers saved, by transformers: its files name tensors otherwise than its modules do."""
+    file = files[0]
     try:
         loaded, report = load(
             file.parent, config=encoder.config, local_files_only=True, weights_only=True, output_loading_info=True
@@ -87,146 +152,148 @@ def _pretrained(encoder: nn.Module, load: Pretrained, file: Path) -> None:
     except OSError:
         raise
     except Exception as error:  # transformers and the readers below it raise their own kinds
-        raise WeightsError(f"Expected {file} to be what transformers saved, got: {_short(error)}") from error
-    missing = sorted(map(str, report["missing_keys"])) + sorted(map(str, report["mismatched_keys"]))
-    if missing:
+        raise WeightsError(f"Expected {file} to be what transformers saved, got: {short(error)}") from error
+    wanted = encoder.state_dict()
+    missing = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in report[key])
+    missing = [name for name in missing if name in wanted]  # of a model that is built without its pooler
+    pooler = all(name.startswith("pooler.") for name in missing)
+    if missing and not pooler:
         raise WeightsError(
             f"Expected {file} to hold all tensors of the encoder; missing or of other shapes: {first_of(missing)}"
         )
-    encoder.load_state_dict(loaded.state_dict())
-
-
-def _file(path: Path) -> Path:
-    if path.is_dir():
-        for name in SAVED:
-            if (path / name).is_file():
-                return path / name
-        raise MissingFileError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
-    if not path.is_file():
-        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file")
-    return path
-
-
-def read_state(file: Path) -> Mapping[str, object]:
-    """Reads a file of tensors without running code from it.
-
-    Args:
-        file: A `.safetensors` file, or one written by `torch.save`.
-
-    Returns:
-        Name -> tensor or container.
-
-    Raises:
-        WeightsError: If the file is damaged, or holds anything but tensors and plain containers.
-    """
-    if file.suffix == ".safetensors":
-        try:
-            state: Mapping[str, object] = require("safetensors.torch", "safetensors").load_file(file)
-        except ImportError:
-            raise
-        except Exception as error:  # safetensors raises its own kinds
-            raise WeightsError(f"Expected {file} to be a safetensors file, got: {error}") from error
-        return state
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"Expected {file} to hold tensors only; reading it would run code from it. Save it anew from the training "
-            "code with torch.save(model.state_dict(), FILE)"
-        ) from error
-    except OSError:
-        raise
-    except Exception as error:  # a file that is none can break the reader anywhere
-        raise WeightsError(f"Expected {file} to be a file written by torch.save, got: {_short(error)}") from error
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"Expected {file} to hold a state dict, got {type(loaded).__name__}")
-    return loaded
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _nested(state: Mapping[str, object], key: str | None, file: Path) -> dict[str, Tensor]:
-    """The tensors of the state dict inside a checkpoint."""
-    if key is not None:
-        chosen = state.get(key)
-        if not isinstance(chosen, Mapping):
-            inner = [name for name, value in state.items() if isinstance(value, Mapping)]
-            raise WeightsError(
-                f"Expected {file} to hold a state dict under {key!r}; it does under {inner or 'no name'}"
-            )
-        return {name: value for name, value in chosen.items() if isinstance(value, Tensor)}
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    if tensors:
-        return tensors
-    for name in NESTS:
-        nested = state.get(name)
-        if isinstance(nested, Mapping):
-            return _nested(nested, None, file)
-    raise WeightsError(
-        f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(map(str, state)), 8)}"
-    )
-
-
-def _matched(
-    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], prefix: str | None, file: Path
-) -> tuple[tuple[str, str], dict[str, Tensor]]:
-    """The pair of prefixes (of the encoder's names, of the file's) under which most names match, and what matches."""
-
-    def match(pair: tuple[str, str]) -> dict[str, Tensor]:
-        mine, theirs = pair
-        return {
-            name: state[theirs + name.removeprefix(mine)]
-            for name in wanted
-            if name.startswith(mine) and theirs + name.removeprefix(mine) in state
-        }
-
-    if prefix is not None:
-        return ("", prefix), match(("", prefix))
-    # The file's names may have something before the encoder's ("module.backbone."), or lack what the encoder has.
-    pairs = {("", "")}
-    for name in wanted:
-        pairs |= {("", key[: -len(name)]) for key in state if key.endswith("." + name)}
-        pairs |= {(name[: -len(key)], "") for key in state if name.endswith("." + key)}
-        if len(pairs) > 1:
-            break
-    found = {pair: match(pair) for pair in sorted(pairs, key=lambda pair: (len(pair[0] + pair[1]), pair))}
-    most = max(len(part) for part in found.values())
-    best = [pair for pair, part in found.items() if len(part) == most]
-    if most and len(best) > 1:
-        names = ", ".join(repr(theirs) for _, theirs in best)
-        raise WeightsError(f"Expected one network in {file}, got several, under {names}; choose with {file}?prefix=…")
-    return best[0], found[best[0]]
-
-
-def _all_there(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], state: Mapping[str, Tensor], file: Path
-) -> None:
-    # Batch norm's counter is of no use in eval mode, and old checkpoints lack it.
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     if missing:
+        encoder.pooler = None  # as transformers builds it with add_pooling_layer=False
+    own, values = encoder.state_dict(), loaded.state_dict()
+    encoder.load_state_dict({name: values[name] for name in own})
+    return Loaded(files, "", (), head_off=("pooler",) if missing else ())
+
+
+def _inside(content: Mapping[str, object], states: list[StateDict], key: str | None, file: Path) -> list[StateDict]:
+    """The state dicts of a checkpoint, or those under a key."""
+    if key is not None:
+        under = [each for each in states if f"{each.path}.".startswith(f"{key}.")]
+        if not under:
+            paths = list(dict.fromkeys(each.path for each in states if each.path))
+            raise WeightsError(
+                f"Expected {file} to hold a state dict under {key!r}; it does under {paths or 'no name'}"
+            )
+        return under
+    if not states:
+        odd = [name for name in content if not isinstance(name, str)]
+        if odd:
+            raise WeightsError(f"Expected {file} to name its tensors by text, got names like {odd[0]!r}")
+        entries = [f"{name} ({value.KIND})" if isinstance(value, Placeholder) else name for name, value in content.items()]
+        raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8)}")
+    return states
+
+
+def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network | None, list[Network]]:
+    """The network that is taken, and the others that fit the encoder and have other weights."""
+    complete = [each for each in found if each.complete]
+    name = _text(spec, "network")
+    if name is not None:
+        asked = [each for each in complete or found if name in each.words]
+        if not asked:
+            fit = first_of(repr(each.address) for each in complete or found)
+            raise WeightsError(f"Expected a network {name!r} in {file} that fits the encoder, got {fit or 'none'}")
+        complete, rest = [each for each in asked if each.complete], complete
+    else:
+        rest = complete
+    if not complete:
+        return (found[0] if found else None), []
+    taken = complete[0]
+    others = [each for each in rest if each is not taken and not taken.same_values(each)]
+    equals = [each for each in others if each in complete and each.rank == taken.rank]
+    if equals:
+        names = ", ".join(repr(each.prefix or each.address) for each in (taken, *equals))
+        raise WeightsError(f"Expected one network in {file}, got several, under {names}; choose with {file}?prefix=…")
+    return taken, others
+
+
+def _all_there(encoder: nn.Module, network: Network | None, first: StateDict, file: Path) -> tuple[str, ...]:
+    """Requires every tensor of an encoder but a head's; returns the parts of the head that have none."""
+    wanted = encoder.state_dict()
+    missing = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    missing = missing if network is None else list(network.missing)
+    state = first if network is None else network.state
+    off = parts_without_weights(encoder, missing)
+    missing = [name for name in missing if not name.startswith(tuple(f"{part}." for part in off))]
+    objects = {name.rpartition(".")[2]: kind for name, kind in state.objects.items()}
+    if missing:
+        n_found = 0 if network is None else len(network.names)
+        kind = state.objects.get(missing[0]) or objects.get(missing[0].rpartition(".")[2], "")
+        also = f"; {missing[0]} is an object of {kind}" if kind else ""
+        also += "; a quantised file: save the weights as floats" if "qtensor" in kind.lower() or "Quantized" in kind else ""
         raise WeightsError(
-            f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {len(found)}; missing: "
-            f"{first_of(missing)}; the file has: {first_of(state)}"
+            f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {n_found}; missing: "
+            f"{first_of(missing)}{also}; the file has: {first_of(state.tensors)}"
         )
-    other = [name for name in found if wanted[name].shape != found[name].shape]
-    if other:
-        shapes = (f"{name} {list(wanted[name].shape)}, got {list(found[name].shape)}" for name in other[:3])
+    assert network is not None
+    if network.misfits:
+        pairs = ((name, wanted[name].shape, network.tensors()[name].shape) for name in network.misfits[:3])
+        shapes = (f"{name} {list(want)}, got {list(got)}" for name, want, got in pairs)
         raise WeightsError(
-            f"Expected the shapes of the encoder in {file}: {'; '.join(shapes)} ({len(other)} differ); "
+            f"Expected the shapes of the encoder in {file}: {'; '.join(shapes)} ({len(network.misfits)} differ); "
             "give the constructor's arguments after a '?'"
         )
+    return off
 
 
-def _nothing_inside_is_left(encoder: nn.Module, rest: tuple[str, ...], prefix: tuple[str, str], file: Path) -> None:
+def _nothing_inside_is_left(encoder: nn.Module, network: Network, left: Sequence[str], file: Path) -> None:
     """A name that is left but belongs to a part the encoder has means that the file is of a larger network."""
-    parts = {name for name, _ in encoder.named_children()} if not prefix[0] else set()
-    inside = [
-        name for name in rest if name.startswith(prefix[1]) and name.removeprefix(prefix[1]).partition(".")[0] in parts
-    ]
+    filled = {name.partition(".")[0] for name in network.names}
+    parts = {name for name, _ in encoder.named_children() if name in filled or name not in HEADS}
+    names = {raw: cleaned for cleaned, raw in network.state.cleaned.items()}
+    inside = []
+    for name in left:
+        own = names.get(name, name)
+        if own.startswith(network.prefix) and own.removeprefix(network.prefix).partition(".")[0] in parts:
+            inside.append(name)
     if inside:
         raise WeightsError(
             f"Expected {file} to hold this encoder, got a larger one with {first_of(inside)}; allow it with "
             f"{file}?strict=False"
         )
+
+
+def _floats(
+    wanted: Mapping[str, Tensor], network: Network, file: Path
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors in the encoder's shapes; requires floats where floats belong, which nothing may be cast to in silence."""
+    found = network.spelling.as_encoder(wanted, network.tensors())
+    wrong = [
+        name
+        for name, value in found.items()
+        if not name.endswith("num_batches_tracked")
+        and (wanted[name].is_floating_point(), wanted[name].is_complex())
+        != (value.is_floating_point() and value.element_size() > 1, value.is_complex())
+    ]
+    if wrong:
+        name = wrong[0]
+        small = found[name].element_size() == 1 and found[name].dtype != torch.bool
+        fix = "a quantised file: save the weights as floats" if small else "save the weights as floats"
+        raise WeightsError(
+            f"Expected {name} in {file} to be of {wanted[name].dtype}, got {found[name].dtype} ({len(wrong)} like it); {fix}"
+        )
+    wider = [name for name, value in found.items() if value.dtype == torch.float64 != wanted[name].dtype]
+    notes = (f"{len(wider)} tensors of float64 were rounded to float32.",) if wider else ()
+    return found, notes
+
+
+def _alpha(spec: Spec, file: Path) -> object:
+    if "lora_alpha" not in spec.arguments:
+        raise WeightsError(
+            f"Expected weights alone in {file}, got an adapter of LoRA beside them, of which it does not say the alpha: "
+            f"give it with {file}?lora_alpha=NUMBER"
+        )
+    return spec.arguments["lora_alpha"]
+
+
+def _raw_prefix(network: Network) -> str:
+    """What stands before an encoder's names in the file, wrappers' parts among it."""
+    for name, raw in network.names.items():
+        if raw.endswith(own := network.spelling.in_file(name)):
+            return raw.removesuffix(own)
+    return network.prefix
+
+

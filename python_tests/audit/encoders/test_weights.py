@@ -92,17 +92,23 @@ def test_files_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert same(encoder, before), "nothing is half loaded"
         return str(error.value).replace(str(file), "F")
 
-    assert message({"conv.weight": Evil()}).startswith(
-        "Expected F to hold tensors only; reading it would run code from it."
+    assert message({"conv.weight": Evil()}) == (
+        "Expected F to hold tensors by name, got the entries conv.weight (builtins.print)"
+    )
+    assert message({**state, "conv.weight": Evil()}) == (
+        "Expected F to hold all 4 tensors of the encoder, got 3; missing: conv.weight; conv.weight is an object of "
+        "builtins.print; the file has: conv.bias, deep.weight, deep.bias"
     )
     assert "code ran" not in capsys.readouterr().out
-    assert message(b"garbage").startswith(
-        ("Expected F to be a file written by torch.save, got: ", "Expected F to hold tensors only")
+    assert message(b"garbage") == (
+        "Expected F to be written by torch.save or safetensors, got text that begins 'garbage'"
     )
     assert message([1, 2]) == "Expected F to hold a state dict, got list"
     assert message({"epoch": 3}) == "Expected F to hold tensors by name, got the entries epoch"
     assert message(state, "?key=ema").startswith("Expected F to hold a state dict under 'ema'; it does under no name")
-    assert message(state, "?kee=ema") == "Expected key, prefix or strict after the '?' of 'F?kee=ema', got kee"
+    assert message(state, "?kee=ema") == (
+        "Expected key, prefix, network, strict, adapter or lora_alpha after the '?' of 'F?kee=ema', got kee"
+    )
     missing = {name: value for name, value in state.items() if name != "deep.bias"}
     assert message(missing) == (
         "Expected F to hold all 4 tensors of the encoder, got 3; missing: deep.bias; the file has: conv.weight, "
@@ -125,7 +131,7 @@ def test_files_that_do_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str
         load_weights(encoder, str(tmp_path / "empty"))
     bad = tmp_path / "f.safetensors"
     bad.write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"f\.safetensors to be a safetensors file, got: "):
+    with pytest.raises(WeightsError, match=r"f\.safetensors to be written by torch\.save or safetensors, got text"):
         load_weights(encoder, str(bad))
 
 

@@ -1,0 +1,158 @@
+"""Files of weights: where they are, one or several shards of one checkpoint, and what their bytes say they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from memkern._util.files import sha256
+from memkern._util.optional_imports import require
+from memkern._util.text import first_of
+from memkern.audit.encoders.checkpoints.torch_files import read_archive, read_old
+from memkern.errors import MemkernError, MissingFileError, WeightsError
+
+SAVED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+"""Files of weights that `save_pretrained` of transformers and others write into a folder, the first that is there."""
+
+ADAPTER = "adapter_config.json"
+"""File beside the weights of an adapter that PEFT wrote."""
+
+INDEX = ".index.json"
+"""Ending of a file that says in which shard each tensor is."""
+
+
+def weights_files(path: Path) -> tuple[Path, ...]:
+    """Finds the files that a path names: one, or the shards of one checkpoint.
+
+    Args:
+        path: A file, an index of shards, or a folder with one of `SAVED`.
+
+    Returns:
+        The files; of an index, the index first.
+
+    Raises:
+        MissingFileError: If there is no file, or a shard is missing.
+        WeightsError: If the index is none, or the path is an adapter.
+    """
+    if path.is_dir():
+        found = [path / name for name in SAVED if (path / name).is_file()]
+        if not found and (path / ADAPTER).is_file():
+            raise WeightsError(
+                f"Expected weights in {path}, got an adapter, which changes those of another file: BASE?adapter={path}"
+            )
+        if not found:
+            raise MissingFileError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
+        path = found[0]
+    if not path.is_file():
+        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file")
+    return (path, *_shards(path)) if path.name.endswith(INDEX) else (path,)
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        plain = all(Path(name).name == name for name in names)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"Expected {index} to name the shard of each tensor, got: {short(error)}") from error
+    if not plain:
+        raise WeightsError(f"Expected {index} to name files beside it, got {first_of(names)}")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise MissingFileError(f"Expected every shard that {index} names beside it; missing: {first_of(missing)}")
+    return tuple(index.parent / name for name in names)
+
+
+def files_digest(files: tuple[Path, ...]) -> str:
+    """Returns the SHA-256 digest of a file's bytes, or of those of all shards, in hexadecimal."""
+    digests = [sha256(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def read_files(files: tuple[Path, ...]) -> Mapping[str, object]:
+    """Reads a file of weights, or the shards of one, without running code from them.
+
+    Args:
+        files: As `weights_files` finds them.
+
+    Returns:
+        What the file holds by name: tensors, containers, and placeholders for objects.
+
+    Raises:
+        WeightsError: If a file is damaged, or no file of tensors; the message says what it is.
+    """
+    if len(files) == 1:
+        return _read(files[0])
+    return {name: value for shard in files[1:] for name, value in _read(shard).items()}
+
+
+def _read(file: Path) -> Mapping[str, object]:
+    with file.open("rb") as opened:
+        head = opened.read(512)
+    reader = _reader(file, head)
+    try:
+        content = reader(file)
+    except (MemkernError, ImportError, OSError):
+        raise
+    except Exception as error:  # a damaged file can break its reader anywhere
+        raise WeightsError(
+            f"Expected {file} to be a whole file written by torch.save or safetensors, got one that is cut or damaged: "
+            f"{short(error)}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"Expected {file} to hold a state dict, got {type(content).__name__}")
+    return content
+
+
+def _reader(file: Path, head: bytes) -> Callable[[Path], object]:
+    """The reader for a file that begins with `head`; what a file holds decides, not how its name ends."""
+    if head.startswith(b"PK\x03\x04"):
+        _require_no_program(file)
+        return read_archive
+    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= file.stat().st_size:
+        return _read_safetensors
+    if tarfile.is_tarfile(file):
+        raise WeightsError(
+            f"Expected weights in {file}, got a tar archive: unpack it and name the file inside, or, of torch before 0.1.10, "
+            "save it anew"
+        )
+    if head.startswith(b"\x80"):
+        return read_old
+    raise WeightsError(f"Expected {file} to be written by torch.save or safetensors, got {_what(head)}")
+
+
+def _what(head: bytes) -> str:
+    """Words for a file that holds no weights."""
+    if not head:
+        return "an empty file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: fetch the file with `git lfs pull`"
+    if head.startswith(b"\x89HDF"):
+        return "an HDF5 file: save the state dict of the PyTorch model"
+    if b"\0" not in head:
+        return f"text that begins {head[:40].decode('utf-8', 'replace')!r}"
+    return "something else"
+
+
+def _require_no_program(file: Path) -> None:
+    try:
+        names = zipfile.ZipFile(file).namelist()
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"Expected {file} to be a whole file, got one that is cut or damaged: {error}") from error
+    if any(name.endswith(("models/model.json", "serialized_exported_program.json")) for name in names):
+        raise WeightsError(
+            f"Expected {file} to hold weights, got a program of torch.export: save its weights with "
+            f"torch.save(torch.export.load({str(file)!r}).state_dict, NEW), and name NEW and the encoder"
+        )
+
+
+def _read_safetensors(file: Path) -> object:
+    return require("safetensors.torch", "safetensors").load_file(file)
+
+
+def short(error: Exception) -> str:
+    """Returns the first line of an error's message, or its kind."""
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__

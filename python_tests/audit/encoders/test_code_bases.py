@@ -1,0 +1,126 @@
+"""Checkpoints of the code bases of self-supervised learning: files are made by their public names, and load."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memkern.audit.encoders.build import build_encoder
+from memkern.audit.encoders.checkpoints.code_bases import CODE_BASES, CodeBase
+from memkern.audit.encoders.checkpoints.spellings import SPELLINGS
+from memkern.audit.encoders.weights import load_weights
+
+VIT = "img_size=32&patch_size=8&embed_dim=24&depth=2&num_heads=2"
+
+
+class DictConfig:
+    """Stands for a configuration of OmegaConf: an object of a class that the reader does not have."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+
+class ConfigDict(dict):
+    """Stands for the dictionaries of yacs and mmengine."""
+
+
+def small(encoder: str) -> str:
+    """The encoder of a row, of a size for tests."""
+    kind, _, name = encoder.partition(":")
+    if name.startswith("resnet"):
+        return f"{kind}:resnet18"
+    pytest.importorskip("timm", reason="timm is not installed")
+    return f"timm:{name}?{VIT}"
+
+
+def values(encoder: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Tensors like an encoder's, without its classifier: random, and different for every seed."""
+    random_numbers = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.rand(value.shape, generator=random_numbers) if value.is_floating_point() else torch.full_like(value, seed)
+        for name, value in encoder.state_dict().items()
+        if not name.startswith(("fc.", "head."))
+    }
+
+
+def in_file(base: CodeBase, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as the code base spells them: the inverse of what is loaded."""
+    spelling = next(each for each in SPELLINGS if base.spelling in each.name) if base.spelling else SPELLINGS[0]
+    spelled = {spelling.in_file(name): value for name, value in state.items()}
+    if "class_embedding" in spelled:
+        spelled["class_embedding"] = spelled["class_embedding"].flatten()
+        spelled["positional_embedding"] = spelled["positional_embedding"][0]
+    if spelling.class_position:
+        shift = torch.full_like(spelled["cls_token"], 0.25)
+        spelled["cls_token"] = spelled["cls_token"] - shift
+        spelled["pos_embed"] = torch.cat([shift, spelled["pos_embed"]], 1)
+    return spelled
+
+
+def put(content: dict[str, Any], place: str, state: dict[str, Tensor], head: tuple[str, ...] = ()) -> None:
+    """Puts a network into a checkpoint, below the keys and behind the prefix of its place."""
+    *keys, prefix = place.split("/")
+    for key in filter(None, keys):
+        content = content.setdefault(key, {})
+    content |= {prefix + name: value for name, value in state.items()}
+    outer = prefix[: prefix[:-1].rfind(".") + 1]
+    for name in head:
+        content[outer + name[3:] if name.startswith("../") else prefix + name] = torch.rand(3)
+
+
+def beside(content: dict[str, Any]) -> dict[str, Any]:
+    """What training scripts put beside the weights: settings, numbers, paths, optimizers, other tensors."""
+    if not any(isinstance(value, dict) for value in content.values()):
+        return content
+    return content | {
+        "epoch": torch.tensor(3),
+        "args": argparse.Namespace(lr=0.1, out=pathlib.PurePosixPath("out")),
+        "best": np.float64(0.3),
+        "rng": {"numpy": np.random.default_rng(0).bit_generator.state, "python": random.Random(0).getstate()},
+        "hyper_parameters": DictConfig({"lr": 0.1}),
+        "cfg": ConfigDict(lr=0.1),
+        "optimizer": {"state": {0: {"exp_avg": torch.rand(2), "step": 3}}, "param_groups": [{"params": [0]}]},
+        "dino_loss": {"center": torch.rand(1, 3)},
+    }
+
+
+@pytest.mark.parametrize("base", CODE_BASES, ids=lambda base: base.name)
+def test_checkpoints_load_by_naming_encoder_and_file(base: CodeBase, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    encoder = build_encoder(small(base.encoder))
+    taken = values(encoder, 1)
+    content: dict[str, Any] = {}
+    put(content, base.place, in_file(base, taken), base.head)
+    for seed, place in enumerate(base.others, 2):
+        put(content, place, in_file(base, values(encoder, seed)), base.head)
+    file = tmp_path / "checkpoint.pth"
+    torch.save(beside(content), file)
+
+    loaded = load_weights(encoder, str(file))
+    for name, value in encoder.state_dict().items():
+        assert torch.allclose(value.float(), taken[name].float(), atol=0 if "register" not in base.spelling else 1e-6), name
+    assert bool(loaded.network) == bool(base.others)
+    assert len(loaded.others) == len(base.others)
+    assert set(loaded.head_off) <= {"fc"}
+    if base.other:
+        load_weights(encoder, f"{file}?network={base.other}")
+        second = values(encoder, 2)
+        assert all(torch.equal(value, second[name]) for name, value in encoder.state_dict().items())
+
+
+def test_every_spelling_is_some_code_base_s() -> None:
+    used = {base.spelling for base in CODE_BASES if base.spelling}
+    named = [each.name for each in SPELLINGS[1:] if not any(part in each.name for part in used)]
+    assert named == [
+        "torchvision's ResNets, for an nn.Sequential of their children",
+        "lightly's ResNetGenerator, for torchvision's ResNets",
+        "DINOv2 of giant size, for timm's ViTs",
+    ], "those have a test of their own"
