@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from memkern._util.registry import records
 from memkern._util.text import markdown_table
 from memkern.audit.encoders import kinds
 from memkern.audit.encoders.kind import EncoderKind
+from memkern.audit.encoders.pooling import pool_output
 from memkern.audit.encoders.spec import parse
-from memkern.errors import ArgumentTypeError, EncoderError, MemkernError
+from memkern.errors import ArgumentTypeError, EncoderError, MemkernError, MissingPackageError
 
 PLUGINS = "memkern.encoders"
 """Group of entry points under which other packages name kinds of encoder of their own."""
@@ -36,7 +41,7 @@ def build_encoder(text: str) -> nn.Module:
 
     Args:
         text: Name of a kind, a colon, and the name of an encoder, with `?key=value&…` for the constructor;
-            `encoder_kinds` has the kinds.
+            `encoder_kinds` has the kinds. `?pool=cls`, `mean` or `tokens` chooses what it returns; see `pool_output`.
 
     Returns:
         The encoder, in eval mode.
@@ -49,9 +54,10 @@ def build_encoder(text: str) -> nn.Module:
     kind_of = {kind.name: kind for kind in encoder_kinds()}
     spec = parse(text, tuple(kind_of))
     if not spec.prefix:
-        raise EncoderError(f"Expected ENCODER to be one of {encoder_examples()}, got {text!r}")
+        raise EncoderError(f"Expected ENCODER to be one of {encoder_examples()}, got {text!r}{_near(text)}")
+    arguments = {key: value for key, value in spec.arguments.items() if key != "pool"}
     try:
-        encoder = kind_of[spec.prefix].build(spec.name, spec.arguments)
+        encoder = kind_of[spec.prefix].build(spec.name, arguments)
     except (MemkernError, OSError):
         raise
     except TypeError as error:
@@ -62,4 +68,52 @@ def build_encoder(text: str) -> nn.Module:
         raise EncoderError(f"Expected {text!r} to build an encoder, got {type(error).__name__}: {error}") from error
     if not isinstance(encoder, nn.Module):
         raise ArgumentTypeError(f"Expected {text!r} to give a torch.nn.Module, got {type(encoder).__name__}")
-    return encoder.eval()
+    try:
+        encoder.eval()
+    except NotImplementedError as error:  # of torch.export
+        raise _program(text, "exported") from error
+    if isinstance(encoder, torch.jit.ScriptModule):
+        raise _program(text, "traced or scripted")
+    if "pool" in spec.arguments:
+        pool_output(encoder, spec.arguments["pool"])
+    return encoder
+
+
+def _program(text: str, how: str) -> EncoderError:
+    return EncoderError(
+        f"Expected {text!r} to give a module whose layers run in Python, got {how} code, whose layers cannot be read: build "
+        "the model itself, and give the program's weights (a file of TorchScript as it is) with --weights"
+    )
+
+
+def encoder_file(text: str) -> Path | None:
+    """Finds the user's own file that decides an encoder: of `py:` and `hf:`; `None` of other kinds."""
+    kind_of = {kind.name: kind for kind in encoder_kinds()}
+    spec = parse(text, tuple(kind_of))
+    find = kind_of[spec.prefix].file if spec.prefix else None
+    return None if find is None else find(spec.name)
+
+
+def anywhere(text: str) -> str:
+    """Returns the name of an encoder without the folders of the user's own file that decides it, which may be moved."""
+    file = encoder_file(text)
+    return text if file is None else text.replace(f"{file.parent}/", "", 1)
+
+
+def _near(text: str) -> str:
+    """Names of encoders that are like a text without a kind, or with a wrong one, for the end of a message."""
+    name = text.partition("?")[0]
+    before, colon, after = name.partition(":")
+    kinds_of = encoder_kinds()
+    near = (
+        [f"{kind}:{after}" for kind in difflib.get_close_matches(before, [each.name for each in kinds_of])]
+        if colon
+        else []
+    )
+    for kind in kinds_of if not near else ():
+        try:
+            known = kind.names()
+        except MissingPackageError:  # its names are not known here
+            continue
+        near += [f"{kind.name}:{each}" for each in difflib.get_close_matches(after or name, known, 1, 0.75)]
+    return f"; near: {', '.join(near)}" if near else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -21,6 +22,8 @@ class EncoderKind:
         example: How an encoder of the kind is written.
         package: The package that has to be installed; "" if none has to.
         build: From what stands after the colon, and the constructor's arguments, to the encoder without weights.
+        names: Lists the names that may stand after the colon, to say what is near a wrong one; none of kinds of files.
+        file: From what stands after the colon to the user's own file that decides the encoder; `None` without one.
     """
 
     name: str
@@ -28,6 +31,8 @@ class EncoderKind:
     example: str
     package: str
     build: Callable[[str, Mapping[str, object]], nn.Module]
+    names: Callable[[], Sequence[str]] = tuple
+    file: Callable[[str], Path] | None = None
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> EncoderError:

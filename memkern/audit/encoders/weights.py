@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ class Loaded:
         others: Networks of the file that would fit as well, and have other weights.
         head_off: Parts of the encoder's classifier head that the file lacks, and that were taken off.
         notes: What else was done to load the weights, in sentences.
+        choice: What tells these weights from others of the same files; "" if there are none.
     """
 
     files: tuple[Path, ...]
@@ -47,6 +49,7 @@ class Loaded:
     others: tuple[str, ...] = ()
     head_off: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    choice: str = ""
 
     @property
     def file(self) -> Path:
@@ -55,8 +58,9 @@ class Loaded:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes of all files."""
-        return files_digest(self.files)
+        """SHA-256 of the bytes of all files; of several networks in them, with the address of the one that was taken."""
+        digest = files_digest(self.files)
+        return hashlib.sha256(f"{digest}\n{self.choice}".encode()).hexdigest() if self.choice else digest
 
 
 def find_weights(text: str) -> tuple[Path, ...]:
@@ -126,6 +130,7 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     own = encoder.state_dict()
     encoder.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
     several = network.address or "the names without a prefix"
+    given = {key: value for key, value in spec.arguments.items() if key in ("lora_alpha", "strict")}
     return Loaded(
         files=files,
         prefix=_raw_prefix(network),
@@ -134,6 +139,7 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
         others=tuple(each.address or "the names without a prefix" for each in others),
         head_off=head_off,
         notes=notes,
+        choice=f"{network.address} {given}" if others or spec.arguments else "",
     )
 
 
@@ -182,7 +188,9 @@ def _inside(content: Mapping[str, object], states: list[StateDict], key: str | N
         odd = [name for name in content if not isinstance(name, str)]
         if odd:
             raise WeightsError(f"Expected {file} to name its tensors by text, got names like {odd[0]!r}")
-        entries = [f"{name} ({value.KIND})" if isinstance(value, Placeholder) else name for name, value in content.items()]
+        entries = [
+            f"{name} ({value.KIND})" if isinstance(value, Placeholder) else name for name, value in content.items()
+        ]
         raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8)}")
     return states
 
@@ -223,7 +231,9 @@ def _all_there(encoder: nn.Module, network: Network | None, first: StateDict, fi
         n_found = 0 if network is None else len(network.names)
         kind = state.objects.get(missing[0]) or objects.get(missing[0].rpartition(".")[2], "")
         also = f"; {missing[0]} is an object of {kind}" if kind else ""
-        also += "; a quantised file: save the weights as floats" if "qtensor" in kind.lower() or "Quantized" in kind else ""
+        also += (
+            "; a quantised file: save the weights as floats" if "qtensor" in kind.lower() or "Quantized" in kind else ""
+        )
         raise WeightsError(
             f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {n_found}; missing: "
             f"{first_of(missing)}{also}; the file has: {first_of(state.tensors)}"
@@ -256,9 +266,7 @@ def _nothing_inside_is_left(encoder: nn.Module, network: Network, left: Sequence
         )
 
 
-def _floats(
-    wanted: Mapping[str, Tensor], network: Network, file: Path
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _floats(wanted: Mapping[str, Tensor], network: Network, file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors in the encoder's shapes; requires floats where floats belong, which nothing may be cast to in silence."""
     found = network.spelling.as_encoder(wanted, network.tensors())
     wrong = [
@@ -295,5 +303,3 @@ def _raw_prefix(network: Network) -> str:
         if raw.endswith(own := network.spelling.in_file(name)):
             return raw.removesuffix(own)
     return network.prefix
-
-

@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from memkern._util.devices import free_memory
-from memkern._util.files import sha256
 from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine
 from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
-from memkern.audit.encoders.weights import load_weights
+from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import WeightsEntry
 from memkern.errors import WeightsError
@@ -54,12 +53,14 @@ class Encoders:
         templates: Encoder, as the user wrote it -> the built module without weights, on the CPU.
         turns: Places of the encoders that are in memory together, turn by turn.
         options: The device.
+        channels_last: Whether encoders run with the channels of a pixel side by side in memory.
     """
 
     entries: tuple[Encoder, ...]
     templates: Mapping[str, nn.Module]
     turns: tuple[range, ...]
     options: Options
+    channels_last: bool = True
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -82,7 +83,7 @@ class Encoders:
 
     @contextmanager
     def on_device(self, places: Sequence[int]) -> Iterator[dict[str, nn.Module]]:
-        """Brings encoders to the device for the block: in eval mode, channels of a pixel side by side.
+        """Brings encoders to the device for the block: in eval mode, in the order in memory that they take.
 
         Args:
             places: Places of the encoders.
@@ -94,7 +95,7 @@ class Encoders:
             WeightsError: If a file of weights changed since the audit began.
         """
         chosen = [self.entries[place] for place in places]
-        modules = {each.line.name: _placed(self._module(each), self.options) for each in chosen}
+        modules = {each.line.name: self._placed(self._module(each)) for each in chosen}
         try:
             yield modules
         finally:
@@ -107,12 +108,17 @@ class Encoders:
     def _module(self, each: Encoder) -> nn.Module:
         if each.module is not None:
             return each.module
-        module = copy.deepcopy(self.templates[each.line.encoder])
-        if sha256(load_weights(module, each.line.weights).file) != each.weights.sha256:
+        module = _copy(self.templates[each.line.encoder], each.line.encoder)
+        if _float32(load_weights(module, each.line.weights), module).digest != each.weights.sha256:
             raise WeightsError(
                 f"Expected {each.line.weights} to stay as it was when the audit began; it changed: restore it"
             )
         return module
+
+    def _placed(self, encoder: nn.Module) -> nn.Module:
+        # Convolutions of oneDNN and cuDNN gain from channels last; layers without maps are left as they are.
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        return encoder.to(device=self.options.torch_device(), memory_format=order).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def load_encoders(
@@ -135,6 +141,8 @@ def load_encoders(
     Raises:
         ValueError: If an encoder is unknown, weights do not fit, or two files hold the same bytes.
     """
+    for line in lines:
+        find_weights(line.weights)  # a wrong path is wrong before encoders are built
     space = free_memory(options.torch_device()) // (SHARE * processes)
     templates = {text: build_encoder(text) for text in dict.fromkeys(line.encoder for line in lines)}
     weights: list[WeightsEntry] = []
@@ -142,13 +150,14 @@ def load_encoders(
     modules: list[nn.Module] = []
     first: dict[str, EncoderLine] = {}
     for line in lines:
-        module = copy.deepcopy(templates[line.encoder])
+        module = _copy(templates[line.encoder], line.encoder)
         weights.append(_load(module, line, log))
         other = first.setdefault(weights[-1].sha256, line)
         if other is not line:
             raise WeightsError(_same_bytes(other, line))
         sizes.append(_size(module))
         modules = [*modules, module] if sum(sizes) <= space else []
+    _require_one_head(lines, weights)
     kept: Sequence[nn.Module | None] = modules or [None] * len(lines)
     entries = tuple(map(Encoder, lines, weights, sizes, kept))
     return Encoders(entries, {} if modules else templates, turns(sizes, space), options)
@@ -214,12 +223,59 @@ def modules_of(given: InMemory) -> tuple[list[nn.Module], list[nn.Module]]:
     return f, g
 
 
+def _copy(template: nn.Module, text: str) -> nn.Module:
+    """A copy of an encoder without weights; built anew where it holds what cannot be copied, as `weight_norm` does."""
+    try:
+        return copy.deepcopy(template)
+    except RuntimeError:
+        return build_encoder(text)
+
+
 def _load(encoder: nn.Module, line: EncoderLine, log: Callable[[str], None]) -> WeightsEntry:
-    loaded = load_weights(encoder, line.weights)
+    loaded = _float32(load_weights(encoder, line.weights), encoder)
+    file = loaded.file
+    if loaded.network:
+        others = first_of(repr(each) for each in loaded.others)
+        log(
+            f"{line.name}: {file} holds several networks that fit; {loaded.network!r} was taken, not {others} (choose with "
+            f"{file}?network=NAME)."
+        )
+    if loaded.head_off:
+        parts = first_of(loaded.head_off)
+        log(
+            f"{line.name}: {file} has no weights for the head {parts}; it was taken off: the output is what went into it."
+        )
     if loaded.left:
-        some = first_of(loaded.left, 3)
-        log(f"{line.name}: {len(loaded.left)} tensors of {loaded.file} are not the encoder's: {some}")
-    return WeightsEntry(line.weights, sha256(loaded.file), loaded.prefix, tuple(loaded.left))
+        log(f"{line.name}: {len(loaded.left)} tensors of {file} are not the encoder's: {first_of(loaded.left, 3)}")
+    for note in loaded.notes:
+        log(f"{line.name}: {note}")
+    return WeightsEntry(
+        line.weights, loaded.digest, loaded.prefix, loaded.left, loaded.network, loaded.others, loaded.head_off,
+        loaded.notes,
+    )  # fmt: skip
+
+
+def _float32(loaded: Loaded, encoder: nn.Module) -> Loaded:
+    """Brings an encoder of other floats to float32, in which views are drawn, and notes it."""
+    kinds = {value.dtype for value in (*encoder.parameters(), *encoder.buffers()) if value.is_floating_point()}
+    if kinds <= {torch.float32}:
+        return loaded
+    encoder.float()
+    found = first_of(sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}))
+    return replace(loaded, notes=(*loaded.notes, f"The encoder is of {found}; it is run in float32."))
+
+
+def _require_one_head(lines: Sequence[EncoderLine], weights: Sequence[WeightsEntry]) -> None:
+    """Requires the files of one kind of encoder to have its head, or not to have it, all of them."""
+    first: dict[str, int] = {}
+    for place, (line, entry) in enumerate(zip(lines, weights, strict=True)):
+        other = first.setdefault(line.encoder, place)
+        if weights[other].head_off != entry.head_off:
+            has = [first_of(weights[each].head_off) or "nothing" for each in (other, place)]
+            raise WeightsError(
+                f"Expected weights of the same parts, got {lines[other].weights} without {has[0]} and {line.weights} without "
+                f"{has[1]}: outputs of an encoder with a head and of one without cannot be compared"
+            )
 
 
 def _same_bytes(one: EncoderLine, other: EncoderLine) -> str:
@@ -243,8 +299,3 @@ def _in_memory(encoder: nn.Module) -> WeightsEntry:
 
 def _size(encoder: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in (*encoder.parameters(), *encoder.buffers()))
-
-
-def _placed(encoder: nn.Module, options: Options) -> nn.Module:
-    # Convolutions of oneDNN and cuDNN gain from channels last; layers without maps are left as they are.
-    return encoder.to(device=options.torch_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from memkern._util.devices import is_out_of_memory
 from memkern._util.text import first_of
 from memkern.audit.data.source import Source
-from memkern.audit.measure.draw import draw_views
+from memkern.audit.measure.fitting import refusal, two_views
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
-from memkern.errors import ArgumentValueError, EncoderError, MemkernError
-
-EXAMPLE_ROWS = 2
-"""Rows of the forward pass in which layers are looked up, and which keeps every tensor: more of large images would take
-more memory than all the rest of an audit."""
+from memkern.errors import ArgumentValueError, MemkernError
 
 
-def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn.Module) -> Layers:
+def find_layers_of(
+    options: Options, call: ViewCall, source: Source, encoder: nn.Module, *, channels_last: bool = True
+) -> Layers:
     """Runs an encoder on some views of one image and lists what is read of it.
 
     Args:
@@ -30,6 +27,7 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
         call: The views of each image.
         source: The images.
         encoder: The encoder, on the device of the options.
+        channels_last: Whether the channels of a pixel are side by side in memory.
 
     Returns:
         The layers, in forward order, and the output among them.
@@ -38,9 +36,7 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
         EncoderError: If the encoder does not take the views.
         ArgumentValueError: If there is no such layer.
     """
-    image, index = source.image(0)[None], torch.tensor(source.index[:1])
-    few = draw_views(call, image, index, clean=options.clean, channels_last=True)[:EXAMPLE_ROWS]
-    few = few.to(options.torch_device())
+    few = two_views(options, call, source, channels_last)
     try:
         found = find_layers(encoder, few, options.layers)
     except MemkernError:
@@ -48,10 +44,7 @@ def find_layers_of(options: Options, call: ViewCall, source: Source, encoder: nn
     except Exception as error:  # the encoder's own code raises what it likes
         if is_out_of_memory(error):
             raise
-        raise EncoderError(
-            f"Expected the encoder to take views of shape {list(few.shape)}; it says: "
-            f"{' '.join(str(error).split())[:300]}; set --size, or the encoder's arguments after a '?'"
-        ) from error
+        raise refusal(error, few) from error
     if options.output is None:
         return found
     names = [hook_point.name for hook_point in found.hook_points]

@@ -17,7 +17,7 @@ import memkern
 from memkern._util.files import sha256
 from memkern.audit.data.membership import SeenImages
 from memkern.audit.data.source import list_digest
-from memkern.audit.encoders.spec import parse
+from memkern.audit.encoders.build import anywhere, encoder_file
 from memkern.audit.measure.images import CheckedImages
 from memkern.audit.measure.job import Job
 from memkern.audit.options import Options
@@ -107,7 +107,7 @@ def _encoder(job: Job, seen: SeenImages, place: int) -> EncoderPlan:
         weights=entry.weights.sha256,
         members=_digest(column) if (column != UNKNOWN).any() else None,
         units=tuple(hook_point.units for hook_point in job.layers[place].hook_points),
-        readings=list_digest([line.encoder, code, entry.weights.sha256, by_class, balanced]),
+        readings=list_digest([anywhere(line.encoder), code, entry.weights.sha256, by_class, balanced]),
     )
 
 
@@ -120,8 +120,8 @@ def _kinds(job: Job) -> str:
 
 
 def _code_digest(encoder: str) -> str | None:
-    code = parse(encoder, ("py",))
-    return sha256(Path(code.name.rpartition(":")[0])) if code.prefix == "py" else None
+    file = encoder_file(encoder) if encoder else None
+    return None if file is None else sha256(file)
 
 
 def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:

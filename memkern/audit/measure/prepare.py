@@ -15,6 +15,7 @@ from memkern.audit.data.source import Source
 from memkern.audit.measure.batch_size import images_per_pass, view_size
 from memkern.audit.measure.design import balanced_rows, design_of
 from memkern.audit.measure.encoders import Encoders, InMemory, encoders_in_memory, load_encoders, modules_of
+from memkern.audit.measure.fitting import fit_encoders
 from memkern.audit.measure.images import CheckedImages, look_at_images, open_images
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.layers import agreeing, find_layers_of
@@ -84,6 +85,8 @@ def prepare(
     design = design_of(images.seen, options)
     size = view_size(options, images.sizes, images.source)
     views = make_views(options, size)
+    source, loaded = fit_encoders(options, views, images.source, loaded, log)
+    images = replace(images, source=source)
     job = Job(
         options=options,
         source=images.source,
@@ -122,7 +125,9 @@ def _layers(options: Options, views: ViewCall, source: Source, encoders: Encoder
         known = of_kind.get(each.line.encoder)
         if known is None or len(encoders.turns) == 1:  # loading every one again would take as long as an audit of few
             with encoders.on_device([place]) as modules:
-                known = find_layers_of(options, views, source, modules[each.line.name])
+                known = find_layers_of(
+                    options, views, source, modules[each.line.name], channels_last=encoders.channels_last
+                )
         of_kind[each.line.encoder] = known
         found.append(known)
     return agreeing(encoders.names, found)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from memkern._util.files import replace_atomically, strip_prefix
 from memkern._util.optional_imports import require
+from memkern.audit.encoders.build import anywhere
 from memkern.audit.run_folder.schema import EncoderPlan, Plan
 from memkern.errors import PlanError
 from memkern.metrics.classes import ClassMem
@@ -224,12 +225,12 @@ def clean(run: Path) -> None:
 def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
     """Finds the encoders of one plan in another: name there -> name here, for all that both have.
 
-    An encoder is the same with the same weights, code and members, however it is called: the f of a pair is f1 when
-    another f is added. Where nothing is known of members, its role is what is known.
+    An encoder is the same with the same weights, code and members, however it is called, and wherever the file of its code
+    is: the f of a pair is f1 when another f is added. Where nothing is known of members, its role is what is known.
     """
 
     def identity(each: EncoderPlan) -> tuple[str | None, ...]:
-        return each.encoder, each.encoder_file, each.weights, each.members or each.role
+        return anywhere(each.encoder), each.encoder_file, each.weights, each.members or each.role
 
     names = {identity(each): each.name for each in new.encoders}
     return {each.name: names[identity(each)] for each in old.encoders if identity(each) in names}

@@ -205,14 +205,14 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
     with timer.phase("views"):
         options = job.options
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
-        device = options.torch_device()
+        device, last = options.torch_device(), job.encoders.channels_last
         same = len({(image.shape, image.dtype) for image in images}) == 1
         # Images go to the device and views are made there, because images are fewer bytes than their views.
         batch = torch.stack(list(images)).to(device) if same else [image.to(device) for image in images]
-        drawn = draw_views(job.views, batch, index, clean=options.clean, dtype=dtype, channels_last=True)
+        drawn = draw_views(job.views, batch, index, clean=options.clean, dtype=dtype, channels_last=last)
         clean = None
         if job.source.labels is not None and not options.clean:
-            clean = draw_clean(job.views, batch, index, dtype=dtype, channels_last=True)
+            clean = draw_clean(job.views, batch, index, dtype=dtype, channels_last=last)
     return drawn, clean
 
 

@@ -52,7 +52,7 @@ class EncoderPlan(Record):
         name: Name of the encoder.
         role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` encoder; `None` for other kinds.
+        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder; `None` for other kinds.
         weights: SHA-256 of the weights.
         members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
         units: How many units each layer has; encoders of several architectures may differ in that.
@@ -77,7 +77,7 @@ class Plan(Record):
         memkern: Version of memkern.
         torch: Version of torch.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` encoder; `None` for other kinds.
+        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder; `None` for other kinds.
         weights: SHA-256 of the weights of f.
         reference: SHA-256 of the weights of g; `None` without one.
         data: Digest of the list of images.
@@ -153,15 +153,24 @@ class WeightsEntry(Record):
 
     Attributes:
         file: The file, as the user wrote it; `None` for an encoder in memory.
-        sha256: Digest of the file, or of the state of an encoder in memory.
+        sha256: Digest of the file, of one with several networks together with the choice, or of the state of an encoder
+            in memory.
         prefix: What was taken off the names of its tensors.
         unused: Tensors of the file that are not the encoder's.
+        network: Which network of the file was taken; "" if no other one fits.
+        others: Networks of the file that would fit as well.
+        head_off: Parts of the encoder's head that the file lacks, and that were taken off.
+        notes: What else was done to load the weights.
     """
 
     file: str | None
     sha256: str
     prefix: str
     unused: tuple[str, ...]
+    network: str = ""
+    others: tuple[str, ...] = ()
+    head_off: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -38,4 +38,5 @@ KIND = EncoderKind(
     example="memkern:NAME",
     package="",
     build=_build,
+    names=lambda: NAMES,
 )

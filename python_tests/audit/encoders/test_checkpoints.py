@@ -125,7 +125,12 @@ def test_what_a_file_says_is_not_run(tmp_path: Path) -> None:
 
     command = f"open({str(mark)!r}, 'w').close()"
     for zipped in (True, False):
-        beside = [Harmful(exec, command), Harmful(os.system, f"touch {mark}"), Harmful(eval, command), Harmful(open, str(mark), "w")]
+        beside = [
+            Harmful(exec, command),
+            Harmful(os.system, f"touch {mark}"),
+            Harmful(eval, command),
+            Harmful(open, str(mark), "w"),
+        ]
         torch.save({"model": state(), "beside": beside}, tmp_path / "f.pt", _use_new_zipfile_serialization=zipped)
         load(tmp_path / "f.pt")
     attribute = b"\x80\x02cbuiltins\ngetattr\n(cbuiltins\n__import__\n(X\x02\x00\x00\x00ostRX\x06\x00\x00\x00systemtR(X\x04\x00\x00\x00truetR."
@@ -221,8 +226,12 @@ def test_adapters_are_merged(tmp_path: Path) -> None:
     encoder = audit_helpers.net(4)
     assert len(load_weights(encoder, f"{base}?adapter={folder}").files) == 3
     assert close(encoder, merged)
-    assert refused(folder) == "Expected weights in F, got an adapter, which changes those of another file: BASE?adapter=F"
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"alpha_pattern": {"conv": 12}, "use_rslora": True}))
+    assert (
+        refused(folder) == "Expected weights in F, got an adapter, which changes those of another file: BASE?adapter=F"
+    )
+    (folder / "adapter_config.json").write_text(
+        json.dumps(config | {"alpha_pattern": {"conv": 12}, "use_rslora": True})
+    )
     load_weights(encoder, f"{base}?adapter={folder}")
     change = (merged["conv.weight"] - state()["conv.weight"]) / 3 * 12 / 2**0.5
     assert torch.allclose(encoder.conv.weight, state()["conv.weight"] + change, rtol=1e-5)
@@ -231,7 +240,9 @@ def test_adapters_are_merged(tmp_path: Path) -> None:
     save_file({f"x.{name}": value for name, value in lora("blocks.")[0].items()}, folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(config))
     assert "to change parts of the encoder" not in refused_or_loaded(f"{base}?adapter={folder}")
-    save_file({name.replace("conv", "other"): value for name, value in changes.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name.replace("conv", "other"): value for name, value in changes.items()}, folder / "adapter_model.safetensors"
+    )
     assert "to change parts of the encoder, got base_model.model.other.weight" in refused(base, f"?adapter={folder}")
 
 
@@ -245,7 +256,11 @@ def refused_or_loaded(text: str) -> str:
 
 def test_a_file_with_weights_and_an_adapter(tmp_path: Path) -> None:
     changes, merged = lora(adapter=".default")
-    base = renamed(lambda name: "base_model.model." + name.replace("weight", "base_layer.weight").replace("bias", "base_layer.bias"))
+    base = renamed(
+        lambda name: (
+            "base_model.model." + name.replace("weight", "base_layer.weight").replace("bias", "base_layer.bias")
+        )
+    )
     torch.save(base | changes, tmp_path / "f.pt")
     assert refused(tmp_path / "f.pt").endswith("give it with F?lora_alpha=NUMBER")
     encoder = audit_helpers.net(4)
@@ -287,7 +302,9 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
         assert message(cut).startswith("Expected F to be a whole file")
     torch.save(state(), file, _use_new_zipfile_serialization=False)
     old = file.read_bytes()
-    assert message(old[:-10]).startswith("Expected F to be a whole file written by torch.save or safetensors, got one that")
+    assert message(old[:-10]).startswith(
+        "Expected F to be a whole file written by torch.save or safetensors, got one that"
+    )
     assert message(save(state())[:-4]).startswith("Expected F to be a whole file written by torch.save or safetensors")
     assert message(b"") == "Expected F to be written by torch.save or safetensors, got an empty file"
     assert message(b"<!DOCTYPE html>").endswith("got text that begins '<!DOCTYPE html>'")

@@ -45,7 +45,9 @@ def values(encoder: nn.Module, seed: int) -> dict[str, Tensor]:
     """Tensors like an encoder's, without its classifier: random, and different for every seed."""
     random_numbers = torch.Generator().manual_seed(seed)
     return {
-        name: torch.rand(value.shape, generator=random_numbers) if value.is_floating_point() else torch.full_like(value, seed)
+        name: torch.rand(value.shape, generator=random_numbers)
+        if value.is_floating_point()
+        else torch.full_like(value, seed)
         for name, value in encoder.state_dict().items()
         if not name.startswith(("fc.", "head."))
     }
@@ -106,7 +108,9 @@ def test_checkpoints_load_by_naming_encoder_and_file(base: CodeBase, tmp_path: P
 
     loaded = load_weights(encoder, str(file))
     for name, value in encoder.state_dict().items():
-        assert torch.allclose(value.float(), taken[name].float(), atol=0 if "register" not in base.spelling else 1e-6), name
+        assert torch.allclose(
+            value.float(), taken[name].float(), atol=0 if "register" not in base.spelling else 1e-6
+        ), name
     assert bool(loaded.network) == bool(base.others)
     assert len(loaded.others) == len(base.others)
     assert set(loaded.head_off) <= {"fc"}

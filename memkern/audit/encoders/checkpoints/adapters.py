@@ -95,7 +95,9 @@ def merged(
         if match is not None:
             pairs.setdefault(_own_name(match["module"], tensors, "weight", source), {})[match["part"]] = value
         elif ".lora_" not in name:
-            stem, _, last = re.sub(r"\.(modules_to_save|base_layer|original_module)(\.\w+)?(?=\.)", "", name).rpartition(".")
+            stem, _, last = re.sub(
+                r"\.(modules_to_save|base_layer|original_module)(\.\w+)?(?=\.)", "", name
+            ).rpartition(".")
             found[_own_name(stem, tensors, last, source)] = value
         else:
             raise WeightsError(f"Expected {source} to hold pairs lora_A and lora_B, got {name}")

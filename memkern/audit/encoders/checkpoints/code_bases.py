@@ -93,5 +93,9 @@ def code_base_table() -> str:
         place = each.place.strip("/").replace("/", " → ") or "the names alone"
         taken = f"`F?network={each.other}`" if each.other else ""
         rows.append((each.name, f"`{place}`" if each.place.strip("/") else place, f"`{each.encoder}`", taken))
-    rows.append(("transformers", "a folder of `save_pretrained`, whole or in shards", "`hf:FOLDER --weights FOLDER`", ""))
-    return markdown_table(("code base", "where the backbone is in F", "ENCODER, of one size", "the other network"), rows)
+    rows.append(
+        ("transformers", "a folder of `save_pretrained`, whole or in shards", "`hf:FOLDER --weights FOLDER`", "")
+    )
+    return markdown_table(
+        ("code base", "where the backbone is in F", "ENCODER, of one size", "the other network"), rows
+    )

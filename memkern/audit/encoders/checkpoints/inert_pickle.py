@@ -74,7 +74,9 @@ class Storage:
     memory: Tensor
 
 
-def _view(storage: Storage, dtype: torch.dtype | None, offset: int, size: Sequence[int], stride: Sequence[int]) -> Tensor:
+def _view(
+    storage: Storage, dtype: torch.dtype | None, offset: int, size: Sequence[int], stride: Sequence[int]
+) -> Tensor:
     if not isinstance(storage, Storage) or dtype is None:
         raise pickle.UnpicklingError("tensors that torch.save did not write; save them with it")
     numbers = storage.memory[: len(storage.memory) // dtype.itemsize * dtype.itemsize].view(dtype)

@@ -151,8 +151,6 @@ def _matched(
     found = {name: names[key] for name, key in pairs.items() if key in names}
     missing = tuple(name for name in wanted if name not in found and not name.endswith("num_batches_tracked"))
     misfits = tuple(
-        name
-        for name, there in found.items()
-        if not spelling.fits(name, wanted[name].shape, state.tensors[there].shape)
+        name for name, there in found.items() if not spelling.fits(name, wanted[name].shape, state.tensors[there].shape)
     )
     return Network(state, shown, spelling, found, missing, misfits, optional)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
+from memkern._util.text import first_of
 from memkern.audit.encoders.kind import EncoderKind
 from memkern.errors import EncoderError
+
+IMAGES = "pixel_values"
+"""What transformers calls a batch of images."""
+
+TOWERS = ("vision_model", "image_model", "vision_tower", "visual")
+"""Children of models of images and text that take the images."""
 
 
 def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
@@ -24,13 +33,57 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
     rest = {key: value for key, value in arguments.items() if key not in pooling}
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **rest)
     encoder: nn.Module = transformers.AutoModel.from_config(config, **pooling)
+    if getattr(encoder, "main_input_name", IMAGES) != IMAGES:
+        tower = next(
+            (getattr(encoder, each) for each in TOWERS if isinstance(getattr(encoder, each, None), nn.Module)), None
+        )
+        encoder = encoder if tower is None else tower
+    _require_images(encoder)
+    if hasattr(getattr(encoder, "embeddings", None), "random_masking"):
+        _without_masks(encoder, arguments)
     return encoder
+
+
+def _require_images(encoder: nn.Module) -> None:
+    """Requires a model that runs on a batch of images alone."""
+    takes = getattr(encoder, "main_input_name", IMAGES)
+    parameters = list(inspect.signature(encoder.forward).parameters.values())
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [each.name for each in parameters if each.default is inspect.Parameter.empty and each.kind in named]
+    also = [each for each in needed if each != takes]
+    if takes != IMAGES or also:
+        raise EncoderError(
+            f"Expected hf: to name a model of images, got {type(encoder).__name__}, which takes {first_of([takes, *also])}: "
+            "write a py: function that returns a module which makes them of the images"
+        )
+
+
+def _without_masks(encoder: nn.Module, arguments: Mapping[str, object]) -> None:
+    """Has a masked autoencoder read every patch, in the image's order: by default it drops and shuffles at random."""
+    if arguments.get("mask_ratio"):
+        raise EncoderError(
+            f"Expected `mask_ratio` to be 0, got {arguments['mask_ratio']}: which patches are masked is drawn anew in every "
+            "pass, so views would differ by chance"
+        )
+    encoder.config.mask_ratio = 0.0
+
+    def in_order(
+        module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        images = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
+        patch = module.embeddings.patch_embeddings.projection.kernel_size
+        patches = (images.shape[-2] // patch[0]) * (images.shape[-1] // patch[1])
+        rising = torch.arange(patches, device=images.device, dtype=torch.float32).expand(len(images), -1)
+        return args, {"noise": rising, **kwargs}  # patches are sorted by it
+
+    encoder.register_forward_pre_hook(in_order, with_kwargs=True)
 
 
 KIND = EncoderKind(
     name="hf",
-    summary="transformers' model of a saved `config.json`",
+    summary="transformers' model of a saved `config.json`; of a model of images and text, the part for images",
     example="hf:CONFIG_DIR",
     package="transformers",
     build=_build,
+    file=lambda name: Path(name) / "config.json",
 )

@@ -20,4 +20,5 @@ KIND = EncoderKind(
     example="lightly:NAME",
     package="torchvision",
     build=_build,
+    names=torchvision.names,
 )

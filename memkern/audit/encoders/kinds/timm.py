@@ -13,9 +13,14 @@ from memkern.audit.encoders.kind import EncoderKind, unknown_name
 def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
     timm = require("timm", "timm", extra="")
     if not timm.is_model(name):
-        raise unknown_name("timm", name, timm.list_models())
+        raise unknown_name("timm", name, _names())
     encoder: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": 0, **arguments})
     return encoder
+
+
+def _names() -> list[str]:
+    found: list[str] = require("timm", "timm", extra="").list_models()
+    return found
 
 
 KIND = EncoderKind(
@@ -24,4 +29,5 @@ KIND = EncoderKind(
     example="timm:NAME",
     package="timm",
     build=_build,
+    names=_names,
 )

@@ -24,11 +24,18 @@ def build(name: str, arguments: Mapping[str, object]) -> nn.Module:
         EncoderError: If torchvision has no model of that name.
         MissingPackageError: If torchvision is not installed.
     """
+    known = names()
+    if name not in known:
+        raise unknown_name("torchvision", name, known)
     models = require("torchvision.models", "torchvision", extra="")
-    if name not in models.list_models():
-        raise unknown_name("torchvision", name, models.list_models())
     encoder: nn.Module = models.get_model(name, weights=None, **arguments)
     return encoder
+
+
+def names() -> list[str]:
+    """Lists the models of torchvision."""
+    found: list[str] = require("torchvision.models", "torchvision", extra="").list_models()
+    return found
 
 
 KIND = EncoderKind(
@@ -37,4 +44,5 @@ KIND = EncoderKind(
     example="torchvision:NAME",
     package="torchvision",
     build=build,
+    names=names,
 )
