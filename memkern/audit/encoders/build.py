@@ -81,8 +81,8 @@ def build_encoder(text: str) -> nn.Module:
 
 def _program(text: str, how: str) -> EncoderError:
     return EncoderError(
-        f"Expected {text!r} to give a module whose layers run in Python, got {how} code, whose layers cannot be read: build "
-        "the model itself, and give the program's weights (a file of TorchScript as it is) with --weights"
+        f"Expected {text!r} to give a module whose layers run in Python, got {how} code, whose layers cannot be read: "
+        "build the model itself, and give the program's weights (a file of TorchScript as it is) with --weights"
     )
 
 

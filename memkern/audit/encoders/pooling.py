@@ -31,8 +31,8 @@ def pool_output(encoder: nn.Module, how: object) -> None:
         if found is None or found.ndim not in ((3,) if how == "cls" else (3, 4)):
             wanted = "tokens [N, T, U]" if how == "cls" else "tokens [N, T, U] or maps [N, U, h, w]"
             raise EncoderError(
-                f"Expected the encoder to return {wanted} for ?pool={how}, got {shape or 'no tensor'}; models of timm pool "
-                "by themselves: ?global_pool=token, avg or ''"
+                f"Expected the encoder to return {wanted} for ?pool={how}, got {shape or 'no tensor'}; models of timm "
+                "pool by themselves: ?global_pool=token, avg or ''"
             )
         if how == "tokens":
             return found

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from memkern._util.optional_imports import require
 from memkern._util.text import first_of
 from memkern.audit.encoders.checkpoints.adapters import adapter_files, merged, with_adapter
 from memkern.audit.encoders.checkpoints.files import SAVED, files_digest, read_files, short, weights_files
 from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
-from memkern.audit.encoders.checkpoints.networks import Network, networks
+from memkern.audit.encoders.checkpoints.networks import Network, networks, nothing
 from memkern.audit.encoders.checkpoints.state_dicts import StateDict, state_dicts
 from memkern.audit.encoders.heads import HEADS, head_names, parts_without_weights, take_off
 from memkern.audit.encoders.spec import Spec, parse
@@ -58,7 +59,7 @@ class Loaded:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes of all files; of several networks in them, with the address of the one that was taken."""
+        """SHA-256 of the bytes of all files, and of what was chosen among several networks in them."""
         digest = files_digest(self.files)
         return hashlib.sha256(f"{digest}\n{self.choice}".encode()).hexdigest() if self.choice else digest
 
@@ -100,8 +101,8 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
         What was loaded.
 
     Raises:
-        WeightsError: If the file holds no state dict, lacks names of the encoder, or has other names, shapes or kinds of
-            numbers.
+        WeightsError: If the file holds no state dict, lacks names of the encoder, or has other names, shapes or kinds
+            of numbers.
         MissingFileError: If there is no file.
     """
     files, spec = find_weights(text), parse(text)
@@ -109,12 +110,9 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     file = files[0]
     if load is not None and not spec.arguments and (file.parent / "config.json").is_file() and file.name in SAVED:
         return _pretrained(encoder, load, files)
-    of_weights = weights_files(spec.path)
-    content = read_files(of_weights)
-    states = _inside(content, list(state_dicts(content)), _text(spec, "key"), file)
     wanted = encoder.state_dict()
-    network, others = _chosen(networks(wanted, states, _text(spec, "prefix"), head_names(encoder)), spec, file)
-    head_off = _all_there(encoder, network, states[0], file)
+    network, others = _network(wanted, spec, head_names(encoder), file)
+    head_off = _all_there(encoder, network, file)
     used = set(network.names.values())
     lora = {name: value for name, value in network.state.tensors.items() if ".lora_" in name}
     left = tuple(name for name in network.state.tensors if name not in used and name not in lora)
@@ -127,20 +125,22 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     if adapter is not None:
         found = with_adapter(found, Path(adapter))
     take_off(encoder, head_off)
-    own = encoder.state_dict()
-    encoder.load_state_dict({**own, **{name: value for name, value in found.items() if name in own}})
-    several = network.address or "the names without a prefix"
+    encoder.load_state_dict({**encoder.state_dict(), **found})
     given = {key: value for key, value in spec.arguments.items() if key in ("lora_alpha", "strict")}
     return Loaded(
         files=files,
         prefix=_raw_prefix(network),
         left=left,
-        network=several if others else "",
-        others=tuple(each.address or "the names without a prefix" for each in others),
+        network=_shown(network) if others else "",
+        others=tuple(map(_shown, others)),
         head_off=head_off,
         notes=notes,
         choice=f"{network.address} {given}" if others or spec.arguments else "",
     )
+
+
+def _shown(network: Network) -> str:
+    return network.address or "the names without a prefix"
 
 
 def _text(spec: Spec, key: str) -> str | None:
@@ -151,6 +151,9 @@ def _text(spec: Spec, key: str) -> str | None:
 def _pretrained(encoder: nn.Module, load: Pretrained, files: tuple[Path, ...]) -> Loaded:
     """Loads what transformers saved, by transformers: its files name tensors otherwise than its modules do."""
     file = files[0]
+    logging = require("transformers.utils.logging", "transformers", extra="")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it reports in a table of many lines is listed by `left`
     try:
         loaded, report = load(
             file.parent, config=encoder.config, local_files_only=True, weights_only=True, output_loading_info=True
@@ -159,6 +162,8 @@ def _pretrained(encoder: nn.Module, load: Pretrained, files: tuple[Path, ...]) -
         raise
     except Exception as error:  # transformers and the readers below it raise their own kinds
         raise WeightsError(f"Expected {file} to be what transformers saved, got: {short(error)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     wanted = encoder.state_dict()
     missing = sorted(str(name) for key in ("missing_keys", "mismatched_keys") for name in report[key])
     missing = [name for name in missing if name in wanted]  # of a model that is built without its pooler
@@ -167,15 +172,27 @@ def _pretrained(encoder: nn.Module, load: Pretrained, files: tuple[Path, ...]) -
         raise WeightsError(
             f"Expected {file} to hold all tensors of the encoder; missing or of other shapes: {first_of(missing)}"
         )
+    _require_floats(wanted, {name: value for name, value in loaded.state_dict().items() if name in wanted}, file)
     if missing:
-        encoder.pooler = None  # as transformers builds it with add_pooling_layer=False
+        encoder.register_module("pooler", None)  # as transformers builds it with add_pooling_layer=False
     own, values = encoder.state_dict(), loaded.state_dict()
     encoder.load_state_dict({name: values[name] for name in own})
-    return Loaded(files, "", (), head_off=("pooler",) if missing else ())
+    left = tuple(sorted(map(str, report["unexpected_keys"])))
+    return Loaded(files, "", left, head_off=("pooler",) if missing else ())
 
 
-def _inside(content: Mapping[str, object], states: list[StateDict], key: str | None, file: Path) -> list[StateDict]:
+def _network(
+    wanted: Mapping[str, Tensor], spec: Spec, optional: frozenset[str], file: Path
+) -> tuple[Network, list[Network]]:
+    """Reads a file and finds the network in it that is taken, and the others that fit and have other weights."""
+    states = _states(read_files(weights_files(spec.path)), _text(spec, "key"), file)
+    found = networks(wanted, states, _text(spec, "prefix"), optional)
+    return _chosen(found, spec, file) if found else (nothing(wanted, states[0]), [])
+
+
+def _states(content: Mapping[str, object], key: str | None, file: Path) -> list[StateDict]:
     """The state dicts of a checkpoint, or those under a key."""
+    states = list(state_dicts(content))
     if key is not None:
         under = [each for each in states if f"{each.path}.".startswith(f"{key}.")]
         if not under:
@@ -195,8 +212,8 @@ def _inside(content: Mapping[str, object], states: list[StateDict], key: str | N
     return states
 
 
-def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network | None, list[Network]]:
-    """The network that is taken, and the others that fit the encoder and have other weights."""
+def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network, list[Network]]:
+    """The network that is taken, the first one or the one that is asked for, and the others that fit."""
     complete = [each for each in found if each.complete]
     name = _text(spec, "network")
     if name is not None:
@@ -208,7 +225,7 @@ def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network |
     else:
         rest = complete
     if not complete:
-        return (found[0] if found else None), []
+        return found[0], []
     taken = complete[0]
     others = [each for each in rest if each is not taken and not taken.same_values(each)]
     equals = [each for each in others if each in complete and each.rank == taken.rank]
@@ -218,27 +235,20 @@ def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network |
     return taken, others
 
 
-def _all_there(encoder: nn.Module, network: Network | None, first: StateDict, file: Path) -> tuple[str, ...]:
+def _all_there(encoder: nn.Module, network: Network, file: Path) -> tuple[str, ...]:
     """Requires every tensor of an encoder but a head's; returns the parts of the head that have none."""
-    wanted = encoder.state_dict()
-    missing = [name for name in wanted if not name.endswith("num_batches_tracked")]
-    missing = missing if network is None else list(network.missing)
-    state = first if network is None else network.state
-    off = parts_without_weights(encoder, missing)
-    missing = [name for name in missing if not name.startswith(tuple(f"{part}." for part in off))]
-    objects = {name.rpartition(".")[2]: kind for name, kind in state.objects.items()}
+    wanted, state = encoder.state_dict(), network.state
+    off = parts_without_weights(encoder, network.optional.intersection(network.missing))
+    missing = [name for name in network.missing if not name.startswith(tuple(f"{part}." for part in off))]
     if missing:
-        n_found = 0 if network is None else len(network.names)
-        kind = state.objects.get(missing[0]) or objects.get(missing[0].rpartition(".")[2], "")
+        names = [each for each in state.objects if each.endswith(missing[0])]
+        kind = state.objects[names[0]] if names else ""
         also = f"; {missing[0]} is an object of {kind}" if kind else ""
-        also += (
-            "; a quantised file: save the weights as floats" if "qtensor" in kind.lower() or "Quantized" in kind else ""
-        )
+        also += "; a quantised file: save the weights as floats" if "qtensor" in kind else ""
         raise WeightsError(
-            f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {n_found}; missing: "
+            f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {len(network.names)}; missing: "
             f"{first_of(missing)}{also}; the file has: {first_of(state.tensors)}"
         )
-    assert network is not None
     if network.misfits:
         pairs = ((name, wanted[name].shape, network.tensors()[name].shape) for name in network.misfits[:3])
         shapes = (f"{name} {list(want)}, got {list(got)}" for name, want, got in pairs)
@@ -267,8 +277,15 @@ def _nothing_inside_is_left(encoder: nn.Module, network: Network, left: Sequence
 
 
 def _floats(wanted: Mapping[str, Tensor], network: Network, file: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors in the encoder's shapes; requires floats where floats belong, which nothing may be cast to in silence."""
+    """The tensors in the encoder's shapes, and what is said of them; nothing is cast in silence."""
     found = network.spelling.as_encoder(wanted, network.tensors())
+    _require_floats(wanted, found, file)
+    wider = [name for name, value in found.items() if value.dtype == torch.float64 != wanted[name].dtype]
+    notes = (f"{len(wider)} tensors of float64 were rounded to float32.",) if wider else ()
+    return found, notes
+
+
+def _require_floats(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
     wrong = [
         name
         for name, value in found.items()
@@ -281,17 +298,15 @@ def _floats(wanted: Mapping[str, Tensor], network: Network, file: Path) -> tuple
         small = found[name].element_size() == 1 and found[name].dtype != torch.bool
         fix = "a quantised file: save the weights as floats" if small else "save the weights as floats"
         raise WeightsError(
-            f"Expected {name} in {file} to be of {wanted[name].dtype}, got {found[name].dtype} ({len(wrong)} like it); {fix}"
+            f"Expected {name} in {file} to be of {wanted[name].dtype}, got {found[name].dtype} ({len(wrong)} like it); "
+            f"{fix}"
         )
-    wider = [name for name, value in found.items() if value.dtype == torch.float64 != wanted[name].dtype]
-    notes = (f"{len(wider)} tensors of float64 were rounded to float32.",) if wider else ()
-    return found, notes
 
 
 def _alpha(spec: Spec, file: Path) -> object:
     if "lora_alpha" not in spec.arguments:
         raise WeightsError(
-            f"Expected weights alone in {file}, got an adapter of LoRA beside them, of which it does not say the alpha: "
+            f"Expected weights alone in {file}, got an adapter of LoRA beside them, whose alpha it does not say: "
             f"give it with {file}?lora_alpha=NUMBER"
         )
     return spec.arguments["lora_alpha"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine
 from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
-from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
+from memkern.audit.encoders.weights import find_weights, load_weights
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import WeightsEntry
 from memkern.errors import WeightsError
@@ -109,7 +109,8 @@ class Encoders:
         if each.module is not None:
             return each.module
         module = _copy(self.templates[each.line.encoder], each.line.encoder)
-        if _float32(load_weights(module, each.line.weights), module).digest != each.weights.sha256:
+        _float32(module)
+        if load_weights(module, each.line.weights).digest != each.weights.sha256:
             raise WeightsError(
                 f"Expected {each.line.weights} to stay as it was when the audit began; it changed: restore it"
             )
@@ -232,37 +233,36 @@ def _copy(template: nn.Module, text: str) -> nn.Module:
 
 
 def _load(encoder: nn.Module, line: EncoderLine, log: Callable[[str], None]) -> WeightsEntry:
-    loaded = _float32(load_weights(encoder, line.weights), encoder)
-    file = loaded.file
+    notes = _float32(encoder)
+    loaded = load_weights(encoder, line.weights)
+    file, notes = loaded.file, notes + loaded.notes
     if loaded.network:
         others = first_of(repr(each) for each in loaded.others)
         log(
-            f"{line.name}: {file} holds several networks that fit; {loaded.network!r} was taken, not {others} (choose with "
-            f"{file}?network=NAME)."
+            f"{line.name}: {file} holds several networks that fit; {loaded.network!r} was taken, not {others} (choose "
+            f"with {file}?network=NAME)."
         )
     if loaded.head_off:
         parts = first_of(loaded.head_off)
-        log(
-            f"{line.name}: {file} has no weights for the head {parts}; it was taken off: the output is what went into it."
-        )
+        log(f"{line.name}: {file} has no weights for the head {parts}; it was taken off: its input is the output.")
     if loaded.left:
         log(f"{line.name}: {len(loaded.left)} tensors of {file} are not the encoder's: {first_of(loaded.left, 3)}")
-    for note in loaded.notes:
+    for note in notes:
         log(f"{line.name}: {note}")
     return WeightsEntry(
         line.weights, loaded.digest, loaded.prefix, loaded.left, loaded.network, loaded.others, loaded.head_off,
-        loaded.notes,
+        notes,
     )  # fmt: skip
 
 
-def _float32(loaded: Loaded, encoder: nn.Module) -> Loaded:
-    """Brings an encoder of other floats to float32, in which views are drawn, and notes it."""
+def _float32(encoder: nn.Module) -> tuple[str, ...]:
+    """Brings an encoder of other floats to float32, in which views are drawn; returns the sentence that says so."""
     kinds = {value.dtype for value in (*encoder.parameters(), *encoder.buffers()) if value.is_floating_point()}
     if kinds <= {torch.float32}:
-        return loaded
+        return ()
     encoder.float()
     found = first_of(sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}))
-    return replace(loaded, notes=(*loaded.notes, f"The encoder is of {found}; it is run in float32."))
+    return (f"The encoder is of {found}; it is run in float32.",)
 
 
 def _require_one_head(lines: Sequence[EncoderLine], weights: Sequence[WeightsEntry]) -> None:
@@ -273,8 +273,8 @@ def _require_one_head(lines: Sequence[EncoderLine], weights: Sequence[WeightsEnt
         if weights[other].head_off != entry.head_off:
             has = [first_of(weights[each].head_off) or "nothing" for each in (other, place)]
             raise WeightsError(
-                f"Expected weights of the same parts, got {lines[other].weights} without {has[0]} and {line.weights} without "
-                f"{has[1]}: outputs of an encoder with a head and of one without cannot be compared"
+                f"Expected weights of the same parts, got {lines[other].weights} without {has[0]} and {line.weights} "
+                f"without {has[1]}: outputs of an encoder with a head and of one without cannot be compared"
             )
 
 

@@ -23,11 +23,11 @@ from memkern.audit.taps.modules import first_tensor, tensors_in
 from memkern.errors import EncoderError, MemkernError
 
 ROWS = 2
-"""Rows of the forward passes in which encoders are tried and layers are looked up. The latter keep every tensor: more rows of
-large images would take more memory than all the rest of an audit."""
+"""Rows of the forward passes in which encoders are tried and layers are looked up. The latter keep every tensor: more
+rows of large images would take more memory than all the rest of an audit."""
 
 CHANGE = 1e-3
-"""Difference of two passes over the same views from which an encoder draws at random, as a share of the largest value."""
+"""Difference of two passes over the same views, as a share of the largest value, above which an encoder is random."""
 
 LUMA = (19595, 38470, 7471)
 """Weights of red, green and blue in gray, of 65536 (ITU-R BT.601), as Pillow has them."""
@@ -163,9 +163,10 @@ def _require_same(encoder: Encoder, first: object, second: object) -> None:
     if all(_same(*pair) for pair in pairs):
         return
     raise EncoderError(
-        f"Expected {encoder.line.name} ({encoder.line.encoder or 'an encoder in memory'}) to give the same for the same views, "
-        "got other values in a second pass: it draws random numbers in eval mode (masks, a shuffled order, dropout), so that "
-        "alignments would be chance; switch that off with an argument after the '?' of ENCODER, or in a py: function"
+        f"Expected {encoder.line.name} ({encoder.line.encoder or 'in memory'}) to give the same for the same views, "
+        "got other values in a second pass: it draws random numbers in eval mode (masks, a shuffled order, dropout), "
+        "so that alignments would be chance; switch that off with an argument after the '?' of ENCODER, or in a py: "
+        "function"
     )
 
 
@@ -183,13 +184,13 @@ def _log_output(name: str, output: object, log: Callable[[str], None]) -> None:
     measured = first_tensor(output)
     named = output.items() if isinstance(output, Mapping) else enumerate(tensors_in(output))
     tensors = [(str(key), value) for key, value in named if isinstance(value, Tensor)]
-    if measured is None or len(tensors) < 2 and math.prod(measured.shape[2:]) * (measured.ndim > 2) < 2:
+    if measured is None or (len(tensors) < 2 and math.prod(measured.shape[2:]) < 2):
         return
     where = next((key for key, value in tensors if value is measured), "")
     which = f"{where!r} of {name}'s output" if isinstance(output, Mapping) else f"{name}'s output"
     listed = first_of(f"{key} {list(value.shape[1:])}" for key, value in tensors)
     others = f"; it returns {listed}" if len(tensors) > 1 else ""
     log(
-        f"SSLMem is measured at {which}, {list(measured.shape[1:])} per view{others}. Choose with ?pool=cls, mean or tokens "
-        "after ENCODER, or with --output LAYER."
+        f"SSLMem is measured at {which}, {list(measured.shape[1:])} per view{others}. Choose with ?pool=cls, mean or "
+        "tokens after ENCODER, or with --output LAYER."
     )

@@ -225,7 +225,7 @@ def clean(run: Path) -> None:
 def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
     """Finds the encoders of one plan in another: name there -> name here, for all that both have.
 
-    An encoder is the same with the same weights, code and members, however it is called, and wherever the file of its code
+    An encoder is the same with the same weights, code and members, however it is called, wherever the file of its code
     is: the f of a pair is f1 when another f is added. Where nothing is known of members, its role is what is known.
     """
 

@@ -71,3 +71,34 @@ def test_a_new_kind_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             build_encoder("resnet18")
     finally:
         records.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("resnet18", "torchvision:resnet18"),
+        ("resnet18?num_classes=3", "lightly:resnet18"),
+        ("vit_small_patch16_224", "timm:vit_small_patch16_224"),
+        ("resnet9", "memkern:resnet9"),
+        ("torchvison:resnet18", "torchvision:resnet18"),
+        ("tmm:vit_small_patch16_224", "timm:vit_small_patch16_224"),
+    ],
+)
+def test_a_name_without_a_kind_or_with_a_wrong_one(text: str, near: str) -> None:
+    for package in ("torchvision", "timm"):
+        pytest.importorskip(package, reason="not installed")
+    with pytest.raises(EncoderError) as error:
+        build_encoder(text)
+    assert near in str(error.value).partition("; near: ")[2].split(", ")
+
+
+def test_programs_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\ndef make(how):\n    net, x = nn.Linear(2, 3), torch.rand(1, 2)\n"
+        "    return {'traced': lambda: torch.jit.trace(net, x), 'scripted': lambda: torch.jit.script(net),\n"
+        "            'exported': lambda: torch.export.export(net, (x,)).module()}[how]()\n"
+    )
+    for how in ("traced", "scripted", "exported"):
+        with pytest.raises(EncoderError, match=r"to give a module whose layers run in Python, got (traced|exported)"):
+            build_encoder(f"py:{file}:make?how={how}")

@@ -60,8 +60,8 @@ def with_adapter(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tenso
     unread = [name for name in ("use_dora", "fan_in_fan_out", "lora_bias") if config.get(name)]
     if kind != "LORA" or unread:
         raise WeightsError(
-            f"Expected {folder} to be an adapter of LoRA, got {kind or 'none'} {first_of(unread)}: merge it with PEFT's "
-            "merge_and_unload, save the state dict, and name that file"
+            f"Expected {folder} to be an adapter of LoRA, got {kind or 'none'} {first_of(unread)}: merge it with "
+            "merge_and_unload of PEFT, save the state dict, and name that file"
         )
     content = read_files(weights_files(file))
     return merged(tensors, {k: v for k, v in content.items() if isinstance(v, Tensor)}, config, str(folder))
@@ -73,8 +73,8 @@ def merged(
     """Adds what LoRA learned to the tensors that it changes.
 
     A pair A `[r, in]`, B `[out, r]` adds `alpha / r · B A` to a linear layer `[out, in]`, with `use_rslora`
-    `alpha / sqrt(r) · B A`; A `[r, in, h, w]`, B `[out, r, 1, 1]` do the same to a convolution. All other tensors of the
-    adapter (`modules_to_save`, biases) take the place of the encoder's.
+    `alpha / sqrt(r) · B A`; A `[r, in, h, w]`, B `[out, r, 1, 1]` do the same to a convolution. All other tensors of
+    the adapter (`modules_to_save`, biases) take the place of the encoder's.
 
     Args:
         tensors: The encoder's tensors by name.

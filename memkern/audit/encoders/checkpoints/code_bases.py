@@ -1,8 +1,8 @@
 """Code bases of self-supervised learning whose checkpoints load, and what to type for each: the table of docs/audit.md.
 
-The table is what the tests make files from. Loading itself knows no code bases: it looks for an encoder's names anywhere in a
-checkpoint (`networks`), in the spellings of `spellings`. A new code base needs a row here, and a spelling if it has names of
-its own.
+The table is what the tests make files from. Loading itself knows no code bases: it looks for an encoder's names
+anywhere in a checkpoint (`networks`), in the spellings of `spellings`. A new code base needs a row here, and a spelling
+if it has names of its own.
 """
 
 from __future__ import annotations

@@ -116,8 +116,8 @@ def _reader(file: Path, head: bytes) -> Callable[[Path], object]:
         return _read_safetensors
     if tarfile.is_tarfile(file):
         raise WeightsError(
-            f"Expected weights in {file}, got a tar archive: unpack it and name the file inside, or, of torch before 0.1.10, "
-            "save it anew"
+            f"Expected weights in {file}, got a tar archive: unpack it and name the file inside, or, of torch before "
+            "0.1.10, save it anew"
         )
     if head.startswith(b"\x80"):
         return read_old

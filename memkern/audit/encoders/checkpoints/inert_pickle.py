@@ -1,9 +1,9 @@
 """Pickles, read without running anything from them: tensors and plain containers, and a placeholder for all else.
 
-What a pickle may call is decided by name, in one table: functions of this file that put tensors together, and plain types.
-Every other name becomes a class that does nothing. `os.system`, an `argparse.Namespace` and a class of the training code are
-all the same then: objects that hold what the file says of them. `torch.load(weights_only=True)` refuses such files, and
-`weights_only=False` does more than to unpickle them, so files are read here.
+What a pickle may call is decided by name, in one table: functions of this file that put tensors together, and plain
+types. Every other name becomes a class that does nothing. `os.system`, an `argparse.Namespace` and a class of the
+training code are all the same then: objects that hold what the file says of them. `torch.load(weights_only=True)`
+refuses such files, and `weights_only=False` does more than to unpickle them, so files are read here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Made = Callable[..., object]
 class Placeholder(dict[object, object]):
     """Object of a class that is not trusted: what the file says of it, and no behavior.
 
-    It takes what a pickle can do to an object (arguments, a state, entries, items), so that objects of every kind can be
-    read past, and be looked through for tensors.
+    It takes what a pickle can do to an object (arguments, a state, entries, items), so that objects of every kind can
+    be read past, and be looked through for tensors.
 
     Attributes:
         KIND: Full name of what the file means.
@@ -33,14 +33,16 @@ class Placeholder(dict[object, object]):
     KIND = ""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__()
+        super().__init__()  # arguments are not kept
 
     def __setstate__(self, state: object) -> None:
+        """Takes a state, as an object does that is read from a pickle."""
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, Mapping):
                 self.update(part)
 
     def __call__(self, *args: object, **kwargs: object) -> Placeholder:
+        """Stands for what a call of the object would give."""
         return self
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -106,6 +108,7 @@ class _Trusted:
     """Function that a pickle may call, and whose attributes it cannot set."""
 
     __slots__ = ("_call",)
+    _call: Made
 
     def __init__(self, call: Made) -> None:
         object.__setattr__(self, "_call", call)

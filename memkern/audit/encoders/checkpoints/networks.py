@@ -13,7 +13,7 @@ from memkern.audit.encoders.checkpoints.spellings import SPELLINGS, Spelling
 from memkern.audit.encoders.checkpoints.state_dicts import StateDict, clean
 
 SECOND = frozenset({"ema", "momentum", "target", "student", "k", "old", "avg", "averaged", "swa", "shadow"})
-"""Words in the names of networks that are a copy of another in the same file, or trained towards it: the other is taken."""
+"""Words in the names of networks that are a copy of another one in the same file, or trained towards it."""
 
 NESTS = ("", "state_dict", "model_state_dict", "model", "encoder", "module", "net", "teacher")
 """Keys under which training scripts put the state dict that they go on with; the first that is there is taken."""
@@ -84,6 +84,12 @@ class Network:
         )
 
 
+def nothing(wanted: Mapping[str, Tensor], state: StateDict) -> Network:
+    """Makes the network of a state dict that has no name of an encoder."""
+    missing = tuple(name for name in wanted if not name.endswith("num_batches_tracked"))
+    return Network(state, "", SPELLINGS[0], {}, missing, (), frozenset())
+
+
 def networks(
     wanted: Mapping[str, Tensor], states: Sequence[StateDict], prefix: str | None, optional: frozenset[str]
 ) -> list[Network]:
@@ -109,7 +115,7 @@ def networks(
 
 
 Place = tuple[Mapping[str, str], str, Spelling, Mapping[str, str]]
-"""Names of a file as they are looked up, what stands before the encoder's, the spelling, encoder's names as looked up."""
+"""A file's names by how they are looked up, what stands before the encoder's, the spelling, how those are looked up."""
 
 
 def _places(wanted: list[str], state: StateDict, prefix: str | None) -> Iterator[Place]:

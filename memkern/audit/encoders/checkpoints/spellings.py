@@ -30,11 +30,11 @@ class Spelling:
         return name
 
     def fits(self, name: str, wanted: Sequence[int], got: Sequence[int]) -> bool:
-        """Tells whether a tensor of the file has the shape of the encoder's, or can be brought to it without a change."""
+        """Tells whether a tensor of the file has the shape of the encoder's, but for ones before it."""
         wanted, got = list(wanted), list(got)
         if self.class_position and name == "pos_embed" and len(got) == 3:
             got[1] -= 1
-        return wanted == got or bool(self.rules) and wanted == [1] * (len(wanted) - len(got)) + got
+        return wanted == got or (bool(self.rules) and wanted == [1] * (len(wanted) - len(got)) + got)
 
     def as_encoder(self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Brings tensors of the file, by the encoder's names, to the encoder's shapes."""

@@ -1,4 +1,4 @@
-"""Files that torch writes, read into tensors, containers and placeholders: zip archives, and what torch wrote before 1.6."""
+"""Files that torch writes, read into tensors, containers and placeholders: zip archives, and those of before 1.6."""
 
 from __future__ import annotations
 

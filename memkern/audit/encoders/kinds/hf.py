@@ -32,6 +32,13 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
     pooling = {key: arguments[key] for key in ("add_pooling_layer",) if key in arguments}
     rest = {key: value for key, value in arguments.items() if key not in pooling}
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **rest)
+    if rest.get("mask_ratio"):
+        raise EncoderError(
+            f"Expected `mask_ratio` to be 0, got {rest['mask_ratio']}: which patches are masked is drawn anew in every "
+            "pass, so views would differ by chance"
+        )
+    if hasattr(config, "mask_ratio"):
+        config.mask_ratio = 0.0
     encoder: nn.Module = transformers.AutoModel.from_config(config, **pooling)
     if getattr(encoder, "main_input_name", IMAGES) != IMAGES:
         tower = next(
@@ -40,7 +47,7 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
         encoder = encoder if tower is None else tower
     _require_images(encoder)
     if hasattr(getattr(encoder, "embeddings", None), "random_masking"):
-        _without_masks(encoder, arguments)
+        _in_order(encoder)
     return encoder
 
 
@@ -53,28 +60,22 @@ def _require_images(encoder: nn.Module) -> None:
     also = [each for each in needed if each != takes]
     if takes != IMAGES or also:
         raise EncoderError(
-            f"Expected hf: to name a model of images, got {type(encoder).__name__}, which takes {first_of([takes, *also])}: "
-            "write a py: function that returns a module which makes them of the images"
+            f"Expected hf: to name a model of images, got {type(encoder).__name__}, which takes "
+            f"{first_of([takes, *also])}: write a py: function that returns a module which makes them of the images"
         )
 
 
-def _without_masks(encoder: nn.Module, arguments: Mapping[str, object]) -> None:
-    """Has a masked autoencoder read every patch, in the image's order: by default it drops and shuffles at random."""
-    if arguments.get("mask_ratio"):
-        raise EncoderError(
-            f"Expected `mask_ratio` to be 0, got {arguments['mask_ratio']}: which patches are masked is drawn anew in every "
-            "pass, so views would differ by chance"
-        )
-    encoder.config.mask_ratio = 0.0
+def _in_order(encoder: nn.Module) -> None:
+    """Has a masked autoencoder read the patches in the image's order: by default it shuffles them at random."""
+    patches = next(each for each in encoder.modules() if isinstance(each, nn.Conv2d))
 
     def in_order(
         module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         images = next(each for each in (*args, *kwargs.values()) if isinstance(each, Tensor))
-        patch = module.embeddings.patch_embeddings.projection.kernel_size
-        patches = (images.shape[-2] // patch[0]) * (images.shape[-1] // patch[1])
-        rising = torch.arange(patches, device=images.device, dtype=torch.float32).expand(len(images), -1)
-        return args, {"noise": rising, **kwargs}  # patches are sorted by it
+        (height, width), (down, right) = images.shape[-2:], patches.kernel_size
+        rising = torch.arange((height // down) * (width // right), device=images.device, dtype=torch.float32)
+        return args, {"noise": rising.expand(len(images), -1), **kwargs}  # patches are sorted by it
 
     encoder.register_forward_pre_hook(in_order, with_kwargs=True)
 
