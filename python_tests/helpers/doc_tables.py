@@ -13,6 +13,7 @@ from memkern._util.records import Record
 from memkern._util.text import markdown_table
 from memkern.audit.data.open import reader_table
 from memkern.audit.encoders.build import encoder_table
+from memkern.audit.encoders.checkpoints.code_bases import code_base_table
 from memkern.audit.options import options_table
 from memkern.audit.run_folder import schema
 from memkern.audit.run_folder.columns import TABLES
@@ -64,7 +65,12 @@ def records() -> list[type]:
 def tables() -> dict[str, dict[str, str]]:
     """Page -> name of a table -> its text."""
     return {
-        "audit.md": {"encoders": encoder_table(), "readers": reader_table(), "options": options_table()},
+        "audit.md": {
+            "encoders": encoder_table(),
+            "code_bases": code_base_table(),
+            "readers": reader_table(),
+            "options": options_table(),
+        },
         "run-folder.md": {record.__name__: fields_table(record) for record in [*records(), schema.Block]}
         | {name: columns_table(of) for name, of in TABLES.items()},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -86,18 +87,17 @@ def _program(text: str, how: str) -> EncoderError:
     )
 
 
-def encoder_file(text: str) -> Path | None:
-    """Finds the user's own file that decides an encoder: of `py:` and `hf:`; `None` of other kinds."""
+def encoder_files(text: str) -> Sequence[Path]:
+    """Lists the user's own files that decide an encoder: the one it names, and those beside it that it imports."""
     kind_of = {kind.name: kind for kind in encoder_kinds()}
     spec = parse(text, tuple(kind_of))
-    find = kind_of[spec.prefix].file if spec.prefix else None
-    return None if find is None else find(spec.name)
+    return kind_of[spec.prefix].files(spec.name) if spec.prefix else ()
 
 
 def anywhere(text: str) -> str:
     """Returns the name of an encoder without the folders of the user's own file that decides it, which may be moved."""
-    file = encoder_file(text)
-    return text if file is None else text.replace(f"{file.parent}/", "", 1)
+    files = encoder_files(text)
+    return text.replace(f"{files[0].parent}/", "", 1) if files else text
 
 
 def _near(text: str) -> str:

@@ -9,6 +9,9 @@ from torch import nn
 HEADS = frozenset({"fc", "head", "heads", "classifier", "head_dist", "last_linear", "linear"})
 """Children of models of torchvision and timm that make class scores of what the rest found."""
 
+MAPS = (nn.Linear, nn.Conv2d, nn.BatchNorm1d)
+"""Layers of heads: of one layer or of several, as projectors are."""
+
 LIBRARIES = frozenset({"torchvision", "timm"})
 """Packages whose models are known to run without their head."""
 
@@ -21,7 +24,7 @@ def head_names(encoder: nn.Module) -> frozenset[str]:
 
 
 def parts_without_weights(encoder: nn.Module, missing: Iterable[str]) -> tuple[str, ...]:
-    """Lists the outermost modules of a head all of whose tensors are missing.
+    """Lists the layers of a head that have no weights: those that map features, not norms, which belong to the rest.
 
     Args:
         encoder: The encoder.
@@ -31,13 +34,13 @@ def parts_without_weights(encoder: nn.Module, missing: Iterable[str]) -> tuple[s
         Names of the modules.
     """
     missing = set(missing)
-    off: list[str] = []
-    for name, module in encoder.named_modules():
-        own = {f"{name}.{each}" for each in module.state_dict()}
-        inside = any(name.startswith(f"{each}.") for each in off)
-        if name.partition(".")[0] in HEADS and own and own <= missing and not inside:
-            off.append(name)
-    return tuple(off)
+    return tuple(
+        name
+        for name, module in encoder.named_modules()
+        if name.partition(".")[0] in HEADS
+        and isinstance(module, MAPS)
+        and {f"{name}.{each}" for each in module.state_dict() if each != "num_batches_tracked"} <= missing
+    )
 
 
 def take_off(encoder: nn.Module, parts: Iterable[str]) -> None:

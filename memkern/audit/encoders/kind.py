@@ -12,6 +12,10 @@ from torch import nn
 from memkern.errors import EncoderError
 
 
+def _no_files(name: str) -> Sequence[Path]:
+    return ()
+
+
 @dataclass(frozen=True)
 class EncoderKind:
     """A kind of encoder that `memkern audit` builds by name.
@@ -23,7 +27,7 @@ class EncoderKind:
         package: The package that has to be installed; "" if none has to.
         build: From what stands after the colon, and the constructor's arguments, to the encoder without weights.
         names: Lists the names that may stand after the colon, to say what is near a wrong one; none of kinds of files.
-        file: From what stands after the colon to the user's own file that decides the encoder; `None` without one.
+        files: From what stands after the colon to the user's own files that decide the encoder, the named one first.
     """
 
     name: str
@@ -32,7 +36,7 @@ class EncoderKind:
     package: str
     build: Callable[[str, Mapping[str, object]], nn.Module]
     names: Callable[[], Sequence[str]] = tuple
-    file: Callable[[str], Path] | None = None
+    files: Callable[[str], Sequence[Path]] = _no_files
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> EncoderError:

@@ -17,7 +17,7 @@ import memkern
 from memkern._util.files import sha256
 from memkern.audit.data.membership import SeenImages
 from memkern.audit.data.source import list_digest
-from memkern.audit.encoders.build import anywhere, encoder_file
+from memkern.audit.encoders.build import anywhere, encoder_files
 from memkern.audit.measure.images import CheckedImages
 from memkern.audit.measure.job import Job
 from memkern.audit.options import Options
@@ -120,8 +120,8 @@ def _kinds(job: Job) -> str:
 
 
 def _code_digest(encoder: str) -> str | None:
-    file = encoder_file(encoder) if encoder else None
-    return None if file is None else sha256(file)
+    digests = [sha256(file) for file in encoder_files(encoder)]
+    return list_digest(digests) if len(digests) > 1 else digests[0] if digests else None
 
 
 def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:

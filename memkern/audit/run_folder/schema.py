@@ -52,7 +52,7 @@ class EncoderPlan(Record):
         name: Name of the encoder.
         role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder; `None` for other kinds.
+        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder and what it imports beside it; `None` for other kinds.
         weights: SHA-256 of the weights.
         members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
         units: How many units each layer has; encoders of several architectures may differ in that.
@@ -77,7 +77,7 @@ class Plan(Record):
         memkern: Version of memkern.
         torch: Version of torch.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder; `None` for other kinds.
+        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder and what it imports beside it; `None` for other kinds.
         weights: SHA-256 of the weights of f.
         reference: SHA-256 of the weights of g; `None` without one.
         data: Digest of the list of images.

@@ -192,6 +192,14 @@ def test_shards(ending: str, tmp_path: Path) -> None:
     assert refused(index).startswith("Expected F to name the shard of each tensor, got: ")
 
 
+def test_folders_and_names_that_are_near(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "checkpoint_0199.pth")
+    assert refused(tmp_path / "checkpoint_0198.pth").endswith("there is no such file; near: checkpoint_0199.pth")
+    assert refused(tmp_path).endswith("in the folder F; it has checkpoint_0199.pth: name one of them")
+    (tmp_path / "__0_0.distcp").touch()
+    assert "dcp_to_torch" in refused(tmp_path)
+
+
 def load_digest(file: Path) -> str:
     from memkern.audit.encoders.checkpoints.files import files_digest
 
@@ -326,17 +334,48 @@ def test_a_safetensors_file_by_any_name(tmp_path: Path) -> None:
     load(tmp_path / "f.safetensors")
 
 
-@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18?num_classes=7", "torchvision:squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision:resnet18",
+        "timm:resnet18?num_classes=7",
+        "torchvision:squeezenet1_1",
+        "torchvision:mobilenet_v3_small",
+    ],
+)
 def test_a_missing_head_is_taken_off_and_said(name: str, tmp_path: Path) -> None:
     pytest.importorskip(name.partition(":")[0], reason="not installed")
     encoder = build_encoder(name)
     x = torch.rand(2, 3, 64, 64)
     heads = ("fc", "classifier")
     torch.save({key: v for key, v in encoder.state_dict().items() if not key.startswith(heads)}, tmp_path / "f.pt")
-    before = encoder(x)
+    given: list[Tensor] = []
+    first = next(
+        each
+        for key, each in encoder.named_modules()
+        if key.startswith(heads) and list(each.parameters()) and not list(each.children())
+    )
+    handle = first.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    encoder(x)
+    handle.remove()
     loaded = load_weights(encoder, str(tmp_path / "f.pt"))
     assert loaded.head_off
-    assert encoder(x).shape[1] >= 512 != before.shape[1]
+    wanted = given[0].mean((2, 3)) if given[0].ndim == 4 else given[0]
+    assert encoder(x).shape == wanted.shape
+    if len(loaded.head_off) == 1:
+        assert torch.allclose(encoder(x), wanted, atol=1e-5), "what went into it"
+
+
+def test_a_missing_norm_is_no_missing_head(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    encoder = build_encoder("timm:convnext_atto?num_classes=3&depths=(1,1,1,1)&dims=(8,8,8,8)")
+    body = encoder.state_dict()
+    torch.save({name: v for name, v in body.items() if not name.startswith("head.fc.")}, tmp_path / "f.pt")
+    fresh = build_encoder("timm:convnext_atto?num_classes=3&depths=(1,1,1,1)&dims=(8,8,8,8)")
+    assert load_weights(fresh, str(tmp_path / "f.pt")).head_off == ("head.fc",)
+    assert fresh(torch.rand(2, 3, 32, 32)).shape == (2, 8)
+    torch.save({name: v for name, v in body.items() if not name.startswith("head.")}, tmp_path / "f.pt")
+    assert "missing: head.norm.weight" in refused(tmp_path / "f.pt", encoder=encoder)
 
 
 def test_a_head_of_another_kind_or_too_many(tmp_path: Path) -> None:

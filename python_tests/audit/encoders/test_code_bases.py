@@ -128,3 +128,78 @@ def test_every_spelling_is_some_code_base_s() -> None:
         "lightly's ResNetGenerator, for torchvision's ResNets",
         "DINOv2 of giant size, for timm's ViTs",
     ], "those have a test of their own"
+
+
+def test_resnets_that_are_written_as_a_sequence(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    named, sequence = build_encoder("torchvision:resnet18"), build_encoder("lightly:resnet18")
+    torch.save(named.state_dict(), tmp_path / "f.pt")
+    assert load_weights(sequence, str(tmp_path / "f.pt")).left == ("fc.weight", "fc.bias")
+    x = torch.rand(1, 3, 32, 32)
+    named.fc = nn.Identity()
+    assert torch.equal(sequence(x).flatten(1), named(x))
+    layers = [named.conv1, named.bn1, named.layer1, named.layer2, named.layer3, named.layer4]
+    generated = nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1)
+    )  # as lightly.models.ResNetGenerator hands out a backbone
+    torch.save({f"backbone.{name}": v for name, v in generated.state_dict().items()}, tmp_path / "f.pt")
+    other = build_encoder("torchvision:resnet18")
+    assert load_weights(other, str(tmp_path / "f.pt")).head_off == ("fc",)
+    assert torch.equal(other(x), named(x))
+
+
+def official(text: str, place: str) -> dict[str, Tensor]:
+    """Tensors of a ViT of timm by the names of the code base of a spelling."""
+    base = next(each for each in CODE_BASES if each.name == place)
+    return in_file(base, values(build_encoder(text), 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("vit_small_patch14_reg4_dinov2", "DINOv2 with registers"),
+        ("vit_small_patch14_dinov2", "DINOv2"),
+        ("vit_base_patch16_clip_224", "open_clip, CLIP"),
+    ],
+)
+def test_renamed_weights_are_those_that_timm_makes_of_them(name: str, base: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    text = f"timm:{name}?{VIT}"
+    state, encoder = official(text, base), build_encoder(text)
+    torch.save({f"visual.{key}": v for key, v in state.items()} if "CLIP" in base else state, tmp_path / "f.pt")
+    load_weights(encoder, str(tmp_path / "f.pt"))
+    as_timm = (
+        {f"visual.{key}": v for key, v in state.items()}
+        if "CLIP" in base
+        else {**state, "mask_token": torch.rand(1, 24)}
+    )
+    wanted = timm.models.vision_transformer.checkpoint_filter_fn(as_timm, encoder)
+    got = encoder.state_dict()
+    assert {key for key in got if key in wanted} == set(got)
+    assert all(torch.allclose(got[key], wanted[key].reshape(got[key].shape), atol=1e-6) for key in got)
+
+
+def test_blocks_in_chunks(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    text = f"timm:vit_small_patch14_dinov2?{VIT}"
+    encoder, wanted = build_encoder(text), values(build_encoder(text), 1)
+    chunked = {
+        name.replace("blocks.0.", "blocks.0.0.").replace("blocks.1.", "blocks.1.1."): v for name, v in wanted.items()
+    }
+    torch.save({"teacher": {f"backbone.{name}": v for name, v in chunked.items()}}, tmp_path / "f.pt")
+    load_weights(encoder, str(tmp_path / "f.pt"))
+    assert all(torch.equal(v, wanted[name]) for name, v in encoder.state_dict().items())
+    numbered = build_encoder("timm:mobilenetv3_small_050")  # its own names are blocks.0.0
+    torch.save(numbered.state_dict(), tmp_path / "f.pt")
+    assert load_weights(build_encoder("timm:mobilenetv3_small_050"), str(tmp_path / "f.pt")).left == ()
+
+
+def test_dinov2_of_giant_size(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    text = f"timm:vit_giant_patch14_dinov2?{VIT}"
+    encoder, wanted = build_encoder(text), values(build_encoder(text), 1)
+    renamed = {name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): v for name, v in wanted.items()}
+    assert renamed.keys() != wanted.keys()
+    torch.save(renamed, tmp_path / "f.pt")
+    load_weights(encoder, str(tmp_path / "f.pt"))
+    assert all(torch.equal(v, wanted[name]) for name, v in encoder.state_dict().items())

@@ -263,8 +263,8 @@ def test_heads_that_are_in_one_file_alone(tmp_path: Path, monkeypatch: pytest.Mo
         message = refused(wanted, patch, WeightsError)
     assert message.startswith(f"Expected weights of the same parts, got {tmp_path / 'f.pt'} without nothing and ")
     run, said = audited(replace(wanted, weights=wanted.reference, reference=()))
-    assert any("has no weights for the head classifier; it was taken off" in each for each in said)
-    assert run.manifest.weights.f.head_off == ("classifier",)
+    assert any("has no weights for the head classifier.1; it was taken off" in each for each in said)
+    assert run.manifest.weights.f.head_off == ("classifier.1",)
 
 
 def test_a_wrong_path_of_weights_is_found_before_encoders_are_built(
@@ -311,9 +311,22 @@ def test_a_file_that_moved_before_the_audit_goes_on(tmp_path: Path, monkeypatch:
     again = replace(wanted, encoder=wanted.encoder.replace("/code/", "/elsewhere/"), resume=True)
     run, _ = audited(again)
     assert run.manifest.encoder == again.encoder
-    (moved / "mine.py").write_text(CODE + "\n# changed\n")
+    (moved / "mine.py").write_text(CODE + "\nfrom other_of_mine import *\n")
+    (moved / "other_of_mine.py").write_text("")
     with pytest.raises(ValueError, match="Expected `encoder"):
         run_audit(again)
+
+
+def test_neighbors_are_part_of_the_code(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "deep.py").write_text("VALUE = 1\n")
+    (tmp_path / "near.py").write_text("from far.deep import VALUE\nimport torch\n")
+    (tmp_path / "mine.py").write_text("import near\n")
+    (tmp_path / "not_imported.py").write_text("")
+    names = [file.name for file in build.encoder_files(f"py:{tmp_path / 'mine.py'}:make?a=1")]
+    assert names == ["mine.py", "near.py", "deep.py"]
+    assert build.encoder_files(f"hf:{tmp_path}") == (tmp_path / "config.json",)
+    assert build.encoder_files("timm:resnet18") == build.encoder_files("mine") == ()
 
 
 def test_the_console_script_finds_neighbors(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tarfile
@@ -45,11 +46,30 @@ def weights_files(path: Path) -> tuple[Path, ...]:
                 f"Expected weights in {path}, got an adapter, which changes those of another file: BASE?adapter={path}"
             )
         if not found:
-            raise MissingFileError(f"Expected model.safetensors or pytorch_model.bin in the folder {path}")
+            raise MissingFileError(
+                f"Expected model.safetensors or pytorch_model.bin in the folder {path}{_beside(path)}"
+            )
         path = found[0]
     if not path.is_file():
-        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file")
+        near = difflib.get_close_matches(path.name, _names(path.parent), 3)
+        also = f"; near: {', '.join(near)}" if near else ""
+        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file{also}")
     return (path, *_shards(path)) if path.name.endswith(INDEX) else (path,)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+
+def _beside(folder: Path) -> str:
+    """What a folder without a file of weights is, or has, for the end of a message."""
+    names = _names(folder)
+    if any(name.endswith(".distcp") for name in names):
+        made = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+        return f"; it is a checkpoint of torch.distributed: `{made}` makes a file of it"
+    if "zero_to_fp32.py" in names:
+        return "; it is a checkpoint of DeepSpeed: its zero_to_fp32.py makes a file of it"
+    return f"; it has {first_of(names)}: name one of them" if names else ""
 
 
 def _shards(index: Path) -> tuple[Path, ...]:

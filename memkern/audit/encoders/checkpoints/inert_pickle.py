@@ -26,6 +26,10 @@ class Placeholder(dict[object, object]):
     It takes what a pickle can do to an object (arguments, a state, entries, items), so that objects of every kind can
     be read past, and be looked through for tensors.
 
+    Args:
+        *args: What the file makes the object of; not kept.
+        **kwargs: The same.
+
     Attributes:
         KIND: Full name of what the file means.
     """
@@ -33,7 +37,7 @@ class Placeholder(dict[object, object]):
     KIND = ""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__()  # arguments are not kept
+        super().__init__()
 
     def __setstate__(self, state: object) -> None:
         """Takes a state, as an object does that is read from a pickle."""

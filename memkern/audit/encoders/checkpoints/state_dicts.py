@@ -59,6 +59,9 @@ def state_dicts(content: Mapping[str, object]) -> Iterator[StateDict]:
 
     Args:
         content: What the checkpoint holds.
+
+    Yields:
+        The state dicts; one with blocks in chunks a second time, with the chunks left out of names.
     """
     level: list[tuple[str, Mapping[object, object]]] = [("", dict(content) if type(content) is dict else content)]  # type: ignore[list-item]
     for _ in range(DEEPEST):

@@ -88,7 +88,7 @@ def _fill(memory: Tensor, itemsize: int, opened: IO[bytes]) -> None:
     count = int.from_bytes(opened.read(8), "little")
     content = opened.read(len(memory))
     if count * itemsize != len(memory) or len(content) != len(memory):
-        raise EOFError("the file ends before its numbers do")
+        raise pickle.UnpicklingError("the file ends before its numbers do")
     memory.copy_(_memory(content))
 
 

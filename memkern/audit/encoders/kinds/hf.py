@@ -86,5 +86,5 @@ KIND = EncoderKind(
     example="hf:CONFIG_DIR",
     package="transformers",
     build=_build,
-    file=lambda name: Path(name) / "config.json",
+    files=lambda name: (Path(name) / "config.json",),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from memkern.audit.encoders.kind import EncoderKind
-from memkern.errors import EncoderError
+from memkern.errors import ArgumentTypeError, EncoderError
 
 
 def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
@@ -31,7 +33,18 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
         if not callable(build):
             public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise EncoderError(f"Expected {file} to define {function!r}; it defines {', '.join(public) or 'nothing'}")
-        return build(**arguments)
+        try:
+            inspect.signature(build).bind(**arguments)
+        except TypeError as error:
+            raise ArgumentTypeError(
+                f"Expected arguments that {function} of {file} takes, got {arguments}: {error}"
+            ) from error
+        except ValueError:  # a function without a signature
+            pass
+        try:
+            return build(**arguments)
+        except TypeError as error:  # of the code, not of the arguments
+            raise EncoderError(f"Expected {name!r} to build an encoder, got TypeError: {error}") from error
 
 
 @contextmanager
@@ -53,8 +66,30 @@ def _beside(folder: Path) -> Iterator[None]:
                 del sys.modules[name]
 
 
-def _file(name: str) -> Path:
-    return Path(name.rpartition(":")[0])
+def _files(name: str) -> list[Path]:
+    """The file of an encoder, and the files beside it that it imports, or they."""
+    found = [Path(name.rpartition(":")[0])]
+    for file in found:  # grows
+        for imported in _imports(file):
+            package = file.parent / imported
+            beside = [file.parent / f"{imported}.py", *sorted(package.rglob("*.py") if package.is_dir() else ())]
+            found += [each for each in beside if each.is_file() and each not in found]
+    return found
+
+
+def _imports(file: Path) -> list[str]:
+    """Names of the modules that a file imports, as far as its text says, without their parts."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # said where it is run
+        return []
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module] if node.module else [alias.name for alias in node.names]
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 KIND = EncoderKind(
@@ -63,5 +98,5 @@ KIND = EncoderKind(
     example="py:FILE.py:FUNCTION",
     package="",
     build=_build,
-    file=_file,
+    files=_files,
 )

@@ -33,3 +33,14 @@ def test_constructors_and_files_that_fail(tmp_path: Path) -> None:
     file.write_text("1 / 0")
     with pytest.raises(EncoderError, match=r"mine\.py:build' to build an encoder, got ZeroDivisionError: division"):
         build_encoder(f"py:{file}:build")
+
+
+def test_a_message_blames_the_arguments_or_the_code(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def build(size=3):\n    return 1 + 'a'\n")
+    with pytest.raises(EncoderError, match=r"to build an encoder, got TypeError: unsupported operand"):
+        build_encoder(f"py:{file}:build")
+    with pytest.raises(
+        TypeError, match=r"Expected arguments that build of .* takes, got {'width': 3}: got an unexpected"
+    ):
+        build_encoder(f"py:{file}:build?width=3")
