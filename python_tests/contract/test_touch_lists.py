@@ -59,7 +59,11 @@ ADDED = {
         "scripts/frozen/*": "bits before and after the redesign",
         "scripts/new_op.py": "copies it",
     }),
-    "New encoder kind": Added("kind", "hf", "hf", {"python_tests/audit/encoders/test_build.py": "all kinds, as text"}),
+    "New encoder kind": Added("kind", "hf", "hf", {
+        "memkern/audit/encoders/checkpoints/code_bases.py": "code bases whose files load",
+        "python_tests/audit/encoders/test_build.py": "all kinds, as text",
+        "python_tests/audit/measure/test_fitting.py": "a kind with files",
+    }),
     "New image reader": Added("reader", "hdf5", "hdf5", {"python_tests/audit/data/test_open.py": "all kinds, as text"}),
     "New export": Added("export", "fiftyone", "fiftyone", {
         "memkern/audit/pipeline.py": "a docstring's example",

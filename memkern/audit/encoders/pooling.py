@@ -1,4 +1,4 @@
-"""One vector of an encoder's tokens or maps: the choice `?pool=` of ENCODER."""
+"""Pooling of the tokens or maps that an encoder returns: the choice `?pool=` of ENCODER."""
 
 from __future__ import annotations
 

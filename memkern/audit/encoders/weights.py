@@ -190,23 +190,23 @@ def _network(
     return _chosen(found, spec, file) if found else (nothing(wanted, states[0]), [])
 
 
-def _states(content: Mapping[str, object], key: str | None, file: Path) -> list[StateDict]:
+def _states(content: Mapping[object, object], key: str | None, file: Path) -> list[StateDict]:
     """The state dicts of a checkpoint, or those under a key."""
     states = list(state_dicts(content))
     if key is not None:
-        under = [each for each in states if f"{each.path}.".startswith(f"{key}.")]
-        if not under:
+        chosen = [each for each in states if f"{each.path}.".startswith(f"{key}.")]
+        if not chosen:
             paths = list(dict.fromkeys(each.path for each in states if each.path))
             raise WeightsError(
                 f"Expected {file} to hold a state dict under {key!r}; it does under {paths or 'no name'}"
             )
-        return under
+        return chosen
     if not states:
         odd = [name for name in content if not isinstance(name, str)]
         if odd:
             raise WeightsError(f"Expected {file} to name its tensors by text, got names like {odd[0]!r}")
         entries = [
-            f"{name} ({value.KIND})" if isinstance(value, Placeholder) else name for name, value in content.items()
+            f"{name} ({value.KIND})" if isinstance(value, Placeholder) else str(name) for name, value in content.items()
         ]
         raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8)}")
     return states
@@ -313,7 +313,7 @@ def _alpha(spec: Spec, file: Path) -> object:
 
 
 def _raw_prefix(network: Network) -> str:
-    """What stands before an encoder's names in the file, wrappers' parts among it."""
+    """Finds what stands before an encoder's names in the file, wrappers' parts among it."""
     for name, raw in network.names.items():
         if raw.endswith(own := network.spelling.in_file(name)):
             return raw.removesuffix(own)

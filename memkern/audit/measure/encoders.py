@@ -15,7 +15,7 @@ from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine
 from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
-from memkern.audit.encoders.weights import find_weights, load_weights
+from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import WeightsEntry
 from memkern.errors import WeightsError
@@ -149,16 +149,19 @@ def load_encoders(
     weights: list[WeightsEntry] = []
     sizes: list[int] = []
     modules: list[nn.Module] = []
+    heads: dict[str, tuple[str, tuple[str, ...]]] = {}
     first: dict[str, EncoderLine] = {}
     for line in lines:
         module = _copy(templates[line.encoder], line.encoder)
-        weights.append(_load(module, line, log))
+        notes = _float32(module)
+        loaded = load_weights(module, line.weights)
+        weights.append(_entry(loaded, notes, line, log))
+        _require_same_head(line, loaded.head_off, heads)
         other = first.setdefault(weights[-1].sha256, line)
         if other is not line:
             raise WeightsError(_same_bytes(other, line))
         sizes.append(_size(module))
         modules = [*modules, module] if sum(sizes) <= space else []
-    _require_one_head(lines, weights)
     kept: Sequence[nn.Module | None] = modules or [None] * len(lines)
     entries = tuple(map(Encoder, lines, weights, sizes, kept))
     return Encoders(entries, {} if modules else templates, turns(sizes, space), options)
@@ -232,9 +235,8 @@ def _copy(template: nn.Module, text: str) -> nn.Module:
         return build_encoder(text)
 
 
-def _load(encoder: nn.Module, line: EncoderLine, log: Callable[[str], None]) -> WeightsEntry:
-    notes = _float32(encoder)
-    loaded = load_weights(encoder, line.weights)
+def _entry(loaded: Loaded, notes: tuple[str, ...], line: EncoderLine, log: Callable[[str], None]) -> WeightsEntry:
+    """Makes the record of weights that were loaded, and says what the user should know of them."""
     file, notes = loaded.file, notes + loaded.notes
     if loaded.network:
         others = first_of(repr(each) for each in loaded.others)
@@ -243,16 +245,13 @@ def _load(encoder: nn.Module, line: EncoderLine, log: Callable[[str], None]) -> 
             f"with {file}?network=NAME)."
         )
     if loaded.head_off:
-        parts = first_of(loaded.head_off)
-        log(f"{line.name}: {file} has no weights for the head {parts}; it was taken off: its input is the output.")
+        off = first_of(loaded.head_off)
+        notes = (f"{file} has no weights for the head {off}; it was taken off: its input is the output.", *notes)
     if loaded.left:
         log(f"{line.name}: {len(loaded.left)} tensors of {file} are not the encoder's: {first_of(loaded.left, 3)}")
     for note in notes:
         log(f"{line.name}: {note}")
-    return WeightsEntry(
-        line.weights, loaded.digest, loaded.prefix, loaded.left, loaded.network, loaded.others, loaded.head_off,
-        notes,
-    )  # fmt: skip
+    return WeightsEntry(line.weights, loaded.digest, loaded.prefix, loaded.left, loaded.network, loaded.others, notes)
 
 
 def _float32(encoder: nn.Module) -> tuple[str, ...]:
@@ -265,17 +264,14 @@ def _float32(encoder: nn.Module) -> tuple[str, ...]:
     return (f"The encoder is of {found}; it is run in float32.",)
 
 
-def _require_one_head(lines: Sequence[EncoderLine], weights: Sequence[WeightsEntry]) -> None:
+def _require_same_head(line: EncoderLine, off: tuple[str, ...], heads: dict[str, tuple[str, tuple[str, ...]]]) -> None:
     """Requires the files of one kind of encoder to have its head, or not to have it, all of them."""
-    first: dict[str, int] = {}
-    for place, (line, entry) in enumerate(zip(lines, weights, strict=True)):
-        other = first.setdefault(line.encoder, place)
-        if weights[other].head_off != entry.head_off:
-            has = [first_of(weights[each].head_off) or "nothing" for each in (other, place)]
-            raise WeightsError(
-                f"Expected weights of the same parts, got {lines[other].weights} without {has[0]} and {line.weights} "
-                f"without {has[1]}: outputs of an encoder with a head and of one without cannot be compared"
-            )
+    other, without = heads.setdefault(line.encoder, (line.weights, off))
+    if without != off:
+        raise WeightsError(
+            f"Expected weights of the same parts, got {other} without {first_of(without) or 'nothing'} and "
+            f"{line.weights} without {first_of(off) or 'nothing'}: outputs with a head and without cannot be compared"
+        )
 
 
 def _same_bytes(one: EncoderLine, other: EncoderLine) -> str:

@@ -1,4 +1,4 @@
-"""How images are given to encoders: order in memory and channels, found by running each on two views before the work.
+"""Order in memory and channels of the images that encoders take, found by running each on two views before the work.
 
 The same two views show whether an encoder gives the same twice, and which of several tensors is its output.
 """
@@ -103,7 +103,7 @@ def two_views(options: Options, call: ViewCall, source: Source, channels_last: b
 
 
 def refusal(error: Exception, few: Tensor) -> EncoderError:
-    """Makes the error of an encoder that does not take views."""
+    """Makes the error of an encoder that does not take views `[n, C, h, w]`."""
     return EncoderError(
         f"Expected the encoder to take views of shape {list(few.shape)}; it says: "
         f"{' '.join(str(error).split())[:300]}; set --size, or the encoder's arguments after a '?'"

@@ -9,7 +9,6 @@ layers.parquet     one row per layer, in forward order
 encoders.parquet   one row per encoder
 state.safetensors  the streaming states, "<layer>/<name>"
 ```
-
 `docs/run-folder.md` specifies the folder for readers in other languages; `columns.py` has the columns of the tables.
 """
 
@@ -52,7 +51,7 @@ class EncoderPlan(Record):
         name: Name of the encoder.
         role: "f", trained with the candidates, "g", trained without them, or "" where that varies by image.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder and what it imports beside it; `None` for other kinds.
+        encoder_file: SHA-256 of the user's files that decide the encoder, its code or configuration; `None` if none do.
         weights: SHA-256 of the weights.
         members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
         units: How many units each layer has; encoders of several architectures may differ in that.
@@ -77,7 +76,7 @@ class Plan(Record):
         memkern: Version of memkern.
         torch: Version of torch.
         encoder: The encoder, as the user wrote it.
-        encoder_file: SHA-256 of the file of a `py:` or `hf:` encoder and what it imports beside it; `None` for other kinds.
+        encoder_file: SHA-256 of the user's files that decide the encoder, its code or configuration; `None` if none do.
         weights: SHA-256 of the weights of f.
         reference: SHA-256 of the weights of g; `None` without one.
         data: Digest of the list of images.
@@ -153,14 +152,12 @@ class WeightsEntry(Record):
 
     Attributes:
         file: The file, as the user wrote it; `None` for an encoder in memory.
-        sha256: Digest of the file, of one with several networks together with the choice, or of the state of an encoder
-            in memory.
+        sha256: Digest of the file, and of what was chosen in it, or of the state of an encoder in memory.
         prefix: What was taken off the names of its tensors.
         unused: Tensors of the file that are not the encoder's.
         network: Which network of the file was taken; "" if no other one fits.
         others: Networks of the file that would fit as well.
-        head_off: Parts of the encoder's head that the file lacks, and that were taken off.
-        notes: What else was done to load the weights.
+        notes: What else was done to load the weights, a head that was taken off among it.
     """
 
     file: str | None
@@ -169,7 +166,6 @@ class WeightsEntry(Record):
     unused: tuple[str, ...]
     network: str = ""
     others: tuple[str, ...] = ()
-    head_off: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -41,7 +41,7 @@ def with_adapter(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tenso
     """Merges an adapter into the tensors of an encoder.
 
     Args:
-        tensors: The encoder's tensors by name.
+        tensors: The encoder's tensors by name, `[out, in, …]` those that an adapter changes.
         folder: The adapter's folder.
 
     Returns:
@@ -64,7 +64,9 @@ def with_adapter(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tenso
             "merge_and_unload of PEFT, save the state dict, and name that file"
         )
     content = read_files(weights_files(file))
-    return merged(tensors, {k: v for k, v in content.items() if isinstance(v, Tensor)}, config, str(folder))
+    return merged(
+        tensors, {str(key): value for key, value in content.items() if isinstance(value, Tensor)}, config, str(folder)
+    )
 
 
 def merged(

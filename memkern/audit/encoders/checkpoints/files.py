@@ -62,7 +62,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _beside(folder: Path) -> str:
-    """What a folder without a file of weights is, or has, for the end of a message."""
+    """Tells what a folder without a file of weights is, or has, for the end of a message."""
     names = _names(folder)
     if any(name.endswith(".distcp") for name in names):
         made = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
@@ -92,7 +92,7 @@ def files_digest(files: tuple[Path, ...]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def read_files(files: tuple[Path, ...]) -> Mapping[str, object]:
+def read_files(files: tuple[Path, ...]) -> Mapping[object, object]:
     """Reads a file of weights, or the shards of one, without running code from them.
 
     Args:
@@ -109,7 +109,7 @@ def read_files(files: tuple[Path, ...]) -> Mapping[str, object]:
     return {name: value for shard in files[1:] for name, value in _read(shard).items()}
 
 
-def _read(file: Path) -> Mapping[str, object]:
+def _read(file: Path) -> Mapping[object, object]:
     with file.open("rb") as opened:
         head = opened.read(512)
     reader = _reader(file, head)

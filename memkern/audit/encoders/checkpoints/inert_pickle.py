@@ -9,7 +9,7 @@ refuses such files, and `weights_only=False` does more than to unpickle them, so
 from __future__ import annotations
 
 import pickle
-from collections import OrderedDict
+from collections import OrderedDict, UserDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -20,7 +20,7 @@ from torch import Tensor
 Made = Callable[..., object]
 
 
-class Placeholder(dict[object, object]):
+class Placeholder(UserDict[object, object]):
     """Object of a class that is not trusted: what the file says of it, and no behavior.
 
     It takes what a pickle can do to an object (arguments, a state, entries, items), so that objects of every kind can
@@ -36,8 +36,14 @@ class Placeholder(dict[object, object]):
 
     KIND = ""
 
+    def __new__(cls, *args: object, **kwargs: object) -> Placeholder:
+        """Makes an empty object, whatever it is made of."""
+        made = super().__new__(cls)
+        made.data = {}  # a pickle may leave `__init__` out
+        return made
+
     def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__()
+        pass
 
     def __setstate__(self, state: object) -> None:
         """Takes a state, as an object does that is read from a pickle."""
@@ -49,7 +55,7 @@ class Placeholder(dict[object, object]):
         """Stands for what a call of the object would give."""
         return self
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:
         return id(self)
 
     def __eq__(self, other: object) -> bool:

@@ -46,7 +46,7 @@ class Network:
 
     @property
     def address(self) -> str:
-        """Where the network is: the path of the state dict, and what stands before the names."""
+        """Address of the network: the path of the state dict, and what stands before the names."""
         return ".".join(part for part in (self.state.path, self.prefix.removesuffix(".")) if part)
 
     @property
@@ -85,7 +85,7 @@ class Network:
 
 
 def nothing(wanted: Mapping[str, Tensor], state: StateDict) -> Network:
-    """Makes the network of a state dict that has no name of an encoder."""
+    """Makes the network of a state dict that has no name of an encoder; its tensors are `[…]` of any shapes."""
     missing = tuple(name for name in wanted if not name.endswith("num_batches_tracked"))
     return Network(state, "", SPELLINGS[0], {}, missing, (), frozenset())
 
@@ -96,7 +96,7 @@ def networks(
     """Finds the networks that have names of an encoder.
 
     Args:
-        wanted: The encoder's state dict.
+        wanted: The encoder's state dict: tensors `[…]` of any shapes.
         states: State dicts of a checkpoint.
         prefix: What stands before the encoder's names in the file; `None` to find it.
         optional: Names of the encoder that may be missing.
@@ -114,11 +114,11 @@ def networks(
     return sorted(found.values(), key=lambda each: (each.rank, len(each.address)))
 
 
-Place = tuple[Mapping[str, str], str, Spelling, Mapping[str, str]]
+Lookup = tuple[Mapping[str, str], str, Spelling, Mapping[str, str]]
 """A file's names by how they are looked up, what stands before the encoder's, the spelling, how those are looked up."""
 
 
-def _places(wanted: list[str], state: StateDict, prefix: str | None) -> Iterator[Place]:
+def _places(wanted: list[str], state: StateDict, prefix: str | None) -> Iterator[Lookup]:
     """Yields where an encoder's names could be in a state dict."""
     names: Mapping[str, str] = state.cleaned
     if prefix is not None:

@@ -37,7 +37,7 @@ class Spelling:
         return wanted == got or (bool(self.rules) and wanted == [1] * (len(wanted) - len(got)) + got)
 
     def as_encoder(self, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Brings tensors of the file, by the encoder's names, to the encoder's shapes."""
+        """Brings tensors of the file, by the encoder's names, to the encoder's shapes: `[U]` to `[1, 1, U]`, say."""
         tensors = dict(found)
         if self.class_position and {"pos_embed", "cls_token"} <= tensors.keys():
             position = tensors["pos_embed"]

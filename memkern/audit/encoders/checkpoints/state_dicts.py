@@ -52,7 +52,7 @@ def clean(names: list[str]) -> list[str]:
     return cleaned if len(set(cleaned)) == len(names) else names
 
 
-def state_dicts(content: Mapping[str, object]) -> Iterator[StateDict]:
+def state_dicts(content: Mapping[object, object]) -> Iterator[StateDict]:
     """Yields every state dict of a checkpoint, outer ones first.
 
     A module that was saved as a whole is one too: its parameters and buffers by name.
@@ -63,7 +63,7 @@ def state_dicts(content: Mapping[str, object]) -> Iterator[StateDict]:
     Yields:
         The state dicts; one with blocks in chunks a second time, with the chunks left out of names.
     """
-    level: list[tuple[str, Mapping[object, object]]] = [("", dict(content) if type(content) is dict else content)]  # type: ignore[list-item]
+    level: list[tuple[str, Mapping[object, object]]] = [("", content)]
     for _ in range(DEEPEST):
         below: list[tuple[str, Mapping[object, object]]] = []
         for path, each in level:
