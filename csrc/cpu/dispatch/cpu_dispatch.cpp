@@ -14,9 +14,17 @@ namespace avx2 {
 extern const Kernels table;
 }
 #endif
+#if defined(__aarch64__)
+namespace neon {
+extern const Kernels table;
+}
+namespace every_processor = neon;
+#else
 namespace baseline {
 extern const Kernels table;
 }
+namespace every_processor = baseline;
+#endif
 
 namespace {
 
@@ -47,13 +55,13 @@ const Candidate candidates[] = {
     {&avx512::table, has_level_4},
     {&avx2::table, has_level_3},
 #endif
-    {&baseline::table, [] { return true; }},
+    {&every_processor::table, [] { return true; }},
 };
 
 const Kernels* best() {
   for (const Candidate& candidate : candidates)
     if (candidate.supported()) return candidate.kernels;
-  return &baseline::table;
+  return &every_processor::table;
 }
 
 std::atomic<const Kernels*>& current() {
