@@ -69,7 +69,8 @@ class Library(Kernels, Protocol):
 def load() -> tuple[Library | None, str]:
     """Loads ``memkern._native``.
 
-    The environment variable ``MEMKERN_ISA`` (avx512, avx2, baseline; neon) forces an instruction set for the whole process.
+    The environment variable ``MEMKERN_ISA`` (avx512, avx2, baseline; on ARM neon) forces an instruction set for the
+    whole process.
 
     Returns:
         The module and an empty reason, or None and the reason.

@@ -139,6 +139,8 @@ def test_the_nearest_names_are_shown(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "views.json").write_text("{}")
+    if line.startswith("lab"):
+        pytest.importorskip("sklearn")  # of memkern[lab]
     code: object
     try:
         code = cli.main(line.split())
