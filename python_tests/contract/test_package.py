@@ -46,6 +46,7 @@ def metadata(sdist):
     return Parser().parsestr(sdist["PKG-INFO"].decode())
 
 
+@pytest.mark.field("package", "the source package")
 def test_source_package_has_what_the_build_reads(sdist):
     needed = {path.relative_to(ROOT).as_posix() for part in ("csrc", "cmake") for path in (ROOT / part).rglob("*.*")}
     needed |= {"CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE"}
@@ -96,6 +97,7 @@ def configure(folder, *options, **environment):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.field("package", "a compiler without OpenMP")
 def test_a_compiler_without_openmp_is_said_and_builds_serial_kernels(tmp_path):
     done = configure(tmp_path, "-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON")
     assert done.returncode == 0, done.stderr
@@ -103,6 +105,7 @@ def test_a_compiler_without_openmp_is_said_and_builds_serial_kernels(tmp_path):
     assert "gomp" not in "".join(path.read_text() for path in tmp_path.rglob("link.txt"))
 
 
+@pytest.mark.field("package", "32-bit processors: refused")
 def test_a_32_bit_compiler_is_refused(tmp_path):
     compiler = shutil.which("i686-linux-gnu-g++")
     if compiler is None:
@@ -112,6 +115,7 @@ def test_a_32_bit_compiler_is_refused(tmp_path):
     assert "memkern needs a 64-bit processor" in " ".join(done.stderr.split())
 
 
+@pytest.mark.field("package", "clang 14 and later")
 def test_clang_14_compiles_the_kernels(tmp_path):
     compiler = next(filter(None, map(shutil.which, ("clang++-14", "clang++"))), None)
     if compiler is None:
@@ -125,6 +129,7 @@ def test_clang_14_compiles_the_kernels(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.field("package", "a wheel, away from the source tree")
 @pytest.mark.long
 @pytest.mark.xdist_group("package")
 def test_a_wheel_is_built_from_the_source_package_and_runs_away_from_it(sdist, tmp_path):

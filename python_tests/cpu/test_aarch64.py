@@ -22,6 +22,7 @@ def run(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.field("package", "64-bit ARM, under an emulator")
 @pytest.mark.long
 @pytest.mark.xdist_group("aarch64")
 def test_kernels_of_64_bit_arm(tmp_path):
