@@ -92,6 +92,7 @@ def test_a_name_without_a_kind_or_with_a_wrong_one(text: str, near: str) -> None
     assert near in str(error.value).partition("; near: ")[2].split(", ")
 
 
+@pytest.mark.field("encoder", "traced, scripted and exported modules: refused")
 def test_programs_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

@@ -45,6 +45,7 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
     return {name(each): value for each, value in state().items()}
 
 
+@pytest.mark.field("checkpoint", "names with parts of wrappers, nests of any depth, modules saved as a whole")
 @pytest.mark.parametrize(
     "content",
     [
@@ -85,6 +86,7 @@ def test_an_encoder_whose_own_names_have_a_wrapper_s_parts(tmp_path: Path) -> No
     assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.field("checkpoint", "files of torch before 1.6, pickle protocols 2 to 5")
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_formats_of_torch(zipped: bool, protocol: int, tmp_path: Path) -> None:
@@ -94,6 +96,7 @@ def test_formats_of_torch(zipped: bool, protocol: int, tmp_path: Path) -> None:
     load(tmp_path / "f.pt")
 
 
+@pytest.mark.field("checkpoint", "TorchScript files")
 def test_programs_are_not_run_and_give_their_weights(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 8, 8)
     torch.jit.save(torch.jit.trace(audit_helpers.net(3), x), tmp_path / "traced.pt")
@@ -113,6 +116,7 @@ def test_tensors_in_a_file_s_shapes_and_dtypes(tmp_path: Path) -> None:
         assert notes == (("4 tensors of float64 were rounded to float32.",) if kind is torch.float64 else ())
 
 
+@pytest.mark.field("checkpoint", "harmful pickles: not run")
 def test_what_a_file_says_is_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
 
@@ -148,6 +152,7 @@ def test_what_a_file_says_is_not_run(tmp_path: Path) -> None:
     load(tmp_path / "f.pt")
 
 
+@pytest.mark.field("checkpoint", "student and teacher, weights and their moving average in one file")
 def test_two_networks_in_one_file(tmp_path: Path) -> None:
     file = tmp_path / "f.pt"
     torch.save({"student": state(1), "teacher": state(2)}, file)
@@ -167,6 +172,7 @@ def test_two_networks_in_one_file(tmp_path: Path) -> None:
     load(file, "?network=b")
 
 
+@pytest.mark.field("checkpoint", "indices of shards, safetensors and bin")
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_shards(ending: str, tmp_path: Path) -> None:
     stem = {"safetensors": "model", "bin": "pytorch_model"}[ending]
@@ -224,6 +230,7 @@ def close(encoder: nn.Module, wanted: Mapping[str, Tensor]) -> bool:
     return all(torch.allclose(value, wanted[name], rtol=1e-6) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.field("checkpoint", "LoRA adapters of PEFT")
 def test_adapters_are_merged(tmp_path: Path) -> None:
     folder, base = tmp_path / "adapter", tmp_path / "base.pt"
     folder.mkdir()
@@ -277,6 +284,7 @@ def test_a_file_with_weights_and_an_adapter(tmp_path: Path) -> None:
     assert close(encoder, merged)
 
 
+@pytest.mark.field("checkpoint", "integers, bools, complex numbers, quantised files: refused")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -298,6 +306,7 @@ def test_quantised_modules(tmp_path: Path) -> None:
     assert "conv.weight is an object of torch._utils._rebuild_qtensor; a quantised file" in refused(tmp_path / "f.pt")
 
 
+@pytest.mark.field("checkpoint", "cut files, text, pointers of Git LFS: refused")
 def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
     file = tmp_path / "f.pt"
 

@@ -94,7 +94,9 @@ def beside(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("base", CODE_BASES, ids=lambda base: base.name)
+@pytest.mark.parametrize(
+    "base", [pytest.param(base, id=base.name, marks=pytest.mark.field("checkpoint", base.name)) for base in CODE_BASES]
+)
 def test_checkpoints_load_by_naming_encoder_and_file(base: CodeBase, tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="torchvision is not installed")
     encoder = build_encoder(small(base.encoder))

@@ -102,6 +102,7 @@ def refused(wanted: Options, monkeypatch: pytest.MonkeyPatch, error: type[Except
     return str(raised.value)
 
 
+@pytest.mark.field("encoder", "`x.view(x.size(0), -1)` of a map")
 def test_the_order_in_memory_follows_the_encoder(tmp_path: Path) -> None:
     run, said = audited(given(tmp_path, "View"))
     assert "f does not run with the channels of a pixel side by side in memory, and is run without." in said
@@ -110,6 +111,7 @@ def test_the_order_in_memory_follows_the_encoder(tmp_path: Path) -> None:
     assert not said
 
 
+@pytest.mark.field("encoder", "one input channel with files of images, three with gray arrays")
 def test_channels_follow_the_encoder(tmp_path: Path) -> None:
     wanted = given(tmp_path, "gray")
     for path in Path(wanted.data).rglob("*.png"):
@@ -144,11 +146,13 @@ def test_gray_is_pillow_s() -> None:
     assert torch.equal(fitting._gray(equal), equal[:1])
 
 
+@pytest.mark.field("encoder", "`weight_norm`")
 def test_a_module_that_cannot_be_copied_has_a_reference(tmp_path: Path) -> None:
     run, _ = audited(given(tmp_path, "norm"))
     assert any(run.samples["sslmem"].to_pylist())
 
 
+@pytest.mark.field("encoder", "float16, bfloat16, float64")
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
 def test_encoders_of_other_floats(kind: str, tmp_path: Path) -> None:
     wanted = given(tmp_path, f"plain?kind={kind}")
@@ -160,6 +164,7 @@ def test_encoders_of_other_floats(kind: str, tmp_path: Path) -> None:
     assert audited(plain)[0].samples["sslmem"].to_pylist() == run.samples["sslmem"].to_pylist()
 
 
+@pytest.mark.field("encoder", "random masks, shuffled tokens, dropout in eval mode: refused")
 @pytest.mark.parametrize("how", ["masked", "shuffled", "dropout"])
 def test_encoders_that_draw_are_refused(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = given(tmp_path, f"mixed?how={how}")
@@ -186,6 +191,7 @@ def test_an_encoder_in_memory_that_draws_is_refused(tmp_path: Path, monkeypatch:
         run_audit(wanted, encoders=(audit_helpers.net(1), Drops()), source=images)
 
 
+@pytest.mark.field("encoder", "several tensors, tokens, maps as output")
 def test_which_tensor_is_measured_is_said_and_may_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, said = audited(given(tmp_path, "mixed?how=several"))
     assert said[0] == (
@@ -277,6 +283,7 @@ def test_a_wrong_path_of_weights_is_found_before_encoders_are_built(
         run_audit(replace(wanted, reference=("nowhere.pt",)))
 
 
+@pytest.mark.field("encoder", "`py:` files that import their neighbors")
 def test_files_with_neighbors(tmp_path: Path) -> None:
     for folder, width in (("a", 3), ("b", 5)):
         (tmp_path / folder).mkdir()
@@ -296,6 +303,7 @@ def test_files_with_neighbors(tmp_path: Path) -> None:
     assert "parts_of_mine" not in sys.modules
 
 
+@pytest.mark.field("encoder", "`py:` files that moved before `--resume`")
 def test_a_file_that_moved_before_the_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = given(tmp_path, "plain")
 

@@ -50,6 +50,7 @@ def transformers() -> Any:
     return pytest.importorskip("transformers", reason="transformers is not installed")
 
 
+@pytest.mark.field("encoder", "transformers: models without a pooler")
 def test_models_with_and_without_a_pooler(transformers: Any, tmp_path: Path) -> None:
     config = transformers.ViTConfig(**SMALL)
     x = torch.rand(2, 3, 16, 16)
@@ -70,6 +71,7 @@ def test_models_with_and_without_a_pooler(transformers: Any, tmp_path: Path) -> 
     assert torch.equal(encoder.state_dict()["embeddings.cls_token"], other.vit.state_dict()["embeddings.cls_token"])
 
 
+@pytest.mark.field("encoder", "transformers: masked autoencoders")
 def test_a_masked_autoencoder_reads_every_patch_in_order(transformers: Any, tmp_path: Path) -> None:
     config = transformers.ViTMAEConfig(**SMALL | {"image_size": 32})
     saved = transformers.ViTMAEModel(config).eval()
@@ -89,6 +91,7 @@ def test_a_masked_autoencoder_reads_every_patch_in_order(transformers: Any, tmp_
         build_encoder(f"hf:{tmp_path}?mask_ratio=0.75")
 
 
+@pytest.mark.field("encoder", "transformers: CLIP, SigLIP")
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
 def test_models_of_images_and_text(kind: str, transformers: Any, tmp_path: Path) -> None:
     text = TEXT | {
@@ -109,6 +112,7 @@ def test_models_of_images_and_text(kind: str, transformers: Any, tmp_path: Path)
     assert any(name.startswith("text_model.") for name in loaded.left)
 
 
+@pytest.mark.field("encoder", "transformers: SigLIP 2 (NaFlex), V-JEPA 2: refused")
 def test_models_that_take_no_images(transformers: Any, tmp_path: Path) -> None:
     vision = {key: value for key, value in SMALL.items() if key != "image_size"} | {"num_patches": 4}
     transformers.Siglip2VisionConfig(**vision).save_pretrained(tmp_path / "siglip2")
@@ -127,6 +131,7 @@ def test_models_that_take_no_images(transformers: Any, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.field("checkpoint", "transformers: folders of shards")
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_folders_of_shards(ending: str, transformers: Any, tmp_path: Path) -> None:
     saved = transformers.ViTModel(transformers.ViTConfig(**SMALL))
