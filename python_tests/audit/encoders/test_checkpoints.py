@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
 from memkern.errors import MissingFileError, WeightsError
 
@@ -341,61 +340,3 @@ def test_a_safetensors_file_by_any_name(tmp_path: Path) -> None:
     load(tmp_path / "f.pt")
     torch.save(state(), tmp_path / "f.safetensors")
     load(tmp_path / "f.safetensors")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "torchvision:resnet18",
-        "timm:resnet18?num_classes=7",
-        "torchvision:squeezenet1_1",
-        "torchvision:mobilenet_v3_small",
-    ],
-)
-def test_a_missing_head_is_taken_off_and_said(name: str, tmp_path: Path) -> None:
-    pytest.importorskip(name.partition(":")[0], reason="not installed")
-    encoder = build_encoder(name)
-    x = torch.rand(2, 3, 64, 64)
-    heads = ("fc", "classifier")
-    torch.save({key: v for key, v in encoder.state_dict().items() if not key.startswith(heads)}, tmp_path / "f.pt")
-    given: list[Tensor] = []
-    first = next(
-        each
-        for key, each in encoder.named_modules()
-        if key.startswith(heads) and list(each.parameters()) and not list(each.children())
-    )
-    handle = first.register_forward_pre_hook(lambda module, args: given.append(args[0]))
-    encoder(x)
-    handle.remove()
-    loaded = load_weights(encoder, str(tmp_path / "f.pt"))
-    assert loaded.head_off
-    wanted = given[0].mean((2, 3)) if given[0].ndim == 4 else given[0]
-    assert encoder(x).shape == wanted.shape
-    if len(loaded.head_off) == 1:
-        assert torch.allclose(encoder(x), wanted, atol=1e-5), "what went into it"
-
-
-def test_a_missing_norm_is_no_missing_head(tmp_path: Path) -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
-    encoder = build_encoder("timm:convnext_atto?num_classes=3&depths=(1,1,1,1)&dims=(8,8,8,8)")
-    body = encoder.state_dict()
-    torch.save({name: v for name, v in body.items() if not name.startswith("head.fc.")}, tmp_path / "f.pt")
-    fresh = build_encoder("timm:convnext_atto?num_classes=3&depths=(1,1,1,1)&dims=(8,8,8,8)")
-    assert load_weights(fresh, str(tmp_path / "f.pt")).head_off == ("head.fc",)
-    assert fresh(torch.rand(2, 3, 32, 32)).shape == (2, 8)
-    torch.save({name: v for name, v in body.items() if not name.startswith("head.")}, tmp_path / "f.pt")
-    assert "missing: head.norm.weight" in refused(tmp_path / "f.pt", encoder=encoder)
-
-
-def test_a_head_of_another_kind_or_too_many(tmp_path: Path) -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
-    encoder, plain = build_encoder("timm:resnet18?num_classes=3"), build_encoder("timm:resnet18")
-    body = dict(plain.state_dict())
-    torch.save(encoder.state_dict(), tmp_path / "f.pt")
-    assert load_weights(plain, str(tmp_path / "f.pt")).left == ("fc.weight", "fc.bias"), "superfluous"
-    torch.save({**body, "fc.weight": torch.rand(3, 512)}, tmp_path / "f.pt")
-    assert "missing: fc.bias" in refused(tmp_path / "f.pt", encoder=encoder), "half a head is none"
-    torch.save({**body, "fc.weight": torch.rand(5, 512), "fc.bias": torch.rand(5)}, tmp_path / "f.pt")
-    assert "fc.weight [3, 512], got [5, 512]" in refused(tmp_path / "f.pt", encoder=encoder)
-    torch.save({name: v for name, v in body.items() if not name.startswith("layer4.")}, tmp_path / "f.pt")
-    assert "missing: layer4.0.conv1.weight" in refused(tmp_path / "f.pt", encoder=plain)
