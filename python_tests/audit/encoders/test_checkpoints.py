@@ -59,11 +59,12 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
         {"model": audit_helpers.net(3)},
         audit_helpers.net(3),
         nn.DataParallel(audit_helpers.net(3)),
+        (state(), 3),
         {**state(), "optimizer": {"state": {0: {"exp_avg": torch.rand(2)}}}, 7: "a name that is no text"},
     ],
     ids=[
         "checkpointed", "compiled", "fsdp", "peft", "ddp", "tensor beside", "deep", "empty object", "module in a dict",
-        "module", "module in ddp", "optimizer",
+        "module", "module in ddp", "tuple", "optimizer",
     ],
 )  # fmt: skip
 def test_names_and_nests_of_wrappers(content: Any, tmp_path: Path) -> None:
@@ -330,6 +331,8 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
     assert message(pickle.dumps(state())).endswith("tensors that torch.save did not write; save them with it")
     torch.save({0: torch.rand(2), 1: torch.rand(2)}, file)
     assert refused(file) == "Expected F to name its tensors by text, got names like 0"
+    torch.save({name.encode(): value for name, value in state().items()}, file)
+    assert refused(file) == "Expected F to name its tensors by text, got names like b'conv.weight'"
     with tarfile.open(file, "w") as archive:
         archive.add(tmp_path, "x", recursive=False)
     assert refused(file).startswith("Expected weights in F, got a tar archive")

@@ -75,3 +75,13 @@ def test_a_head_of_another_kind_or_too_many(tmp_path: Path) -> None:
     assert "fc.weight [3, 512], got [5, 512]" in refused(tmp_path / "f.pt", encoder=encoder)
     torch.save({name: v for name, v in body.items() if not name.startswith("layer4.")}, tmp_path / "f.pt")
     assert "missing: layer4.0.conv1.weight" in refused(tmp_path / "f.pt", encoder=plain)
+
+
+def test_a_moving_average_with_a_head_is_not_taken_before_weights_without(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    encoder = build_encoder("torchvision:squeezenet1_1")
+    whole = dict(encoder.state_dict())
+    body = {name: value + 1 for name, value in whole.items() if not name.startswith("classifier.")}
+    torch.save({"model_ema": whole, "model": body}, tmp_path / "f.pt")
+    loaded = load_weights(encoder, str(tmp_path / "f.pt"))
+    assert (loaded.network, loaded.others, loaded.head_off) == ("model", ("model_ema",), ("classifier.1",))

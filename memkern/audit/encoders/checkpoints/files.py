@@ -122,6 +122,8 @@ def _read(file: Path) -> Mapping[object, object]:
             f"Expected {file} to be a whole file written by torch.save or safetensors, got one that is cut or damaged: "
             f"{short(error)}"
         ) from error
+    if isinstance(content, list | tuple) and any(isinstance(each, Mapping) for each in content):
+        content = {str(place): each for place, each in enumerate(content)}
     if not isinstance(content, Mapping):
         raise WeightsError(f"Expected {file} to hold a state dict, got {type(content).__name__}")
     return content

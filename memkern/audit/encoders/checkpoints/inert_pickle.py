@@ -110,6 +110,10 @@ def _parameter(data: object, *ignored: object) -> object:
     return data
 
 
+def _encoded(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")  # what bytes are written as
+
+
 def _subclass(function: object, kind: object, args: Sequence[object], state: object) -> object:
     return function(*args) if isinstance(function, _Trusted) else Placeholder()
 
@@ -139,6 +143,7 @@ TRUSTED: Mapping[str, object] = {
     "torch._tensor._rebuild_from_type_v2": _Trusted(_subclass),
     "torch.nn.parameter.Parameter": _Trusted(_parameter),
     "torch.Size": torch.Size,
+    "_codecs.encode": _Trusted(_encoded),
     "collections.OrderedDict": OrderedDict,
     "builtins.set": set,
 }

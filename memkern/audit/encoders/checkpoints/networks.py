@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,14 +62,11 @@ class Network:
     @property
     def rank(self) -> tuple[int, ...]:
         """Order in which one of several is taken, the smallest first: what is complete, then the name's kind."""
-        nest = re.split(r"\.", self.state.path)[-1]
-        return (
-            not self.complete,
-            len(self.missing) + len(self.misfits),
-            bool(self.words & SECOND),
-            NESTS.index(nest) if nest in NESTS else len(NESTS),
-            SPELLINGS.index(self.spelling),
-        )
+        nest = self.state.path.rpartition(".")[2]
+        second, lacks = int(bool(self.words & SECOND)), len(self.missing) + len(self.misfits)
+        order = (second, lacks) if self.complete else (lacks, second)
+        place = NESTS.index(nest) if nest in NESTS else len(NESTS)
+        return int(not self.complete), *order, place, SPELLINGS.index(self.spelling)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors of the file by the encoder's names."""
