@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps.hook_points import find_layers, matches, unit_dimension
+from memkern.audit.taps.hook_points import find_layers, matches
 from memkern.audit.taps.modules import first_tensor
 from memkern.audit.taps.reduction import Reduction
 from memkern.audit.taps.tap import Tap
+from memkern.audit.taps.unit_dims import unit_dimension
 from memkern.audit.taps.transformer_blocks import Block, find_blocks, sublayer_deltas
 
 
@@ -115,15 +116,32 @@ def test_layers_are_found_in_inference_mode_too(model: Tricky, x: Tensor) -> Non
 
 
 def test_what_cannot_be_read_is_left_out(x: Tensor) -> None:
-    class Windows(nn.Module):
+    class Correlations(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(2).transpose(1, 2).reshape(-1, 3)
+            flat = x.flatten(1)
+            return flat @ flat.T
 
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), Windows(), nn.Unflatten(0, (6, -1)), nn.Flatten())
-    found = find_layers(model, x)
-    assert found.left_out == {"1": "shape [384, 3] for 6 images"}
-    with pytest.raises(ValueError, match=r"got '1'; '1' gave shape \[384, 3\] for 6 images"):
-        find_layers(model, x, "1")
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ones(len(x[0]), 5)
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = Correlations(), Constant()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) + self.a(x).sum() + self.b(x).sum()
+
+    found = find_layers(Both(), x)
+    assert [point.name for point in found.hook_points] == ["output"]
+    assert found.left_out == {
+        "a": "shape [6, 6] for 6 images, [7, 7] for 7: no single dimension holds the images",
+        "b": "shape [3, 5] for any number of images: it does not tell one image from another",
+    }
+    with pytest.raises(ValueError, match=r"got 'a'; 'a' gave shape \[6, 6\] for 6 images"):
+        find_layers(Both(), x, "a")
+    assert Tap(Both(), "*", n_views=2, example=x).left_out == found.left_out
 
 
 def test_a_submodule_run_alone_twice(model: Tricky, x: Tensor) -> None:
@@ -239,19 +257,25 @@ def test_where_the_units_are(module: nn.Module, shape: tuple[int, ...], dim: int
     assert unit_dimension(module, shape) == dim
 
 
-def test_an_activation_has_its_units_where_the_layer_before_has_them() -> None:
+def test_units_are_where_the_size_of_the_image_does_not_show() -> None:
     class ChannelsLast(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.permute(0, 2, 3, 1) + 1
 
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), ChannelsLast(), nn.Linear(6, 5), nn.GELU())
-    assert [hook_point.unit_dim for hook_point in find_layers(model, torch.rand(2, 3, 4, 4)).hook_points] == [
-        1,
-        1,
-        1,
-        3,
-        3,
-    ]
+    dims = [hook_point.unit_dim for hook_point in find_layers(model, torch.rand(2, 3, 4, 4)).hook_points]
+    assert dims == [1, 1, 3, 3, 3]
+
+
+def test_an_activation_has_its_units_where_the_layer_before_has_them() -> None:
+    class OneSize(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(len(x), 4, 4, 6) + 1
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 96), OneSize(), nn.Linear(6, 5), nn.GELU())
+    found = find_layers(model, torch.rand(2, 3, 4, 4))
+    assert [hook_point.unit_dim for hook_point in found.hook_points] == [1, 1, 3, 3]
+    assert found.units_by.startswith("the kinds and shapes of layers alone: the encoder does not take larger images")
 
 
 def test_first_tensor_and_matches() -> None:
