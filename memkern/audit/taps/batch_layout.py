@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 PROBES = 3
-"""Images of the passes that tell in which order the rows of a tensor are; two could change places and look the same."""
+"""Images of the passes that tell in which order the rows of a tensor are."""
 
-SHUFFLED = (2, 0, 1)
-"""The order of the images in the second of these passes."""
+SECOND = (0, 0, 1)
+"""Which of these the second pass has: no other arrangement of the images than their own looks right for this choice."""
 
 _SAME = 0.01
 """Rows are those of one image if they differ by less than this share of what different images differ by."""
@@ -109,17 +109,17 @@ def profile(x: Tensor, dim: int) -> Tensor:
 
 
 def images_first(a: Tensor, b: Tensor) -> bool | None:
-    """Tells the order of the rows of a tensor from two passes over the same images in another order.
+    """Tells the order of the rows of a tensor from two passes, the second over some of the images of the first.
 
     Args:
         a: Profile of the rows, `[PROBES * rows]`, for the images 0, 1, 2.
-        b: Profile for the images in the order of `SHUFFLED`.
+        b: Profile for the images of `SECOND`.
 
     Returns:
         True if the rows of an image lie next to each other, or all images look alike; False if the images take turns;
         `None` if the rows are in no such order, or depend on the other images.
     """
-    order = list(SHUFFLED)
+    order = list(SECOND)
     blocks, turns = (a.view(PROBES, -1), b.view(PROBES, -1)), (a.view(-1, PROBES), b.view(-1, PROBES))
     moved = float((a - b).abs().max())
     if moved <= 1e-6 * float(a.abs().max()):

@@ -15,7 +15,7 @@ from memkern.audit.taps.example_pass import Call, Content, run_example
 from memkern.audit.taps.modules import named_layers, unwrapped
 from memkern.audit.taps.other_passes import Geometry, look_around, why_not_read
 from memkern.audit.taps.transformer_blocks import find_blocks
-from memkern.audit.taps.unit_dims import TokenUnits, unit_dimension
+from memkern.audit.taps.unit_dims import TokenUnits, dimension_of_kind, unit_dimension
 from memkern.errors import ArgumentValueError
 
 OUTPUT = "output"
@@ -152,6 +152,7 @@ class _Listing:
     def of(self, calls: Sequence[Call]) -> Layers:
         """Lists the calls."""
         output, ran = "", []
+        self._known = self._by_kind(calls)
         for call in calls:
             label = self._label(call)
             ran.append(label)
@@ -174,6 +175,18 @@ class _Listing:
         _all_found(self._layers, names | set(self._same), self._left_out, ran)
         notes = {name: note for name, note in self._notes.items() if name in names}
         return Layers(tuple(self._points), output, self._same, self._left_out, notes, self._geometry.units_by)
+
+    def _by_kind(self, calls: Sequence[Call]) -> dict[tuple[int, ...], int]:
+        """Shape -> dimension of the units of the first layer whose kind tells it: known to all layers before."""
+        known: dict[tuple[int, ...], int] = {}
+        for call in calls:
+            layout = self._geometry.layouts.get(call.key)
+            if call.tensor is not None and layout is not None:
+                shape = tuple(call.tensor.movedim(layout.dim, 0).shape)
+                dim = dimension_of_kind(call.module, shape)
+                if dim is not None:
+                    known.setdefault(shape, dim)
+        return known
 
     def _add(self, call: Call, point: HookPoint, *, is_output: bool) -> None:
         named = point.name in self._layers.split(",")

@@ -1,4 +1,4 @@
-"""Passes beside the example: with another number of images, with images of another size, and in another order."""
+"""Passes beside the example: with another number of images, with images of another size, and with images that come again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memkern.audit.taps.batch_layout import PROBES, SHUFFLED, BatchLayout, images_first, layout_of, profile
+from memkern.audit.taps.batch_layout import PROBES, SECOND, BatchLayout, images_first, layout_of, profile
 from memkern.audit.taps.example_pass import Call, Key, observe
 from memkern.audit.taps.modules import first_tensor
 
@@ -119,14 +119,14 @@ class Around:
                 layouts[key] = BatchLayout(layout.dim, layout.rows, first)
 
     def _profiles(self, dims: Mapping[Key, int]) -> list[dict[Key, Tensor]]:
-        """Profiles of the rows for images of noise, and for the same images in another order."""
+        """Profiles of the rows for images of noise, and for some of these images."""
         probe = first_tensor(self.example)
         if not isinstance(self.example, Tensor) or probe is None or not probe.is_floating_point():
             return [{}, {}]
         noise = torch.randn((PROBES, *probe.shape[1:]), generator=torch.Generator().manual_seed(0))
         images = noise.to(probe.device, probe.dtype)
         found = []
-        for batch in (images, images[list(SHUFFLED)]):
+        for batch in (images, images[list(SECOND)]):
             seen = observe(
                 self.model, batch, self.inputs, lambda key, x: profile(x, dims[key]) if key in dims else None
             )

@@ -22,13 +22,13 @@ def unit_dimension(
 
     Of the dimensions that keep their size with images of another size, by the kind of the module: convolutions, their
     norms and pools have units in dim 1, linear layers and layer norms in the last one. Other modules (activations,
-    whole blocks) inherit from the latest layer with the same shape; else `[rows, tokens, units]` has them last and
-    everything else in dim 1. If none of these keeps its size, they are in the last dimension that does.
+    whole blocks) inherit from the latest layer with the same shape, or the next one; else `[rows, tokens, units]` has
+    them last and everything else in dim 1. If none of these keeps its size, they are in the last dimension that does.
 
     Args:
         module: The module.
         shape: Shape of its output.
-        known: Shape -> dimension of the latest layer with that shape.
+        known: Shape -> dimension of the latest layer with that shape, or of the next one.
         resized: Shape of its output for images of another size; `None` if the model takes one size only.
 
     Returns:
@@ -42,12 +42,21 @@ def unit_dimension(
 
 
 def _by_kind(module: nn.Module, shape: Sequence[int], known: Mapping[tuple[int, ...], int]) -> int:
+    own = dimension_of_kind(module, shape)
+    return known.get(tuple(shape), 2 if len(shape) == 3 else 1) if own is None else own
+
+
+def dimension_of_kind(module: nn.Module, shape: Sequence[int]) -> int | None:
+    """Finds the dimension of the units of an output `[rows, …]` by the kind of the module alone; `None`: no such kind."""
     kind = type(module).__name__
     if len(shape) == 2 or _CHANNELS_FIRST.search(kind):
         return 1
-    if _CHANNELS_LAST.search(kind):
-        return len(shape) - 1
-    return known.get(tuple(shape), 2 if len(shape) == 3 else 1)
+    if not _CHANNELS_LAST.search(kind):
+        return None
+    weight = getattr(module, "weight", None)
+    if "Norm" in kind and isinstance(weight, Tensor) and weight.ndim == 1 and shape[-1] != len(weight) == shape[1]:
+        return 1  # a norm of [n, C, H, W] that is called ...LayerNorm
+    return 1 if getattr(module, "data_format", "") == "channels_first" else len(shape) - 1
 
 
 class TokenUnits:
