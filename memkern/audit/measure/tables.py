@@ -264,6 +264,7 @@ def _layers(scores: RunScores) -> Columns:
         "dead": [layer.n_dead for layer in layers],
         "signed": [layer.n_signed for layer in layers],
         "undefined": [layer.n_undefined for layer in layers],
+        "unbounded": [layer.n_unbounded for layer in layers],
     }
     if layers[0].classmem is not None:
         columns["classmem_mean"] = [layer.mean_classmem for layer in layers]

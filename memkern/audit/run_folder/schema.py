@@ -105,6 +105,7 @@ class Plan(Record):
         level: "auto" or "none": whether the level of an encoder is taken out of scores.
         fdr: False-discovery rate at which an image is called memorized.
         distance: "l2", or of directions "cosine" or "angular".
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -140,6 +141,7 @@ class Plan(Record):
     level: str = "auto"
     fdr: float = 0.05
     distance: str = "l2"
+    activation: str = "raw"
 
     @property
     def n_shards(self) -> int:
@@ -247,6 +249,7 @@ class ViewCall(Record):
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
         normalize: Whether representations are brought to unit length before the distance.
         distance: "l2", or of directions "cosine" or "angular".
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
     """
 
     n_views: int
@@ -257,6 +260,7 @@ class ViewCall(Record):
     pairs: str = "all"
     normalize: bool = True
     distance: str = "l2"
+    activation: str = "raw"
 
 
 @dataclass(frozen=True)
@@ -277,6 +281,9 @@ class About(Record):
         precision: "fp32" or "bf16".
         backends: What `memkern.backends()` said.
         encoders: All encoders; empty in the files of memkern 0.2.0 and before, which knew of one f and one g.
+        left_out: Name -> why a tensor of a layer that was asked for is not read.
+        notes: Name -> what should be known of the units of a layer that is read.
+        units_by: How the dimensions of units were told: from images of two sizes, or why not; "" before memkern 0.4.0.
     """
 
     versions: Mapping[str, str]
@@ -291,6 +298,9 @@ class About(Record):
     precision: str
     backends: tuple[Mapping[str, object], ...]
     encoders: tuple[EncoderEntry, ...] = field(default=(), kw_only=True)
+    left_out: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    units_by: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

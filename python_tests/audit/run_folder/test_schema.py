@@ -41,7 +41,7 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
-        "device", "precision", "backends", "encoders", "created", "layers", "output", "blocks", "wall", "shards",
+        "device", "precision", "backends", "encoders", "left_out", "notes", "units_by", "created", "layers", "output", "blocks", "wall", "shards",
         "plan", "significance", "files",
     ]  # fmt: skip
     assert listed["format"] == "memkern-audit-2"
@@ -49,7 +49,7 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
         "precision", "device", "allow_nan", "layers", "output", "blocks", "encoders", "groups", "control",
-        "level", "fdr", "distance",
+        "level", "fdr", "distance", "activation",
     ]  # fmt: skip
     assert run.manifest.to_json() == listed
 
