@@ -286,7 +286,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _monitor(images: Tensor, recipe: Recipe, args: argparse.Namespace, *, show: bool) -> Callable[[Training], None]:
-    """Watches the units of an encoder on some images, through the views of its training, as `lab train` was asked to."""
+    """Watches the units of an encoder on some images, through the views of its training, as `lab train` was told."""
     from memkern.audit.monitor.monitor import Monitor
     from memkern.lab.encoders.build import described
 
@@ -298,7 +298,12 @@ def _monitor(images: Tensor, recipe: Recipe, args: argparse.Namespace, *, show: 
             layers = ",".join(described(encoder).unit_taps.values())
             monitors.append(
                 Monitor(
-                    images, layers=layers, transform=recipe.views, every=args.monitor, activation=args.activation, show=None
+                    images,
+                    layers=layers,
+                    transform=recipe.views,
+                    every=args.monitor,
+                    activation=args.activation,
+                    show=None,
                 )
             )
         scalars = monitors[0].step(encoder, training.epoch)

@@ -25,7 +25,14 @@ OUTPUT = "output"
 
 
 def read_images(
-    encoder: nn.Module, data: ImageSet, ids: Tensor, views: ViewSpec, *, n_views: int, seed: int = 0, activation: str = "raw"
+    encoder: nn.Module,
+    data: ImageSet,
+    ids: Tensor,
+    views: ViewSpec,
+    *,
+    n_views: int,
+    seed: int = 0,
+    activation: str = "raw",
 ) -> Reading:
     """Reads every layer of an encoder on views of images, and on the images themselves.
 

@@ -1,7 +1,7 @@
 """Oracle for taps: every view passes alone through the model, plain hooks keep what layers make, sums are in float64.
 
-A tensor of a pass with one view belongs to that view as a whole, wherever the dimension of the batch is, so nothing here
-knows of batches.
+A tensor of a pass with one view belongs to that view as a whole, wherever the dimension of the batch is, so nothing
+here knows of batches.
 """
 
 from __future__ import annotations

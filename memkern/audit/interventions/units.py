@@ -87,7 +87,9 @@ def _no_submodule(layer: str, modules: Mapping[str, nn.Module]) -> str:
             return f"tensor {point.tensor + 1} of what {point.module!r} makes: name {point.module!r}, which makes it"
         return f"call {point.call + 1} of {point.module!r}, whose calls share what it holds: name {point.module!r}"
     close = difflib.get_close_matches(layer, modules, 3)
-    return "none of that name" + (f"; close names: {close}" if close else "; list them with dict(model.named_modules())")
+    return "none of that name" + (
+        f"; close names: {close}" if close else "; list them with dict(model.named_modules())"
+    )
 
 
 def unit_rows(layer: str, module: nn.Module, units: Iterable[int]) -> list[UnitRows]:

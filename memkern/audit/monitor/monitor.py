@@ -65,7 +65,7 @@ class Measurement:
         }
 
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
-        """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; units outside of [0, 1] are in no mean."""
+        """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; scores outside of [0, 1] are in none."""
         found: dict[str, float] = {}
         for layer, values in self.unitmem.items():
             known = bounded(values).double()

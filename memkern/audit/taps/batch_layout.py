@@ -59,9 +59,9 @@ class BatchLayout:
         if self.rows == 1:
             return moved
         count = moved.shape[0] // self.rows if images is None else images
-        if self.images_first:
-            return moved.unflatten(0, (count, -1))
-        return moved.unflatten(0, (-1, count)).transpose(0, 1)
+        sizes = (count, -1) if self.images_first else (-1, count)
+        rows: Tensor = moved.unflatten(0, sizes)
+        return rows if self.images_first else rows.transpose(0, 1)
 
 
 def layout_of(shape: Sequence[int], images: int, other: Sequence[int] | None, other_images: int) -> BatchLayout | str:

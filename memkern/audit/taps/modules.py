@@ -35,7 +35,7 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """Finds the tensor a module returned: itself, `last_hidden_state`, or the first one of a tuple, mapping or record."""
+    """Finds the tensor a module returned: itself, `last_hidden_state`, or the first of a tuple, mapping or record."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):

@@ -1,4 +1,4 @@
-"""Passes beside the example: with another number of images, with images of another size, and with images that come again."""
+"""Passes beside the example: with another number of images, of another size, and with images that come again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 """What the kernels read."""
 
 LARGER = (32, 28)
-"""Pixels by which the images of the other size are larger: what encoders halve five times, or cut in 14, stays whole."""
+"""Pixels by which images of the other size are larger: what encoders halve five times, or cut in 14, stays whole."""
 
 DOUBLED = 256
 """Images of up to this many pixels a side are also tried twice as large, larger ones half as large."""

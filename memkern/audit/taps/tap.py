@@ -39,7 +39,8 @@ class Tap:
         model: The model. Wrappers of DDP and `torch.compile` are taken off (hooks do not fire in compiled code), so run
             the attribute `model` of the tap.
         layers: Name to report -> name of the submodule; or a list of submodule names ("name_1" for a submodule's second
-            call in a pass, "name:in" for its input, "name:1" for the second tensor that it makes); or the hook points of `find_layers`; or globs separated by commas.
+            call in a pass, "name:in" for its input, "name:1" for the second tensor that it makes); or the hook points
+            of `find_layers`; or globs separated by commas.
         n_views: Number of views V of each point; the batch holds the views of one point next to each other.
             `None`: one row per point, no views, no alignment. May be set anew between passes.
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
@@ -127,7 +128,9 @@ class Tap:
         self._reduction = replace(self._reduction, n_views=n_views)
 
     def _resolved(self, layers: Mapping[str, str] | Sequence[str] | Sequence[HookPoint]) -> tuple[HookPoint, ...]:
-        listed = layers.items() if isinstance(layers, Mapping) else [(getattr(each, "name", each), each) for each in layers]
+        listed = (
+            layers.items() if isinstance(layers, Mapping) else [(getattr(each, "name", each), each) for each in layers]
+        )
         points = []
         for label, where in listed:
             found = where if isinstance(where, HookPoint) else parse_label(where, self._modules)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-_CHANNELS_FIRST = re.compile(r"(1d|2d|3d)$|^GroupNorm")
+_CHANNELS_FIRST = re.compile(r"(1d|2d|3d)$|^GroupNorm|^Unfold$")
 _CHANNELS_LAST = re.compile(r"Linear$|LayerNorm$|RMSNorm$|^Embedding$")
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -47,7 +47,7 @@ def _by_kind(module: nn.Module, shape: Sequence[int], known: Mapping[tuple[int, 
 
 
 def dimension_of_kind(module: nn.Module, shape: Sequence[int]) -> int | None:
-    """Finds the dimension of the units of an output `[rows, …]` by the kind of the module alone; `None`: no such kind."""
+    """Finds the dimension of the units of an output `[rows, …]` by the kind of the module alone; `None`: unknown."""
     kind = type(module).__name__
     if len(shape) == 2 or _CHANNELS_FIRST.search(kind):
         return 1

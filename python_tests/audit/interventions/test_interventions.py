@@ -295,7 +295,10 @@ def test_every_name_that_an_audit_lists_works_or_says_why_not():
                 prune_units(model, {name: [0]})
         assert same(before, bits(model))
     for name in set(WHY_NOT) - {"relu", "block.1", "rnn"}:  # a GRU has weights, which can be replaced
-        for act in (lambda name: replace_layers(model, Residual(), [name]), lambda name: finetune_layers(model, [name])):
+        for act in (
+            lambda name: replace_layers(model, Residual(), [name]),
+            lambda name: finetune_layers(model, [name]),
+        ):
             with pytest.raises(ValueError, match=WHY_NOT[name]):
                 act(name)
     for name in ("relu", "block.1"):

@@ -41,8 +41,8 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
-        "device", "precision", "backends", "encoders", "left_out", "notes", "units_by", "created", "layers", "output", "blocks", "wall", "shards",
-        "plan", "significance", "files",
+        "device", "precision", "backends", "encoders", "left_out", "notes", "units_by", "created", "layers",
+        "output", "blocks", "wall", "shards", "plan", "significance", "files",
     ]  # fmt: skip
     assert listed["format"] == "memkern-audit-2"
     assert list(listed["plan"]) == [

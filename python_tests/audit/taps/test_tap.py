@@ -15,8 +15,8 @@ from memkern.audit.taps.hook_points import find_layers, matches
 from memkern.audit.taps.modules import first_tensor
 from memkern.audit.taps.reduction import Reduction
 from memkern.audit.taps.tap import Tap
-from memkern.audit.taps.unit_dims import unit_dimension
 from memkern.audit.taps.transformer_blocks import Block, find_blocks, sublayer_deltas
+from memkern.audit.taps.unit_dims import unit_dimension
 
 
 class Tricky(nn.Module):
@@ -170,6 +170,43 @@ def test_wrappers_are_taken_off(model: Tricky, x: Tensor) -> None:
     assert [hook_point.name for hook_point in find_layers(parallel, x).hook_points] == ["0", "1"]
     nested = nn.Sequential(torch.compile(inner, backend="eager"))
     assert [hook_point.name for hook_point in find_layers(nested, x).hook_points] == ["0.0", "0.1"]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("ran", [False, True])
+def test_submodules_that_are_compiled_alone(in_place: bool, ran: bool, x: Tensor) -> None:
+    """They run as plain Python inside the block, under their own names, and are compiled again after it."""
+    from torch._dynamo.utils import counters
+
+    def layers() -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Conv2d(4, 2, 1), nn.Flatten())
+
+    def stats(model: nn.Module) -> dict[str, Tensor]:
+        with torch.inference_mode(), Tap(model, "*", n_views=2, example=x[:2]) as tap:
+            for _ in range(2):
+                tap.model(x)
+                found = {name: each.unit_means for name, each in tap.take().items() if each.unit_means is not None}
+        return found
+
+    torch.compiler.reset()
+    wanted, model = stats(layers()), layers().eval()
+    for name in ("0", "1"):
+        if in_place:
+            model.get_submodule(name).compile(backend="eager")
+        else:
+            model[int(name)] = torch.compile(model[int(name)], backend="eager")
+    if ran:
+        with torch.no_grad():
+            model(x)
+    counters.clear()
+    found = stats(model)
+    assert not counters["frames"]
+    assert list(found) == list(wanted) == ["0.0", "0.1", "1"]
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    with torch.no_grad():
+        model(torch.cat([x, x]))
+    assert counters["frames"]["ok"] >= 1  # nothing was compiled inside, and compilation works again
 
 
 @pytest.fixture
