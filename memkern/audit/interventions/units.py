@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from memkern._util.text import did_you_mean
 from memkern.audit.taps.hook_points import OUTPUT, parse_label
 from memkern.audit.taps.modules import named_layers, unwrapped
 from memkern.errors import ArgumentTypeError, ArgumentValueError
@@ -86,10 +86,7 @@ def _no_submodule(layer: str, modules: Mapping[str, nn.Module]) -> str:
         if point.tensor:
             return f"tensor {point.tensor + 1} of what {point.module!r} makes: name {point.module!r}, which makes it"
         return f"call {point.call + 1} of {point.module!r}, whose calls share what it holds: name {point.module!r}"
-    close = difflib.get_close_matches(layer, modules, 3)
-    return "none of that name" + (
-        f"; close names: {close}" if close else "; list them with dict(model.named_modules())"
-    )
+    return "none of that name" + (did_you_mean(layer, modules) or "; list them with dict(model.named_modules())")
 
 
 def unit_rows(layer: str, module: nn.Module, units: Iterable[int]) -> list[UnitRows]:

@@ -31,10 +31,10 @@ from memkern.audit.run_folder.schema import (
     Manifest,
     Plan,
     PlanFile,
-    Significance,
     ViewCall,
     WeightsEntries,
 )
+from memkern.audit.run_folder.significance import Significance
 from memkern.audit.taps.modules import named_layers
 from memkern.audit.taps.transformer_blocks import Block, find_blocks
 from memkern.families.cells import IN, UNKNOWN, Membership

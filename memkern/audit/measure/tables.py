@@ -16,7 +16,8 @@ from memkern.audit.measure.family_columns import encoder_columns, layer_columns,
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
 from memkern.audit.run_folder.columns import SAMPLES, Column, Columns
-from memkern.audit.run_folder.schema import EncoderPlan, Plan, Significance
+from memkern.audit.run_folder.schema import EncoderPlan, Plan
+from memkern.audit.run_folder.significance import Significance
 
 GROUPS = {
     "layermem": "all",

@@ -11,7 +11,7 @@ from memkern.audit.measure.estimate import Estimate
 from memkern.audit.report.control import control_words, headline
 from memkern.audit.report.text import small
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import Significance
+from memkern.audit.run_folder.significance import Significance
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Where the images of a batch are in a tensor: told from its shapes for two numbers of images, and checked by values.
+"""Place of the images of a batch in a tensor: told from its shapes for two numbers of images, and checked by values.
 
 ```
 feature map     [n, C, H, W]            dim 0, one row of an image

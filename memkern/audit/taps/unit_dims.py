@@ -1,4 +1,4 @@
-"""Where the units of a layer are: the dimension that keeps its size when the images change theirs."""
+"""Place of the units of a layer: the dimension that keeps its size when the images change theirs."""
 
 from __future__ import annotations
 

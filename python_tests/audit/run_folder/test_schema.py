@@ -15,11 +15,12 @@ from memkern.audit.measure.begun import read_plan
 from memkern.audit.pipeline import run_audit
 from memkern.audit.run_folder import schema
 from memkern.audit.run_folder.reader import read_run
+from memkern.audit.run_folder.significance import Significance
 from memkern.errors import PlanError, RunFolderError
 
 RECORDS = (
     schema.About, schema.CandidatesEntry, schema.DataEntry, schema.EncoderEntry, schema.EncoderPlan,
-    schema.LayerPlan, schema.Manifest, schema.Plan, schema.PlanFile, schema.Significance, schema.ViewCall,
+    schema.LayerPlan, schema.Manifest, schema.Plan, schema.PlanFile, Significance, schema.ViewCall,
     schema.WeightsEntries, schema.WeightsEntry,
 )  # fmt: skip
 

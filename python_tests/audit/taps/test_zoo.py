@@ -12,7 +12,12 @@ from memkern.audit.taps.hook_points import NO_FIXED_DIM, TOKENS, Layers, find_la
 
 VIEWS = 2
 CASES = [
-    pytest.param(*case, id=" ".join(case), marks=() if case in QUICK else pytest.mark.long) for case in sorted(ZOO)
+    pytest.param(
+        *case,
+        id=" ".join(case),
+        marks=[pytest.mark.field("layers", ": ".join(case)), *([] if case in QUICK else [pytest.mark.long])],
+    )
+    for case in sorted(ZOO)
 ]
 
 
