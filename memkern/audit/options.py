@@ -18,6 +18,7 @@ from memkern.audit.encoders.build import encoder_examples
 from memkern.audit.run_folder.write_exports import export_summaries
 from memkern.checks import values as checks
 from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileError
+from memkern.metrics.options import ACTIVATIONS
 
 PRECISIONS = ("fp32", "bf16")
 CONTROLS = ("auto", "extra", "shared", "none")
@@ -98,6 +99,13 @@ class Options:
     distance: str = option(
         "l2", "distance of two views", group="measurement", choices=("l2", "l1", "cosine", "angular")
     )
+    activation: str = option(
+        "raw",
+        "what is done to activations before they are averaged to means of units: nothing, negative ones set to 0, or "
+        "all taken as absolute values",
+        group="measurement",
+        choices=ACTIVATIONS,
+    )
     seed: int = option(0, "seed of the views", metavar="S", group="views")
     batch_size: int | None = option(
         None, "images per forward pass; default: by the size of a view", metavar="B", group="work"
@@ -137,6 +145,7 @@ class Options:
                 raise ArgumentValueError(f"Expected `{name}` to be {low} or more, got {value}")
         checks.one_of(self.pairs, "pairs", ("all", "anchor"))
         checks.distance(self.distance, self.normalize, False)
+        checks.one_of(self.activation, "activation", ACTIVATIONS)
         checks.one_of(self.precision, "precision", PRECISIONS)
         checks.one_of(self.control, "control", CONTROLS)
         checks.one_of(self.level, "level", ("auto", "none"))

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     run.add_argument("--cache", type=Path, help="folder of trained encoders (OUT/cache)")
     run.add_argument("--root", type=Path, help="folder of data sets that do not ship in packages")
     run.add_argument("--reuse", type=Path, help="folder of pairs made by python -m memkern.lab.encoder_pairs")
+    _add_activation(run)
     _add_device(run)
     index = commands.add_parser("index", parents=[common], help="write index.md of the pages in a folder")
     index.add_argument("folder", type=Path, help="what `run` was given as --out")
@@ -47,9 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     train.add_argument(
         "--monitor", type=positive_number, metavar="N", help="print UnitMem of the candidates every N epochs"
     )
+    _add_activation(train)
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write and to go on from (.safetensors)")
     _add_device(train)
     _add_family(commands.add_parser("family", parents=[common], help="train the encoders of a `memkern audit` of many"))
+
+
+def _add_activation(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--activation",
+        choices=("raw", "relu", "abs"),
+        default="raw",
+        help="what is done to activations before they are averaged to means of units (%(default)s)",
+    )
 
 
 def _add_family(family: argparse.ArgumentParser) -> None:
@@ -146,13 +157,15 @@ def _run(args: argparse.Namespace) -> None:
     torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does
     cache = args.cache or args.out / "cache"
     context = ExperimentContext(
-        PRESETS[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=device, log=print
-    )
+        PRESETS[args.preset], cache=cache, root=args.root, reuse=args.reuse, device=device, log=print,
+        activation=args.activation,
+    )  # fmt: skip
     for name in args.ids:
         context.used.clear()
         start = time.monotonic()
         result = known[name].run(context)
         shown = f"memkern lab run {name} --preset {args.preset}" + (" --reuse PAIRS" if args.reuse else "")
+        shown += "" if args.activation == "raw" else f" --activation {args.activation}"
         shown += "" if args.device == "cpu" else f" --device {args.device}"
         seconds = time.monotonic() - start
         files = _report_pages.write(known[name], result, context, args.out, command=shown, seconds=seconds)
@@ -189,7 +202,7 @@ def _train(args: argparse.Namespace) -> None:
 
         watch = None
         if args.monitor is not None:
-            watch = _monitor(data.images[split.candidate], recipe, args.monitor, first)
+            watch = _monitor(data.images[split.candidate], recipe, args, show=first)
 
         def report(epoch: int, loss: float) -> None:
             if first and (epoch % max(1, recipe.epochs // 20) == 0 or epoch == recipe.epochs):
@@ -275,8 +288,8 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable[[Training], None]:
-    """Watches the units of an encoder on some images, through the views of its training."""
+def _monitor(images: Tensor, recipe: Recipe, args: argparse.Namespace, *, show: bool) -> Callable[[Training], None]:
+    """Watches the units of an encoder on some images, through the views of its training, as `lab train` was told."""
     from memkern.audit.monitor.monitor import Monitor
     from memkern.lab.encoders.build import described
 
@@ -286,7 +299,16 @@ def _monitor(images: Tensor, recipe: Recipe, every: int, show: bool) -> Callable
         encoder = training.model.encoder
         if not monitors:
             layers = ",".join(described(encoder).unit_taps.values())
-            monitors.append(Monitor(images, layers=layers, transform=recipe.views, every=every, show=None))
+            monitors.append(
+                Monitor(
+                    images,
+                    layers=layers,
+                    transform=recipe.views,
+                    every=args.monitor,
+                    activation=args.activation,
+                    show=None,
+                )
+            )
         scalars = monitors[0].step(encoder, training.epoch)
         if scalars is not None and show:
             means = [value for name, value in scalars.items() if "/unitmem/" in name and name.endswith("/mean")]

@@ -25,7 +25,14 @@ OUTPUT = "output"
 
 
 def read_images(
-    encoder: nn.Module, data: ImageSet, ids: Tensor, views: ViewSpec, *, n_views: int, seed: int = 0
+    encoder: nn.Module,
+    data: ImageSet,
+    ids: Tensor,
+    views: ViewSpec,
+    *,
+    n_views: int,
+    seed: int = 0,
+    activation: str = "raw",
 ) -> Reading:
     """Reads every layer of an encoder on views of images, and on the images themselves.
 
@@ -36,6 +43,7 @@ def read_images(
         views: What a view does.
         n_views: Views per image, 2 or more.
         seed: Seed of the views.
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
 
     Returns:
         What was read, in the order of `ids`: `alignment` of the layers of the paper and, last, of `OUTPUT`;
@@ -51,7 +59,7 @@ def read_images(
         encoder,
         modules,
         Probe(data.images[ids].to(device), ids),
-        ViewCall(n_views, "the views of the recipe", views, seed),
+        ViewCall(n_views, "the views of the recipe", views, seed, activation=activation),
         clean="apart",
         batch_size=16,
         channels_last=True,
@@ -121,7 +129,15 @@ class PairScores:
 
 
 def score_pair(
-    f: nn.Module, g: nn.Module, data: ImageSet, split: Split, views: ViewSpec, *, n_views: int = 10, seed: int = 0
+    f: nn.Module,
+    g: nn.Module,
+    data: ImageSet,
+    split: Split,
+    views: ViewSpec,
+    *,
+    n_views: int = 10,
+    seed: int = 0,
+    activation: str = "raw",
 ) -> PairScores:
     """Measures SSLMem, LayerMem, UnitMem and ClassMem of a pair on the four groups of its split.
 
@@ -133,6 +149,7 @@ def score_pair(
         views: What a view does; the views of training.
         n_views: Views per image.
         seed: Seed of the views; f and g see the same ones.
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
 
     Returns:
         The scores.
@@ -140,7 +157,9 @@ def score_pair(
     groups = split.groups()
     ids = torch.cat(list(groups.values()))
     rows = dict(zip(groups, torch.arange(len(ids)).split([len(part) for part in groups.values()]), strict=True))
-    of_f, of_g = (read_images(encoder, data, ids, views, n_views=n_views, seed=seed) for encoder in (f, g))
+    of_f, of_g = (
+        read_images(encoder, data, ids, views, n_views=n_views, seed=seed, activation=activation) for encoder in (f, g)
+    )
     trained = torch.cat([rows["shared"], rows["candidate"]])
     # Units report the row of their peak: of images that excite a unit alike, the first one.
     probe = Probe(data.images[ids], torch.arange(len(ids)), data.labels[ids])

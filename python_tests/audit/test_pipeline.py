@@ -154,8 +154,11 @@ def check(run: Run, given: Options, dims: dict[str, tuple[str, int, str, int]]) 
         assert [unit["signed"] for unit in units] == (means.amin(0) < 0).tolist()
         assert row["signed"] == int((means.amin(0) < 0).sum())
         assert row["units"] == len(units)
-        assert row["unitmem_mean"] == pytest.approx(float(got.mean()), rel=1e-5)
-        assert row["unitmem_max"] == pytest.approx(float(got.max()), rel=1e-6)
+        within = got[(got > -1e-6) & (got < 1 + 1e-6)]
+        assert row["unbounded"] == len(got) - len(within)
+        means = None if not len(within) else pytest.approx(float(within.mean()), rel=1e-5)
+        assert row["unitmem_mean"] == means
+        assert row["unitmem_max"] == (None if not len(within) else pytest.approx(float(within.max()), rel=1e-6))
         if labels[0] is None:
             assert units[0]["classmem"] is None
             continue

@@ -154,7 +154,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     assert "got none" in capsys.readouterr().err
     weights = tmp_path / "f.safetensors"
     arguments = ["lab", "train", "--preset", "tiny", "--method", "mae", "--set", "epochs=2", "--out", str(weights)]
-    assert cli.main([*arguments, "--threads", "1", "--monitor", "1"]) == 0
+    assert cli.main([*arguments, "--threads", "1", "--monitor", "1", "--activation", "relu"]) == 0
     shown = capsys.readouterr().out
     assert "ms a step: views" in shown
     assert [line.split()[1] for line in shown.splitlines() if "UnitMem" in line] == ["0", "1", "2"]

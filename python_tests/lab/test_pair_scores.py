@@ -1,5 +1,7 @@
 """The scores of a pair, computed once more from state dicts and plain torch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,8 +12,11 @@ import memkern.reference
 from memkern.lab.data.packaged import patches
 from memkern.lab.data.splits import GROUPS, Split
 from memkern.lab.encoder_pairs import load_pair
+from memkern.lab.encoders.build import build, described
 from memkern.lab.encoders.resnet9 import TAPS, ResNet9
-from memkern.lab.pair_scores import score_pair, separation
+from memkern.lab.experiments._context import ExperimentContext
+from memkern.lab.pair_scores import read_images, score_pair, separation
+from memkern.lab.presets import PRESETS
 
 
 def plain_layers(model: ResNet9, x: Tensor) -> dict[str, Tensor]:
@@ -96,3 +101,27 @@ def test_separation_by_hand() -> None:
     assert row.superiority == 1
     assert row.p == pytest.approx(0.1)  # the most extreme of the 10 ways to choose 2 of 5
     assert row.cohens_d == pytest.approx((4 - 1.5) / ((2 * 1 + 1 * 0.5) / 3) ** 0.5)
+
+
+@pytest.mark.parametrize("activation", ["raw", "relu", "abs"])
+def test_units_of_activations_that_are_asked_for(activation: str, tmp_path: Path) -> None:
+    """Of a transformer, whose units are signed; distances are the same, and an experiment passes the option on."""
+    data, views, ids = patches(), PRESETS["tiny"].recipe().views, torch.arange(6)
+    torch.manual_seed(0)
+    encoder = build("vit-nano-8", image_size=32).eval()
+    found = read_images(encoder, data, ids, views, n_views=2, activation=activation)
+    drawn = memkern.views(data.images[ids], n_views=2, transform=views, seed=0, index=ids).flatten(0, 1)
+    kept: dict[str, Tensor] = {}
+    name, module = next(iter(described(encoder).taps.items()))
+    handle = encoder.get_submodule(module).register_forward_hook(lambda _, args, out: kept.update(out=out))
+    with torch.no_grad():
+        encoder(drawn)
+    handle.remove()
+    signed = kept["out"].unflatten(0, (6, 2))
+    assert (signed < 0).any()
+    changed = {"raw": signed, "relu": signed.relu(), "abs": signed.abs()}[activation]
+    torch.testing.assert_close(found.unit_means[name], changed.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.alignment[name], memkern.alignment(signed), rtol=1e-4, atol=1e-5)
+    context = ExperimentContext(PRESETS["tiny"], cache=tmp_path, activation=activation)
+    read = context.read(encoder, ids, views)
+    assert torch.equal(read.unit_means[name], found.unit_means[name])

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from memkern.audit.interventions.handles import FineTuning
-from memkern.audit.interventions.units import WITH_STATISTICS, submodules, unit_rows, unwrap_compiled
+from memkern.audit.interventions.units import WITH_STATISTICS, submodules, unit_rows
+from memkern.audit.taps.modules import unwrapped
 from memkern.errors import ArgumentValueError
 
 
@@ -41,7 +42,7 @@ def finetune_layers(model: nn.Module, layers: Sequence[str] | Mapping[str, Itera
         (True, [0.0, 0.0])
     """
     learning = _learning(model, layers)
-    end = _freeze(unwrap_compiled(model), learning)
+    end = _freeze(unwrapped(model), learning)
     whole = [parameter for parameter, rows in learning.items() if rows is None]
     if whole:
         return FineTuning([{"params": whole}], end)

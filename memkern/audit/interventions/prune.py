@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from memkern.audit.interventions.handles import Surgery
-from memkern.audit.interventions.units import UnitRows, submodules, unit_rows, unwrap_compiled
+from memkern.audit.interventions.units import UnitRows, submodules, unit_rows
+from memkern.audit.taps.modules import unwrapped
 from memkern.errors import ArgumentValueError
 
 
@@ -69,6 +70,6 @@ def prune_units(model: nn.Module, units: Mapping[str, Iterable[int]]) -> Surgery
 def _parameter_names(model: nn.Module) -> dict[Tensor, list[str]]:
     """Lists the names of every parameter: several where layers share one."""
     names: dict[Tensor, list[str]] = {}
-    for name, parameter in unwrap_compiled(model).named_parameters(remove_duplicate=False):
+    for name, parameter in unwrapped(model).named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)
     return names

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from memkern._util.text import did_you_mean
+from memkern.audit.taps.hook_points import OUTPUT, parse_label
+from memkern.audit.taps.modules import named_layers, unwrapped
 from memkern.errors import ArgumentTypeError, ArgumentValueError
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -44,19 +46,12 @@ class UnitRows:
     rows: Tensor
 
 
-def unwrap_compiled(model: nn.Module) -> nn.Module:
-    """Returns the model inside a wrapper of `torch.compile`, which shares its parameters, or the model itself."""
-    inner = getattr(model, "_orig_mod", model)
-    assert isinstance(inner, nn.Module)
-    return inner
-
-
 def submodules(model: nn.Module, layers: Iterable[str], argument: str = "model") -> dict[str, nn.Module]:
     """Finds submodules by their names.
 
     Args:
-        model: The model, or what `torch.compile` made of it.
-        layers: Names of the submodules.
+        model: The model, or what `torch.compile` or DDP made of it or of parts of it.
+        layers: Names of the submodules, as an audit lists layers.
         argument: What the caller's caller calls the model, for the error message.
 
     Returns:
@@ -67,18 +62,31 @@ def submodules(model: nn.Module, layers: Iterable[str], argument: str = "model")
     """
     if isinstance(layers, str):
         raise ArgumentValueError(f"Expected `layers` to be a list of names, got the string {layers!r}")
-    modules = dict(unwrap_compiled(model).named_modules())
+    modules = named_layers(unwrapped(model))
     found = {}
     for layer in layers:
         if layer not in modules or layer == "":
-            hint = did_you_mean(layer, modules) or "; list them with dict(model.named_modules())"
             raise ArgumentValueError(
-                f"Expected `{argument}` to have a submodule {layer!r}, got none of that name{hint}"
+                f"Expected `{argument}` to have a submodule {layer!r}, got {_no_submodule(layer, modules)}"
             )
         found[layer] = modules[layer]
     if not found:
         raise ArgumentValueError("Expected at least one layer, got none")
     return found
+
+
+def _no_submodule(layer: str, modules: Mapping[str, nn.Module]) -> str:
+    """Says what a name is under which an audit lists a tensor, or which names of submodules are close."""
+    if layer in (OUTPUT, f"model {OUTPUT}"):
+        return "the output of the whole model: name the layer that makes it"
+    point = parse_label(layer, modules)
+    if point.module != layer and point.module in modules:
+        if point.input:
+            return f"what is given to {point.module!r}, which no submodule makes: name the layers before it"
+        if point.tensor:
+            return f"tensor {point.tensor + 1} of what {point.module!r} makes: name {point.module!r}, which makes it"
+        return f"call {point.call + 1} of {point.module!r}, whose calls share what it holds: name {point.module!r}"
+    return "none of that name" + (did_you_mean(layer, modules) or "; list them with dict(model.named_modules())")
 
 
 def unit_rows(layer: str, module: nn.Module, units: Iterable[int]) -> list[UnitRows]:

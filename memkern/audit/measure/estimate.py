@@ -9,7 +9,7 @@ import torch
 from memkern.audit.measure.prepare import Prepared
 from memkern.audit.measure.shard import PHASES, measure_shard
 from memkern.audit.process import most_memory
-from memkern.audit.run_folder.schema import Plan
+from memkern.audit.run_folder.schema import About, Plan
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Estimate:
 
     Attributes:
         plan: What would be measured.
+        about: What else is known, layers that are left out among it.
         seconds: Phase of the work -> seconds.
         peak_bytes: Peak memory so far: of the GPU, or of this process.
         row_bytes: Size of what is kept of every image.
@@ -25,6 +26,7 @@ class Estimate:
     """
 
     plan: Plan
+    about: About
     seconds: dict[str, float]
     peak_bytes: int
     row_bytes: int
@@ -48,6 +50,7 @@ def estimate(ready: Prepared) -> Estimate:
     n_units = sum(sum(each.units) for each in plan.encoders)
     return Estimate(
         plan=plan,
+        about=ready.begun.about,
         seconds={phase: value * times[phase] for phase, value in zip(PHASES, seconds.tolist(), strict=True)},
         peak_bytes=peak_memory(job.options.torch_device()),
         row_bytes=4 * plan.n_images * len(plan.layers) * count,

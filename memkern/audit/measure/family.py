@@ -17,7 +17,8 @@ from torch import Tensor
 
 from memkern import families
 from memkern.audit.measure.readings import EncoderReadings
-from memkern.audit.run_folder.schema import Plan, Significance
+from memkern.audit.run_folder.schema import Plan
+from memkern.audit.run_folder.significance import Significance
 from memkern.errors import DataError
 from memkern.families.design import Control
 from memkern.families.images import Level

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memkern import families
 from memkern.audit.measure.family import FamilyScores, Membership
-from memkern.audit.measure.scores import RunScores, defined, mean, mean_of
+from memkern.audit.measure.scores import RunScores, bounded, mean, mean_of
 from memkern.audit.run_folder.columns import Columns
 from memkern.families.design import GROUPS
 
@@ -184,5 +184,5 @@ def _mean_over_layers(scores: RunScores, encoder: str, kind: str) -> float | Non
         if own is None or families.signed_units(own.units.peak, own.units.rest).any():
             continue
         values = own.unitmem if kind == "unitmem" else own.classmem
-        found.append(None if values is None else mean(defined(values)))
+        found.append(None if values is None else mean(bounded(values)))
     return mean_of(found)

@@ -31,10 +31,10 @@ from memkern.audit.run_folder.schema import (
     Manifest,
     Plan,
     PlanFile,
-    Significance,
     ViewCall,
     WeightsEntries,
 )
+from memkern.audit.run_folder.significance import Significance
 from memkern.audit.taps.modules import named_layers
 from memkern.audit.taps.transformer_blocks import Block, find_blocks
 from memkern.families.cells import IN, UNKNOWN, Membership
@@ -73,6 +73,7 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
         pairs=options.pairs,
         normalize=options.normalize,
         distance=options.distance,
+        activation=options.activation,
         seed=options.seed,
         batch_size=job.batch_size,
         shard_size=options.shard_size,
@@ -162,6 +163,9 @@ def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:
             EncoderEntry(each.line.name, each.line.role, each.line.encoder, each.weights, _n_members(column))
             for each, column in zip(entries, seen.membership.T, strict=True)
         ),
+        left_out={name: why for layers in reversed(job.layers) for name, why in layers.left_out.items()},
+        notes={name: note for layers in reversed(job.layers) for name, note in layers.notes.items()},
+        units_by=job.layers[0].units_by,
     )
 
 
@@ -181,6 +185,7 @@ def make_views(options: Options, size: tuple[int, int]) -> ViewCall:
         pairs=options.pairs,
         normalize=options.normalize,
         distance=options.distance,
+        activation=options.activation,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine, listed_lines, split_lines
 from memkern.audit.data.source import Source
 from memkern.audit.measure.batch_size import images_per_pass, view_size
@@ -135,6 +136,9 @@ def _layers(options: Options, views: ViewCall, source: Source, encoders: Encoder
 
 def _log_what_to_expect(job: Job, log: Log) -> None:
     options = job.options
+    left_out = {name for layers in job.layers for name in layers.left_out}
+    if left_out:
+        log(f"Not read: {first_of(sorted(left_out), 3)}; --dry-run and manifest.json say why.")
     if options.median:
         units = sum(hook_point.units for layers in job.layers for hook_point in layers.hook_points)
         megabytes = 4e-6 * len(job.source) * units

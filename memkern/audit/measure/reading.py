@@ -110,6 +110,7 @@ def read_encoder(
             normalize=call.normalize,
             clean_first=first,
             distance=call.distance,
+            activation=call.activation,
         ) as tap,  # fmt: skip
     ):
         torch.manual_seed(call.seed)  # an encoder that draws sees the same draws each time; the tap puts them back

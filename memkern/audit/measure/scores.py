@@ -28,6 +28,9 @@ from memkern.scores import delta_layermem, signed_units, sslmem_score, undefined
 ALL = "all"
 """Group of images that every run has: all of them, or in a varying design those that are scored."""
 
+ROUNDING = 1e-6
+"""Scores of float32 means lie in [0, 1] within this."""
+
 
 @dataclass(frozen=True)
 class EncoderState:
@@ -162,6 +165,12 @@ class LayerScores:
         return sum(int(each.units.n_undefined) for each in self.encoders.values())
 
     @property
+    def n_unbounded(self) -> int:
+        """Number of units whose UnitMem is outside of [0, 1], of all encoders; no mean has them."""
+        each = [scores.unitmem for scores in self.encoders.values()]
+        return sum(len(defined(values)) - len(bounded(values)) for values in each)
+
+    @property
     def mean_alignment_f(self) -> float | None:
         """Mean of `alignment_f` over the images; NaN if one is."""
         return None if self.alignment_f is None else mean(self.alignment_f)
@@ -173,19 +182,19 @@ class LayerScores:
 
     @property
     def mean_unitmem(self) -> float | None:
-        """Mean over encoders of the mean UnitMem of the units where it is defined; `None` if there are none."""
-        return mean_of(mean(defined(each.unitmem)) for each in self.encoders.values())
+        """Mean over encoders of the mean UnitMem of the units where it is bounded; `None` if there are none."""
+        return mean_of(mean(bounded(each.unitmem)) for each in self.encoders.values())
 
     @property
     def max_unitmem(self) -> float | None:
-        """Mean over encoders of the largest UnitMem of the units where it is defined; `None` if there are none."""
-        known = [defined(each.unitmem) for each in self.encoders.values()]
+        """Mean over encoders of the largest UnitMem of the units where it is bounded; `None` if there are none."""
+        known = [bounded(each.unitmem) for each in self.encoders.values()]
         return mean_of(float(each.max()) if len(each) else None for each in known)
 
     @property
     def mean_classmem(self) -> float | None:
-        """Mean over encoders of the mean ClassMem of the units where it is defined; `None` if there are none."""
-        return mean_of(None if c is None else mean(defined(c)) for c in self._classmem())
+        """Mean over encoders of the mean ClassMem of the units where it is bounded; `None` if there are none."""
+        return mean_of(None if c is None else mean(bounded(c)) for c in self._classmem())
 
     @property
     def se_unitmem(self) -> float | None:
@@ -350,9 +359,17 @@ def defined(values: Tensor) -> Tensor:
     return values[~undefined(values)]
 
 
+def bounded(values: Tensor) -> Tensor:
+    """Selects the scores of units, `[n]`, that lie in [0, 1], as they do where no mean activation is negative.
+
+    Other scores, of units whose peak or others are negative, have no bounds: one of them could be any mean.
+    """
+    return values[(values >= -ROUNDING) & (values <= 1 + ROUNDING)]
+
+
 def _standard_error(scores: Sequence[Tensor]) -> float | None:
-    """Standard error over encoders of the mean over units with a defined score."""
-    known = [values for values in map(defined, scores) if values.numel()]
+    """Standard error over encoders of the mean over units with a bounded score."""
+    known = [values for values in map(bounded, scores) if values.numel()]
     return families.unit_means(known).se if len(known) > 1 else None
 
 

@@ -166,6 +166,7 @@ def tap(job: Job, name: str, encoder: nn.Module) -> Tap:
         pairs=options.pairs,
         normalize=options.normalize,
         distance=options.distance,
+        activation=options.activation,
         clean_first=options.clean,
         view_sums=job.view_sums,
     )

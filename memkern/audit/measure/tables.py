@@ -16,7 +16,8 @@ from memkern.audit.measure.family_columns import encoder_columns, layer_columns,
 from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
 from memkern.audit.run_folder.columns import SAMPLES, Column, Columns
-from memkern.audit.run_folder.schema import EncoderPlan, Plan, Significance
+from memkern.audit.run_folder.schema import EncoderPlan, Plan
+from memkern.audit.run_folder.significance import Significance
 
 GROUPS = {
     "layermem": "all",
@@ -264,6 +265,7 @@ def _layers(scores: RunScores) -> Columns:
         "dead": [layer.n_dead for layer in layers],
         "signed": [layer.n_signed for layer in layers],
         "undefined": [layer.n_undefined for layer in layers],
+        "unbounded": [layer.n_unbounded for layer in layers],
     }
     if layers[0].classmem is not None:
         columns["classmem_mean"] = [layer.mean_classmem for layer in layers]

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_views
 from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
-from memkern.audit.measure.scores import RunScores, defined, mean, run_scores
+from memkern.audit.measure.scores import RunScores, bounded, defined, mean, run_scores
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
 from memkern.audit.taps.modules import unwrapped
 from memkern.audit.taps.rng import kept_rng
+from memkern.checks.values import one_of
 from memkern.errors import ArgumentTypeError, ArgumentValueError
+from memkern.metrics.options import ACTIVATIONS
 from memkern.transforms import ViewSpec, named
 
 
@@ -63,16 +65,17 @@ class Measurement:
         }
 
     def scalars(self, prefix: str = "memkern") -> dict[str, float]:
-        """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; undefined units are left out of means."""
+        """Lists the numbers to log: "memkern/unitmem/<layer>/mean" and so on; scores outside of [0, 1] are in none."""
         found: dict[str, float] = {}
         for layer, values in self.unitmem.items():
-            known = defined(values).double()
+            known = bounded(values).double()
             found[f"{prefix}/unitmem/{layer}/mean"] = _mean(known)
             found[f"{prefix}/unitmem/{layer}/p95"] = float(known.quantile(0.95)) if len(known) else math.nan
             found[f"{prefix}/unitmem/{layer}/above_half"] = _mean(known > 0.5)
         for name, scores in (("alignment", self.alignment), ("classmem", self.classmem), ("layermem", self.layermem)):
+            select = bounded if name == "classmem" else defined
             for layer, values in scores.items():
-                found[f"{prefix}/{name}/{layer}"] = _mean(defined(values))
+                found[f"{prefix}/{name}/{layer}"] = _mean(select(values))
         for layer, excess in self.layermem_excess.items():
             found[f"{prefix}/layermem_excess/{layer}"] = excess
         if self.sslmem is not None:
@@ -134,6 +137,7 @@ class Monitor:
             `images` may be: `layermem_excess` is LayerMem of `images` beyond that of these. Needs a reference.
         encoder: Name of the submodule to run, "backbone" say; "" for the model itself.
         every: Measure in every how many epochs.
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
         batch: Images per forward pass.
         show: Takes a line about the cost after every measurement; `None` for silence.
 
@@ -169,6 +173,7 @@ class Monitor:
         control: object = None,
         encoder: str = "",
         every: int = 1,
+        activation: str = "raw",
         batch: int = 64,
         show: Callable[[str], None] | None = print,
     ) -> None:
@@ -179,8 +184,9 @@ class Monitor:
             raise ArgumentValueError("Expected a `reference` with `control`: LayerMem compares the model with it")
         self._probe = _probe(images, labels)
         self._control = None if control is None else _probe(control, None, "control", first=len(self._probe))
+        one_of(activation, "activation", ACTIVATIONS)
         pixels = (size, size) if isinstance(size, int) else size
-        self._call = ViewCall(n_views, str(transform), named(transform), seed, pixels)
+        self._call = ViewCall(n_views, str(transform), named(transform), seed, pixels, activation=activation)
         self.layers, self.encoder, self.reference = layers, encoder, reference
         self.every, self.batch, self.show = every, batch, show
         self.history: list[dict[str, float]] = []

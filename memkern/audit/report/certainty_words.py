@@ -9,7 +9,7 @@ import numpy as np
 from memkern.audit.report.control import control_words, percent, says_something, what_is_scored
 from memkern.audit.report.text import clean, probability
 from memkern.audit.run_folder.arrays import RunArrays
-from memkern.audit.run_folder.schema import Significance
+from memkern.audit.run_folder.significance import Significance
 from memkern.families import controls_to_name_one, images_above_all_controls
 
 METHODS = {

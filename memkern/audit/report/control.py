@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from memkern.audit.run_folder.arrays import Floats, RunArrays
-from memkern.audit.run_folder.schema import Significance
+from memkern.audit.run_folder.significance import Significance
 
 CANNOT_TELL = "This audit cannot tell memorization from a tighter encoder; add --groups or more encoders."
 """Headline of an audit without a control."""

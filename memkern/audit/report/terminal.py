@@ -11,7 +11,7 @@ from memkern.audit.measure.estimate import Estimate
 from memkern.audit.report.control import control_words, headline
 from memkern.audit.report.text import small
 from memkern.audit.run_folder.reader import Run
-from memkern.audit.run_folder.schema import Significance
+from memkern.audit.run_folder.significance import Significance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,12 +67,19 @@ class Progress:
 
 def show_plan(estimate: Estimate, console: Console) -> None:
     """Prints what `--dry-run` found: the layers, and estimates of time and memory."""
-    plan = estimate.plan
+    plan, about = estimate.plan, estimate.about
     table = _table(f"{len(plan.layers)} layers", "layer", "units", "shape of an image")
     for layer in plan.layers:
         name = f"{layer.name} (output)" if layer.name == plan.output else layer.name
         table.add_row(_cell(name), str(layer.units), "x".join(map(str, layer.shape)))
     console.print(table)
+    for title, texts in (("are not read", about.left_out), ("to be known of", about.notes)):
+        if texts:
+            named = _table(f"{len(texts)} layers {title}", "layer", "why")
+            for name, text in texts.items():
+                named.add_row(_cell(name), _cell(text))
+            console.print(named)
+    console.print(_cell(f"Units are told by {about.units_by}."))
     units = sum(layer.units for layer in plan.layers)
     console.print(
         f"{plan.n_images} images, {plan.views} views of {plan.size[0]}x{plan.size[1]} pixels each, "
@@ -107,17 +114,28 @@ def show_run(run: Run, console: Console) -> None:
     undefined = sum(run.layers["undefined"].to_pylist())
     if undefined:
         console.print(f"UnitMem of {undefined} units is undefined (NaN).")
+    unbounded = sum(value or 0 for value in run.layers.to_pydict().get("unbounded", []))
+    if unbounded:
+        console.print(
+            f"UnitMem of {unbounded} units has no bounds, because their means are negative: they are in no mean. "
+            "--activation relu or abs gives every unit a score from 0 to 1."
+        )
+    if manifest.left_out:
+        console.print(f"{len(manifest.left_out)} layers were not read; manifest.json says why.")
 
 
 def _layers_table(run: Run, among: str, *, scored: bool, named: bool) -> Table:
     """Makes the table of all layers; LayerMem, of the candidates where they are named, needs a reference."""
     of = "_candidates" if named else ""
     heads = ["layer", "units", *(["LayerMem", "Δ"] if scored else []), "UnitMem", "max", "ClassMem", "dead"]
+    unbounded = any(run.layers.to_pydict().get("unbounded", []))
+    heads += ["unbounded"] if unbounded else []
     table = _table(f"Layers: LayerMem {among}; mean UnitMem and ClassMem" if scored else "Layers", *heads)
     for row in run.layers.to_pylist():
         mem = [_signed(row[f"layermem{of}"]), _signed(row[f"delta{of}"])] if scored else []
         units = (_plain(row["unitmem_mean"]), _plain(row["unitmem_max"]), _plain(row["classmem_mean"]))
-        table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, str(row["dead"]))
+        counts = [str(row["dead"]), *([str(row["unbounded"])] if unbounded else [])]
+        table.add_row(_cell(row["layer"]), str(row["units"]), *mem, *units, *counts)
     return table
 
 
@@ -205,5 +223,5 @@ def _table(title: str, *columns: str) -> Table:
         padding=(0, 1), collapse_padding=True, pad_edge=False,
     )  # fmt: skip
     for column in columns:
-        table.add_column(column, justify="left" if column in ("layer", "image") else "right", overflow="fold")
+        table.add_column(column, justify="left" if column in ("layer", "image", "why") else "right", overflow="fold")
     return table

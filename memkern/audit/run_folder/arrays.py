@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memkern.audit.run_folder.schema import Manifest, Significance
+from memkern.audit.run_folder.schema import Manifest
+from memkern.audit.run_folder.significance import Significance
 from memkern.scores import sslmem_score
 
 if TYPE_CHECKING:

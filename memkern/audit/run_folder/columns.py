@@ -112,6 +112,7 @@ LAYERS = {
     "dead": "int64",
     "signed": "int64",
     "undefined": "int64",
+    "unbounded": "int64",
 }
 """Columns of layers.parquet."""
 

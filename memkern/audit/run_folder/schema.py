@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from memkern._util.records import Json, Record
+from memkern.audit.run_folder.significance import Significance
 from memkern.audit.taps.transformer_blocks import Block
 from memkern.errors import MemkernError, PlanError
 from memkern.transforms import ViewSpec
@@ -104,6 +105,7 @@ class Plan(Record):
         level: "auto" or "none": whether the level of an encoder is taken out of scores.
         fdr: False-discovery rate at which an image is called memorized.
         distance: "l2", "l1", or of directions "cosine" or "angular".
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -139,6 +141,7 @@ class Plan(Record):
     level: str = "auto"
     fdr: float = 0.05
     distance: str = "l2"
+    activation: str = "raw"
 
     @property
     def n_shards(self) -> int:
@@ -252,6 +255,7 @@ class ViewCall(Record):
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
         normalize: Whether representations are brought to unit length before the distance.
         distance: "l2", "l1", or of directions "cosine" or "angular".
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
     """
 
     n_views: int
@@ -262,6 +266,7 @@ class ViewCall(Record):
     pairs: str = "all"
     normalize: bool = True
     distance: str = "l2"
+    activation: str = "raw"
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,9 @@ class About(Record):
         precision: "fp32" or "bf16".
         backends: What `memkern.backends()` said.
         encoders: All encoders; empty in the files of memkern 0.2.0 and before, which knew of one f and one g.
+        left_out: Name -> why a tensor of a layer that was asked for is not read.
+        notes: Name -> what should be known of the units of a layer that is read.
+        units_by: How the dimensions of units were told: from images of two sizes, or why not; "" before memkern 0.4.0.
     """
 
     versions: Mapping[str, str]
@@ -296,49 +304,9 @@ class About(Record):
     precision: str
     backends: tuple[Mapping[str, object], ...]
     encoders: tuple[EncoderEntry, ...] = field(default=(), kw_only=True)
-
-
-@dataclass(frozen=True)
-class Significance(Record):
-    """Certainty of the scores of images over trainings, and what may be said of them.
-
-    Attributes:
-        design: "fixed": all encoders saw one of two sets of images, f's and g's; or "varying".
-        control: Group of images that nobody memorized and scored ones are compared with: "extra", "shared" or "none".
-        n_scored: How many images have scores over trainings.
-        n_control: How many images are in the control group.
-        method: How p was found: "moderated t", "conformal", or "none".
-        check: How p_check was found: "permutation", "conformal", or "none".
-        reason: Why there is no p or no standard error, or why no single image can be named; "" if there is all of it.
-        fdr: False-discovery rate at which images are called memorized.
-        levels_removed: Whether what each training shifts all of its alignments by was taken off.
-        n_memorized: How many images are called memorized; `None` where nothing can be said.
-        n_check: How many p_check calls; `None` where there is none.
-        verdict: What may be said, in one sentence.
-        reliability: Share of the variance of SSLMem over scored images, at the output, that other trainings would show
-            again; `None` where it is unknown.
-        encoders_for_08: How many encoders a reliability of 0.8 takes; `None` where it is unknown or out of reach.
-        unscored_nan: How many images were left out because an encoder gave NaN.
-        findings: Signs that a study of memorization fails, one sentence each: scores near zero everywhere, collapse,
-            variance between trainings.
-    """
-
-    design: str
-    control: str
-    n_scored: int
-    n_control: int
-    method: str
-    check: str
-    reason: str
-    fdr: float
-    levels_removed: bool
-    n_memorized: int | None
-    n_check: int | None
-    verdict: str
-    reliability: float | None
-    encoders_for_08: float | None
-    unscored_nan: int
-    findings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    notes: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    units_by: str = field(default="", kw_only=True)
 
 
 def _with_trainings(fields: dict[str, Json]) -> dict[str, Json]:

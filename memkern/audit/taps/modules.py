@@ -35,7 +35,7 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """Finds the tensor a module returned: itself, `last_hidden_state` or the first one of a tuple or mapping."""
+    """Finds the tensor a module returned: itself, `last_hidden_state`, or the first of a tuple, mapping or record."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):
@@ -43,7 +43,20 @@ def first_tensor(output: object) -> Tensor | None:
         return first_tensor(preferred) if preferred is not None else first_tensor(list(output.values()))
     if isinstance(output, tuple | list):
         return next((found for part in output if (found := first_tensor(part)) is not None), None)
-    return None
+    return next(tensors_in(output), None) if dataclasses.is_dataclass(output) else None
+
+
+def further_tensors(output: object) -> list[Tensor]:
+    """Lists the floating tensors of a module's output besides the first one, each once."""
+    if isinstance(output, Tensor):
+        return []
+    seen = {id(first_tensor(output))}
+    found = []
+    for tensor in tensors_in(output):
+        if id(tensor) not in seen and tensor.is_floating_point():
+            found.append(tensor)
+        seen.add(id(tensor))
+    return found
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -20,14 +20,17 @@ class TapPoint:
     Attributes:
         hook_points: The hook points of the tensor.
         consumer: Name of the module that alone reads the tensor; "" if others do, or nobody knows.
-        unit_dim: The dimension of the units; `None` if it is not known, or the hook points disagree.
+        unit_dim: The dimension of the units; `None` if it is not known, the hook points disagree, or dim 0 is not the
+            batch.
+        layout: Where the images are in the tensor; `None`: dim 0 is the batch.
     """
 
     def __init__(self, hook_points: Sequence[HookPoint]) -> None:
         self.hook_points = tuple(hook_points)
         self.consumer = self.hook_points[-1].consumer
         dims = {point.unit_dim for point in self.hook_points}
-        self.unit_dim = dims.pop() if len(dims) == 1 else None
+        self.layout = self.hook_points[0].layout
+        self.unit_dim = dims.pop() if len(dims) == 1 and self.layout is None else None
 
 
 class PointwiseHost(Protocol):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from memkern.checks.values import all_pairs, distance
+from memkern.checks.values import all_pairs, distance, one_of
 from memkern.errors import ArgumentValueError
 from memkern.metrics.alignment_stats import alignment_stats
+from memkern.metrics.options import ACTIVATIONS
 from memkern.ops.alignment import alignment, repeat_alignment
 from memkern.ops.layer_stats import layer_stats, repeat_layer_stats
 from memkern.ops.pointwise_stats import PreparedPointwiseStats
@@ -58,6 +59,7 @@ class Reduction:
         means: Whether unit means are wanted.
         view_sums: Whether `halves` and `rows` are wanted.
         distance: "l2", "l1", or of directions "cosine" or "angular".
+        activation: What is applied to each element before it is averaged to unit means: "raw", "relu" or "abs".
 
     Raises:
         ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view; if
@@ -71,8 +73,10 @@ class Reduction:
     means: bool = True
     view_sums: bool = False
     distance: str = "l2"
+    activation: str = "raw"
 
     def __post_init__(self) -> None:
+        one_of(self.activation, "activation", ACTIVATIONS)
         all_pairs(self.pairs, self.view_sums)
         distance(self.distance, self.normalize, False)
         least = 3 if self.clean_first and self.pairs == "all" else 2
@@ -94,7 +98,7 @@ class Reduction:
             ArgumentValueError: If the rows are no whole number of points.
         """
         if self.n_views is None:
-            return TapStats(None, unit_means(output, unit_dim=unit_dim))
+            return TapStats(None, unit_means(output, unit_dim=unit_dim, activation=self.activation))
         if len(output) % self.n_views:
             raise ArgumentValueError(
                 f"Expected layer {label!r} to see {self.n_views} views of every point, got {len(output)} rows"
@@ -107,6 +111,8 @@ class Reduction:
         if not self.means:
             aligned = alignment_stats(compared, normalize=self.normalize, distance=self.distance)
             return TapStats(aligned.alignment, None, None, aligned.halves, aligned.rows)
+        if self.activation != "raw":
+            return self._with_means(replace(self, means=False).reduce(label, output, unit_dim), x, unit_dim)
         stats = self.named(
             layer_stats(
                 compared,
@@ -120,8 +126,18 @@ class Reduction:
         if not self.clean_first:
             return stats
         if compared is not drawn:
-            stats = stats._replace(unit_means=unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1))
+            return self._with_means(stats, x, unit_dim)
         return stats._replace(clean_means=unit_means(x[:, 0], unit_dim=unit_dim))
+
+    def _with_means(self, stats: TapStats, x: Tensor, unit_dim: int) -> TapStats:
+        """Adds the unit means of `[N, V, …]` in a pass of their own."""
+        drawn = x[:, 1:] if self.clean_first else x
+        stats = stats._replace(
+            unit_means=unit_means(drawn, view_dim=1, unit_dim=unit_dim + 1, activation=self.activation)
+        )
+        if not self.clean_first:
+            return stats
+        return stats._replace(clean_means=unit_means(x[:, 0], unit_dim=unit_dim, activation=self.activation))
 
     def named(self, results: Sequence[Tensor | None]) -> TapStats:
         """Names results: alignment `[N]`, unit means `[N, U]` if wanted, then `native.ViewSums` if wanted."""
@@ -130,7 +146,7 @@ class Reduction:
 
     def prepared(self, output: Tensor, unit_dim: int) -> PreparedCall | None:
         """Prepares `reduce` for outputs in memory like `output`, `[N * V, …]`; `None` where only `reduce` will do."""
-        if self.n_views is None or self.clean_first:
+        if self.n_views is None or self.clean_first or (self.means and self.activation != "raw"):
             return None
         x = output.unflatten(0, (-1, self.n_views))
         if not self.means:
@@ -145,6 +161,8 @@ class Reduction:
     def prepared_with_layers(self, x: Tensor, unit_dim: int, layers: int) -> PreparedPointwiseStats | None:
         """Prepares running layers on inputs in memory like `x`, `[N * V, …]`; `None` where torch runs the layers."""
         if self.n_views is None or self.clean_first or len(x) % self.n_views or unit_dim >= x.ndim:
+            return None
+        if self.means and self.activation != "raw":
             return None
         split = x.unflatten(0, (-1, self.n_views))
         if not PreparedPointwiseStats.is_possible(split, unit_dim + 1):

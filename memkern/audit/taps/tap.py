@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from memkern.audit.taps.call_cache import CallCache, memory_signature
 from memkern.audit.taps.fusion import Fusion
-from memkern.audit.taps.hook_points import HookPoint, find_layers, unit_dimension
-from memkern.audit.taps.modules import first_tensor, interpreted, named_layers, unwrapped
+from memkern.audit.taps.hook_points import HookPoint, find_layers, parse_label
+from memkern.audit.taps.modules import first_tensor, further_tensors, interpreted, named_layers, unwrapped
 from memkern.audit.taps.protocol import TapPoint
 from memkern.audit.taps.reduction import Reduction, TapStats
 from memkern.audit.taps.rng import kept_rng
+from memkern.audit.taps.unit_dims import unit_dimension
 from memkern.errors import ArgumentTypeError, ArgumentValueError, LayerError
 
 __all__ = ["Tap", "TapStats"]
@@ -26,15 +28,19 @@ class Tap:
     """Forward hooks that reduce each layer's output inside the hook.
 
     Inside the `with` block the model is in eval mode; leaving it removes the hooks and puts every submodule back into
-    the mode it was in, and every random number generator into its state. Feature maps `[N * V, U, *space]` and tokens
-    `[N * V, T, U]` are told apart by the module; of tuples and mappings the first tensor is read. An activation that is
-    overwritten in place later is read before.
+    the mode it was in, and every random number generator into its state. An activation that is overwritten in place
+    later is read before. Of tuples and mappings the first tensor is read, and others by their names.
+
+    Where globs are looked up, passes over the example show where images and units are in every tensor, windows and
+    sequence-first tokens included. Layers that are given by their names alone have the batch in dim 0, and feature maps
+    `[N * V, U, *space]` are told from tokens `[N * V, T, U]` by the module.
 
     Args:
         model: The model. Wrappers of DDP and `torch.compile` are taken off (hooks do not fire in compiled code), so run
             the attribute `model` of the tap.
         layers: Name to report -> name of the submodule; or a list of submodule names ("name_1" for a submodule's second
-            call in a pass, "name:in" for its input); or the hook points of `find_layers`; or globs separated by commas.
+            call in a pass, "name:in" for its input, "name:1" for the second tensor that it makes); or the hook points
+            of `find_layers`; or globs separated by commas.
         n_views: Number of views V of each point; the batch holds the views of one point next to each other.
             `None`: one row per point, no views, no alignment. May be set anew between passes.
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
@@ -47,12 +53,17 @@ class Tap:
             CPU, in float32, without autograd. Outputs are torch's to the bit, those of a GELU up to rounding. Where
             globs, or `find_layers`, have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it
             the rectified values.
+        activation: What is applied to each element before it is averaged to unit means: "raw", "relu" or "abs".
         example: A small batch that globs are looked up with.
+
+    Attributes:
+        left_out: Name -> why a tensor that the globs match is not read; empty without globs.
+        notes: Name -> what should be known of the units of a layer that is read; empty without globs.
 
     Raises:
         ArgumentTypeError: If globs are given without `example`.
-        ArgumentValueError: If there are no layers, the model lacks one of them, `n_views` is below 2, or `view_sums`
-            are wanted of an anchor's pairs.
+        ArgumentValueError: If there are no layers, the model lacks one of them, two have one name, `n_views` is below
+            2, or `view_sums` are wanted of an anchor's pairs.
 
     Example:
         >>> from torch import nn, ones
@@ -76,25 +87,34 @@ class Tap:
         view_sums: bool = False,
         distance: str = "l2",
         fuse: bool = True,
+        activation: str = "raw",
         example: object = None,
     ) -> None:
         self.model: nn.Module = unwrapped(model)
-        self._reduction = Reduction(n_views, pairs, normalize, clean_first, means, view_sums, distance)
+        self._reduction = Reduction(n_views, pairs, normalize, clean_first, means, view_sums, distance, activation)
         self._modules = named_layers(self.model)
+        self.left_out: Mapping[str, str] = {}
+        self.notes: Mapping[str, str] = {}
         if isinstance(layers, str):
             if example is None:
                 raise ArgumentTypeError("Expected `example`, a small batch, with globs in `layers`")
-            layers = find_layers(self.model, example, layers).hook_points
+            found = find_layers(self.model, example, layers)
+            layers, self.left_out, self.notes = found.hook_points, found.left_out, found.notes
         self.hook_points = self._resolved(layers)
-        together: dict[tuple[str, int, bool], list[HookPoint]] = {}
+        together: dict[tuple[str, int, bool, int], list[HookPoint]] = {}
         for point in self.hook_points:
-            together.setdefault((point.module, point.call, point.input), []).append(point)
-        self._points = {where: TapPoint(points) for where, points in together.items()}
+            together.setdefault((point.module, point.call, point.input, point.tensor), []).append(point)
+        self._points = {where[:3]: TapPoint(points) for where, points in together.items() if not where[3]}
+        self._further: dict[tuple[str, int], dict[int, TapPoint]] = {}
+        for (module, number, _, tensor), points in together.items():
+            if tensor:
+                self._further.setdefault((module, number), {})[tensor] = TapPoint(points)
         self._fusion = Fusion(self) if fuse else None
         self._cache = CallCache()
         self._seen: dict[str, TapStats] = {}
         self._calls: dict[str, int] = {}
         self._running = False
+        self._rows: int | None = None  # of the batch that runs
         self.seconds = 0.0  # time spent in reductions (on a GPU, in launching them) but for those of fused layers
         self._stack = ExitStack()
 
@@ -108,20 +128,19 @@ class Tap:
         self._reduction = replace(self._reduction, n_views=n_views)
 
     def _resolved(self, layers: Mapping[str, str] | Sequence[str] | Sequence[HookPoint]) -> tuple[HookPoint, ...]:
-        named = layers if isinstance(layers, Mapping) else {getattr(each, "name", each): each for each in layers}
+        listed = (
+            layers.items() if isinstance(layers, Mapping) else [(getattr(each, "name", each), each) for each in layers]
+        )
         points = []
-        for label, where in named.items():
-            if isinstance(where, HookPoint):
-                points.append(where)
-                continue
-            module, call = where.removesuffix(":in"), 0
-            stem, _, number = module.rpartition("_")
-            if module not in self._modules and number.isdigit() and stem in self._modules:
-                module, call = stem, int(number)
-            points.append(HookPoint(str(label), module, call, where.endswith(":in")))
+        for label, where in listed:
+            found = where if isinstance(where, HookPoint) else parse_label(where, self._modules)
+            points.append(found if isinstance(where, HookPoint) else replace(found, name=str(label)))
         missing = [point.module for point in points if point.module not in self._modules]
         if missing or not points:
             raise ArgumentValueError(f"Expected `layers` to name submodules of the model, got {missing or 'no layers'}")
+        twice = [name for name, count in Counter(point.name for point in points).items() if count > 1]
+        if twice:
+            raise ArgumentValueError(f"Expected every layer to have a name of its own, got {twice} more than once")
         return tuple(points)
 
     def __enter__(self) -> Tap:
@@ -131,7 +150,7 @@ class Tap:
             stack.callback(_restore_modes, [(module, module.training) for module in self.model.modules()])
             if any(module.training for module in self.model.modules()):  # setting modes is slower than asking
                 self.model.eval()
-            stack.callback(self.model.register_forward_pre_hook(self._begin).remove)
+            stack.callback(self.model.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
             read_before = {point.module for point in self.hook_points if point.input}
             fused: set[str] = set()
             if self._fusion is not None:
@@ -173,9 +192,11 @@ class Tap:
 
     # ---- hooks ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, module: nn.Module, args: object) -> None:
+    def _begin(self, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         if self._seen:
             raise LayerError("Expected `take` to be called after every forward pass; the model ran twice")
+        batch = first_tensor([*args, *kwargs.values()])
+        self._rows = None if batch is None or not batch.ndim else len(batch)
         self._calls, self._running = {}, True
         self._cache.make_ready()
         if self._fusion is not None:
@@ -195,12 +216,23 @@ class Tap:
         return hook
 
     def _after(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        several = any(module == name for module, _ in self._further)
+
         def hook(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             point = self.visit(name)
             if point is not None:
                 self._read(point, module, output if isinstance(output, Tensor) else first_tensor(output))
+            if several:
+                self._read_further(name, module, output)
 
         return hook
+
+    def _read_further(self, name: str, module: nn.Module, output: object) -> None:
+        """Reads the tensors after the first one of a call that `visit` has counted."""
+        points = self._further.get((name, self._calls[name] - 1), {})
+        tensors = further_tensors(output) if points else []
+        for place, point in points.items():
+            self._read(point, module, tensors[place - 1] if place <= len(tensors) else None)
 
     def _read(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
         (self if self._fusion is None else self._fusion).reduce(point, module, output)
@@ -232,6 +264,8 @@ class Tap:
     def reduce(self, point: TapPoint, module: nn.Module, output: Tensor | None) -> None:
         """Reduces a tensor `[N * V, …]` for the names under which it is reported."""
         start = time.perf_counter()
+        if point.layout is not None and output is not None:
+            output = point.layout.read(output, self._rows if self._running else None)
         signature = None if output is None else memory_signature(output, self.n_views)
         call = None if signature is None else self._cache.find(point, signature)
         if call is not None and output is not None:
@@ -250,11 +284,18 @@ class Tap:
 
         Raises:
             ArgumentTypeError: If the layer made no tensor, or one of too few dimensions.
+            ArgumentValueError: If dim 0 of the tensor is not the batch.
         """
         if output is None or output.ndim < 2:
             got = "none" if output is None else f"one of shape {list(output.shape)}"
             raise ArgumentTypeError(
                 f"Expected layer {point.hook_points[0].name!r} to return a tensor [N, U, ...], got {got}"
+            )
+        if self._running and self._rows is not None and len(output) != self._rows:
+            raise ArgumentValueError(
+                f"Expected layer {point.hook_points[0].name!r} to return a row for each of {self._rows} views, got "
+                f"shape {list(output.shape)}; look layers up with `find_layers`, or with globs and `example`, which "
+                "find the views in every dimension"
             )
         reduced: dict[int, TapStats] = {}
         for each in point.hook_points:

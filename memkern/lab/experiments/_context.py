@@ -41,6 +41,7 @@ class ExperimentContext:
         reuse: Folder with pairs made by `python -m memkern.lab.encoder_pairs` (`seed-N`); one that was trained just so
             is taken. The pair that ships with memkern is always looked at.
         device: Where to train.
+        activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
         log: Told what is being trained.
 
     Attributes:
@@ -57,10 +58,11 @@ class ExperimentContext:
         root: Path | None = None,
         reuse: Path | None = None,
         device: str = "cpu",
+        activation: str = "raw",
         log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.preset, self.cache, self.root, self.reuse = preset, cache, root, reuse
-        self.device = device
+        self.device, self.activation = device, activation
         self.encoders = EncoderCache(cache / "encoders", device=device, log=log)
         self.used: dict[str, str] = {}
         self._data: dict[str, ImageSet] = {}
@@ -189,7 +191,8 @@ class ExperimentContext:
         Returns:
             Alignments and unit means, in the order of `ids`.
         """
-        return read_images(encoder, self.data(data), ids, views, n_views=self.preset.n_views)
+        n_views = self.preset.n_views
+        return read_images(encoder, self.data(data), ids, views, n_views=n_views, activation=self.activation)
 
     def measure(self, seed: int, recipe: Recipe | None = None) -> PairScores:
         """Measures the pair of a seed on its four groups with the views of its training (`score_pair`), once.
@@ -205,8 +208,10 @@ class ExperimentContext:
         key = json.dumps([asdict(recipe), seed], sort_keys=True)
         f, g = self.encoder(seed, "f", recipe), self.encoder(seed, "g", recipe)
         if key not in self._scores:
-            n_views = self.preset.n_views
-            self._scores[key] = score_pair(f, g, self.data(), self.split(seed), recipe.views, n_views=n_views)
+            self._scores[key] = score_pair(
+                f, g, self.data(), self.split(seed), recipe.views, n_views=self.preset.n_views,
+                activation=self.activation,
+            )  # fmt: skip
         return self._scores[key]
 
     def halves(self, seed: int, name: str | None = None) -> tuple[Tensor, Tensor]:

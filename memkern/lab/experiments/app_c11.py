@@ -25,8 +25,9 @@ def run(context: ExperimentContext) -> Result:
         f, g, giver = context.encoder(seed), context.encoder(seed, "g"), context.encoder(seed, data=donor)
         with replace_layers(f, giver, [TAPS[tap]]), replace_layers(g, giver, [TAPS[tap]]):
             changed = score_pair(
-                f, g, context.data(), context.split(seed), context.recipe().views, n_views=context.preset.n_views
-            )
+                f, g, context.data(), context.split(seed), context.recipe().views, n_views=context.preset.n_views,
+                activation=context.activation,
+            )  # fmt: skip
         whole = context.measure(seed)
         for name in CONV_TAPS:
             before.setdefault(name, []).append(float(whole.ratios(name).mean()))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from memkern.audit import finetune_layers, prune_units, replace_layers
+from memkern.audit.taps.hook_points import find_layers
 
 
 def block(norm=True):
@@ -247,3 +248,73 @@ def test_what_was_frozen_before_is_frozen_after():
     assert [parameter.requires_grad for parameter in model.parameters()] == frozen
     with pytest.raises(ValueError, match="got Flatten without"):
         finetune_layers(model, ["1"])
+
+
+# ---- every name that an audit lists ---------------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """A container that adds, a ReLU and a convolution that are called twice, two tensors from one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.block = nn.Conv2d(2, 2, 1), nn.ReLU(), nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
+        self.rnn, self.norm2, self.attn, self.mlp = nn.GRU(2, 3), nn.LayerNorm(3), nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        x = self.relu(self.conv(self.relu(self.conv(x)))) + self.block(x)
+        return self.mlp(self.norm2(self.attn(self.rnn(x.flatten(2).permute(2, 0, 1))[0]))).mean(0)
+
+
+WHY_NOT = {
+    "relu": "got ReLU; name the layer before it",
+    "relu_1": "call 2 of 'relu', whose calls share what it holds: name 'relu'",
+    "conv_1": "call 2 of 'conv', whose calls share what it holds: name 'conv'",
+    "rnn": "got GRU; name the layer before it",
+    "rnn:1": "tensor 2 of what 'rnn' makes: name 'rnn', which makes it",
+    "norm2:in": "what is given to 'norm2', which no submodule makes: name the layers before it",
+    "output": "the output of the whole model: name the layer that makes it",
+    "block.1": "got ReLU; name the layer before it",
+}
+
+
+def test_every_name_that_an_audit_lists_works_or_says_why_not():
+    torch.manual_seed(0)
+    model, x = Residual().eval(), torch.randn(4, 2, 4, 4)
+    found = find_layers(model, x)
+    names = [point.name for point in found.hook_points] + list(found.left_out) + list(found.same) + ["norm2:in"]
+    assert set(WHY_NOT) <= set(names)
+    before = bits(model)
+    for name in names:
+        if name not in WHY_NOT:
+            prune_units(model, {name: [0]}).restore()
+            replace_layers(model, Residual(), [name], parts="all").restore()
+            finetune_layers(model, [name]).close()
+        else:
+            with pytest.raises((TypeError, ValueError), match=WHY_NOT[name]):
+                prune_units(model, {name: [0]})
+        assert same(before, bits(model))
+    for name in set(WHY_NOT) - {"relu", "block.1", "rnn"}:  # a GRU has weights, which can be replaced
+        for act in (
+            lambda name: replace_layers(model, Residual(), [name]),
+            lambda name: finetune_layers(model, [name]),
+        ):
+            with pytest.raises(ValueError, match=WHY_NOT[name]):
+                act(name)
+    for name in ("relu", "block.1"):
+        with pytest.raises(ValueError, match=f"Expected layer '{name}' to hold something to replace"):
+            replace_layers(model, Residual(), [name])
+        with pytest.raises(ValueError, match=f"Expected layer '{name}' to have parameters, got ReLU without"):
+            finetune_layers(model, [name])
+    assert same(before, bits(model))
+
+
+def test_layers_of_a_model_that_is_compiled_in_parts():
+    model = nn.Sequential(block(False)[0], nn.Flatten())
+    x = torch.randn(3, 2, 4, 4)
+    out = model(x)
+    model[0] = torch.compile(model[0], backend="eager")
+    for name in ("0", "0.0"):
+        with prune_units(model, {name: [1]}):
+            assert not model(x).unflatten(1, (3, -1))[:, 1].any()
+        assert torch.equal(model(x), out)

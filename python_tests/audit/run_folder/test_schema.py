@@ -15,11 +15,12 @@ from memkern.audit.measure.begun import read_plan
 from memkern.audit.pipeline import run_audit
 from memkern.audit.run_folder import schema
 from memkern.audit.run_folder.reader import read_run
+from memkern.audit.run_folder.significance import Significance
 from memkern.errors import PlanError, RunFolderError
 
 RECORDS = (
     schema.About, schema.CandidatesEntry, schema.DataEntry, schema.EncoderEntry, schema.EncoderPlan,
-    schema.LayerPlan, schema.Manifest, schema.Plan, schema.PlanFile, schema.Significance, schema.ViewCall,
+    schema.LayerPlan, schema.Manifest, schema.Plan, schema.PlanFile, Significance, schema.ViewCall,
     schema.WeightsEntries, schema.WeightsEntry,
 )  # fmt: skip
 
@@ -41,15 +42,15 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
-        "device", "precision", "backends", "encoders", "created", "layers", "output", "blocks", "wall", "shards",
-        "plan", "significance", "files",
+        "device", "precision", "backends", "encoders", "left_out", "notes", "units_by", "created", "layers",
+        "output", "blocks", "wall", "shards", "plan", "significance", "files",
     ]  # fmt: skip
     assert listed["format"] == "memkern-audit-2"
     assert list(listed["plan"]) == [
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
         "precision", "device", "allow_nan", "layers", "output", "blocks", "encoders", "groups", "control",
-        "level", "fdr", "distance",
+        "level", "fdr", "distance", "activation",
     ]  # fmt: skip
     assert run.manifest.to_json() == listed
 
@@ -72,7 +73,7 @@ def test_a_field_that_is_unknown_or_missing_is_named(tmp_path: Path) -> None:
     path = run.folder / "manifest.json"
     whole = json.loads(path.read_text())
     edited(path, view=whole["views"])
-    with pytest.raises(RunFolderError, match=r"has `view`, which a Manifest does not know; did you mean `views`\?"):
+    with pytest.raises(RunFolderError, match=r"has `view`, which a Manifest does not know; did you mean `views`"):
         read_run(run.folder)
     del whole["data"]["duplicates"]
     path.write_text(json.dumps(whole))

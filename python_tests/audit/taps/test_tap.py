@@ -1,8 +1,6 @@
 """Finding and reading layers: every one that makes a tensor, once, in order; the model is left as it was."""
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import memkern
-from memkern.audit.taps.hook_points import find_layers, matches, unit_dimension
+from memkern.audit.taps.hook_points import find_layers, matches
 from memkern.audit.taps.modules import first_tensor
 from memkern.audit.taps.reduction import Reduction
 from memkern.audit.taps.tap import Tap
 from memkern.audit.taps.transformer_blocks import Block, find_blocks, sublayer_deltas
+from memkern.audit.taps.unit_dims import unit_dimension
 
 
 class Tricky(nn.Module):
@@ -115,15 +114,32 @@ def test_layers_are_found_in_inference_mode_too(model: Tricky, x: Tensor) -> Non
 
 
 def test_what_cannot_be_read_is_left_out(x: Tensor) -> None:
-    class Windows(nn.Module):
+    class Correlations(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(2).transpose(1, 2).reshape(-1, 3)
+            flat = x.flatten(1)
+            return flat @ flat.T
 
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), Windows(), nn.Unflatten(0, (6, -1)), nn.Flatten())
-    found = find_layers(model, x)
-    assert found.left_out == {"1": "shape [384, 3] for 6 images"}
-    with pytest.raises(ValueError, match=r"got '1'; '1' gave shape \[384, 3\] for 6 images"):
-        find_layers(model, x, "1")
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.ones(len(x[0]), 5)
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = Correlations(), Constant()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) + self.a(x).sum() + self.b(x).sum()
+
+    found = find_layers(Both(), x)
+    assert [point.name for point in found.hook_points] == ["output"]
+    assert found.left_out == {
+        "a": "shape [6, 6] for 6 images, [7, 7] for 7: no single dimension holds the images",
+        "b": "shape [3, 5] for any number of images: it does not tell one image from another",
+    }
+    with pytest.raises(ValueError, match=r"got 'a'; 'a' gave shape \[6, 6\] for 6 images"):
+        find_layers(Both(), x, "a")
+    assert Tap(Both(), "*", n_views=2, example=x).left_out == found.left_out
 
 
 def test_a_submodule_run_alone_twice(model: Tricky, x: Tensor) -> None:
@@ -131,80 +147,6 @@ def test_a_submodule_run_alone_twice(model: Tricky, x: Tensor) -> None:
         model.bn(torch.rand(2, 4, 3, 3))
         with pytest.raises(RuntimeError, match="'bn' to run once between two calls of `take`; it ran twice"):
             model.bn(torch.rand(2, 4, 3, 3))
-
-
-def test_wrappers_are_taken_off(model: Tricky, x: Tensor) -> None:
-    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    compiled = torch.compile(inner, backend="eager")
-    compiled(x)
-    with Tap(compiled, ["0"], n_views=2) as tap, torch.no_grad():
-        tap.model(x)
-    wanted = tap.take()["0"].unit_means
-    in_place = nn.Sequential(inner[0], inner[1])
-    in_place.compile(backend="eager")
-    with torch.no_grad():
-        in_place(x)
-        with Tap(in_place, ["0"], n_views=2) as tap:
-            tap.model(x)
-        assert torch.equal(tap.take()["0"].unit_means, wanted)
-    assert in_place._compiled_call_impl is not None
-    parallel = nn.DataParallel(inner)
-    assert [hook_point.name for hook_point in find_layers(parallel, x).hook_points] == ["0", "1"]
-    nested = nn.Sequential(torch.compile(inner, backend="eager"))
-    assert [hook_point.name for hook_point in find_layers(nested, x).hook_points] == ["0.0", "0.1"]
-
-
-@pytest.fixture
-def group() -> Iterator[None]:
-    from torch import distributed
-
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("group")
-def test_distributed_data_parallel(x: Tensor) -> None:
-    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    with Tap(nn.parallel.DistributedDataParallel(inner), ["0"], n_views=2) as tap, torch.no_grad():
-        tap.model(x)
-    assert tap.model is inner
-    assert tap.take()["0"].unit_means.shape == (3, 4)
-
-
-def _tapped(model: nn.Module) -> list[Tensor]:
-    x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with Tap(model, ["0", "3"], n_views=3) as tap, torch.no_grad():
-        tap.model(x)
-    return [part for stats in tap.take().values() for part in stats[:2] if part is not None]
-
-
-def _tap_shards(rank: int, kind: str, store: str) -> None:
-    """One of two processes that each hold half of a model's weights."""
-    from torch import distributed
-    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
-    wanted = _tapped(model)
-    if kind == "fully_shard":
-        mesh = distributed.device_mesh.init_device_mesh("cpu", (2,))
-        for part in (model[0], model[3], model):
-            fully_shard(part, mesh=mesh)
-        sharded: nn.Module = model
-    else:
-        sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
-    for got, want in zip(_tapped(sharded), wanted, strict=True):
-        assert torch.equal(got, want)
-    distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("kind", ["fully_shard", "FullyShardedDataParallel"])
-def test_weights_shared_by_processes(kind: str, tmp_path: Path) -> None:
-    from torch import multiprocessing
-
-    multiprocessing.spawn(_tap_shards, (kind, str(tmp_path / "store")), nprocs=2)
 
 
 def test_clean_view_first(x: Tensor) -> None:
@@ -239,19 +181,25 @@ def test_where_the_units_are(module: nn.Module, shape: tuple[int, ...], dim: int
     assert unit_dimension(module, shape) == dim
 
 
-def test_an_activation_has_its_units_where_the_layer_before_has_them() -> None:
+def test_units_are_where_the_size_of_the_image_does_not_show() -> None:
     class ChannelsLast(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.permute(0, 2, 3, 1) + 1
 
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), ChannelsLast(), nn.Linear(6, 5), nn.GELU())
-    assert [hook_point.unit_dim for hook_point in find_layers(model, torch.rand(2, 3, 4, 4)).hook_points] == [
-        1,
-        1,
-        1,
-        3,
-        3,
-    ]
+    dims = [hook_point.unit_dim for hook_point in find_layers(model, torch.rand(2, 3, 4, 4)).hook_points]
+    assert dims == [1, 1, 3, 3, 3]
+
+
+def test_an_activation_has_its_units_where_the_layer_before_has_them() -> None:
+    class OneSize(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(len(x), 4, 4, 6) + 1
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 96), OneSize(), nn.Linear(6, 5), nn.GELU())
+    found = find_layers(model, torch.rand(2, 3, 4, 4))
+    assert [hook_point.unit_dim for hook_point in found.hook_points] == [1, 1, 3, 3]
+    assert found.units_by.startswith("the kinds and shapes of layers alone: the encoder does not take larger images")
 
 
 def test_first_tensor_and_matches() -> None:

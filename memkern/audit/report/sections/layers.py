@@ -37,6 +37,8 @@ class LayerRow:
         most: Largest UnitMem.
         classmem: Mean ClassMem.
         dead: How many units are dead.
+        unbounded: Of how many units UnitMem has no bounds; they are in no mean.
+        note: What should be known of its units; "" for nothing.
         best: Whether it is the layer that adds most.
     """
 
@@ -52,12 +54,14 @@ class LayerRow:
     most: float
     classmem: float
     dead: int
+    unbounded: int
+    note: str
     best: bool
 
 
 def _data(context: ReportContext) -> Mapping[str, object]:
-    data = context.data
-    rows = _rows(data)
+    data, manifest = context.data, context.run.manifest
+    rows = _rows(data, manifest.notes)
     band = _band(data)
     control = _control(data)
     return {
@@ -69,6 +73,10 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "has_top_control": any(math.isfinite(row.top_control) for row in rows),
         "by_trainings": len(data.encoders.get("encoder", [])) >= CROSSED,
         "has_classes": context.has_classes,
+        "unbounded": sum(row.unbounded for row in rows),
+        "left_out": list(manifest.left_out.items()),
+        "units_by": manifest.units_by,
+        "notes": [(row.name, row.note) for row in rows if row.note],
         "has_band": band is not None and bool(np.isfinite(band[0]).any()),
         "control": "" if control is None or data.significance is None else control_words(data.significance),
     }
@@ -101,7 +109,7 @@ def _band(data: RunArrays) -> tuple[Floats, Floats] | None:
     return (low, high) if control is None else (control + low, control + high)
 
 
-def _rows(data: RunArrays) -> list[LayerRow]:
+def _rows(data: RunArrays, notes: Mapping[str, str]) -> list[LayerRow]:
     against = _against(data)
     layermem, delta = data.scored_column("layermem"), data.scored_column("delta")
     best = int(np.nanargmax(delta)) if np.isfinite(delta).any() else -1
@@ -120,6 +128,8 @@ def _rows(data: RunArrays) -> list[LayerRow]:
             most=float(data.column("unitmem_max")[place]),
             classmem=float(data.column("classmem_mean")[place]),
             dead=int(np.nan_to_num(data.column("dead")[place])),
+            unbounded=int(np.nan_to_num(data.column("unbounded")[place])),
+            note=notes.get(name, ""),
             best=place == best,
         )
         for place, name in enumerate(_names(data))

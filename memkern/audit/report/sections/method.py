@@ -15,6 +15,9 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "anchor": manifest.views.pairs == "anchor",
         "normalize": manifest.views.normalize,
         "median": manifest.plan.median,
+        "activation": {"relu": "positive part of the activations", "abs": "absolute value of the activations"}.get(
+            manifest.plan.activation, ""
+        ),
         "has_classes": context.has_classes,
         "rule": RULE,
         "several": len(context.data.encoders.get("encoder", [])) > 2,
