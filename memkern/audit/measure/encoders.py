@@ -136,7 +136,9 @@ def load_encoders(
         ValueError: If an encoder is unknown, weights do not fit, or two files hold the same bytes.
     """
     space = free_memory(options.torch_device()) // (SHARE * processes)
-    templates = {text: build_encoder(text) for text in dict.fromkeys(line.encoder for line in lines)}
+    # In the layout in which they are run, so that weights are loaded into it: converted later, each tensor would leave
+    # a hole in the heap that the next one does not fit into.
+    templates = {text: _side_by_side(build_encoder(text)) for text in dict.fromkeys(line.encoder for line in lines)}
     weights: list[WeightsEntry] = []
     sizes: list[int] = []
     modules: list[nn.Module] = []
@@ -246,5 +248,9 @@ def _size(encoder: nn.Module) -> int:
 
 
 def _placed(encoder: nn.Module, options: Options) -> nn.Module:
+    return _side_by_side(encoder.to(options.torch_device())).eval()
+
+
+def _side_by_side(encoder: nn.Module) -> nn.Module:
     # Convolutions of oneDNN and cuDNN gain from channels last; layers without maps are left as they are.
-    return encoder.to(device=options.torch_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+    return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

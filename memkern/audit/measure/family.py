@@ -74,7 +74,7 @@ class FamilyScores:
         images: Scores of single images, `[L, N]`.
         layers: LayerMem with errors, and cross-fitted groups, `[L]`.
         peaks: Peaks of the units; `None` where there are no balanced images.
-        attacks: Success of an attack by alignment on each encoder; `None` where members or others are missing.
+        attacks: Success of three attacks on each encoder.
         significance: What may be said of memorization.
     """
 
@@ -84,7 +84,7 @@ class FamilyScores:
     images: families.ImageScores
     layers: families.LayerScores
     peaks: Peaks | None
-    attacks: tuple[families.Roc | None, ...]
+    attacks: families.Attacks
     significance: Significance
 
     @property
@@ -169,7 +169,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         images,
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
-        families.alignment_attack(stack, design, output=place).encoders,
+        families.attack(stack, design, output=place),
         _significance(images, layers, design, n_nan),
     )
 
