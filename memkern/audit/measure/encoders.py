@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def load_encoders(
         The encoders, on the CPU.
 
     Raises:
-        ValueError: If an encoder is unknown, weights do not fit, or two files hold the same bytes.
+        ValueError: If an encoder is unknown, weights do not fit, or two files hold the same weights.
     """
     space = free_memory(options.torch_device()) // (SHARE * processes)
     # In the layout in which they are run, so that weights are loaded into it: converted later, each tensor would leave
@@ -146,9 +147,9 @@ def load_encoders(
     for line in lines:
         module = copy.deepcopy(templates[line.encoder])
         weights.append(_load(module, line, log))
-        other = first.setdefault(weights[-1].sha256, line)
+        other = first.setdefault(_digest(module), line)
         if other is not line:
-            raise WeightsError(_same_bytes(other, line))
+            raise WeightsError(_same_weights(other, line))
         sizes.append(_size(module))
         modules = [*modules, module] if sum(sizes) <= space else []
     kept: Sequence[nn.Module | None] = modules or [None] * len(lines)
@@ -179,7 +180,7 @@ def encoders_in_memory(
     for line, entry in zip(lines, weights, strict=True):
         other = first.setdefault(entry.sha256, line)
         if other is not line and len(lines) > 2:  # the two of a pair may be untrained alike, in a bench say
-            raise WeightsError(_same_bytes(other, line))
+            raise WeightsError(_same_weights(other, line))
     device = options.torch_device()
     here = device.type == "cpu"  # where they are already
     space = sum(sizes) if here else free_memory(device) // (SHARE * processes)
@@ -224,16 +225,25 @@ def _load(encoder: nn.Module, line: EncoderLine, log: Callable[[str], None]) -> 
     return WeightsEntry(line.weights, sha256(loaded.file), loaded.prefix, tuple(loaded.left))
 
 
-def _same_bytes(one: EncoderLine, other: EncoderLine) -> str:
+def _same_weights(one: EncoderLine, other: EncoderLine) -> str:
     if (one.role, other.role) == ("f", "g"):
         return (
-            f"Expected --reference to be another encoder than --weights, got the same bytes in {one.weights} and "
+            f"Expected --reference to be another encoder than --weights, got the same weights in {one.weights} and "
             f"{other.weights}"
         )
     return (
         f"Expected each training once, got the same weights for {one.name} ({one.weights}) and {other.name} "
         f"({other.weights}): leave one of them out"
     )
+
+
+def _digest(encoder: nn.Module) -> str:
+    """Digest of the weights, in whatever file and under whatever prefix they were."""
+    found = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _in_memory(encoder: nn.Module) -> WeightsEntry:
@@ -253,4 +263,4 @@ def _placed(encoder: nn.Module, options: Options) -> nn.Module:
 
 def _side_by_side(encoder: nn.Module) -> nn.Module:
     # Convolutions of oneDNN and cuDNN gain from channels last; layers without maps are left as they are.
-    return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return encoder.to(memory_format=torch.channels_last)

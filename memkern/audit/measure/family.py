@@ -145,15 +145,18 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
     place = [layer.name for layer in plan.layers].index(plan.output)
     rows, halves = [each.rows for each in readings.values()], [each.halves for each in readings.values()]
     by_views = len(readings) < RANKED_BY_ENCODERS and bool(halves[0].shape[2])
-    images = families.image_scores(
-        stack,
-        design,
-        level=level,
-        output=place,
-        rows=rows if rows[0].shape[1] else None,
-        fdr=plan.fdr,
-        seed=plan.seed,
-    )
+    try:
+        images = families.image_scores(
+            stack,
+            design,
+            level=level,
+            output=place,
+            rows=rows if rows[0].shape[1] else None,
+            fdr=plan.fdr,
+            seed=plan.seed,
+        )
+    except DataError as error:  # two are one training
+        raise DataError(f"{error} and go on with --resume: what was read of the others is kept") from error
     layers = families.layer_scores(
         stack,
         design,

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from audit_helpers import family, listed
+from safetensors.torch import save_file
 from torch import Tensor
 
 import memkern
 from memkern.audit.measure import encoders as encoders_module
-from memkern.audit.measure import readings
+from memkern.audit.measure import readings, run_shards
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
@@ -24,7 +25,7 @@ from memkern.audit.measure.readings import EncoderReadings, Peaks, join, read_re
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
-from memkern.errors import PlanError
+from memkern.errors import DataError, PlanError
 from memkern.families.units import peak_counts
 from memkern.metrics.units import UnitMem
 
@@ -179,6 +180,64 @@ def test_an_added_encoder_of_an_unfinished_audit(tmp_path: Path, monkeypatch: py
     assert contents(longer.out) == contents(whole.out)
 
 
+def never(*arguments: object, **more: object) -> None:
+    raise AssertionError("an encoder is read that was read before")
+
+
+@pytest.mark.parametrize("killed_before", [False, True])
+def test_encoders_that_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: bool) -> None:
+    shorter, given = (listed(tmp_path, members) for members in (MEMBERS, (*MEMBERS, "0:5")))
+    if killed_before:
+        killed(given, monkeypatch, files=9)
+    else:
+        run_audit(given)
+    with monkeypatch.context() as patch:
+        if not killed_before:
+            patch.setattr(run_shards, "measure_shard", never)
+        run = run_audit(replace(shorter, resume=True))
+    assert run is not None
+    assert [each.name for each in run.manifest.encoders] == ["e0", "e1", "e2"]
+    whole = replace(shorter, out=tmp_path / "whole")
+    run_audit(whole)
+    assert contents(run.folder) == contents(whole.out)
+    if not killed_before:
+        monkeypatch.setattr(run_shards, "measure_shard", never)
+        back = run_audit(replace(given, resume=True))  # what was left out is not lost
+        assert back is not None
+        assert len(back.manifest.encoders) == 4
+
+
+def test_an_encoder_that_is_left_out_gives_its_name_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = family(tmp_path, 3, 1)
+    run_audit(given)
+    shorter = replace(given, weights=given.weights[1:])
+    with monkeypatch.context() as patch:
+        patch.setattr(run_shards, "measure_shard", never)
+        run_audit(replace(shorter, resume=True))
+    whole = replace(shorter, out=tmp_path / "whole")
+    run_audit(whole)
+    assert contents(given.out) == contents(whole.out)
+    other = replace(given, weights=(*given.weights[:1], given.reference[0]), reference=given.weights[1:2], resume=True)
+    with pytest.raises(PlanError, match="use another --out"):  # neither longer nor shorter
+        run_audit(other)
+
+
+def test_two_checkpoints_of_a_training_are_found_late_and_cost_nothing_to_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = (*MEMBERS, "0:5")
+    shorter, given = listed(tmp_path, members[:3]), listed(tmp_path, members)
+    net = audit_helpers.net(30)
+    with torch.no_grad():
+        for value in net.parameters():
+            value.mul_(1 + 1e-6)
+    save_file(net.state_dict(), tmp_path / "listed" / "e3.safetensors")
+    with pytest.raises(DataError, match="leave one of them out and go on with --resume: what was read of the others"):
+        run_audit(given)
+    monkeypatch.setattr(run_shards, "measure_shard", never)
+    assert run_audit(replace(shorter, resume=True)) is not None
+
+
 def test_names_that_change_places_keep_their_readings(tmp_path: Path) -> None:
     given = family(tmp_path, 2, 1)
     run_audit(given)
@@ -209,7 +268,7 @@ def test_what_makes_another_audit_is_refused(tmp_path: Path) -> None:
     given = family(tmp_path, 2, 2)
     run_audit(given)
     for changes, field in (
-        ({"weights": given.weights[:1]}, "encoders"),
+        ({"weights": (given.weights[0], given.reference[0]), "reference": given.reference[1:]}, "encoders"),
         ({"weights": given.reference, "reference": given.weights}, "weights"),
         ({"seed": 5}, "seed"),
         ({"fdr": 0.1}, "fdr"),
