@@ -268,7 +268,7 @@ def test_what_makes_another_audit_is_refused(tmp_path: Path) -> None:
     given = family(tmp_path, 2, 2)
     run_audit(given)
     for changes, field in (
-        ({"weights": (given.weights[0], given.reference[0]), "reference": given.reference[1:]}, "encoders"),
+        ({"weights": (given.weights[0], given.reference[0]), "reference": given.reference[1:]}, "reference"),
         ({"weights": given.reference, "reference": given.weights}, "weights"),
         ({"seed": 5}, "seed"),
         ({"fdr": 0.1}, "fdr"),
