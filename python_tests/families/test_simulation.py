@@ -55,8 +55,8 @@ def test_what_is_refused_would_be_wrong():
     twice = images.outcome(ROWS["refused: halves, 4 encoders entered twice"], 5)
     assert twice.values[0] == pytest.approx(0.20, abs=0.02)
     assert twice.values[1] == pytest.approx(0.31, abs=0.05)
-    alone = images.outcome(ROWS["refused: f/g 4 + 4 without control"], 40)
-    assert alone.errors[0] * np.sqrt(40) == pytest.approx(0.19, abs=0.08)
+    alone = images.outcome(ROWS["refused: f/g 2 + 2 without control"], 200)
+    assert alone.errors[0] * np.sqrt(200) > 0.1, "the size moves from one family to the next"
 
 
 @pytest.mark.parametrize(
