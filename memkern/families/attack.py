@@ -142,9 +142,14 @@ def _likelihood_ratios(alignment: Floats, cells: Cells, levels: Floats, per_side
     Column k of every matrix is about the other encoders. Sums over them are products of matrices.
     """
     speaks = cells.inside + cells.outside
-    n_known = np.maximum(speaks.sum(1, keepdims=True), 1)
-    centred = alignment - (speaks * alignment).sum(1, keepdims=True) / n_known  # else squares would cancel
-    inside, outside = (_without_one(centred, mask, levels) for mask in (cells.inside, cells.outside))
+    about = levels.sum(1) / (
+        len(levels) - 1
+    )  # what images and encoders have in common goes first: squares would cancel
+    left = levels - about[:, None]
+    np.fill_diagonal(left, 0.0)
+    centred = alignment - about
+    centred -= (speaks * centred).sum(1, keepdims=True) / np.maximum(speaks.sum(1, keepdims=True), 1)
+    inside, outside = (_without_one(centred, mask, left) for mask in (cells.inside, cells.outside))
     known = (inside.count > 0) & (outside.count > 0) & (speaks > 0)
     middle = (inside.mean + outside.mean) / 2
     degrees = np.maximum(inside.count - 1, 0) + np.maximum(outside.count - 1, 0)

@@ -25,7 +25,7 @@ def test_every_function_is_called_by_a_test():
 
 
 def moderated_by_hand(variances, degrees):
-    """Variances drawn towards a prior whose degrees are found by bisection; one variance without spread beyond chance."""
+    """Variances drawn towards a prior (its degrees by bisection); one for all without spread beyond chance."""
     logs = np.log(variances) - special.digamma(degrees / 2) + np.log(degrees / 2)
     spread = logs.var(ddof=1) - special.polygamma(1, degrees / 2).mean()
     if spread <= 1e-8:
@@ -125,7 +125,7 @@ def test_duplicates_differ_by_a_tenth_of_the_variance_of_the_median_pair():
         assert (found["bd"] <= 0.1 * np.median(list(found.values()))) == refused
         assert families.duplicate_encoders(values, design) == ([("b", "d")] if refused else [])
         if refused:
-            with pytest.raises(DataError, match="Encoders 'b' and 'd' differ too little .*: leave one of them out$"):
+            with pytest.raises(DataError, match=r"Encoders 'b' and 'd' differ too little .*: leave one of them out$"):
                 families.refuse_duplicates(values, design)
         else:
             families.refuse_duplicates(values, design)
