@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from memkern import families
-from memkern.audit.measure.readings import folder_of, path_of
+from memkern.audit.measure.reading_files import folder_of, path_of
 from memkern.audit.run_folder.reader import Run, read_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}

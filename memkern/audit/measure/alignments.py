@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from memkern.audit.measure.readings import path_of, read_alignment
+from memkern.audit.measure.reading_files import path_of, read_alignment
 from memkern.audit.run_folder.arrays import Floats, RunArrays
 from memkern.audit.run_folder.reader import Run
 from memkern.families.cells import UNKNOWN

@@ -3,7 +3,7 @@
 ```
 plan.json             what is measured; a run that goes on must have the same
 images.parquet        the images, one row each: their names, groups, pictures, and who saw them
-readings/             what was read of each encoder on each shard; `readings.py`
+readings/             what was read of each encoder on each shard; `reading_files.py`
 ```
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
 from memkern._util.records import Json
-from memkern.audit.measure.readings import rename_readings, same_encoders
+from memkern.audit.measure.reading_files import rename_readings, same_encoders
 from memkern.audit.run_folder.columns import SAMPLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
 from memkern.errors import PlanError

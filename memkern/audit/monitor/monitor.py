@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_views
-from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
+from memkern.audit.measure.in_memory import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import RunScores, defined, mean, run_scores
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers

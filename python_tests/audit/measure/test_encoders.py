@@ -12,7 +12,7 @@ from audit_helpers import arguments, family, listed, net, options
 
 from memkern import cli
 from memkern.audit.measure import run_shards
-from memkern.audit.measure.readings import read_reading
+from memkern.audit.measure.reading_files import read_reading
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, run_audit
 from memkern.audit.run_folder.reader import read_run
