@@ -167,7 +167,7 @@ def _likelihood_ratios(alignment: Floats, cells: Cells, levels: Floats, per_side
 
 @dataclass(frozen=True)
 class _OneSide:
-    """The encoders but one that saw each image, or did not: how many, their mean, and squares about it, `[N, K]`."""
+    """Count, mean and squares about it, `[N, K]`, of the encoders but one that saw an image, or that did not."""
 
     count: Floats
     mean: Floats
@@ -181,7 +181,7 @@ class _OneSide:
 
 
 def _without_one(alignment: Floats, mask: Floats, levels: Floats) -> _OneSide:
-    """One side of each image `[N, K]` without encoder k in column k, after the levels in column k."""
+    """Makes one side of each image, column k without encoder k and after the levels in column k."""
     own = mask * alignment
     count = mask.sum(1, keepdims=True) - mask
     total = own.sum(1, keepdims=True) - own - mask @ levels

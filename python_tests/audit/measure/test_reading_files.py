@@ -10,13 +10,12 @@ import audit_helpers
 import numpy as np
 import pytest
 import torch
-from audit_helpers import family, listed
-from safetensors.torch import save_file
+from audit_helpers import contents, family, listed
 from torch import Tensor
 
 import memkern
 from memkern.audit.measure import encoders as encoders_module
-from memkern.audit.measure import reading_files, run_shards
+from memkern.audit.measure import reading_files
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
@@ -25,19 +24,12 @@ from memkern.audit.measure.reading_files import EncoderReadings, Peaks, join, re
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
-from memkern.errors import DataError, PlanError
+from memkern.errors import PlanError
 from memkern.families.units import peak_counts
 from memkern.metrics.units import UnitMem
 
-FILES = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
-
-
 MEMBERS = ("0:6", "3:9", "1:12")
 MADE = {"family": lambda folder: family(folder, 2, 2), "listed": lambda folder: listed(folder, MEMBERS)}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def files_of(out: Path) -> dict[Path, Path]:
@@ -178,64 +170,6 @@ def test_an_added_encoder_of_an_unfinished_audit(tmp_path: Path, monkeypatch: py
     whole = replace(longer, out=tmp_path / "whole")
     run_audit(whole)
     assert contents(longer.out) == contents(whole.out)
-
-
-def never(*arguments: object, **more: object) -> None:
-    raise AssertionError("an encoder is read that was read before")
-
-
-@pytest.mark.parametrize("killed_before", [False, True])
-def test_encoders_that_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_before: bool) -> None:
-    shorter, given = (listed(tmp_path, members) for members in (MEMBERS, (*MEMBERS, "0:5")))
-    if killed_before:
-        killed(given, monkeypatch, files=9)
-    else:
-        run_audit(given)
-    with monkeypatch.context() as patch:
-        if not killed_before:
-            patch.setattr(run_shards, "measure_shard", never)
-        run = run_audit(replace(shorter, resume=True))
-    assert run is not None
-    assert [each.name for each in run.manifest.encoders] == ["e0", "e1", "e2"]
-    whole = replace(shorter, out=tmp_path / "whole")
-    run_audit(whole)
-    assert contents(run.folder) == contents(whole.out)
-    if not killed_before:
-        monkeypatch.setattr(run_shards, "measure_shard", never)
-        back = run_audit(replace(given, resume=True))  # what was left out is not lost
-        assert back is not None
-        assert len(back.manifest.encoders) == 4
-
-
-def test_an_encoder_that_is_left_out_gives_its_name_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = family(tmp_path, 3, 1)
-    run_audit(given)
-    shorter = replace(given, weights=given.weights[1:])
-    with monkeypatch.context() as patch:
-        patch.setattr(run_shards, "measure_shard", never)
-        run_audit(replace(shorter, resume=True))
-    whole = replace(shorter, out=tmp_path / "whole")
-    run_audit(whole)
-    assert contents(given.out) == contents(whole.out)
-    other = replace(given, weights=(*given.weights[:1], given.reference[0]), reference=given.weights[1:2], resume=True)
-    with pytest.raises(PlanError, match="use another --out"):  # neither longer nor shorter
-        run_audit(other)
-
-
-def test_two_checkpoints_of_a_training_are_found_late_and_cost_nothing_to_leave_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = (*MEMBERS, "0:5")
-    shorter, given = listed(tmp_path, members[:3]), listed(tmp_path, members)
-    net = audit_helpers.net(30)
-    with torch.no_grad():
-        for value in net.parameters():
-            value.mul_(1 + 1e-6)
-    save_file(net.state_dict(), tmp_path / "listed" / "e3.safetensors")
-    with pytest.raises(DataError, match="leave one of them out and go on with --resume: what was read of the others"):
-        run_audit(given)
-    monkeypatch.setattr(run_shards, "measure_shard", never)
-    assert run_audit(replace(shorter, resume=True)) is not None
 
 
 def test_names_that_change_places_keep_their_readings(tmp_path: Path) -> None:
