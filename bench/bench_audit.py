@@ -79,7 +79,7 @@ def make(name: str, device: str, folder: Path, encoders: int = 2) -> tuple[Job, 
     nets = []
     for seed in range(1, encoders + 1):
         torch.manual_seed(seed)
-        nets.append(build_encoder(encoder))
+        nets.append(build_encoder(encoder).to(memory_format=torch.channels_last))
     pictures = smooth_pictures(images, edge)
     options = Options(
         encoder=encoder, weights="", data="", out=folder / "run", views=VIEWS, shard_size=images,

@@ -17,7 +17,7 @@ from memkern.families.attack import (
 )
 from memkern.families.design import Design, design, membership_of_groups
 from memkern.families.exchange import Exchange, exchange_of_group
-from memkern.families.findings import Finding, findings
+from memkern.families.findings import Finding, findings, grows_without_accuracy
 from memkern.families.images import ImageScores, image_scores
 from memkern.families.layers import LayerScores, layer_scores
 from memkern.families.p_values import (
@@ -70,6 +70,7 @@ __all__ = [
     "exchange_of_group",
     "findings",
     "group_test",
+    "grows_without_accuracy",
     "image_scores",
     "images_above_all_controls",
     "layer_scores",

@@ -81,7 +81,7 @@ def attack(alignment: Alignment, design: Design, *, output: int = -1) -> Attacks
         NanError: If a known alignment is not finite.
     """
     values = _attacked(alignment, design, output)
-    sides = [_sides(design, k) for k in range(design.n_encoders)]
+    sides = [attack_sides(design, k) for k in range(design.n_encoders)]
     many = design.n_encoders >= MIN_ENCODERS_LIRA
     cells = Cells.of(design.membership)
     left_out = _levels_without_one(values, cells) if many or design.role is None else np.zeros((0, 0))
@@ -110,7 +110,7 @@ def alignment_attack(alignment: Alignment, design: Design, *, output: int = -1) 
         NanError: If a known alignment is not finite.
     """
     values = _attacked(alignment, design, output)
-    return _attack(-values, [_sides(design, k) for k in range(design.n_encoders)])
+    return _attack(-values, [attack_sides(design, k) for k in range(design.n_encoders)])
 
 
 def lira(alignment: Floats, membership: Membership, *, per_side: int = MIN_PER_SIDE) -> Floats:
@@ -137,28 +137,58 @@ def _levels_without_one(alignment: Floats, cells: Cells) -> Floats:
 
 
 def _likelihood_ratios(alignment: Floats, cells: Cells, levels: Floats, per_side: int) -> Floats:
-    """`lira` with levels `[K, K]`, column k being those without encoder k."""
+    """`lira` with levels `[K, K]`, column k being those without encoder k.
+
+    Column k of every matrix is about the other encoders. Sums over them are products of matrices.
+    """
+    speaks = cells.inside + cells.outside
+    about = levels.sum(1) / (
+        len(levels) - 1
+    )  # what images and encoders have in common goes first: squares would cancel
+    left = levels - about[:, None]
+    np.fill_diagonal(left, 0.0)
+    centred = alignment - about
+    centred -= (speaks * centred).sum(1, keepdims=True) / np.maximum(speaks.sum(1, keepdims=True), 1)
+    inside, outside = (_without_one(centred, mask, left) for mask in (cells.inside, cells.outside))
+    known = (inside.count > 0) & (outside.count > 0) & (speaks > 0)
+    middle = (inside.mean + outside.mean) / 2
+    degrees = np.maximum(inside.count - 1, 0) + np.maximum(outside.count - 1, 0)
+    pooled = (inside.squares + outside.squares) / np.maximum(degrees, 1)
+    own = np.minimum(inside.count, outside.count) >= per_side
     scores = np.full(alignment.shape, np.nan)
-    for k in range(alignment.shape[1]):
-        rest = np.delete(np.arange(alignment.shape[1]), k)
-        others = cells.columns(rest)
-        after = alignment[:, rest] - levels[rest, k]
-        inside, outside = others.means(after)
-        known = others.two_sided & ((cells.inside[:, k] > 0) | (cells.outside[:, k] > 0))
-        if not known.any():
-            continue
-        target = alignment[:, k] - np.median((alignment[:, k] - (inside + outside) / 2)[known])
-        squares = others.residuals(after) ** 2
-        shared = moderated(squares.sum(1) / np.maximum(others.degrees, 1), others.degrees).variances
-        own = np.minimum(others.n_in, others.n_out) >= per_side
-        var_in = np.where(own, (squares * others.inside).sum(1) / np.maximum(others.n_in - 1, 1), shared)
-        var_out = np.where(own, (squares * others.outside).sum(1) / np.maximum(others.n_out - 1, 1), shared)
+    for k in np.flatnonzero(known.any(0)).tolist():
+        target = centred[:, k] - np.median((centred[:, k] - middle[:, k])[known[:, k]])
+        shared = moderated(pooled[:, k], degrees[:, k]).variances
         with np.errstate(divide="ignore", invalid="ignore"):
-            as_out = (target - outside) ** 2 / (var_out * (1 + 1 / others.n_out))
-            as_in = (target - inside) ** 2 / (var_in * (1 + 1 / others.n_in))
-            found = (as_out - as_in + np.log(var_out / var_in)) / 2
-        scores[:, k] = np.where(known, found, np.nan)
+            (as_in, var_in), (as_out, var_out) = (side.distance(target, k, own, shared) for side in (inside, outside))
+            scores[:, k] = np.where(known[:, k], (as_out - as_in + np.log(var_out / var_in)) / 2, np.nan)
     return scores
+
+
+@dataclass(frozen=True)
+class _OneSide:
+    """Count, mean and squares about it, `[N, K]`, of the encoders but one that saw an image, or that did not."""
+
+    count: Floats
+    mean: Floats
+    squares: Floats
+
+    def distance(self, target: Floats, k: int, own: Flags, shared: Floats) -> tuple[Floats, Floats]:
+        """Square of the target's distance to the mean over what it would be by chance, `[N]`, and the variance."""
+        count = self.count[:, k]
+        variance = np.where(own[:, k], self.squares[:, k] / np.maximum(count - 1, 1), shared)
+        return (target - self.mean[:, k]) ** 2 / (variance * (1 + 1 / count)), variance
+
+
+def _without_one(alignment: Floats, mask: Floats, levels: Floats) -> _OneSide:
+    """Makes one side of each image, column k without encoder k and after the levels in column k."""
+    own = mask * alignment
+    count = mask.sum(1, keepdims=True) - mask
+    total = own.sum(1, keepdims=True) - own - mask @ levels
+    squares = (own * alignment).sum(1, keepdims=True) - own * alignment - 2 * own @ levels + mask @ levels**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / count
+        return _OneSide(count, mean, np.maximum(squares - np.where(count > 0, total * mean, 0.0), 0.0))
 
 
 @dataclass(frozen=True)
@@ -251,8 +281,16 @@ def _attacked(alignment: Alignment, design: Design, output: int) -> Floats:
     return values
 
 
-def _sides(design: Design, k: int) -> tuple[Flags, Flags]:
-    """The members and the others by which encoder k is attacked, `[N]` each."""
+def attack_sides(design: Design, k: int) -> tuple[Flags, Flags]:
+    """Finds the images by which `attack` judges an encoder.
+
+    Args:
+        design: Who saw which image.
+        k: Place of the encoder.
+
+    Returns:
+        The members and the others, `[N]` each.
+    """
     if design.role is None:
         return _by_membership(design, k)
     candidates, independents, extra = (design.group(name) for name in ("candidate", "independent", "extra"))

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from memkern.errors import ArgumentValueError
 from memkern.families.design import Design
 from memkern.families.images import ImageScores
 from memkern.families.layers import LayerScores
 
 MIN_RELIABILITY = 0.5
 """Below this, less than half of the spread of scores would show again with other trainings."""
+
+
+MIN_LATER = 3
+"""So many measurements after the highest accuracy must show more memorization."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,47 @@ class Finding:
         sentence: What was found, and what to look at.
     """
 
-    name: Literal["collapsed", "near zero", "unreliable", "levels above effect"]
+    name: Literal["collapsed", "near zero", "unreliable", "levels above effect", "grows without accuracy"]
     sentence: str
+
+
+def grows_without_accuracy(epochs: ArrayLike, memorization: ArrayLike, accuracy: ArrayLike) -> Finding | None:
+    """Looks whether a training memorizes more and more while its accuracy does not rise any more.
+
+    That is found where three measurements or more came after the one with the highest accuracy, and each of them has
+    more memorization than it. One training has no error over trainings: this is a sign and not a test.
+
+    Args:
+        epochs: `[T]`, when it was measured, ascending.
+        memorization: `[T]`, memorization beyond a control, LayerMem's excess say.
+        accuracy: `[T]`, on images that the training did not see; larger is better. NaN where it is unknown.
+
+    Returns:
+        The finding, or None.
+
+    Raises:
+        ArgumentValueError: If the shapes differ.
+
+    Example:
+        >>> found = grows_without_accuracy([0, 1, 2, 3], [0.0, 0.1, 0.2, 0.3], [0.6, 0.5, 0.6, 0.4])
+        >>> found.name
+        'grows without accuracy'
+    """
+    when, excess, right = (np.asarray(each, dtype=np.float64) for each in (epochs, memorization, accuracy))
+    if when.ndim != 1 or not when.shape == excess.shape == right.shape:
+        shapes = f"{list(when.shape)}, {list(excess.shape)} and {list(right.shape)}"
+        raise ArgumentValueError(f"Expected `epochs`, `memorization` and `accuracy` of one shape [T], got {shapes}")
+    known = np.isfinite(excess) & np.isfinite(right)
+    when, excess, right = when[known], excess[known], right[known]
+    best = int(right.argmax()) if len(right) else 0
+    later = excess[best + 1 :]
+    if len(later) < MIN_LATER or not (later > excess[best]).all():
+        return None
+    return Finding(
+        "grows without accuracy",
+        f"Memorization grows while accuracy does not: it rose from {excess[best]:.3f} to {excess[-1]:.3f} since epoch "
+        f"{when[best]:g}, where the accuracy was highest ({right[best]:.3f})",
+    )
 
 
 def findings(scores: ImageScores, layers: LayerScores, design: Design) -> tuple[Finding, ...]:

@@ -234,6 +234,27 @@ def _without_one(alignment: Floats, plan: _Plan) -> Floats:
         return signs @ (total / used)
 
 
+def sslmem_without_one(alignment: Floats, design: Design, *, level: Level) -> tuple[float, Floats]:
+    """Computes mean SSLMem over the scored images, and the whole estimate, levels too, without each encoder in turn.
+
+    Args:
+        alignment: `[N, K]`; what stands at unknown entries is not read.
+        design: Who saw which image, varying.
+        level: "auto" removes the levels of the trainings; "none" leaves them in.
+
+    Returns:
+        The mean, and `[K]` means without each encoder over the images that still have an encoder in and one out.
+    """
+    plan, values = _plan(design, level), read_layer(as_stack(alignment), 0, design)
+    inside, outside = plan.cells.means(_after_levels(values, plan))
+    levels = np.zeros((design.n_encoders,) * 2)
+    if plan.inverses is not None:
+        levels = levels_without_one(values, plan.cells, plan.inverses)
+    without_in, without_out = _means_without_one(values, plan.cells, levels)
+    left_out = [_mean(column, design.scored) for column in (without_out - without_in).T]
+    return _mean(outside - inside, design.scored), np.array(left_out)
+
+
 def _means_without_one(alignment: Floats, cells: Cells, levels: Floats) -> tuple[Floats, Floats]:
     """Means over the encoders in and out without encoder k, after levels fitted without k: `[N, K]` each."""
     found = []

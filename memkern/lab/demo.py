@@ -11,7 +11,7 @@ from memkern._util.files import read_json, write_csv, write_json
 from memkern._util.optional_imports import require
 from memkern.audit import Options, Run, run_audit
 from memkern.audit.data.source import Source, with_labels
-from memkern.audit.measure import begun, readings
+from memkern.audit.measure import begun, reading_files
 from memkern.audit.measure.begun import IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
@@ -111,10 +111,10 @@ def remove_earlier_demo(out: Path) -> None:
     if not ours:
         return
     tables = [f"{name}.parquet" for name in TABLES]
-    readings.clean(out)
+    reading_files.clean(out)
     # The manifest goes first and the plan last: what is stopped in between is an unfinished demo.
     listed = [Path(name).name for name in manifest.get("files", {})]
-    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", readings.FOLDER, VIEWS, GROUPS, *EARLIER, PLAN]
+    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", reading_files.FOLDER, VIEWS, GROUPS, *EARLIER, PLAN]
     for path in (out / name for name in [MANIFEST, *listed, *rest]):
         if path.is_dir():
             shutil.rmtree(path)

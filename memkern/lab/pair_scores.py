@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
+from memkern.audit.measure.in_memory import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import LayerScores, RunScores, run_scores
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.lab.data.packaged import ImageSet

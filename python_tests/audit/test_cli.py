@@ -261,8 +261,8 @@ def test_mistakes_are_found_before_the_long_work(
 
     same = refused("--reference", given.weights[0], without="--reference")
     assert same == (
-        "Expected --reference to be another encoder than --weights, got the same bytes in T/weights/f.safetensors and "
-        "T/weights/f.safetensors"
+        "Expected --reference to be another encoder than --weights, got the same weights in T/weights/f.safetensors "
+        "and T/weights/f.safetensors"
     )
     assert refused("--weights", "no.pt") == "Expected a file of weights, got 'no.pt'; there is no such file"
     assert refused("--transform", "simclrr").startswith("Expected `transform` to be one of 'weak', 'normal', ")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from family_cases import World, random_rows, simulate, split_groups
 
 from memkern import families
+from memkern.errors import ArgumentValueError
 
 
 def names(alignment, design):
@@ -71,3 +73,19 @@ def test_a_collapsed_layer_is_named():
     found, scores, layers = names([np.zeros_like(alignment), alignment], design)
     assert found == ["collapsed"]
     assert "at layer 0:" in families.findings(scores, layers, design)[0].sentence
+
+
+def test_memorization_grows_while_accuracy_does_not():
+    grows = families.grows_without_accuracy
+    accuracy = [0.3, 0.7, 0.6, 0.7, 0.5]
+    found = grows([0, 10, 20, 30, 40], [0.2, 0.1, 0.15, 0.12, 0.3], accuracy)
+    assert found.name == "grows without accuracy"
+    assert "from 0.100 to 0.300 since epoch 10, where the accuracy was highest (0.700)" in found.sentence
+    assert grows(range(5), [0.2, 0.1, 0.15, 0.1, 0.3], accuracy) is None, "one of the later ones is no larger"
+    assert grows(range(5), [0.1, 0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4, 0.5]) is None, "accuracy grows as well"
+    assert grows(range(4), [0.2, 0.1, 0.2, 0.3], accuracy[:4]) is None, "too few measurements"
+    missing = [0.3, 0.7, np.nan, 0.7, 0.5]
+    assert grows(range(5), [0.2, 0.1, 0.15, 0.12, 0.3], missing) is None, "what is unknown does not count"
+    assert grows([], [], []) is None
+    with pytest.raises(ArgumentValueError, match=r"of one shape \[T\], got \[2\], \[2\] and \[1\]"):
+        grows([0, 1], [0, 1], [1])

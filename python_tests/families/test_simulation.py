@@ -50,6 +50,15 @@ def test_sizes_false_discoveries_and_power(name):
     assert abs(found.values[2] - power) <= rounding + 3 * figure * found.errors[2]
 
 
+def test_what_is_refused_would_be_wrong():
+    """The figures of the docs: encoders that count twice, and a size that the levels of f and g decide."""
+    twice = images.outcome(ROWS["refused: halves, 4 encoders entered twice"], 5)
+    assert twice.values[0] == pytest.approx(0.20, abs=0.02)
+    assert twice.values[1] == pytest.approx(0.31, abs=0.05)
+    alone = images.outcome(ROWS["refused: f/g 2 + 2 without control"], 200)
+    assert alone.errors[0] * np.sqrt(200) > 0.1, "the size moves from one family to the next"
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -92,6 +92,12 @@ def options(folder: Path, **changes: Any) -> Options:
     return Options(**{**given, **changes})
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of the tables and states of a finished audit."""
+    names = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
 GROUPS = ("shared", "candidate", "independent", "extra")
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from memkern import families
-from memkern.audit.measure.readings import folder_of, path_of
+from memkern.audit.measure.reading_files import folder_of, path_of
 from memkern.audit.run_folder.reader import Run, read_run
 
 LAYERS = {"conv1": 8, "conv2": 16, "conv3": 16, "output": 24}
@@ -196,7 +196,7 @@ def _layers(folder: Path, alignment: np.ndarray, split: families.Design, rng: np
 def _encoders(
     folder: Path, alignment: np.ndarray, split: families.Design, roles: list[str | None], rng: np.random.Generator
 ) -> None:
-    attacks, levels = families.attack(alignment, split).alignment, families.image_scores(alignment, split).levels[-1]
+    attacks, levels = families.attack(alignment, split), families.image_scores(alignment, split).levels[-1]
     measured = [role != "g" for role in roles]
     units = [0.5 + 0.02 * rng.normal() if each else math.nan for each in measured]
     columns = {
@@ -207,13 +207,16 @@ def _encoders(
         "unitmem_mean": _numbers(units),
         "classmem_mean": _numbers([value / 2 for value in units]),
     }
-    curves = [curve if each else None for curve, each in zip(attacks.encoders, measured, strict=True)]
-    for field, name in (("auc", "auc"), ("auc_low", "auc_lo"), ("auc_high", "auc_hi")):
-        columns[name] = _numbers([math.nan if curve is None else getattr(curve, field) for curve in curves])
-    for place, name in enumerate(("tpr_10", "tpr_01", "tpr_001")):
-        for field, ending in (("tpr", ""), ("low", "_lo"), ("high", "_hi")):
-            values = [math.nan if curve is None else getattr(curve, field)[place] for curve in curves]
-            columns[f"{name}{ending}"] = _numbers(values)
+    for ending, attack in (("", attacks.alignment), ("_sslmem", attacks.sslmem), ("_lira", attacks.lira)):
+        found = [None] * len(roles) if attack is None else attack.encoders
+        curves = [curve if each else None for curve, each in zip(found, measured, strict=True)]
+        for field, end in (("auc", ""), ("auc_low", "_lo"), ("auc_high", "_hi")):
+            values = [math.nan if curve is None else getattr(curve, field) for curve in curves]
+            columns[f"auc{ending}{end}"] = _numbers(values)
+        for place, name in enumerate(("tpr_10", "tpr_01", "tpr_001")):
+            for field, end in (("tpr", ""), ("low", "_lo"), ("high", "_hi")):
+                values = [math.nan if curve is None else getattr(curve, field)[place] for curve in curves]
+                columns[f"{name}{ending}{end}"] = _numbers(values)
     pq.write_table(pa.table(columns), folder / "encoders.parquet")
 
 

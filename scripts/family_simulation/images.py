@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
+from unittest.mock import patch
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from family_simulation.worlds import AS_IS, Membership, World, random_rows, simulate, split_groups
+from family_simulation.worlds import AS_IS, Floats, Membership, World, random_rows, simulate, split_groups
 from memkern import families
 from memkern.errors import DataError
 
@@ -34,6 +36,8 @@ class Row:
         picture: Images of a picture.
         control_pictures: Pictures of the controls, other ones than the candidates'; 0: `picture` images each.
         digits: Decimals that alignments are rounded to; None: not rounded.
+        refused: What the library refuses and is computed here all the same: "no control", a moderated t of a fixed
+            split with the levels left in, or "twice", every encoder entered twice; "" for everything else.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Row:
     picture: int = 1
     control_pictures: int = 0
     digits: int | None = None
+    refused: Literal["", "no control", "twice"] = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def rows() -> Iterator[Row]:
     yield from _splits()
     yield from _conformal()
     yield from _harder()
+    yield from _refused()
     yield from _nothing()
 
 
@@ -129,6 +135,12 @@ def _harder() -> Iterator[Row]:
         yield Row(f"halves, K = {count}, permutation", count // 2, count // 2, runs=30, check=True)
 
 
+def _refused() -> Iterator[Row]:
+    for n, runs in ((2, 400), (4, 400), (8, 100)):
+        yield replace(_split(f"refused: f/g {n} + {n} without control", n, 0, runs), refused="no control")
+    yield Row("refused: halves, 4 encoders entered twice", 2, 2, refused="twice")
+
+
 def _nothing() -> Iterator[Row]:
     empty = World(share=0.0)
     for images in (300, 30):
@@ -152,7 +164,7 @@ def simulated(row: Row, run: int) -> tuple[float, ...]:
     alignment, memorized = simulate(membership, rng, row.world, design.scored, pictures)
     if row.digits is not None:
         alignment = alignment.round(row.digits)
-    found = families.image_scores(alignment, design, level=row.level)
+    found = _scores(row, alignment, design)
     p = found.p_check if row.check else found.p[0]
     null, told = design.scored & (memorized == 0) & ~np.isnan(p), design.scored & (memorized > 0) & ~np.isnan(p)
     q = families.benjamini_hochberg(p)
@@ -164,6 +176,16 @@ def simulated(row: Row, run: int) -> tuple[float, ...]:
     scored = null | told
     truth = np.corrcoef(found.sslmem[0, scored], memorized[scored])[0, 1] if told.any() else np.nan
     return (*values, float(truth), float((q <= FDRS[0]).any()))
+
+
+def _scores(row: Row, alignment: Floats, design: families.Design) -> families.ImageScores:
+    if not row.refused:
+        return families.image_scores(alignment, design, level=row.level)
+    if row.refused == "no control":  # as if the split varied by image, which lets it have a t
+        return families.image_scores(alignment, replace(design, kind="varying", role=None), level="none")
+    twice = families.design(np.repeat(design.membership, 2, axis=1))
+    with patch.object(families.images, "refuse_duplicates"):
+        return families.image_scores(np.repeat(alignment, 2, axis=1), twice)
 
 
 def outcome(row: Row, runs: int | None = None) -> Outcome:
@@ -196,7 +218,7 @@ def line(row: Row, found: Outcome) -> str:
 
 def _membership(row: Row, rng: np.random.Generator) -> tuple[Membership, NDArray[np.int64]]:
     """The membership and the picture of every image; candidates and controls share pictures unless the row differs."""
-    if not row.controls:
+    if not row.controls and row.refused != "no control":
         membership = random_rows(rng, row.images, row.n_in + row.n_out, row.n_in)
         membership[rng.random(membership.shape) < row.unknown] = -1
         return membership, np.arange(row.images) // row.picture

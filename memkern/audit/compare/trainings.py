@@ -12,6 +12,8 @@ from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.run_folder.arrays import RunArrays
 from memkern.audit.run_folder.reader import Run
 from memkern.audit.statistics import TrainingMean
+from memkern.families.images import Level
+from memkern.families.layers import sslmem_without_one
 
 Means: TypeAlias = tuple[TrainingMean, TrainingMean]
 """The mean of A and that of B."""
@@ -70,23 +72,29 @@ def unitmem_mean(data: RunArrays, place: int) -> TrainingMean:
 
 
 def sslmem_mean(run: Run, data: RunArrays) -> TrainingMean | None:
-    """Computes mean SSLMem of a split beyond its control (of the scored images without a control), and its error.
+    """Computes mean SSLMem beyond the control (of the scored images without a control), and its error over trainings.
 
-    Mean SSLMem is the mean over the g's minus that over the f's of one number a training: the mean alignment of the
-    scored images minus that of the control. So the error is that of two means over trainings.
+    Mean SSLMem of a split is the mean over the g's minus that over the f's of one number a training: the mean alignment
+    of the scored images minus that of the control. So the error is that of two means over trainings. Where the design
+    varies by image, it is the jackknife over trainings of the whole estimate, levels too, given the images.
 
     Args:
         run: The audit.
         data: Its tables.
 
     Returns:
-        The mean; `None` where a role has one training, encoders have no roles, or readings are missing.
+        The mean; `None` where a role has one training, there are two encoders, or readings are missing.
     """
-    if varies(data) or min(trainings(data)) < 2:
+    if (trainings(data)[0] < 3) if varies(data) else min(trainings(data)) < 2:
         return None
     found = output_alignments(run, data)
     if found is None:
         return None
+    if varies(data):
+        level: Level = "auto" if data.significance is not None and data.significance.levels_removed else "none"
+        value, left_out = sslmem_without_one(found.values, found.design, level=level)
+        count = len(left_out)
+        return TrainingMean(value, float(np.sqrt((count - 1) * left_out.var())), count - 1)
     finite = np.isfinite(found.values.sum(1))
     scored, control = (rows[finite[rows]] for rows in (data.scored, data.control))
     each = found.values[scored].mean(0) - (found.values[control].mean(0) if len(control) else 0.0)

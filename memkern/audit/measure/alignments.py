@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memkern.audit.measure.readings import path_of, read_alignment
-from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
+from memkern.audit.measure.reading_files import path_of, read_alignment
+from memkern.audit.run_folder.arrays import Floats, RunArrays
 from memkern.audit.run_folder.reader import Run
-from memkern.families.design import MIN_CONTROLS
+from memkern.families.cells import UNKNOWN
+from memkern.families.design import Control, Design, design
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,12 @@ class Alignments:
     Attributes:
         encoders: Names of the encoders, `[K]`.
         values: Mean distance between the views of each image, `[N, K]`.
-        membership: 1 the encoder saw the image, 0 did not, -1 unknown, `[N, K]` int8.
-        fixed: Whether the encoders are f's and g's of one split.
+        design: Who saw which image, as the scores of the audit see it: an image with NaN is unknown.
     """
 
     encoders: list[str]
     values: Floats
-    membership: NDArray[np.int8]
-    fixed: bool
-
-    def sides(self, data: RunArrays, place: int) -> tuple[Ints, Ints]:
-        """Rows of the members and of the others by which an encoder is attacked, as `memkern.families.attack` does."""
-        if not self.fixed:
-            able = np.flatnonzero((self.membership == 1).any(1) & (self.membership == 0).any(1))
-            column = self.membership[able, place]
-            return able[column == 1], able[column == 0]
-        group = np.array([name or "" for name in data.group])
-        extra = np.flatnonzero(group == "extra")
-        others = extra if len(extra) >= MIN_CONTROLS else np.flatnonzero(group == "independent")
-        return np.flatnonzero(group == "candidate"), others
+    design: Design
 
 
 def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
@@ -60,8 +48,10 @@ def output_alignments(run: Run, data: RunArrays) -> Alignments | None:
     columns = [_column(run, name) for name in names]
     if any(len(column) != len(data.ids) for column in columns):
         return None
-    member = [run.samples[f"member/{name}"].to_numpy() for name in names]
-    return Alignments(names, np.stack(columns, axis=1), np.stack(member, axis=1), found.design == "fixed")
+    values = np.stack(columns, axis=1)
+    member = np.stack([run.samples[f"member/{name}"].to_numpy() for name in names], axis=1)
+    member = np.where((np.isnan(values) & (member != UNKNOWN)).any(1)[:, None], UNKNOWN, member)
+    return Alignments(names, values, design(member, encoders=names, control=cast("Control", found.control)))
 
 
 def _column(run: Run, name: str) -> Floats:

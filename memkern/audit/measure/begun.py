@@ -3,7 +3,7 @@
 ```
 plan.json             what is measured; a run that goes on must have the same
 images.parquet        the images, one row each: their names, groups, pictures, and who saw them
-readings/             what was read of each encoder on each shard; `readings.py`
+readings/             what was read of each encoder on each shard; `reading_files.py`
 ```
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from memkern._util.files import read_json, replace_atomically, write_json
 from memkern._util.optional_imports import require
 from memkern._util.records import Json
-from memkern.audit.measure.readings import rename_readings, same_encoders
+from memkern.audit.measure.reading_files import rename_readings, same_encoders
 from memkern.audit.run_folder.columns import SAMPLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
 from memkern.errors import PlanError
@@ -68,7 +68,8 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
 def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]]) -> bool:
     """Writes the plan and the list of images, or checks that those that are there are the same.
 
-    An audit to which encoders are added goes on: it is not complete any more.
+    An audit to which encoders are added, or of which some are left out, goes on: it is not complete any more. What was
+    read of those that are left out stays in the folder until another encoder takes their name.
 
     Args:
         folder: The RUN folder; made if it is missing.
@@ -84,7 +85,7 @@ def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]])
     """
     old = read_plan(folder).plan if (folder / PLAN).exists() else None
     if old is not None:
-        check_same(old, begun.plan, folder, longer=True)
+        check_same(old, begun.plan, folder, other_encoders=True)
         if (folder / MANIFEST).exists() and old == begun.plan:
             return True
     with clear_disk_errors(folder):
@@ -138,21 +139,23 @@ def read_plan(folder: Path) -> PlanFile:
     return PlanFile.from_json(found, path)
 
 
-def check_same(old: Plan, new: Plan, folder: Path, *, longer: bool = False) -> None:
+def check_same(old: Plan, new: Plan, folder: Path, *, other_encoders: bool = False) -> None:
     """Requires two plans to be equal.
 
     Args:
         old: The plan that the folder holds.
         new: The plan of the audit that shall go on.
         folder: The RUN folder, for the error message.
-        longer: Whether the new plan may have more encoders, and other names and roles of those that both have.
+        other_encoders: Whether the new plan may have more encoders or fewer, and other names and roles of those that
+            both have.
 
     Raises:
         PlanError: If a field differs; the message names the first one.
     """
     before, now = old.to_json(), new.to_json()
     may_differ: set[str] = set()
-    if longer and old.encoders and same_encoders(old, new).keys() == {each.name for each in old.encoders}:
+    both = same_encoders(old, new) if other_encoders else {}
+    if both and len(both) in (len(old.encoders), len(new.encoders)):
         may_differ = {"encoder", "encoder_file", "weights", "reference", "encoders", "candidates"}
     for name, value in now.items():
         if before[name] != value and name not in may_differ:

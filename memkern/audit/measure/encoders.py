@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,12 +141,14 @@ def load_encoders(
         The encoders, on the CPU.
 
     Raises:
-        ValueError: If an encoder is unknown, weights do not fit, or two files hold the same bytes.
+        ValueError: If an encoder is unknown, weights do not fit, or two files hold the same weights.
     """
     for line in lines:
         find_weights(line.weights)  # a wrong path is wrong before encoders are built
     space = free_memory(options.torch_device()) // (SHARE * processes)
-    templates = {text: build_encoder(text) for text in dict.fromkeys(line.encoder for line in lines)}
+    # In the layout in which they are run, so that weights are loaded into it: converted later, each tensor would leave
+    # a hole in the heap that the next one does not fit into.
+    templates = {text: _side_by_side(build_encoder(text)) for text in dict.fromkeys(line.encoder for line in lines)}
     weights: list[WeightsEntry] = []
     sizes: list[int] = []
     modules: list[nn.Module] = []
@@ -157,9 +160,9 @@ def load_encoders(
         loaded = load_weights(module, line.weights)
         weights.append(_entry(loaded, notes, line, log))
         _require_same_head(line, loaded.head_off, heads)
-        other = first.setdefault(weights[-1].sha256, line)
+        other = first.setdefault(_digest(module), line)
         if other is not line:
-            raise WeightsError(_same_bytes(other, line))
+            raise WeightsError(_same_weights(other, line))
         sizes.append(_size(module))
         modules = [*modules, module] if sum(sizes) <= space else []
     kept: Sequence[nn.Module | None] = modules or [None] * len(lines)
@@ -190,7 +193,7 @@ def encoders_in_memory(
     for line, entry in zip(lines, weights, strict=True):
         other = first.setdefault(entry.sha256, line)
         if other is not line and len(lines) > 2:  # the two of a pair may be untrained alike, in a bench say
-            raise WeightsError(_same_bytes(other, line))
+            raise WeightsError(_same_weights(other, line))
     device = options.torch_device()
     here = device.type == "cpu"  # where they are already
     space = sum(sizes) if here else free_memory(device) // (SHARE * processes)
@@ -274,16 +277,25 @@ def _require_same_head(line: EncoderLine, off: tuple[str, ...], heads: dict[str,
         )
 
 
-def _same_bytes(one: EncoderLine, other: EncoderLine) -> str:
+def _same_weights(one: EncoderLine, other: EncoderLine) -> str:
     if (one.role, other.role) == ("f", "g"):
         return (
-            f"Expected --reference to be another encoder than --weights, got the same bytes in {one.weights} and "
+            f"Expected --reference to be another encoder than --weights, got the same weights in {one.weights} and "
             f"{other.weights}"
         )
     return (
         f"Expected each training once, got the same weights for {one.name} ({one.weights}) and {other.name} "
         f"({other.weights}): leave one of them out"
     )
+
+
+def _digest(encoder: nn.Module) -> str:
+    """Digest of the weights, in whatever file and under whatever prefix they were."""
+    found = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        found.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        found.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _in_memory(encoder: nn.Module) -> WeightsEntry:
@@ -295,3 +307,8 @@ def _in_memory(encoder: nn.Module) -> WeightsEntry:
 
 def _size(encoder: nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in (*encoder.parameters(), *encoder.buffers()))
+
+
+def _side_by_side(encoder: nn.Module) -> nn.Module:
+    # Convolutions of oneDNN and cuDNN gain from channels last; layers without maps are left as they are.
+    return encoder.to(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import families
-from memkern.audit.measure.readings import EncoderReadings
+from memkern.audit.measure.reading_files import EncoderReadings
 from memkern.audit.run_folder.schema import Plan
 from memkern.audit.run_folder.significance import Significance
 from memkern.errors import DataError
@@ -75,7 +75,7 @@ class FamilyScores:
         images: Scores of single images, `[L, N]`.
         layers: LayerMem with errors, and cross-fitted groups, `[L]`.
         peaks: Peaks of the units; `None` where there are no balanced images.
-        attacks: Success of an attack by alignment on each encoder; `None` where members or others are missing.
+        attacks: Success of three attacks on each encoder.
         significance: What may be said of memorization.
     """
 
@@ -85,7 +85,7 @@ class FamilyScores:
     images: families.ImageScores
     layers: families.LayerScores
     peaks: Peaks | None
-    attacks: tuple[families.Roc | None, ...]
+    attacks: families.Attacks
     significance: Significance
 
     @property
@@ -146,15 +146,18 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
     place = [layer.name for layer in plan.layers].index(plan.output)
     rows, halves = [each.rows for each in readings.values()], [each.halves for each in readings.values()]
     by_views = len(readings) < RANKED_BY_ENCODERS and bool(halves[0].shape[2])
-    images = families.image_scores(
-        stack,
-        design,
-        level=level,
-        output=place,
-        rows=rows if rows[0].shape[1] else None,
-        fdr=plan.fdr,
-        seed=plan.seed,
-    )
+    try:
+        images = families.image_scores(
+            stack,
+            design,
+            level=level,
+            output=place,
+            rows=rows if rows[0].shape[1] else None,
+            fdr=plan.fdr,
+            seed=plan.seed,
+        )
+    except DataError as error:  # two are one training
+        raise DataError(f"{error} and go on with --resume: what was read of the others is kept") from error
     layers = families.layer_scores(
         stack,
         design,
@@ -170,7 +173,7 @@ def family_scores(readings: Mapping[str, EncoderReadings], seen: Seen, plan: Pla
         images,
         layers,
         _peaks([each.peaks for each in readings.values()], seen, design, plan),
-        families.alignment_attack(stack, design, output=place).encoders,
+        families.attack(stack, design, output=place),
         _significance(images, layers, design, n_nan),
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memkern import families
 from memkern.audit.measure.family import FamilyScores, Membership
 from memkern.audit.measure.scores import RunScores, bounded, mean, mean_of
-from memkern.audit.run_folder.columns import Columns
+from memkern.audit.run_folder.columns import ATTACKS, Columns
 from memkern.families.design import GROUPS
 
 
@@ -163,10 +163,12 @@ def encoder_columns(scores: RunScores, roles: Mapping[str, str], membership: Mem
     if family is None:
         return columns
     columns["level"] = family.images.levels[family.output]
-    shown = [roc if role != "g" else None for roc, role in zip(family.attacks, roles.values(), strict=True)]
-    numbers = np.stack([_numbers(roc) for roc in shown])
-    names = [f"{name}{end}" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi")]
-    return columns | dict(zip(names, numbers.T, strict=True))
+    by = (family.attacks.alignment, family.attacks.sslmem, family.attacks.lira)
+    for names, attack in zip(ATTACKS.values(), by, strict=True):
+        found = (None,) * len(roles) if attack is None else attack.encoders
+        shown = [roc if role != "g" else None for roc, role in zip(found, roles.values(), strict=True)]
+        columns |= dict(zip(names, np.stack([_numbers(roc) for roc in shown]).T, strict=True))
+    return columns
 
 
 def _numbers(roc: families.Roc | None) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from memkern._util.text import first_of
 from memkern.audit.measure.begun import IMAGES, check_same, clear_disk_errors, read_plan, write_plan
 from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
-from memkern.audit.measure.readings import copy_readings, done, join, read_means, read_reading
+from memkern.audit.measure.reading_files import copy_readings, done, join, read_means, read_reading
 from memkern.audit.measure.shard import PHASES
 from memkern.audit.measure.tables import MeansOf, Measured, known_columns, tables
 from memkern.audit.run_folder.columns import Columns

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from memkern.audit.measure import begun, readings
+from memkern.audit.measure import begun, reading_files
 from memkern.audit.measure.job import Job, share_of
 from memkern.audit.measure.prepare import Log, Prepared
 from memkern.audit.measure.process_group import ProcessGroup
@@ -31,7 +31,7 @@ def begin(ready: Prepared) -> None:
     out = ready.job.options.out
     begun.begin(out, ready.begun, ready.images.columns)
     if ready.job.options.shard is None:
-        readings.clean(out)
+        reading_files.clean(out)
 
 
 def measure_shards(ready: Prepared, group: ProcessGroup, *, log: Log, task: Task) -> None:
@@ -65,7 +65,7 @@ def measure_shards(ready: Prepared, group: ProcessGroup, *, log: Log, task: Task
 
 def _done(job: Job, plan: Plan) -> dict[str, set[int]]:
     """The shards on which each encoder has been read."""
-    return {each.name: set(readings.done(job.options.out, each)) for each in plan.encoders}
+    return {each.name: set(reading_files.done(job.options.out, each)) for each in plan.encoders}
 
 
 def _without(wanted: Mapping[int, Sequence[str]], done: Mapping[str, set[int]]) -> dict[int, list[str]]:
@@ -95,9 +95,9 @@ def _measure(job: Job, plan: Plan, own: Mapping[int, Sequence[str]], task: Task)
                     writing = time.perf_counter() - start
 
 
-def _write(job: Job, plan: Plan, number: int, found: Mapping[str, readings.EncoderReadings]) -> None:
+def _write(job: Job, plan: Plan, number: int, found: Mapping[str, reading_files.EncoderReadings]) -> None:
     out = job.options.out
     with begun.clear_disk_errors(out):
         for each in plan.encoders:
             if each.name in found:
-                readings.write_reading(out, each, number, found[each.name])
+                reading_files.write_reading(out, each, number, found[each.name])

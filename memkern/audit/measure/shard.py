@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_clean, draw_views
 from memkern.audit.measure.job import Job, rows_per_image
-from memkern.audit.measure.readings import EncoderReadings, Peaks
+from memkern.audit.measure.reading_files import EncoderReadings, Peaks
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import NanError
 from memkern.metrics.classes import ClassMem
@@ -144,7 +144,7 @@ def measure_shard(
         pool = stack.enter_context(ThreadPoolExecutor(job.options.workers))
         passes = [EncoderPass(job, name, stack.enter_context(tap(job, name, each))) for name, each in encoders.items()]
         for batch in _batches(job, rows, pool, timer):
-            drawn, clean = draw(job, batch.images, batch.index, timer)
+            drawn, clean = draw(job, batch.images, batch.index, timer, clean=not job.by_class.isdisjoint(encoders))
             for each in passes:
                 each.read(batch, drawn, clean)
             if on_images is not None:
@@ -190,7 +190,9 @@ def _batches(job: Job, rows: range, pool: ThreadPoolExecutor, timer: PhaseTimer)
         yield Batch(own, index, images, labels)
 
 
-def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -> tuple[Tensor, Tensor | None]:
+def draw(
+    job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer, *, clean: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Draws the views of a batch of images.
 
     Args:
@@ -198,6 +200,7 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
         images: `[C, H, W]` each, of any sizes.
         index: Their positions in the list, which key the views.
         timer: Adds up the time of loading and drawing.
+        clean: Whether an encoder needs the images themselves, for ClassMem.
 
     Returns:
         `[B * rows_per_image, C, h, w]` with the rows of an image next to each other, and the clean images
@@ -211,10 +214,10 @@ def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -
         # Images go to the device and views are made there, because images are fewer bytes than their views.
         batch = torch.stack(list(images)).to(device) if same else [image.to(device) for image in images]
         drawn = draw_views(job.views, batch, index, clean=options.clean, dtype=dtype, channels_last=last)
-        clean = None
-        if job.source.labels is not None and not options.clean:
-            clean = draw_clean(job.views, batch, index, dtype=dtype, channels_last=last)
-    return drawn, clean
+        itself = None
+        if clean and job.source.labels is not None and not options.clean:
+            itself = draw_clean(job.views, batch, index, dtype=dtype, channels_last=last)
+    return drawn, itself
 
 
 def _forward(job: Job, tap: Tap, batch: Tensor, seed: int, timer: PhaseTimer) -> Mapping[str, TapStats]:

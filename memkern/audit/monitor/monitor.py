@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern.audit.measure.draw import draw_views
-from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
+from memkern.audit.measure.in_memory import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import RunScores, bounded, defined, mean, run_scores
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
@@ -28,6 +28,7 @@ from memkern.audit.taps.modules import unwrapped
 from memkern.audit.taps.rng import kept_rng
 from memkern.checks.values import one_of
 from memkern.errors import ArgumentTypeError, ArgumentValueError
+from memkern.families.findings import Finding, grows_without_accuracy
 from memkern.metrics.options import ACTIVATIONS
 from memkern.transforms import ViewSpec, named
 
@@ -195,7 +196,9 @@ class Monitor:
         self._found: tuple[nn.Module, Layers] | None = None
         self._begun = time.perf_counter()
 
-    def step(self, model: nn.Module, epoch: int, *, log: Log | None = None) -> dict[str, float] | None:
+    def step(
+        self, model: nn.Module, epoch: int, *, log: Log | None = None, accuracy: float | None = None
+    ) -> dict[str, float] | None:
         """Measures if it is time: in epochs 0, `every`, 2 `every` and so on.
 
         Args:
@@ -203,6 +206,7 @@ class Monitor:
             epoch: Number of the epoch.
             log: Takes the scalars: a `SummaryWriter` (its `add_scalar`), or a function that is called with the mapping
                 and the epoch.
+            accuracy: Of a classifier on the model's outputs for images that were not trained on, for `finding`.
 
         Returns:
             The scalars, or `None` if it was not time.
@@ -212,7 +216,7 @@ class Monitor:
         """
         if epoch % self.every:
             return None
-        scalars = self.measure(model, epoch).scalars()
+        scalars = self.measure(model, epoch, accuracy=accuracy).scalars()
         if isinstance(log, ScalarWriter):
             for name, value in scalars.items():
                 log.add_scalar(name, value, epoch)
@@ -220,12 +224,13 @@ class Monitor:
             log(scalars, epoch)
         return scalars
 
-    def measure(self, model: nn.Module, epoch: int = 0) -> Measurement:
+    def measure(self, model: nn.Module, epoch: int = 0, *, accuracy: float | None = None) -> Measurement:
         """Measures now.
 
         Args:
             model: The model that is being trained; wrappers of DDP and `torch.compile` are taken off.
             epoch: Number of the epoch, for the measurement and the history.
+            accuracy: Of a classifier on the model's outputs for images that were not trained on, for `finding`.
 
         Returns:
             The measurement; its scalars are also added to `history`.
@@ -249,9 +254,25 @@ class Monitor:
         ]
         self.last = _measurement(scores, rest[0] if rest else None, epoch, time.perf_counter() - start)
         self.history.append({"epoch": epoch, "seconds": self.last.seconds, **self.last.scalars()})
+        if accuracy is not None:
+            self.history[-1]["accuracy"] = accuracy
         if self.show is not None:
             self.show(f"memkern: epoch {epoch} measured in {self.last.seconds:.2f} s; {self.cost()}")
+            found = self.finding()
+            if found is not None:
+                self.show(f"memkern: {found.sentence}")
         return self.last
+
+    def finding(self) -> Finding | None:
+        """Tells whether memorization at the output, beyond the control, grows while the accuracy does not.
+
+        Returns:
+            The finding; `None` if it is not so, no accuracy was given, or there are no control images.
+        """
+        output = "" if self._found is None else self._found[1].output
+        columns = ("epoch", f"memkern/layermem_excess/{output}", "accuracy")
+        rows = [row for row in self.history if all(name in row for name in columns)]
+        return grows_without_accuracy(*([row[name] for row in rows] for name in columns)) if rows else None
 
     def cost(self) -> str:
         """Tells what the monitor took so far: seconds, measurements, and the share of the time since it was made."""

@@ -116,6 +116,12 @@ LAYERS = {
 }
 """Columns of layers.parquet."""
 
+ATTACKS = {
+    attack: tuple(f"{name}{of}{end}" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi"))
+    for attack, of in (("alignment", ""), ("sslmem", "_sslmem"), ("lira", "_lira"))
+}
+"""Attack -> columns of encoders.parquet: area under the curve and rates, each with the ends of its interval."""
+
 ENCODERS = {
     "encoder": "string",
     "role": "string",
@@ -123,7 +129,7 @@ ENCODERS = {
     "level": "float64",
     "unitmem_mean": "float64",
     "classmem_mean": "float64",
-    **{f"{name}{end}": "float64" for name in ("auc", "tpr_10", "tpr_01", "tpr_001") for end in ("", "_lo", "_hi")},
+    **{name: "float64" for names in ATTACKS.values() for name in names},
 }
 """Columns of encoders.parquet."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern.audit.measure.reading import Reading
+from memkern.audit.measure.in_memory import Reading
 from memkern.errors import TrainingError
 from memkern.lab import probe
 from memkern.lab.data import datasets

@@ -12,6 +12,7 @@ for package in ("pyarrow", "scipy", "safetensors"):
     pytest.importorskip(package, reason="memkern[audit] is not installed")
 
 import family_runs  # noqa: E402
+from family_cases import mean_of, regression  # noqa: E402
 
 from memkern.audit import compare  # noqa: E402
 from memkern.audit.run_folder.reader import Run  # noqa: E402
@@ -106,9 +107,32 @@ def test_random_subsets_are_compared(runs: dict[str, Run]) -> None:
     assert found.layers[-1].layermem is not None
     assert found.layers[-1].layermem.high < 0
     assert not any("candidates" in note for note in found.notes)
-    assert found.sslmem is not None
-    assert found.sslmem.over == "images"
-    assert any("of SSLMem are over images, given these trainings" in note for note in found.notes)
+    assert not any("over images" in note for note in found.notes)
+
+
+def mean_sslmem(alignment: np.ndarray, seen: np.ndarray) -> float:
+    """Mean over images of the mean out minus the mean in, after levels by regression; images with both sides alone."""
+    both = (seen == 1).any(1) & (seen == 0).any(1)
+    after = alignment - regression(alignment, seen)[0]
+    return float((mean_of(after, seen, 0) - mean_of(after, seen, 1))[both].mean())
+
+
+def test_sslmem_of_random_subsets_is_jackknifed_over_trainings(runs: dict[str, Run]) -> None:
+    found = compare(runs["x"], runs["y"], resamples=200).sslmem
+    assert found is not None
+    assert found.over == "trainings"
+    means = []
+    for run in (runs["x"], runs["y"]):
+        names = [row["encoder"] for row in run.encoders.to_pylist()]
+        values = [np.concatenate([read_reading_alignment(run, name, shard) for shard in (0, 1)]) for name in names]
+        alignment, seen = np.stack(values, 1), np.stack([run.samples[f"member/{name}"] for name in names], 1)
+        rest = [np.delete(np.arange(8), k) for k in range(8)]
+        without = np.array([mean_sslmem(alignment[:, others], seen[:, others]) for others in rest])
+        se = math.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum())
+        means.append(TrainingMean(mean_sslmem(alignment, seen), se, 7))
+    assert (found.a, found.b) == pytest.approx((means[0].value, means[1].value), rel=1e-10)
+    known = welch_interval(means[0], means[1], "less", 0.95)
+    assert (found.low, found.high, found.p) == pytest.approx(known, rel=1e-9)
 
 
 @pytest.mark.parametrize(

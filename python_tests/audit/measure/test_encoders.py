@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit_helpers import arguments, family, listed, options
+import torch
+from audit_helpers import arguments, family, listed, net, options
 
 from memkern import cli
 from memkern.audit.measure import run_shards
-from memkern.audit.measure.readings import read_reading
+from memkern.audit.measure.reading_files import read_reading
 from memkern.audit.options import Options
-from memkern.audit.pipeline import run_audit
+from memkern.audit.pipeline import dry_run, run_audit
 from memkern.audit.run_folder.reader import read_run
-from memkern.errors import MemkernError
+from memkern.errors import MemkernError, WeightsError
 
 MEMBERS = ("0:6", "3:9", "1:12")
 
@@ -48,6 +49,16 @@ def test_designs_in_which_nothing_can_be_scored(tmp_path: Path, monkeypatch: pyt
     assert refused(listed(tmp_path, ("", "0:99")), monkeypatch).startswith(
         "Expected `members` of encoder 'e1' to name images of "
     )
+
+
+def test_one_training_in_two_files_is_found_in_a_dry_run(tmp_path: Path) -> None:
+    given = family(tmp_path, 2, 2)
+    state = {f"module.{name}": value for name, value in net(10).state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "again.pt")
+    with pytest.raises(WeightsError, match=r"Expected each training once, got the same weights for f1 .* and f3 "):
+        dry_run(replace(given, weights=(*given.weights, str(tmp_path / "again.pt"))))
+    with pytest.raises(WeightsError, match="Expected --reference to be another encoder than --weights, got the same w"):
+        dry_run(replace(given, reference=str(tmp_path / "again.pt")))
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

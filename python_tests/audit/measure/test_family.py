@@ -119,14 +119,19 @@ def test_the_table_of_encoders() -> None:
     assert table["n_members"] == [40, 40, 30, 30]
     design = families.design(world.membership)
     same(table["level"], families.image_scores(world.stack, design).levels[1])
-    attack = families.attack(world.stack, design).alignment.encoders
-    for k in range(2):
-        roc = attack[k]
-        assert roc is not None
-        assert [table[name][k] for name in ("auc", "auc_lo", "auc_hi")] == [roc.auc, roc.auc_low, roc.auc_high]
-        same([table[name][k] for name in ("tpr_10", "tpr_10_lo", "tpr_10_hi")], [roc.tpr[0], roc.low[0], roc.high[0]])
-        same([table[f"tpr_{rate}"][k] for rate in ("01", "001")], [np.nan, np.nan])
-    assert np.isnan(table["auc"][2:]).all(), "f's are attacked"
+    attacks = families.attack(world.stack, design)
+    assert attacks.lira is None
+    assert np.isnan(table["auc_lira"]).all(), "too few encoders"
+    for by, attack in (("", attacks.alignment), ("_sslmem", attacks.sslmem)):
+        for k in range(2):
+            roc = attack.encoders[k]
+            assert roc is not None
+            ends = [table[f"auc{by}{end}"][k] for end in ("", "_lo", "_hi")]
+            assert ends == [roc.auc, roc.auc_low, roc.auc_high]
+            ends = [table[f"tpr_10{by}{end}"][k] for end in ("", "_lo", "_hi")]
+            same(ends, [roc.tpr[0], roc.low[0], roc.high[0]])
+            same([table[f"tpr_{rate}{by}"][k] for rate in ("01", "001")], [np.nan, np.nan])
+        assert np.isnan(table[f"auc{by}"][2:]).all(), "f's are attacked"
     layers = [made.units["unitmem"][:5].double().mean(), made.units["unitmem"][5:12].double().mean()]
     assert table["unitmem_mean"][0] == pytest.approx(float(sum(layers)) / 2, abs=1e-12)
     assert table["unitmem_mean"][2] is None

@@ -15,10 +15,10 @@ import torch
 
 from memkern import cli
 from memkern.audit import pipeline
-from memkern.audit.measure import readings, run_shards
+from memkern.audit.measure import reading_files, run_shards
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.process_group import ProcessGroup
-from memkern.audit.measure.readings import EncoderReadings
+from memkern.audit.measure.reading_files import EncoderReadings
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
 from memkern.errors import PlanError, ProcessError
@@ -166,11 +166,11 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = audit_helpers.options(tmp_path)
     stopped(given, monkeypatch, 2)
-    readings.path_of(given.out, "f", 1).write_bytes(b"half")
+    reading_files.path_of(given.out, "f", 1).write_bytes(b"half")
     text = message(replace(given, resume=True))
     assert text.startswith("Expected RUN/readings/f/00001.safetensors to be a reading, got: ")
     assert text.endswith("; remove it and go on with --resume")
-    readings.path_of(given.out, "f", 1).unlink()
+    reading_files.path_of(given.out, "f", 1).unlink()
     assert run_audit(replace(given, resume=True)) is not None
 
 

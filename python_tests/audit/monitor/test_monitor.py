@@ -131,6 +131,33 @@ def test_the_excess_over_control_images():
     assert monitor.step(model, 2) == scalars, "the reference is run once"
 
 
+def test_memorization_that_grows_while_accuracy_does_not():
+    """A model that puts the views of the probe closer, step by step, and those of the control as before."""
+    images = probe()
+    model, reference = Net().eval(), Net().eval()
+    reference.load_state_dict(model.state_dict())
+
+    def measured(accuracies, **more):
+        monitor = Monitor(images, control=1 - images, reference=reference, layers="bn", n_views=2, **more)
+        for epoch, accuracy in enumerate(accuracies):
+            monitor.step(model, epoch, accuracy=accuracy)
+            row = monitor.history[-1]  # the numbers of a training are put in place of those of this model
+            row["memkern/layermem_excess/output"] = 0.1 * epoch
+        return monitor
+
+    found = measured([0.5, 0.7, 0.6, 0.6, 0.6], show=None).finding()
+    assert found is not None
+    assert "rose from 0.100 to 0.400 since epoch 1, where the accuracy was highest (0.700)" in found.sentence
+    assert measured([0.5, 0.6, 0.7, 0.8, 0.9], show=None).finding() is None
+    assert measured([None] * 5, show=None).finding() is None
+    monitor = Monitor(images, layers="bn", n_views=2, show=None)
+    for epoch in range(5):
+        monitor.step(model, epoch, accuracy=0.5)
+    assert monitor.finding() is None, "no control"
+    assert Monitor(images, show=None).finding() is None, "not measured yet"
+    assert monitor.history[-1]["accuracy"] == 0.5
+
+
 def test_the_same_images_as_control_exceed_nothing_in_expectation_and_see_other_views():
     monitor = Monitor(probe(), control=probe(), layers="bn", n_views=2, reference=Net().eval(), show=None)
     found = monitor.measure(Net().eval())

@@ -16,7 +16,10 @@ from memkern.audit.report.control import after_levels, percent, sslmem_of_p
 from memkern.audit.report.gallery import error_of
 from memkern.audit.report.section import ReportContext, Section
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
+from memkern.audit.run_folder.columns import ATTACKS
 from memkern.families import roc
+from memkern.families.attack import attack_sides
+from memkern.families.roc import interval_of_mean
 
 MAX_IMAGES, MAX_ENCODERS, MAX_CURVES, MAX_RELIABILITY = 20, 24, 16, 60
 MIN_ENCODERS = 3
@@ -72,6 +75,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         "levels": _levels(data),
         "encoders": _encoder_rows(data),
         "n_encoders": len(data.encoders.get("encoder", [])),
+        "attacks": _attack_rows(data),
         "roc": "" if alignments is None else _roc(data, alignments),
         "fdr": fdr,
     }
@@ -119,12 +123,12 @@ def _images(data: RunArrays, rows: Ints) -> list[ImageRow]:
 def _heat_map(data: RunArrays, alignments: Alignments, order: Ints, fdr: str) -> str:
     if len(alignments.encoders) < MIN_ENCODERS or not len(order):
         return ""
-    known = np.where(alignments.membership < 0, np.nan, alignments.values)
+    known = np.where(alignments.design.membership < 0, np.nan, alignments.values)
     known = known - np.nanmedian(known[order], axis=0)  # a training's level would color its whole row
     chosen = charts.evenly_spaced(len(alignments.encoders), MAX_ENCODERS)
     rows = order[: max(certainty_charts.CELLS.values())]
     closer = (np.nanmean(known[rows], axis=1, keepdims=True) - known[rows])[:, chosen].T
-    member = (alignments.membership[rows] == 1)[:, chosen].T
+    member = (alignments.design.membership[rows] == 1)[:, chosen].T
     names, called = [alignments.encoders[k] for k in chosen], int(_called(data, rows).sum())
     return charts.both_widths(lambda width: certainty_charts.heat_map(closer, member, names, called, fdr, width=width))
 
@@ -192,12 +196,51 @@ def _encoder_rows(data: RunArrays) -> list[dict[str, object]]:
     ]
 
 
+@dataclass(frozen=True)
+class Rate:
+    """Mean over trainings of an area or a rate, with the ends of its 95 % interval; NaN is shown as a dash."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """A row of the table of attacks: by what, over how many trainings, the area under the curve and the rates."""
+
+    name: str
+    count: int
+    rates: tuple[Rate, ...]
+
+
+ATTACK_NAMES = {
+    "alignment": "its own alignment",
+    "sslmem": "SSLMem: closer than where the image is out",
+    "lira": "likelihood ratio against the others",
+}
+
+
+def _attack_rows(data: RunArrays) -> list[AttackRow]:
+    """The means over trainings of each attack; of one training its own interval."""
+    rows = []
+    for attack, names in ATTACKS.items():
+        columns = np.stack([_numbers(data.encoders.get(name, [])) for name in names], 1)  # [K, 12]
+        known = columns[np.isfinite(columns[:, 0])].reshape(-1, 4, 3)
+        if not len(known):
+            continue
+        value, low, high = np.moveaxis(known, 2, 0)
+        ends = interval_of_mean(value, low, high) if len(known) > 1 else (low[0], high[0])
+        rates = tuple(Rate(*map(float, each)) for each in zip(value.mean(0), *ends, strict=True))
+        rows.append(AttackRow(ATTACK_NAMES[attack], len(known), rates))
+    return rows
+
+
 def _roc(data: RunArrays, alignments: Alignments) -> str:
     attacked = [k for k, role in enumerate(_roles(data)) if role != "g"]
     curves = []
     for k in [attacked[i] for i in charts.evenly_spaced(len(attacked), MAX_CURVES)]:
-        members, others = (-alignments.values[rows, k] for rows in alignments.sides(data, k))
-        members, others = members[np.isfinite(members)], others[np.isfinite(others)]
+        members, others = (-alignments.values[rows, k] for rows in attack_sides(alignments.design, k))
         rates = RATES[RATES * len(others) >= 1]
         if len(members) and len(rates) > 1:
             found = roc(members, others, fpr=tuple(rates.tolist()))

@@ -17,6 +17,7 @@ for package in ("pyarrow", "scipy", "jinja2", "safetensors"):
 import audit_runs  # noqa: E402
 import browser  # noqa: E402
 import family_runs  # noqa: E402
+from scipy import stats  # noqa: E402
 
 from memkern.audit.measure.alignments import output_alignments  # noqa: E402
 from memkern.audit.report import certainty_charts as draw  # noqa: E402
@@ -94,8 +95,8 @@ def test_the_readings_of_all_shards_are_put_together(split: Run, varying: Run) -
     for run in (split, varying):
         found = output_alignments(run, read_arrays(run))
         assert found is not None
-        inside = np.where(found.membership == 1, found.values, np.nan)
-        if found.fixed:
+        inside = np.where(found.design.membership == 1, found.values, np.nan)
+        if found.design.kind == "fixed":
             by_role = np.array(run.samples["alignment_f/output"])
             roles = np.array(read_arrays(run).encoders["role"])
             assert found.values[:, roles == "f"].mean(1) == pytest.approx(by_role, abs=1e-6)
@@ -121,6 +122,29 @@ def test_the_curve_goes_through_the_rates_of_the_table(split: Run, monkeypatch: 
             assert (curve.low[place], curve.high[place]) == pytest.approx((row[f"{name}_lo"], row[f"{name}_hi"]))
         assert curve.fpr.min() == pytest.approx(0.01), "fewer than one of 100 others at a lower rate"
     assert RATES[0] == pytest.approx(0.001)
+
+
+def test_attacks_are_means_over_trainings_with_intervals(split: Run, varying: Run, tmp_path: Path) -> None:
+    rows = section(varying)["attacks"]
+    assert [row.name.split(":")[0] for row in rows] == [
+        "its own alignment", "SSLMem", "likelihood ratio against the others",
+    ]  # fmt: skip
+    for row, by in zip(rows, ("", "_sslmem", "_lira"), strict=True):
+        own = np.array([[each[f"auc{by}{end}"] for end in ("", "_lo", "_hi")] for each in varying.encoders.to_pylist()])
+        assert row.count == 8
+        mean, between = own[:, 0].mean(), stats.t.ppf(0.975, 7) * own[:, 0].std(ddof=1) / 8**0.5
+        assert row.rates[0].value == pytest.approx(mean)
+        assert row.rates[0].low == pytest.approx(mean - np.hypot(mean - own[:, 1].mean(), between))
+        assert row.rates[0].high == pytest.approx(min(mean + np.hypot(own[:, 2].mean() - mean, between), 1))
+        assert np.isnan(row.rates[3].value), "too few others for 0.1 %"
+    assert [row.count for row in section(split)["attacks"]] == [4, 4, 4], "f's are attacked"
+    pair = family_runs.write(tmp_path, n_f=1, n_g=1)
+    only = pair.encoders.to_pylist()[0]
+    assert [row.count for row in section(pair)["attacks"]] == [1, 1]
+    first = section(pair)["attacks"][0].rates[0]
+    assert (first.value, first.low, first.high) == (only["auc"], only["auc_lo"], only["auc_hi"])
+    page = report(varying)
+    assert "likelihood ratio against the others" in page
 
 
 def test_readings_that_were_lost_cost_the_pictures_that_need_them(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ import audit_helpers
 import numpy as np
 import pytest
 import torch
-from audit_helpers import family, listed
+from audit_helpers import contents, family, listed
 from torch import Tensor
 
 import memkern
 from memkern.audit.measure import encoders as encoders_module
-from memkern.audit.measure import readings
+from memkern.audit.measure import reading_files
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
 from memkern.audit.measure.prepare import prepare
-from memkern.audit.measure.readings import EncoderReadings, Peaks, join, read_reading
+from memkern.audit.measure.reading_files import EncoderReadings, Peaks, join, read_reading
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
@@ -28,24 +28,17 @@ from memkern.errors import PlanError
 from memkern.families.units import peak_counts
 from memkern.metrics.units import UnitMem
 
-FILES = ("samples.parquet", "units.parquet", "layers.parquet", "state.safetensors")
-
-
 MEMBERS = ("0:6", "3:9", "1:12")
 MADE = {"family": lambda folder: family(folder, 2, 2), "listed": lambda folder: listed(folder, MEMBERS)}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in FILES}
-
-
-def reading_files(out: Path) -> dict[Path, Path]:
+def files_of(out: Path) -> dict[Path, Path]:
     return {path.relative_to(out / "readings"): path for path in sorted((out / "readings").rglob("*.safetensors"))}
 
 
 def same_readings(a: Path, b: Path) -> bool:
     """Whether two RUN folders hold the same readings, the time they took aside."""
-    one, other = reading_files(a), reading_files(b)
+    one, other = files_of(a), files_of(b)
     names = [(path.parent.name, int(path.stem)) for path in one]
     return one.keys() == other.keys() and all(alike(read_reading(a, *name), read_reading(b, *name)) for name in names)
 
@@ -65,7 +58,7 @@ def alike(a: EncoderReadings, b: EncoderReadings) -> bool:
 
 def killed(given: Options, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     """Leaves an audit as a process that is killed after some readings leaves it."""
-    original, written = readings.write_reading, []
+    original, written = reading_files.write_reading, []
 
     def deadly(*arguments: Any) -> None:
         if len(written) == files:
@@ -74,10 +67,10 @@ def killed(given: Options, monkeypatch: pytest.MonkeyPatch, files: int) -> None:
         original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(readings, "write_reading", deadly)
+        patch.setattr(reading_files, "write_reading", deadly)
         with pytest.raises(KeyboardInterrupt):
             run_audit(given)
-    assert len(reading_files(given.out)) == files
+    assert len(files_of(given.out)) == files
 
 
 # ---- the same bytes -------------------------------------------------------------------------------------------------
@@ -89,9 +82,9 @@ def test_killed_resumed_in_parts_and_merged(kind: str, tmp_path: Path, monkeypat
     whole = replace(given, out=tmp_path / "whole")
     assert run_audit(whole) is not None
     count = len(read_plan(whole.out).plan.encoders)
-    assert len(reading_files(whole.out)) == 3 * count
+    assert len(files_of(whole.out)) == 3 * count
     killed(given, monkeypatch, files=count + 1)
-    before = {path: path.stat().st_mtime_ns for path in reading_files(given.out).values()}
+    before = {path: path.stat().st_mtime_ns for path in files_of(given.out).values()}
     run_audit(replace(given, resume=True))
     assert all(path.stat().st_mtime_ns == time for path, time in before.items()), "what was read is not read again"
     parts = [replace(given, out=tmp_path / f"part{part}", shard=(part, 2)) for part in (1, 2)]
@@ -144,10 +137,10 @@ def test_an_added_encoder_is_read_alone(tmp_path: Path) -> None:
     ):
         out = tmp_path / kind
         run_audit(replace(first, out=out))
-        inodes = {path.stat().st_ino: path.stat().st_mtime_ns for path in reading_files(out).values()}
+        inodes = {path.stat().st_ino: path.stat().st_mtime_ns for path in files_of(out).values()}
         run = run_audit(replace(longer, out=out, resume=True))
         assert run is not None
-        after = {path.stat().st_ino: path.stat().st_mtime_ns for path in reading_files(out).values()}
+        after = {path.stat().st_ino: path.stat().st_mtime_ns for path in files_of(out).values()}
         assert len(after) == 12
         assert all(after[inode] == time for inode, time in inodes.items()), "the old readings are untouched"
         assert len(run.manifest.encoders) == 4
@@ -182,10 +175,10 @@ def test_an_added_encoder_of_an_unfinished_audit(tmp_path: Path, monkeypatch: py
 def test_names_that_change_places_keep_their_readings(tmp_path: Path) -> None:
     given = family(tmp_path, 2, 1)
     run_audit(given)
-    before = {path.stat().st_ino for path in reading_files(given.out).values()}
+    before = {path.stat().st_ino for path in files_of(given.out).values()}
     swapped = replace(given, weights=given.weights[::-1])
     run_audit(replace(swapped, resume=True))
-    assert {path.stat().st_ino for path in reading_files(given.out).values()} == before
+    assert {path.stat().st_ino for path in files_of(given.out).values()} == before
     whole = replace(swapped, out=tmp_path / "whole")
     run_audit(whole)
     assert contents(given.out) == contents(whole.out)
@@ -195,7 +188,7 @@ def test_readings_under_a_wrong_name_are_made_again(tmp_path: Path, monkeypatch:
     """What a process leaves that is killed while names change."""
     given = family(tmp_path, 2, 1)
     killed(given, monkeypatch, files=8)
-    one, other = (readings.folder_of(given.out, name) for name in ("f1", "f2"))
+    one, other = (reading_files.folder_of(given.out, name) for name in ("f1", "f2"))
     one.rename(tmp_path / "aside")
     other.rename(one)
     (tmp_path / "aside").rename(other)
@@ -209,7 +202,7 @@ def test_what_makes_another_audit_is_refused(tmp_path: Path) -> None:
     given = family(tmp_path, 2, 2)
     run_audit(given)
     for changes, field in (
-        ({"weights": given.weights[:1]}, "encoders"),
+        ({"weights": (given.weights[0], given.reference[0]), "reference": given.reference[1:]}, "reference"),
         ({"weights": given.reference, "reference": given.weights}, "weights"),
         ({"seed": 5}, "seed"),
         ({"fdr": 0.1}, "fdr"),
@@ -301,11 +294,13 @@ def test_a_peak_that_is_nan_is_nobodys() -> None:
 
 @pytest.mark.parametrize("name", ["f", "a/b", "..", ".", "übung 1", "x%2Fy"])
 def test_any_name_is_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
-    folder = readings.folder_of(tmp_path, name)
+    folder = reading_files.folder_of(tmp_path, name)
     assert folder.parent == tmp_path / "readings"
     assert folder.resolve().parent == (tmp_path / "readings").resolve()
     others = {
-        readings.folder_of(tmp_path, other) for other in ("f", "a/b", "..", ".", "übung 1", "x%2Fy") if other != name
+        reading_files.folder_of(tmp_path, other)
+        for other in ("f", "a/b", "..", ".", "übung 1", "x%2Fy")
+        if other != name
     }
     assert folder not in others
 
@@ -332,7 +327,7 @@ def test_more_parts_than_shards(tmp_path: Path) -> None:
     parts = [replace(given, out=tmp_path / f"part{part}", shard=(part, 7)) for part in range(1, 8)]
     for part in parts:
         run_audit(part)
-    assert any(len({path.parent for path in reading_files(part.out)}) < 4 for part in parts)
+    assert any(len({path.parent for path in files_of(part.out)}) < 4 for part in parts)
     merge_runs([part.out for part in parts], tmp_path / "merged")
     assert contents(tmp_path / "merged") == contents(given.out)
 

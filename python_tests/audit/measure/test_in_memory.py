@@ -12,7 +12,7 @@ from torch import Tensor
 
 import memkern
 from memkern.audit.measure.draw import draw_clean, draw_views
-from memkern.audit.measure.reading import Probe, Reading, layer_states, read_encoder
+from memkern.audit.measure.in_memory import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import run_scores
 from memkern.audit.pipeline import run_audit
 from memkern.audit.run_folder.schema import ViewCall
