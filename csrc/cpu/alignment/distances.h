@@ -104,7 +104,7 @@ class Distances {
   }
 
   // After the last point.
-  void end() { view_sums_.write(); }
+  void end() { view_sums_.write(index_ + 1); }
 
  private:
   using Limit = Limits<A>;
