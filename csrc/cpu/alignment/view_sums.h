@@ -76,7 +76,7 @@ class ViewSums {
   void add(int64_t point, double sum) {
     if (!op_.rows) return;
     if (stride_ > 0) next_[pairs_] = sum;
-    next_ += stride_;
+    next_ += stride_;  // fault: row of the next point
     if (++waiting_ == enough_) write(point + 1);
   }
 
@@ -87,6 +87,7 @@ class ViewSums {
       of_two_views(first);
     else
       for (int64_t i = 0; i < waiting_; i += kLanes)
+        // fault: vectors of points
         of_points({first + i, waiting_ - i < kLanes ? waiting_ - i : kLanes, distances_.get() + i * stride_});
     next_ = distances_.get();
     waiting_ = 0;
@@ -118,7 +119,7 @@ class ViewSums {
   void of_two_views(int64_t first) const {
     const A* const distance = static_cast<const A*>(op_.alignment) + first;
     A* const rows = static_cast<A*>(op_.rows) + 2 * first;
-    for (int64_t i = 0; i < waiting_; ++i) rows[2 * i] = rows[2 * i + 1] = distance[i];
+    for (int64_t i = 0; i < waiting_; ++i) rows[2 * i] = rows[2 * i + 1] = distance[i];  // fault: rows of two
     for (A* const none : {half(0, first), half(1, first), errors(first)})
       for (int64_t i = 0; i < waiting_; ++i) none[i] = A(__builtin_nan(""));
   }
