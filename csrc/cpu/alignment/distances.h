@@ -258,14 +258,14 @@ class Distances {
   const char* point_ = nullptr;  // its elements, once it takes a look at them
   int64_t view_stride_ = 0;
   ViewSums<A> view_sums_;
-  double* distances_ = nullptr;              // [pairs] of the point
-  const Scratch<double, 64> gaps_, scales_;  // [pairs]
-  const Scratch<double, 16> norms_, inverses_;           // [views]
-  const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
-  const Scratch<bool, 16> norm_is_exact_;                // [views]
-  const Scratch<NumberedPair, 64> open_;                 // [pairs] those that still need a look at their elements
-  const Scratch<double, 64> squares_;                    // [pairs] of them
-  std::optional<Scratch<float>> rows_;         // [views, kUnitDims], once they are needed
+  double* distances_ = nullptr;                 // [pairs] of the point
+  const Scratch<double, 64> gaps_, scales_;     // [pairs]
+  const Scratch<double, 16> norms_, inverses_;  // [views]
+  const Scratch<int64_t, 16> twins_;            // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;       // [views]
+  const Scratch<NumberedPair, 64> open_;        // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;           // [pairs] of them
+  std::optional<Scratch<float>> rows_;          // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA

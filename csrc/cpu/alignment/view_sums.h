@@ -15,8 +15,9 @@ inline Vec<double> every_second_lane(Vec<double> a, Vec<double> b, std::index_se
   return __builtin_shufflevector(a, b, int(2 * I + Odd)...);
 }
 
-// Turns rows of numbers, a point each, into columns, a lane for each point: the first `width` numbers, a power of two up
-// to a vector, of a vector of points. Rows are `stride` apart, which is `width` unless a row is longer than a vector.
+// Turns rows of numbers, a point each, into columns, a lane for each point: the first `width` numbers, a power of two
+// up to a vector, of a vector of points. Rows are `stride` apart, which is `width` unless a row is longer than a
+// vector.
 template <int width>
 inline void rows_to_columns(const double* rows, int64_t stride, Vec<double>* columns) {
   constexpr int points = Lanes<double>::count / width;  // in a vector
@@ -60,7 +61,9 @@ class ViewSums {
       : op_(op),
         pairs_(pair_count(op)),
         stride_(op.rows && op.views > 2 ? row_of(op.views) : 0),
-        enough_(stride_ == 0 ? kPointsOfTwo : stride_ < kRow ? kRow / stride_ * kLanes : kLanes),
+        enough_(stride_ == 0     ? kPointsOfTwo
+                : stride_ < kRow ? kRow / stride_ * kLanes
+                                 : kLanes),
         distances_(stride_ == 0 ? pairs_ : enough_ * stride_),
         next_(distances_.get()),
         columns_(op.views > kFew ? stride_ : 0),
@@ -95,8 +98,8 @@ class ViewSums {
 
  private:
   static constexpr int kLanes = Lanes<double>::count, kWidth = kLanes < 4 ? kLanes : 4;
-  // Points of two views that wait, and distances of others in a lane: many, because those just written are not yet where
-  // whole vectors are loaded from.
+  // Points of two views that wait, and distances of others in a lane: many, because those just written are not yet
+  // where whole vectors are loaded from.
   static constexpr int64_t kPointsOfTwo = 1024, kRow = 32;
   static constexpr int64_t kFew = 10;  // views up to which loops are unrolled
   typedef A Narrow __attribute__((vector_size(kLanes * sizeof(A))));
@@ -232,11 +235,11 @@ class ViewSums {
 
   const Alignment& op_;
   const int64_t pairs_, stride_, enough_;
-  const Scratch<double, 8 * 48> distances_;  // [enough, stride] of the points that wait, and their sum
-  double* next_;                             // the row of the next point
-  const Scratch<Vec<double>> columns_;       // [stride] the same of a vector of points, where there are many
-  const Scratch<Vec<double>> rows_;          // [views + kWidth] of them
-  int64_t waiting_ = 0;                      // points
+  const Scratch<double, 8 * 48> distances_;    // [enough, stride] of the points that wait, and their sum
+  double* next_;                               // the row of the next point
+  const Scratch<Vec<double>> columns_;         // [stride] the same of a vector of points, where there are many
+  const Scratch<Vec<double>> rows_;            // [views + kWidth] of them
+  int64_t waiting_ = 0;                        // points
   double share_of_half_[2], share_of_spread_;  // of a pair in the mean of its half; of the rows' spread in the error
 };
 
