@@ -27,7 +27,13 @@ SHAPES = [
 ]  # fmt: skip
 UNIT_SHAPES = ["2000x2x256", "1024x2x4096", "1024x4x2048", "1024x5x2048", "512x10x512", "512x10x2048*", "512x16x2048",
                "4000x10x2048", "129x11x1001"]  # fmt: skip
-STATS_SHAPES = ["2000x2x256*", "1024x3x2048", "512x10x512", "5000x10x256", "512x10x2048*", "4000x10x2048"]
+# alignment_stats beside alignment: every number of views that has a loop of its own, short rows above all.
+STATS_SHAPES = [
+    *(f"1024x{v}x{d}" for v in (2, 3, 4, 8, 10) for d in (64, 96, 128, 256, 512, 768, 1024, 2048)),
+    *(f"{n}x{v}x{d}" for n in (64, 20000) for v in (2, 3, 4, 8, 10) for d in (64, 256)),
+    "2000x2x256*", "5000x10x256", "512x10x2048*", "4000x10x2048",
+]  # fmt: skip
+OTHER_STATS_SHAPES = [f"1024x{v}x{d}" for v in (2, 3, 4, 8, 10) for d in (64, 256, 1024)]  # unit length, bfloat16
 BFLOAT16_SHAPES = ["1024x4x2048", "512x10x2048", "512x16x2048*", "256x32x2048*", "4000x10x2048", "129x11x1001"]
 FLOAT16_SHAPES = ["512x10x2048", "512x16x2048"]
 
@@ -48,18 +54,19 @@ def _case(text: str, dtype: torch.dtype, normalize: bool, quick: bool) -> Case:
     )  # fmt: skip
 
 
-def _stats_case(text: str) -> Case:
+def _stats_case(text: str, dtype: torch.dtype = torch.float32, normalize: bool = False) -> Case:
     """alignment_stats beside alignment: the price of rows, halves and standard errors."""
     points, views, dims = map(int, text.split("x"))
-    z = data.views(points, views, dims, torch.float32)
-    error = data.error_of_points(data.in_chunks(functools.partial(reference, normalize=False), z))
+    z = data.views(points, views, dims, dtype)
+    error = data.error_of_points(data.in_chunks(functools.partial(reference, normalize=normalize), z))
+    loop = peers.in_float32(peers.unit(peers.pair_loop) if normalize else peers.pair_loop)
     return Case(
-        "alignment", (points, views, dims), torch.float32, z.numel() * z.element_size(), error,
-        error(peers.pair_loop(z))[0], variant="stats",
+        "alignment", (points, views, dims), dtype, z.numel() * z.element_size(), error, error(loop(z))[0],
+        variant="stats, unit" if normalize else "stats",
         peers=[
             *_yardsticks(z),
-            Peer("memkern", lambda: memkern.alignment_stats(z, normalize=False, backend="cpu").alignment, "ours"),
-            Peer("memkern.alignment", lambda: memkern.alignment(z, normalize=False, backend="cpu")),
+            Peer("memkern", lambda: memkern.alignment_stats(z, normalize=normalize, backend="cpu").alignment, "ours"),
+            Peer("memkern.alignment", lambda: memkern.alignment(z, normalize=normalize, backend="cpu")),
         ],
     )  # fmt: skip
 
@@ -156,3 +163,13 @@ def bench_float16(race: Any, quick: bool, shape: str) -> None:
 @pytest.mark.parametrize("shape", data.shapes(STATS_SHAPES))
 def bench_stats(race: Any, shape: str) -> None:
     race(_stats_case(shape))
+
+
+@pytest.mark.parametrize("shape", data.shapes(OTHER_STATS_SHAPES))
+def bench_stats_of_unit_length(race: Any, shape: str) -> None:
+    race(_stats_case(shape, normalize=True))
+
+
+@pytest.mark.parametrize("shape", data.shapes(OTHER_STATS_SHAPES))
+def bench_stats_in_bfloat16(race: Any, shape: str) -> None:
+    race(_stats_case(shape, torch.bfloat16))

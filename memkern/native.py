@@ -210,12 +210,10 @@ class ViewSums(NamedTuple):
     @classmethod
     def empty(cls, z: Tensor, wanted: bool = True) -> ViewSums:
         """Makes the memory for ``z``, ``[N, V, ...]``, on its device; see ``shapes``."""
-        dtype, (points, views) = accumulate_dtype(z.dtype), z.shape[:2] if wanted else (0, 0)
-        return cls(
-            z.new_empty((points, views), dtype=dtype),
-            z.new_empty((2, points), dtype=dtype),
-            z.new_empty(points, dtype=dtype),
-        )
+        points, views, *_ = z.shape if wanted else (0, 0)
+        errors = z.new_empty(points, dtype=accumulate_dtype(z.dtype))
+        # of one that has the dtype, and sizes not in a tuple: torch then takes half as long
+        return cls(errors.new_empty(points, views), errors.new_empty(2, points), errors)
 
 
 def compared_views(z: Tensor, anchor: bool, normalize: bool, distance: str = "l2") -> tuple[Tensor, Record]:
@@ -251,8 +249,9 @@ def view_block(z: Tensor) -> tuple[Tensor, int, int, int]:
         The tensor (the given one, or its copy), its number of dims, and the strides of points and views.
     """
     if z.is_contiguous():
-        dims = math.prod(z.shape[2:])
-        return z, dims, z.shape[1] * dims, dims
+        _, views, *sizes = z.shape
+        dims = math.prod(sizes)
+        return z, dims, views * dims, dims
     if not is_dense(z.shape[2:], z.stride()[2:]):
         z = z.contiguous()
     return z, math.prod(z.shape[2:]), z.stride(0), z.stride(1)

@@ -167,11 +167,11 @@ def one_per_unit(value: Tensor | None, name: str, units: int) -> None:
 
 def views_shape(z: Tensor, name: str) -> None:
     """Requires [N, V, ...] with at least two views and at least one element per view."""
-    if z.dim() < 3 or z.shape[1] < 2:
+    _, views, *sizes = z.shape if z.dim() > 2 else (0, 0)
+    if views < 2:
         raise ArgumentValueError(f"Expected `{name}` to have shape [N, V, ...] with V >= 2, got {list(z.shape)}")
-    for dim in range(2, z.dim()):
-        if z.shape[dim] == 0:
-            raise ArgumentValueError(f"Expected `{name}` to have at least one element per view, got {list(z.shape)}")
+    if 0 in sizes:
+        raise ArgumentValueError(f"Expected `{name}` to have at least one element per view, got {list(z.shape)}")
 
 
 def same_views(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:

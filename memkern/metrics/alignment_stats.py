@@ -73,7 +73,9 @@ def alignment_stats(
     checks.floating(z, "z")
     checks.strided(z, "z")
     checks.views_shape(z, "z")
-    checks.distance(distance, normalize, False)
+    if distance != "l2":
+        checks.distance(distance, normalize, False)
     checks.one_of(backend, "backend", dispatch.NAMES)
     found, sums = alignment_with_views(z, normalize=bool(normalize), distance=distance, backend=backend)
-    return in_callers_kind(AlignmentStats(found, *sums), was_numpy)
+    stats = AlignmentStats(found, *sums)
+    return in_callers_kind(stats, was_numpy) if was_numpy else stats

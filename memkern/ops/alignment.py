@@ -72,11 +72,12 @@ def _compiled(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     z, dims, point_stride, view_stride = native.view_block(z)
     dtype = native.accumulate_dtype(z.dtype)
-    out = z.new_empty(z.shape[0], dtype=dtype)  # on the device of z, whatever the default device is
+    points, views, *_ = z.shape
+    out = z.new_empty(points, dtype=dtype)  # on the device of z, whatever the default device is
     saved = z.new_empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype) if keep else None
     kept = 0 if saved is None else saved.data_ptr()
     kernels.alignment(  # by keywords: a call with the dict of `compared_views` takes longer
-        where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=z.shape[0], views=z.shape[1], dims=dims,
+        where, z=z.data_ptr(), dtype=native.DTYPES[z.dtype], points=points, views=views, dims=dims,
         point_stride=point_stride, view_stride=view_stride, pairs=anchor, distance=native.DISTANCES[distance],
         normalize=normalize, alignment=out.data_ptr(), saved=kept, rows=0 if sums is None else sums.rows.data_ptr(),
         halves=0 if sums is None else sums.halves.data_ptr(), errors=0 if sums is None else sums.errors.data_ptr(),

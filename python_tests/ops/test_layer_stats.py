@@ -199,6 +199,19 @@ def test_view_sums_of_a_large_layer(kernel):
         check_view_sums(testing.relu_features(*shape), kernel, True, shape)
 
 
+@pytest.mark.parametrize("views", [2, 3, 4, 5, 8, 10, 11])
+def test_view_sums_know_no_other_point(kernel, views):
+    """Whole vectors of points, those that wait for more, and the last ones: each has the sums it has alone."""
+    z = testing.randn(1100 if views == 2 else 140, views, 5)
+    z[3, 1, 2], z[9] = torch.nan, z[9, :1]
+    for normalize in (True, False):
+        whole = memkern.alignment_stats(z, normalize=normalize, backend=kernel)
+        for points in (1, 37) if views > 2 else (37,):
+            parts = [memkern.alignment_stats(part, normalize=normalize, backend=kernel) for part in z.split(points)]
+            for got, *alone in zip(whole, *parts, strict=True):
+                testing.assert_same_bits(got, torch.cat(alone, dim=1 if got.shape[0] == 2 else 0))
+
+
 def test_view_sums_by_hand(path):
     """Views 0, 1, 3 and 7 on a line: even ones are 3 apart, odd ones 6, of pairs at 1 3 7, 2 6 and 4."""
     z = torch.tensor([0.0, 1.0, 3.0, 7.0]).view(1, 4, 1)

@@ -1,8 +1,6 @@
 // Alignment of points: the mean l2 distance over pairs of views, in one pass over memory.
 #include "alignment.h"
 
-#include <optional>
-
 #include "cpu/dispatch/kernels.h"
 #include "distances.h"
 #include "pair_sums.h"
@@ -46,6 +44,9 @@ class Reader {
   void finish(int64_t point, int64_t points) {
     for (int64_t i = 0; i < points; ++i) finish(point + i, sums_.get() + i * per_point_, unit_sums_.get() + i * units_);
   }
+
+  // After the last point.
+  void end() { distances_.end(); }
 
   // ---- a point in slices ---------------------------------------------------------------------------------------
 
@@ -181,10 +182,11 @@ template <class T>
 void align(const Reading* readings, int count, int64_t slice, const WorkRange& range) {
   static_assert(kSliceStep % kRange<Wide<T>> == 0);
   const int64_t dims = readings[0].op->dims;
-  std::optional<Reader<T>> kept[kMaxReadings];
+  Several<Reader<T>, kMaxReadings> kept;
   Readers<T> readers{{}, count, dims, slice};
-  for (int r = 0; r < count; ++r) readers.reader[r] = &kept[r].emplace(readings[r], slice < dims);
+  for (int r = 0; r < count; ++r) readers.reader[r] = &kept.add(readings[r], slice < dims);
   readers.take(range);
+  for (int r = 0; r < count; ++r) kept[r].end();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "exact_distance.h"
 #include "ops.h"
 #include "rules.h"
+#include "view_sums.h"
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -75,7 +76,7 @@ class Distances {
         elements_(elements),
         trusted_(op.dims),
         pairs_(pair_count(op)),
-        distances_(pairs_),
+        view_sums_(op),
         gaps_(op.normalize ? pairs_ : 0),
         scales_(op.normalize ? pairs_ : 0),
         norms_(op.views),
@@ -83,14 +84,12 @@ class Distances {
         twins_(op.views),
         norm_is_exact_(op.views),
         open_(op.normalize ? pairs_ : 0),
-        squares_(op.normalize ? pairs_ : 0) {
-    for (int64_t h = 0; h < 2; ++h) share_of_half_[h] = share_of_a_pair((op.views + 1 - h) / 2);
-    share_of_spread_ = error_of_views(1, op.views);
-  }
+        squares_(op.normalize ? pairs_ : 0) {}
 
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
   void finish(int64_t index, const double* sums) {
     index_ = index;
+    distances_ = view_sums_.distances();
     if (op_.distance == Distance::l1)
       l1_distances();
     else if (op_.normalize)
@@ -99,12 +98,15 @@ class Distances {
       raw_distances(sums);
     if (is_of_directions(op_.distance))
       for (int64_t k = 0; k < pairs_; ++k) distances_[k] = distance_of_directions(op_.distance, distances_[k]);
-    const double sum = sum_of(distances_.get(), pairs_);
+    const double sum = sum_of(distances_, pairs_);
     // fault: mean over pairs
     static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));
     if (op_.saved) save(index);
-    if (op_.rows) save_views(index, 2 * sum / double(op_.views));
+    view_sums_.add(index, sum);
   }
+
+  // After the last point.
+  void end() { view_sums_.write(index_ + 1); }
 
  private:
   using Limit = Limits<A>;
@@ -261,34 +263,6 @@ class Distances {
       for (int64_t v = 0; v < op_.views; ++v) saved[pairs_ + v] = A(norms_[v]);
   }
 
-  // Distances come in pair order: a run of them for each view, to the views after it. Sums are made view by view: in
-  // the order of pairs each would wait for the one before it in memory.
-  void save_views(int64_t index, double mean_row) {
-    const int64_t views = op_.views;
-    const double* const distances = distances_.get();
-    A* const rows = static_cast<A*>(op_.rows) + index * views;
-    double spread = 0, halves[2] = {0, 0};
-    int64_t run = 0;
-    for (int64_t v = 0; v < views; ++v) {
-      double row = 0, half = 0;
-      for (int64_t i = 0, pair = v - 1; i < v; pair += views - 2 - i, ++i)
-        row += distances[pair];  // fault: views before
-      int64_t after = 0;
-      for (; after + 1 < views - 1 - v; after += 2) {
-        row += distances[run + after] + distances[run + after + 1];
-        half += distances[run + after + 1];  // fault: views of a half
-      }
-      if (after < views - 1 - v) row += distances[run + after];
-      rows[v] = A(row);
-      spread += (row - mean_row) * (row - mean_row);
-      halves[v % 2] += half;
-      run += views - 1 - v;
-    }
-    for (int64_t h = 0; h < 2; ++h)
-      static_cast<A*>(op_.halves)[h * op_.points + index] = A(halves[h] * share_of_half_[h]);
-    static_cast<A*>(op_.errors)[index] = A(__builtin_sqrt(spread) * share_of_spread_);
-  }
-
   const char* view(int64_t v) const { return point_ + v * view_stride_ * exact_.element_bytes; }
 
   const Alignment& op_;
@@ -299,14 +273,15 @@ class Distances {
   int64_t index_ = 0;            // of the point
   const char* point_ = nullptr;  // its elements, once it takes a look at them
   int64_t view_stride_ = 0;
-  const Scratch<double, 64> distances_, gaps_, scales_;  // [pairs]
-  const Scratch<double, 16> norms_, inverses_;           // [views]
-  const Scratch<int64_t, 16> twins_;                     // [views] the first view known to equal this one
-  const Scratch<bool, 16> norm_is_exact_;                // [views]
-  const Scratch<NumberedPair, 64> open_;                 // [pairs] those that still need a look at their elements
-  const Scratch<double, 64> squares_;                    // [pairs] of them
-  double share_of_half_[2], share_of_spread_;  // of a pair in the mean of its half; of the rows' spread in the error
-  std::optional<Scratch<float>> rows_;         // [views, kUnitDims], once they are needed
+  ViewSums<A> view_sums_;
+  double* distances_ = nullptr;                 // [pairs] of the point
+  const Scratch<double, 64> gaps_, scales_;     // [pairs]
+  const Scratch<double, 16> norms_, inverses_;  // [views]
+  const Scratch<int64_t, 16> twins_;            // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;       // [views]
+  const Scratch<NumberedPair, 64> open_;        // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;           // [pairs] of them
+  std::optional<Scratch<float>> rows_;          // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA
