@@ -73,7 +73,7 @@ def alignment_stats(
     checks.floating(z, "z")
     checks.strided(z, "z")
     checks.views_shape(z, "z")
-    checks.distance(distance, normalize, False)
+    checks.distance(distance, normalize)
     checks.one_of(backend, "backend", dispatch.NAMES)
     found, sums = alignment_with_views(z, normalize=bool(normalize), distance=distance, backend=backend)
     return in_callers_kind(AlignmentStats(found, *sums), was_numpy)
