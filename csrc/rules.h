@@ -58,7 +58,7 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
   return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
-// Whether a distance is made of the l2 distance of unit vectors.
+// A distance that is made of the l2 distance of unit vectors.
 MEMKERN_RULE bool is_of_directions(Distance distance) {
   return distance == Distance::cosine || distance == Distance::angular;
 }

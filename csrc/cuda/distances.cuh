@@ -161,7 +161,7 @@ __device__ __forceinline__ void measure_l1(const Alignment& op, int64_t point, d
     const double divisor_b = op.normalize ? clamped_norm(norms[pair.second]) : 1;
     double sum = 0;
     for (int64_t d = lane_index(); d < op.dims; d += kWarp)
-      sum += fabs(double(widen(a[d])) / divisor_a - double(widen(b[d])) / divisor_b);  // fault: absolute
+      sum += fabs(double(widen(a[d])) / divisor_a - double(widen(b[d])) / divisor_b);  // fault: absolute value
     sum = warp_sum(sum);
     if (lane_index() == 0) values[k] = sum;
   }

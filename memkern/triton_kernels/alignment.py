@@ -352,9 +352,7 @@ def kind_of(distance: str, normalize: bool) -> str:
     return distance if normalize else "raw l1" if distance == "l1" else "raw"
 
 
-def finish(
-    z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, kind: str, keep: bool
-) -> None:
+def finish(z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, kind: str, keep: bool) -> None:
     """The other launches: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place.
 
     ``kind`` is what ``kind_of`` returns.
