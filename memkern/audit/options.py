@@ -144,7 +144,7 @@ class Options:
             if value < low:
                 raise ArgumentValueError(f"Expected `{name}` to be {low} or more, got {value}")
         checks.one_of(self.pairs, "pairs", ("all", "anchor"))
-        checks.distance(self.distance, self.normalize, False)
+        checks.distance(self.distance, self.normalize)
         checks.one_of(self.activation, "activation", ACTIVATIONS)
         checks.one_of(self.precision, "precision", PRECISIONS)
         checks.one_of(self.control, "control", CONTROLS)

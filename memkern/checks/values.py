@@ -139,15 +139,11 @@ def all_pairs(pairs: str, view_sums: bool) -> None:
         )
 
 
-def distance(value: str, normalize: bool, gradient: bool) -> None:
-    """Requires a known distance between views, and what those of directions need: unit length and no gradient."""
+def distance(value: str, normalize: bool) -> None:
+    """Requires a known distance between views, and the unit length that those of directions need."""
     one_of(value, "distance", ("l2", "l1", "cosine", "angular"))
     if value in ("cosine", "angular") and not normalize:
         raise ArgumentValueError(f"Expected normalize=True with distance={value!r}, which compares directions alone")
-    if value != "l2" and gradient:
-        raise ArgumentValueError(
-            f"Expected data without requires_grad with distance={value!r}: 'l2' alone has a gradient; call .detach()"
-        )
 
 
 def length(value: Sequence[object], name: str, least: int, most: int) -> None:

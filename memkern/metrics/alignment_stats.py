@@ -74,7 +74,7 @@ def alignment_stats(
     checks.strided(z, "z")
     checks.views_shape(z, "z")
     if distance != "l2":
-        checks.distance(distance, normalize, False)
+        checks.distance(distance, normalize)
     checks.one_of(backend, "backend", dispatch.NAMES)
     found, sums = alignment_with_views(z, normalize=bool(normalize), distance=distance, backend=backend)
     stats = AlignmentStats(found, *sums)

@@ -25,7 +25,8 @@ LIBRARY.define(
     'str distance="l2") -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
 )
 LIBRARY.define(
-    "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend) -> Tensor"
+    "alignment_backward(Tensor grad, Tensor z, Tensor saved, bool anchor, bool normalize, str backend, "
+    'str distance="l2") -> Tensor'
 )
 
 
@@ -39,7 +40,9 @@ def _fake(
 
 
 @torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
-def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
+def _fake_backward(
+    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str, distance: str = "l2"
+) -> Tensor:
     return torch.empty_like(z)
 
 
@@ -47,7 +50,7 @@ def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 
 
 def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, *_ = inputs
+    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _, ctx.distance = inputs
     ctx.save_for_backward(z, output[1])
     ctx.mark_non_differentiable(*output[1:])
 
@@ -57,7 +60,8 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
         raise RuntimeError("memkern::alignment was called with keep=False; its backward needs keep=True")
     z, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None
+    grad_z = op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend, ctx.distance)
+    return grad_z, None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
@@ -86,23 +90,13 @@ def _compiled(
 
 
 def _cpu(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
-    distance: str = "l2",
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor | None]:
     return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep, sums, distance)
 
 
 def _cuda(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
-    distance: str = "l2",
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor | None]:
     return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep, sums, distance)
 
@@ -143,12 +137,7 @@ def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 
 
 def _reference(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
-    distance: str = "l2",
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor | None]:
     dtype, pairs = native.accumulate_dtype(z.dtype), "anchor" if anchor else "all"
     distances = pair_distances(z, pairs=pairs, normalize=normalize, distance=distance)
@@ -163,18 +152,15 @@ def _reference(
     return distances.mean(1).to(dtype), saved
 
 
-def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
-    grad_z = reference_backward(grad, z, pairs="anchor" if anchor else "all", normalize=normalize)
-    return torch.empty_like(z).copy_(grad_z)
+def _reference_backward(
+    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, distance: str = "l2"
+) -> Tensor:
+    pairs = "anchor" if anchor else "all"
+    return torch.empty_like(z).copy_(reference_backward(grad, z, pairs=pairs, normalize=normalize, distance=distance))
 
 
 def _triton(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
-    distance: str = "l2",
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None, distance: str = "l2"
 ) -> tuple[Tensor, Tensor]:
     from memkern.triton_kernels import alignment as kernels
 
@@ -208,14 +194,18 @@ def _run(
     z: Tensor, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False, distance: str = "l2"
 ) -> tuple[Tensor, ...]:
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
-    checks.distance(distance, normalize, keep)
+    checks.distance(distance, normalize)
     sums = native.ViewSums.empty(z, view_sums)
     run = dispatch.pick(backend, z.device, TABLE)
     out, saved = run(z, anchor, normalize, keep, sums if view_sums else None, distance)
     return out, z.new_empty((0, 0), dtype=out.dtype) if saved is None else saved, *sums
 
 
-def _run_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
+def _run_backward(
+    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str, distance: str = "l2"
+) -> Tensor:
+    if distance != "l2":  # no backend has kernels for these gradients: torch computes them, on the device of z
+        return _reference_backward(grad, z, saved, anchor, normalize, distance)
     return dispatch.pick(backend, z.device, BACKWARD_TABLE)(grad, z, saved, anchor, normalize)
 
 
@@ -223,17 +213,17 @@ class _Differentiable(torch.autograd.Function):
     """Alignment with its gradient for ordinary eager calls, where the registered op keeps Python busy far longer."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
-        out, saved = _forward(z, anchor, normalize, True, backend)
+    def forward(ctx: Any, z: Tensor, anchor: bool, normalize: bool, backend: str, distance: str) -> Tensor:
+        out, saved = _forward(z, anchor, normalize, True, backend, distance)
         ctx.save_for_backward(z, saved)
-        ctx.options = anchor, normalize, backend
+        ctx.options = anchor, normalize, backend, distance
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         z, saved = ctx.saved_tensors
-        return _run_backward(grad, z, saved, *ctx.options), None, None, None
+        return _run_backward(grad, z, saved, *ctx.options), None, None, None, None
 
 
 LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
@@ -306,7 +296,8 @@ def alignment(
 
     the alignment of arXiv 2401.12233 and arXiv 2409.19069, Eq. (1), estimated from V views. Distances are taken by
     direct differences, never from a matrix of inner products, which loses all digits on the near-identical views of
-    memorized points. Differentiable; the gradient of a zero distance is 0, as that of ``torch.norm``.
+    memorized points. Differentiable; the gradient of a zero distance is 0, as that of ``torch.norm``, and so is
+    that of equal elements in l1. Kernels compute the gradient of "l2"; that of the others is torch's, in float64.
 
     Args:
         z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
@@ -318,7 +309,7 @@ def alignment(
         distance: "l2"; "l1", :math:`\lVert \bar z_i - \bar z_j \rVert_1` (unit length stays that of l2); or of
             directions "cosine", :math:`1 - \cos`, or "angular", :math:`\arccos(\cos) / \pi`, from the l2 distance d of
             the unit vectors as :math:`d^2 / 2` and :math:`2 \arcsin(d / 2) / \pi`, which keep the digits of
-            near-identical views; those of App. C.8 of arXiv 2409.19069. Only "l2" has a gradient.
+            near-identical views; those of App. C.8 of arXiv 2409.19069.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:
@@ -344,12 +335,12 @@ def alignment(
     checks.one_of(backend, "backend", dispatch.NAMES)
     keep = z.requires_grad and torch.is_grad_enabled()
     if distance != "l2":
-        checks.distance(distance, normalize, keep)
+        checks.distance(distance, normalize)
     anchor, normalize = pairs == "anchor", bool(normalize)
     if not dispatch.can_bypass_dispatcher(z):
         out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
     elif keep:
-        out = _Differentiable.apply(z, anchor, normalize, backend)
+        out = _Differentiable.apply(z, anchor, normalize, backend, distance)
     else:
         out = _forward(z, anchor, normalize, keep, backend, distance)[0]
     return checks.as_numpy(out) if was_numpy else out
@@ -360,6 +351,7 @@ def alignment_loss(
     *,
     pairs: str = "all",
     normalize: bool = True,
+    distance: str = "l2",
     reduction: str = "mean",
     backend: str = "auto",
 ) -> Array:
@@ -371,6 +363,7 @@ def alignment_loss(
         pairs: "all" compares every pair of views; "anchor" compares view 0 with each other view.
         normalize: Whether to bring each view to unit length first. Without it a loss can be lowered by shorter
             representations alone.
+        distance: "l2", "l1", "cosine" or "angular"; see ``alignment``.
         reduction: "mean" or "sum" over the points, or "none".
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
@@ -393,6 +386,6 @@ def alignment_loss(
     """
     checks.one_of(reduction, "reduction", ("mean", "sum", "none"))
     z, was_numpy = checks.as_tensor(z, "z")
-    each = alignment(z, pairs=pairs, normalize=normalize, backend=backend)
+    each = alignment(z, pairs=pairs, normalize=normalize, distance=distance, backend=backend)
     out = each if reduction == "none" else getattr(each, reduction)()
     return checks.as_numpy(out) if was_numpy else out

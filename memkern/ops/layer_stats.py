@@ -41,7 +41,7 @@ def _fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, *_ = inputs
+    x, _, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _, ctx.distance = inputs
     ctx.save_for_backward(x, output[2])
     ctx.mark_non_differentiable(*output[1:])
 
@@ -51,7 +51,8 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
         raise RuntimeError("memkern::layer_stats was called with keep=False; its backward needs keep=True")
     x, saved = ctx.saved_tensors
     op = torch.ops.memkern.alignment_backward.default
-    return op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend), None, None, None, None, None, None, None
+    grad_x = op(grad, x, saved, ctx.anchor, ctx.normalize, ctx.backend, ctx.distance)
+    return grad_x, None, None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
@@ -183,7 +184,7 @@ def _run(
     distance: str = "l2",
 ) -> tuple[Tensor, ...]:
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
-    checks.distance(distance, normalize, keep)
+    checks.distance(distance, normalize)
     sums = native.ViewSums.empty(x, view_sums)
     run = dispatch.pick(backend, x.device, TABLE)
     return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None, distance), *sums
@@ -321,7 +322,7 @@ def layer_stats(
     checks.one_of(backend, "backend", dispatch.NAMES)
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
-    checks.distance(distance, normalize, keep)
+    checks.distance(distance, normalize)
     run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
     alignment, means, _, *sums = run(
         x, unit, pairs == "anchor", bool(normalize), keep, backend, bool(view_sums), distance

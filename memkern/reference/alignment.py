@@ -81,7 +81,9 @@ def sums_of_views(distances: Tensor, views: int) -> tuple[Tensor, Tensor, Tensor
     return rows, torch.stack(halves), errors
 
 
-def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True) -> Tensor:
+def alignment_backward(
+    grad: Tensor, z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2"
+) -> Tensor:
     """Computes the gradient of sum(grad * alignment(z)) with respect to z; a zero distance has gradient 0.
 
     Args:
@@ -89,6 +91,7 @@ def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize
         z: ``[N, V, *dims]``.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length.
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         ``[N, V, *dims]`` float64.
@@ -99,12 +102,30 @@ def alignment_backward(grad: Tensor, z: Tensor, *, pairs: str = "all", normalize
     first, second = pair_indices(z.shape[1], pairs)
     total = torch.zeros_like(unit)  # d alignment / d unit
     for i, j in zip(first, second, strict=True):
-        difference = unit[:, i] - unit[:, j]
-        distance = difference.norm(dim=1, keepdim=True)
-        step = torch.where(distance == 0, 0.0, difference / distance) / len(first)
-        total[:, i] += step
-        total[:, j] -= step
+        total[:, i] += pull(unit[:, i], unit[:, j], distance, normalize) / len(first)
+        total[:, j] += pull(unit[:, j], unit[:, i], distance, normalize) / len(first)
     if normalize:  # through z / max(||z||, 1e-12): below the clamp the divisor is a constant
         radial = torch.where(norm < 1e-12, 0.0, (unit * total).sum(2, keepdim=True))
         total = (total - radial * unit) / norm.clamp_min(1e-12)
     return (grad.double()[:, None, None] * total).reshape(z.shape)
+
+
+def pull(a: Tensor, b: Tensor, distance: str, normalize: bool) -> Tensor:
+    """Computes the gradient of the distance of each row of ``a`` and ``b``, [N, D] float64, with respect to ``a``.
+
+    It is 0 at a kink: of equal rows, in l1 of equal elements, in "angular" of opposite rows. With ``normalize`` rows
+    have unit length, and what points along ``a`` may be anything: the caller takes that part away.
+    """
+    difference = a - b
+    if distance == "cosine":
+        return difference
+    if distance == "l1":  # unit vectors of one direction differ by the roundings of two norms and two quotients
+        rounding = 4 * torch.finfo(a.dtype).eps * torch.maximum(a.abs(), b.abs()) if normalize else 0.0
+        size = difference.abs()
+        return torch.where(size <= rounding, 0.0, difference / size)  # torch.sign of NaN is 0
+    if distance == "angular":  # 2 asin(l / 2) / pi; of nearly opposite rows a + b has the digits, and is 2 a from b - a
+        obtuse = difference.square().sum(1, keepdim=True) > 2
+        difference = torch.where(obtuse, -(a + b), difference)
+    length = difference.norm(dim=1, keepdim=True)
+    slope = (1 - length.square() / 4).sqrt() * torch.pi if distance == "angular" else 1.0
+    return torch.where(length == 0, 0.0, difference / (length * slope))

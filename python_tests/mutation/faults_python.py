@@ -19,6 +19,12 @@ FAULTS = [
           "ops/test_selectivity.py::test_ties_take_the_lowest_id"),
     Fault("of ties the highest index", Python("memkern/scores.py", "merge_peaks", "Compare <"), flip,
           "ops/test_properties.py::test_states_merge_exactly_in_any_order"),
+    Fault("equal elements pull apart in l1", Python("memkern/reference/alignment.py", "pull", "Call where"), keep(3),
+          "ops/test_gradients.py::test_l1_by_hand"),
+    Fault("opposite views as if they were near", Python("memkern/reference/alignment.py", "pull", "Call where", 2), keep(3),
+          "ops/test_gradients.py::test_angular_turns_alike_at_every_angle"),
+    Fault("the gradient of every distance is that of l2", Python("memkern/ops/alignment.py", "_run_backward", "Compare !="), constant("False"),
+          "ops/test_gradients.py::test_a_right_angle_by_hand"),
     # ---- the command
     Fault("merge forgets its exports", Python("memkern/audit/pipeline.py", "merge_runs", "Call write_exports"), drop,
           "audit/measure/test_run_shards.py::test_parts_leave_no_file_out"),

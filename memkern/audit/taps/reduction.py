@@ -78,7 +78,7 @@ class Reduction:
     def __post_init__(self) -> None:
         one_of(self.activation, "activation", ACTIVATIONS)
         all_pairs(self.pairs, self.view_sums)
-        distance(self.distance, self.normalize, False)
+        distance(self.distance, self.normalize)
         least = 3 if self.clean_first and self.pairs == "all" else 2
         if self.n_views is not None and self.n_views < least:
             raise ArgumentValueError(f"Expected `n_views` to be None or {least} or more, got {self.n_views}")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 import memkern
 from memkern.lab.encoders.build import described
@@ -78,21 +74,10 @@ def _distances(encoder: nn.Module, views: Tensor) -> dict[tuple[str, str], Tenso
         handle.remove()
     found = {}
     for tap, out in seen.items():
-        unit = functional.normalize(out.reshape(n, v, -1).cpu().double(), dim=2)
-        pairs = list(itertools.combinations(range(v), 2))
-        each = [torch.stack(list(_pair(unit[:, i], unit[:, j]))) for i, j in pairs]
-        for name, mean in zip(DISTANCES, torch.stack(each).mean(0), strict=True):
-            found[tap, name] = mean
+        each = out.unflatten(0, (n, v)).cpu().double()
+        for name in DISTANCES:
+            found[tap, name] = memkern.alignment(each, distance=name)
     return found
-
-
-def _pair(a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    difference = a - b
-    half = difference.norm(dim=1).clamp_max(2.0) / 2
-    yield difference.abs().sum(1)
-    yield difference.norm(dim=1)
-    yield difference.square().sum(1) / 2  # 1 - cos of unit vectors, without cancellation
-    yield 2 * half.asin() / torch.pi  # the angle over pi
 
 
 EXPERIMENT = Experiment(

@@ -43,8 +43,8 @@ def test_view_sums_of_an_anchor_are_refused() -> None:
         Tap(nn.Sequential(nn.ReLU()), ["0"], n_views=3, pairs="anchor", view_sums=True)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "angular"])
-def test_distances_of_directions(distance: str) -> None:
+@pytest.mark.parametrize("distance", ["l1", "cosine", "angular"])
+def test_other_distances(distance: str) -> None:
     """Of hooks, of layers that the kernel runs, and of calls that are made ready."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
     x = torch.randn(15, 3, 8, 8)
