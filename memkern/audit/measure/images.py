@@ -18,6 +18,9 @@ from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
 from memkern.errors import DataError, ProcessError
 
+COMMON = 8
+"""So many images are looked at by every process: whole data sets that differ are found before the work."""
+
 
 @dataclass(frozen=True)
 class CheckedImages:
@@ -156,6 +159,15 @@ def _require_one_list(source: Source, group: ProcessGroup) -> None:
             f"Expected all processes to have the same images and labels, got others in process {other} of {group.size} "
             "than in process 0: give all of them the same --data and --labels"
         )
+    few = range(0, len(source), -(-len(source) // COMMON) or 1)
+    pixels = group.gather([check.check_image(source, row, duplicates=False).exact for row in few])
+    for rank, each in enumerate(pixels):
+        for row, digest, first in zip(few, each, pixels[0], strict=True):
+            if digest != first:
+                raise ProcessError(
+                    f"Expected all processes to see the same pixels, got others of {source.ids[row]} in process {rank} "
+                    f"of {group.size} than in process 0: give all of them the same files"
+                )
 
 
 def _looked_at(
