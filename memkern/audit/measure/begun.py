@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from memkern._util.files import read_json, replace_atomically, sha256, write_jso
 from memkern._util.optional_imports import require
 from memkern.audit.measure.plan import short
 from memkern.audit.measure.readings import rename_readings, same_encoders
-from memkern.audit.run_folder.columns import SAMPLES
+from memkern.audit.run_folder.columns import SAMPLES, Column
 from memkern.audit.run_folder.reader import read_run
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
 from memkern.errors import PlanError
@@ -66,7 +66,7 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         raise PlanError(f"Expected --out to be a new folder, got {folder} with {held} audit; {fix}choose another")
 
 
-def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]]) -> bool:
+def begin(folder: Path, begun: PlanFile, images: Mapping[str, Column]) -> bool:
     """Writes the plan and the list of images, or checks that those that are there are the same.
 
     An audit to which encoders are added goes on: it is not complete any more.
@@ -140,7 +140,7 @@ def check_manifest(folder: Path, plan: Plan) -> None:
         )
 
 
-def _write_images(folder: Path, columns: Mapping[str, Sequence[object]]) -> None:
+def _write_images(folder: Path, columns: Mapping[str, Column]) -> None:
     """Writes the list of images: id, index, path, label, candidate, group, picture, and `member/<encoder>`."""
     arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
     arrays = {

@@ -16,6 +16,7 @@ from memkern.audit.data.open import open_source
 from memkern.audit.data.source import Source, list_digest
 from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
+from memkern.audit.run_folder.columns import Column
 from memkern.errors import DataError, ProcessError
 
 COMMON = 8
@@ -50,7 +51,7 @@ class CheckedImages:
         return [bool(each) for each in self.seen.candidates]
 
     @property
-    def columns(self) -> dict[str, Sequence[object]]:
+    def columns(self) -> dict[str, Column]:
         """Lists id, index, path, label, candidate, group, picture and `member/<encoder>`, one entry per image."""
         source, seen, nothing = self.source, self.seen, [None] * len(self.source)
         return {
@@ -58,12 +59,10 @@ class CheckedImages:
             "index": source.index,
             "path": source.paths or nothing,
             "label": source.labels or nothing,
-            "candidate": self.candidates,
+            "candidate": seen.candidates,
             "group": seen.groups or nothing,
             "picture": seen.pictures or nothing,
-            **{
-                f"member/{name}": column.tolist() for name, column in zip(seen.encoders, seen.membership.T, strict=True)
-            },
+            **{f"member/{name}": column for name, column in zip(seen.encoders, seen.membership.T, strict=True)},
         }
 
 

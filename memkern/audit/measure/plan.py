@@ -61,7 +61,7 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
     """
     options, source, seen, layers = job.options, job.source, images.seen, job.layers[0]
     contents = None if images.contents is None else _digest(images.contents)
-    candidates = [name for name, flag in zip(source.ids, images.candidates, strict=True) if flag]
+    candidates = [source.ids[row] for row in np.flatnonzero(seen.candidates)]
     blocks = find_blocks(list(named_layers(job.encoders.example)))
     plan = Plan(
         memkern=memkern.__version__,
@@ -221,9 +221,9 @@ def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:
             skipped=tuple(images.skipped),
             repeated=source.repeated,
             duplicates=tuple(images.duplicates),
-            folder=os.getcwd() if any(not os.path.isabs(path) for path in source.paths or ()) else None,
+            folder=os.getcwd() if any(not path.startswith(os.sep) for path in source.paths or ()) else None,
         ),
-        candidates=None if plan.candidates is None else CandidatesEntry(sum(images.candidates), plan.candidates),
+        candidates=None if plan.candidates is None else CandidatesEntry(int(seen.candidates.sum()), plan.candidates),
         views=job.views,
         options={name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         device=str(options.torch_device()),
