@@ -75,7 +75,7 @@ class ImageNames:
             )
         return found
 
-    def listed(self, option: str, what: str) -> Ints:
+    def listed(self, option: str, what: str) -> list[int]:
         """Finds the rows that a file or a range names.
 
         Args:
@@ -84,7 +84,7 @@ class ImageNames:
             what: What names them, for the message: "--candidates" say.
 
         Returns:
-            The rows, in the order in which they are named, `[n]` int64.
+            The rows, in the order in which they are named.
 
         Raises:
             DataError: If there is no such file, an id is unknown, or no image is named.
@@ -99,7 +99,7 @@ class ImageNames:
             wanted = [str(number) for number in whole_numbers(read_array(path), str(path))]
         else:
             wanted = read_lines(path)
-        rows = self.rows(wanted, what)
-        if not len(rows):
+        rows: list[int] = self.rows(wanted, what).tolist()
+        if not rows:
             raise DataError(f"Expected {what} to name at least one image, got none in {option}")
         return rows
