@@ -12,7 +12,7 @@ from memkern import transforms
 from memkern._util.arguments import numbers, part_of
 from memkern._util.devices import usable_device
 from memkern._util.options import option, option_rows, required, switches
-from memkern._util.text import markdown_table
+from memkern._util.text import did_you_mean, markdown_table
 from memkern.audit.data.open import data_examples
 from memkern.audit.encoders.build import encoder_examples
 from memkern.audit.run_folder.write_exports import export_summaries
@@ -96,7 +96,9 @@ class Options:
     )
     pairs: str = option("all", "pairs of views", group="measurement", choices=("all", "anchor"))
     normalize: bool = option(True, "keep lengths in distances", group="measurement")
-    distance: str = option("l2", "distance of two views", group="measurement", choices=("l2", "cosine", "angular"))
+    distance: str = option(
+        "l2", "distance of two views", group="measurement", choices=("l2", "l1", "cosine", "angular")
+    )
     seed: int = option(0, "seed of the views", metavar="S", group="views")
     batch_size: int | None = option(
         None, "images per forward pass; default: by the size of a view", metavar="B", group="work"
@@ -216,7 +218,10 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
         ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
     if not path.is_file():
-        raise MissingFileError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")
+        near = did_you_mean(path, (*transforms.PRESETS, *(str(each) for each in path.parent.glob("*.json"))))
+        raise MissingFileError(
+            f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file{near}"
+        )
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -224,7 +229,8 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
     known = {field.name for field in fields(transforms.ViewSpec)}
     if not isinstance(given, dict) or set(given) - known:
         got = sorted(set(given) - known) if isinstance(given, dict) else type(given).__name__
-        raise ArgumentValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}")
+        near = did_you_mean(got[0], known) if isinstance(got, list) else ""
+        raise ArgumentValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}{near}")
     given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     return transforms.ViewSpec(**given)
 
