@@ -100,6 +100,15 @@ def killed_at_random(given: Options, seconds: float) -> int:
     raise AssertionError("it never ends")
 
 
+def command(line: list[str]) -> None:
+    """The command line in this process; an interrupt before or after its work ends it as one within does."""
+    try:
+        code = cli.main(line)
+    except KeyboardInterrupt:
+        code = 130
+    os._exit(code)
+
+
 def killed_a_hundred_times(given: Options, seconds: float, whole: dict[str, bytes]) -> dict[str, int]:
     """Whole audits, each gone on with until it is complete, until 100 of their processes were killed at random."""
     chance = random.Random(1)
@@ -107,7 +116,7 @@ def killed_a_hundred_times(given: Options, seconds: float, whole: dict[str, byte
     line = arguments(given)
     while sum(counts[name] for name in ("KILL", "TERM", "INT")) < 100:
         more = ["--resume"] if (given.out / "plan.json").exists() else []
-        pid = forked(lambda more=more: os._exit(cli.main([*line, *more])))
+        pid = forked(lambda more=more: command([*line, *more]))
         name = chance.choice(("KILL", "TERM", "INT"))
         time.sleep(chance.uniform(0.02, seconds))
         os.kill(pid, getattr(signal, f"SIG{name}"))
@@ -121,9 +130,9 @@ def killed_a_hundred_times(given: Options, seconds: float, whole: dict[str, byte
         else:
             raise AssertionError((name, code))
     if (given.out / "plan.json").exists():
-        assert ended(forked(lambda: os._exit(cli.main([*line, "--resume"])))) == 0
+        assert ended(forked(lambda: command([*line, "--resume"]))) == 0
     else:
-        assert ended(forked(lambda: os._exit(cli.main(line)))) == 0
+        assert ended(forked(lambda: command(line))) == 0
     return counts
 
 

@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--cpus", type=float, default=1, help="processors of each part")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each part")
-    parser.add_argument("audit", nargs=argparse.REMAINDER, help="arguments of memkern audit, after --")
-    args = parser.parse_args(argv)
-    arguments = args.audit[1:] if args.audit[:1] == ["--"] else args.audit
+    given = list(sys.argv[1:] if argv is None else argv)
+    at = given.index("--") if "--" in given else len(given)
+    args, arguments = parser.parse_args(given[:at]), given[at + 1 :]
     ray.init(ignore_reinit_error=True)
     task = part.options(num_cpus=args.cpus, num_gpus=args.gpus)
     ray.get([task.remote(number, args.parts, args.run, arguments) for number in range(1, args.parts + 1)])
