@@ -73,7 +73,7 @@ def test_a_field_that_is_unknown_or_missing_is_named(tmp_path: Path) -> None:
     path = run.folder / "manifest.json"
     whole = json.loads(path.read_text())
     edited(path, view=whole["views"])
-    with pytest.raises(RunFolderError, match=r"has `view`, which a Manifest does not know; did you mean `views`\?"):
+    with pytest.raises(RunFolderError, match=r"has `view`, which a Manifest does not know; did you mean `views`"):
         read_run(run.folder)
     del whole["data"]["duplicates"]
     path.write_text(json.dumps(whole))
