@@ -16,6 +16,7 @@ from types import FrameType
 
 from memkern._util.arguments import seed, whole_number
 from memkern._util.optional_imports import require
+from memkern._util.streams import safe_streams
 from memkern.errors import MemkernError
 
 BUG = 70
@@ -42,28 +43,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With code 2 on wrong usage, with code 0 after `--help` and `--version`.
         MemkernError: With `--debug`, the error that the user can mend; so do OSError and errors of too little memory.
     """
-    args = _parser().parse_args(argv)
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    with safe_streams():
+        return _run(_parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Runs a command; its exit code."""
+    stopped: list[int] = []
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        """Interrupts the work, so that open files are cleaned up."""
+        stopped.append(signum)
+        raise KeyboardInterrupt
+
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as of what runs in the background
+    numbers = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, stop) for number in numbers}
     try:
         COMMANDS[args.command](args)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if not stopped and not isinstance(error, KeyboardInterrupt):
+            return _failed(args, error)
+        # Compiled code turns an interrupt that reaches it into errors of other kinds.
         begun = args.command == "audit" and (args.out / "plan.json").exists()
         resumable = "; go on with --resume" if begun else ""
         print(f"memkern: interrupted{resumable}", file=sys.stderr)
         return 130
-    except Exception as error:
-        sentence = _sentence(error, "batch_size" in args)
-        if sentence is None:
-            traceback.print_exception(error)
-            print(REPORT, file=sys.stderr)
-            return BUG
-        if args.debug:
-            raise
-        print(f"memkern: error: {sentence}", file=sys.stderr)
-        return 1
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
+
+
+def _failed(args: argparse.Namespace, error: Exception) -> int:
+    """Says why a command failed; its exit code."""
+    sentence = _sentence(error, "batch_size" in args)
+    if sentence is None:
+        traceback.print_exception(error)
+        print(REPORT, file=sys.stderr)
+        return BUG
+    if args.debug:
+        raise error
+    print(f"memkern: error: {sentence}", file=sys.stderr)
+    return 1
 
 
 REPORT = (
@@ -81,11 +103,6 @@ def _sentence(error: Exception, batches: bool) -> str | None:
         fix = "; a smaller --batch-size takes less" if batches else ""
         return f"Out of memory: {message[:300]}{fix}"
     return message if isinstance(error, (MemkernError, OSError)) else None
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """Turns SIGTERM into the interrupt that lets open files be cleaned up."""
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import signal
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -178,3 +181,18 @@ def test_doctor_lists_the_extras_of_the_package(
     monkeypatch.setattr(cli, "requires", missing)
     assert cli.main(["doctor"]) == 0
     assert "encoders and images: datasets " in capsys.readouterr().out
+
+
+def test_an_interrupt_that_compiled_code_turned_into_another_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(args: argparse.Namespace) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise RuntimeError("could not determine the shape") from None
+
+    monkeypatch.setitem(cli.COMMANDS, "report", work)
+    assert cli.main(["report", "x"]) == 130
+    assert capsys.readouterr().err == "memkern: interrupted\n"

@@ -21,6 +21,7 @@ from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileErr
 from memkern.metrics.options import ACTIVATIONS
 
 PRECISIONS = ("fp32", "bf16")
+KEPT = ("all", "output")
 CONTROLS = ("auto", "extra", "shared", "none")
 
 
@@ -128,6 +129,10 @@ class Options:
     )
 
     images: bool = option(True, "keep pictures out of the results", group="results")
+    keep: str = option(
+        "all", "layers whose alignments are kept for every image: all, or the output alone", metavar="LAYERS",
+        choices=KEPT, group="results",
+    )  # fmt: skip
     exports: tuple[str, ...] = switches(export_summaries, group="results")
 
     def __post_init__(self) -> None:
@@ -149,6 +154,7 @@ class Options:
         checks.one_of(self.precision, "precision", PRECISIONS)
         checks.one_of(self.control, "control", CONTROLS)
         checks.one_of(self.level, "level", ("auto", "none"))
+        checks.one_of(self.keep, "keep", KEPT)
         if isinstance(self.fdr, bool) or not isinstance(self.fdr, (int, float)):
             raise ArgumentTypeError(f"Expected `fdr` to be a number, got {self.fdr!r}")
         if not 0 < self.fdr < 1:

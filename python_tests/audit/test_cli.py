@@ -125,7 +125,7 @@ def test_file_names_are_not_commands(given: Options, capsys: pytest.CaptureFixtu
     victim.rename(victim.with_name("[red]\x1b]0;owned\x07[b].png"))
     assert cli.main([*audit_helpers.arguments(given), "--candidates", "3:4"]) == 0
     out = capsys.readouterr().out
-    assert "class0/[red]�]0;owned�[b].png" in out
+    assert "class0/[red]\\x1b]0;owned\\x07[b].png" in out
     assert "\x07" not in out
 
 

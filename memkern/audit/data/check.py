@@ -32,12 +32,14 @@ class ImageCheck:
         size: Height and width, pixels.
         exact: Digest of the pixels; "" without a search for copies.
         near: Perceptual hash; `None` for flat images and without a search for copies.
+        content: Digest of the pixels; "" if the image cannot be read.
     """
 
     error: str
     size: tuple[int, int] = (0, 0)
     exact: str = ""
     near: int | None = None
+    content: str = ""
 
 
 def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
@@ -51,10 +53,15 @@ def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
     if image.is_floating_point() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
         return ImageCheck(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
     size = (int(image.shape[1]), int(image.shape[2]))
+    content = pixels_digest(image).hex()
     if not duplicates:
-        return ImageCheck("", size)
-    exact = hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).hexdigest()
-    return ImageCheck("", size, exact, _perceptual(image))
+        return ImageCheck("", size, content=content)
+    return ImageCheck("", size, content, _perceptual(image), content=content)
+
+
+def pixels_digest(image: Tensor) -> bytes:
+    """Computes the SHA-256 of the shape and the pixels of an image, `[C, H, W]`; 32 bytes."""
+    return hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).digest()
 
 
 def _perceptual(image: Tensor) -> int | None:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from memkern._util.optional_imports import require
 from memkern.errors import DataError, MemkernError
 
+FEW = 10_000
+"""So many different texts of a table are kept once each."""
+
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
@@ -90,13 +93,20 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
 
 
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
+    same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    head = [cell.strip() for cell in rows[0]] if rows else []
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(head):
-            raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
-    return [(name, [row[place].strip() for row in rows[1:]]) for place, name in enumerate(head)]
+        rows = filter(None, csv.reader(file))
+        head = [cell.strip() for cell in next(rows, [])]
+        columns: list[list[str]] = [[] for _ in head]
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(head):
+                raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
+            for column, cell in zip(columns, row, strict=True):
+                text = cell.strip()
+                column.append(same.get(text, text))
+                if len(same) < FEW:
+                    same.setdefault(text, text)
+    return list(zip(head, columns, strict=True))
 
 
 def _parquet_columns(path: Path) -> list[tuple[str, list[str]]]:

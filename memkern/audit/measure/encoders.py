@@ -14,7 +14,6 @@ from torch import nn
 from memkern._util.devices import free_memory
 from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine
-from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
 from memkern.audit.options import Options
@@ -299,10 +298,11 @@ def _digest(encoder: nn.Module) -> str:
 
 
 def _in_memory(encoder: nn.Module) -> WeightsEntry:
-    sums = [
-        f"{name} {list(value.shape)} {value.double().sum().item()!r}" for name, value in encoder.state_dict().items()
-    ]
-    return WeightsEntry(None, list_digest(sums), "", ())
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return WeightsEntry(None, digest.hexdigest(), "", ())
 
 
 def _size(encoder: nn.Module) -> int:
