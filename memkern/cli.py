@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from memkern._util.arguments import seed, whole_number
+from memkern._util.text import printable
 from memkern.errors import MemkernError
 
 BUG = 70
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return BUG
         if args.debug:
             raise
-        print(f"memkern: error: {sentence}", file=sys.stderr)
+        print(f"memkern: error: {printable(sentence)}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

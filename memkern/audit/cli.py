@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from memkern._util.optional_imports import require
 from memkern._util.options import add_options, add_switches
+from memkern._util.text import printable
 from memkern.audit import pipeline
 from memkern.audit.options import Options
 from memkern.audit.process import set_up_process
@@ -70,4 +71,5 @@ def _console() -> Console:
 
 
 def _log(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(text, markup=False)
+    # Names of foreign files may hold codes that a terminal obeys.
+    return lambda text: console.print("\n".join(map(printable, text.split("\n"))), markup=False)

@@ -11,7 +11,7 @@ from image_data import IMAGES, picture_folder
 from PIL import Image
 from torch import Tensor
 
-from memkern.audit.data.check import NEAR, ImageCheck, check_images, copies, unreadable
+from memkern.audit.data.check import NEAR, ImageCheck, check_images, copies
 from memkern.audit.data.open import open_source
 from memkern.audit.data.source import from_arrays
 
@@ -26,9 +26,11 @@ def test_images_that_cannot_be_read(folder: Path) -> None:
     (folder / "a" / "deep" / "0.png").write_bytes(whole[: len(whole) // 2])
     (folder / "b" / "deep" / "1.png").write_text("not an image")
     source = open_source(str(folder))
-    broken = unreadable(source, check_images(source, range(6), duplicates=True))
-    assert [name for name, _ in broken] == ["a/deep/0.png", "b/deep/1.png"]
-    assert "truncated" in broken[0][1] or "broken" in broken[0][1]
+    looks = check_images(source, range(6), duplicates=True)
+    broken = {source.ids[row]: each.error for row, each in enumerate(looks) if each.error}
+    assert list(broken) == ["a/deep/0.png", "b/deep/1.png"]
+    assert "truncated" in broken["a/deep/0.png"] or "broken" in broken["a/deep/0.png"]
+    assert broken["b/deep/1.png"].startswith("not an image of a known format (AVIF, BMP")
     left = source.without({0, 2})
     assert left.index == (1, 3, 4, 5)
     assert torch.equal(left.image(0), torch.from_numpy(IMAGES[3]).permute(2, 0, 1))
@@ -49,8 +51,8 @@ def test_copies() -> None:
     source = from_arrays(torch.stack(images))
     looks = check_images(source, range(len(source)), duplicates=True)
     wanted = [("0", "12", "exact"), ("0", "16", "exact"), ("3", "13", "near")]
-    assert copies(source.ids, looks) == wanted, "flat images have no perceptual hash"
-    assert copies(source.ids, check_images(source, range(len(source)), duplicates=False)) == []
+    assert copies(source, looks) == wanted, "flat images have no perceptual hash"
+    assert copies(source, check_images(source, range(len(source)), duplicates=False)) == []
 
 
 def test_near_copies_equal_a_search_over_all_pairs() -> None:
@@ -61,7 +63,10 @@ def test_near_copies_equal_a_search_over_all_pairs() -> None:
         for bit in random.choice(63, row % 7, replace=False):
             changed ^= 1 << int(bit)
         hashes.append(changed)
-    found = copies([str(row) for row in range(60)], [ImageCheck("", near=value) for value in hashes])
+    thumbnails = random.integers(0, 256, (40, 256), dtype=np.uint8)
+    source = from_arrays(np.zeros((60, 4, 4, 3), np.uint8))
+    checks = [ImageCheck("", near=value, thumbnail=thumbnails[row % 40].tobytes()) for row, value in enumerate(hashes)]
+    found = copies(source, checks)
     slow = [
         (str(first), str(row), "near")
         for row in range(60)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from memkern._util.files import replace_atomically
+from memkern._util.text import unescaped
 from memkern.audit.run_folder.arrays import first_encoder
 from memkern.audit.run_folder.export import Export
 from memkern.audit.run_folder.reader import Run
@@ -33,7 +34,7 @@ def write(run: Run) -> list[Path]:
     for row in run.samples.select(columns).to_pylist():
         label = None if row["label"] is None else classes[row["label"]]
         samples.append({
-            "filepath": row["path"],
+            "filepath": None if row["path"] is None else unescaped(row["path"]),
             "tags": [tag for tag, holds in (("candidate", row["candidate"]), (f"{copies.get(row['id'])}-copy",
                      row["id"] in copies)) if holds],
             "ground_truth": None if label is None else {"_cls": "Classification", "label": label},

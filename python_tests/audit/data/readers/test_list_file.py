@@ -27,6 +27,6 @@ def test_list_with_and_without_labels(folder: Path) -> None:
     assert open_source(str(path)).classes == ("x", "y", "z")
     assert open_source(str(path)).labels == (0, 1, 2, 0, 1, 2)
     path.write_text("gone.png\n")
-    assert message(open_source, str(path)).endswith("to exist; 1 do not, the first: 'gone.png'")
+    assert message(open_source, str(path)).endswith("to exist; 1 do not (line 1), the first: 'gone.png'")
     path.write_text("")
     assert message(open_source, str(path)).startswith("Expected one image file a line in ")
