@@ -1,6 +1,6 @@
 """Files and folders at remote addresses, through fsspec: `s3://`, `gs://`, `hf://`, `https://`, `memory://`, `file://`.
 
-A file or folder is copied into a cache of the user once for each state that the remote store tells, and read from there.
+A file or folder is copied into the user's cache once for each state that the remote store tells, and read from there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from memkern._util.optional_imports import require
 from memkern.errors import MissingFileError, MissingPackageError
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
-_COLLAPSED = re.compile(r"(s3|s3a|gs|gcs|hf|https?|memory|file|abfs|abfss|az|ftp|sftp|hdfs|webhdfs|github):/", re.IGNORECASE)
+_COLLAPSED = re.compile(
+    r"(s3|s3a|gs|gcs|hf|https?|memory|file|abfs|abfss|az|ftp|sftp|hdfs|webhdfs|github):/", re.IGNORECASE
+)
 
 
 class FileSystem(Protocol):
@@ -78,7 +80,9 @@ def fetch(address: str) -> Path:
         raise
     except Exception as error:  # each store raises kinds of its own
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise MissingFileError(f"Expected a file or folder that can be read at {address}, got: {reason[:300]}") from error
+        raise MissingFileError(
+            f"Expected a file or folder that can be read at {address}, got: {reason[:300]}"
+        ) from error
 
 
 def fetch_with_arguments(text: str) -> str:

@@ -139,9 +139,9 @@ def copies(source: Source, checks: Sequence[ImageCheck]) -> list[tuple[str, str,
     """Finds pairs (first, copy, "exact" or "near"): each copy once, beside the first image it is a copy of.
 
     Candidates are found by the pigeonhole principle: of `NEAR + 1` parts of two hashes that differ in at most `NEAR`
-    bits, one is equal; so only images that share a part are compared, and no matrix over all pairs is made. Simple images,
-    such as digits, share hashes without being copies, so a pair is one of copies only if what brightness and contrast
-    leave between their thumbnails is small beside that between an image of this set and the one most like it.
+    bits, one is equal; so only images that share a part are compared, and no matrix over all pairs is made. Simple
+    images, such as digits, share hashes without being copies, so a pair is one of copies only if what brightness and
+    contrast leave between their thumbnails is small beside that between an image of this set and the one most like it.
 
     Args:
         source: The images.
@@ -177,7 +177,7 @@ def copies(source: Source, checks: Sequence[ImageCheck]) -> list[tuple[str, str,
 
 
 def difference(a: bytes, b: bytes) -> float:
-    """Computes the share of a thumbnail's variance that the other one, brighter and of other contrast, does not explain.
+    """Computes the share of a thumbnail's variance that the other, brighter and of other contrast, does not explain.
 
     Args:
         a: Gray values, one byte each.

@@ -25,7 +25,7 @@ def label_values(values: object, name: str) -> list[object]:
     """Reads an array of labels, one per image.
 
     Args:
-        values: `[N]` or `[N, 1]`: whole numbers, floating ones that are whole or NaN (no label), text, or bytes of text.
+        values: `[N]` or `[N, 1]`: whole numbers, floating ones that are whole or NaN (no label), text, or its bytes.
         name: Where they come from, for the message.
 
     Returns:

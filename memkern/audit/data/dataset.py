@@ -50,8 +50,8 @@ def from_dataset(
     Args:
         dataset: Anything with a length and items by number. An item is a picture of Pillow, a tensor or array
             `[C, H, W]` or `[H, W, C]` (uint8, or floating in [0, 1]), a mapping with one under a usual key, or a tuple
-            or list that begins with one. It must give the same item every time: leave random transforms, `Normalize` and
-            cropping to the audit's own views.
+            or list that begins with one. It must give the same item every time: leave random transforms and `Normalize`
+            to the audit's own views.
         labels: Class of each image; "auto": the data set's own, where it has them without reading images (`targets`,
             `labels`, a column of `ClassLabel`); `None`: none.
         ids: Names of the images; by default 0, 1, 2, …
@@ -110,8 +110,8 @@ def as_dataset(value: object, name: str) -> Dataset:
     except TypeError:  # a data set of torch without a length of its own
         pass
     raise DataError(
-        f"Expected a data set with a length and items by number in {name}, got {type(value).__name__}; of one that only "
-        "streams, read the items into a list first; of several splits, name one"
+        f"Expected a data set with a length and items by number in {name}, got {type(value).__name__}; of one that "
+        "only streams, read the items into a list first; of several splits, name one"
     )
 
 
@@ -129,8 +129,8 @@ def own_labels(dataset: object) -> tuple[Sequence[object] | None, Sequence[str] 
         values, classes = own_labels(inner)
         return None if values is None else [values[int(row)] for row in rows], classes
     length = len(cast(Dataset, dataset))
-    for key in LABEL_KEYS:
-        found = getattr(dataset, key, None)
+    for name in LABEL_KEYS:
+        found = getattr(dataset, name, None)
         if found is not None and not callable(found) and hasattr(found, "__len__") and len(found) == length:
             return found, getattr(dataset, "classes", None)
     features = getattr(dataset, "features", None)

@@ -1,4 +1,4 @@
-"""Image files, pictures and arrays as tensors: only formats that are safe to read, and every value kept in its range."""
+"""Image files, pictures and arrays as tensors: only formats that are safe to read, each value kept in its range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF"
 """Formats that are read. Pillow reads others by other programs (EPS by Ghostscript), or in parts of a file's choice."""
 
 SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+    (
+        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+        *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
 """Endings of the names of image files."""
 
@@ -94,7 +97,7 @@ class Pixels:
             bits: How many bits of an unsigned type are used; by default all.
 
         Returns:
-            uint8 values of the same shape: of unsigned integers the 8 highest bits; of any type with stated bounds their
+            uint8 values of the same shape: of unsigned integers the 8 highest bits; with stated bounds their
             share of the way from the lower bound to the upper one. Floating values stay as they are without bounds.
 
         Raises:
@@ -110,7 +113,7 @@ class Pixels:
         if kind == np.bool_:
             return torch.from_numpy(values.astype(np.uint8) * np.uint8(255))
         if kind == np.uint16:
-            return torch.from_numpy((values >> np.uint16((bits or 16) - 8)).astype(np.uint8))
+            return torch.from_numpy(np.right_shift(values.astype(np.uint16), (bits or 16) - 8).astype(np.uint8))
         if kind == np.uint8 or np.issubdtype(kind, np.floating):
             native = np.ascontiguousarray(values)
             return torch.from_numpy(native.astype(kind.newbyteorder("="), copy=native is values))

@@ -44,7 +44,7 @@ def read_text(path: Path) -> str:
         path: The file.
 
     Returns:
-        The text without byte order mark; bytes that are not UTF-8 as surrogates, as Python gives them in names of files.
+        The text without byte order mark; bytes that are not UTF-8 as surrogates, as in names of files.
 
     Raises:
         DataError: If the file cannot be read.
@@ -69,8 +69,8 @@ def refuse_other_encodings(text: str, path: Path) -> None:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.isascii() and re.search("[\udc80-\udcff]", line):
             raise DataError(
-                f"Expected {path} to be a text file in UTF-8, got other bytes in line {number}: {printable(line)[:80]}; "
-                "save it as UTF-8"
+                f"Expected {path} to be a text file in UTF-8, got other bytes in line {number}: "
+                f"{printable(line)[:80]}; save it as UTF-8"
             )
 
 
@@ -181,4 +181,6 @@ def plausible_count(count: int, path: Path, what: str = "images") -> None:
         DataError: If it claims more.
     """
     if count > path.stat().st_size:
-        raise DataError(f"Expected {path} to hold {what}, got a file of {path.stat().st_size} bytes that claims {count}")
+        raise DataError(
+            f"Expected {path} to hold {what}, got a file of {path.stat().st_size} bytes that claims {count}"
+        )

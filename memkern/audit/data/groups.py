@@ -125,13 +125,13 @@ class ImageNames:
             return self.rows([name.decode() if isinstance(name, bytes) else name for name in array.tolist()], what)
         if array.dtype.kind not in "iu":
             raise DataError(
-                f"Expected {what} to hold whole numbers (positions), text (ids) or booleans (a mask), got {array.dtype} "
-                f"in {path}"
+                f"Expected {what} to hold whole numbers (positions), text (ids) or booleans (a mask), got "
+                f"{array.dtype} in {path}"
             )
         if len(array) == self._n_listed > 2 and set(np.unique(array).tolist()) <= {0, 1}:
             raise DataError(
-                f"Expected {what} to hold positions, got {len(array)} zeros and ones in {path}, which look like a mask: "
-                "save it as booleans, mask.astype(bool)"
+                f"Expected {what} to hold positions, got {len(array)} zeros and ones in {path}, which look like a "
+                "mask: save it as booleans, mask.astype(bool)"
             )
         return self._positions(array, what)
 

@@ -11,10 +11,15 @@ from memkern._util.text import first_of, printable
 from memkern.audit.data.files import read_text
 from memkern.errors import DataError
 
-PATHS = frozenset("path file filename file_name filepath file_path image image_path img img_path id name".split())
+PATHS = frozenset(
+    (
+        *("path", "file", "filename", "file_name", "filepath", "file_path"),
+        *("image", "image_path", "img", "img_path", "id", "name"),
+    )
+)
 """Heads of a column of paths, in small letters."""
 
-LABELS = frozenset("label labels class classes target category class_name label_name y".split())
+LABELS = frozenset(["label", "labels", "class", "classes", "target", "category", "class_name", "label_name", "y"])
 """Heads of a column of labels, in small letters."""
 
 SEEN = 50
@@ -71,8 +76,8 @@ def read_list(path: Path) -> ListedFiles:
     if wide > 2:
         widest = next(n for (n, _), row in zip(numbered, rows, strict=True) if len(row) > 2)
         raise DataError(
-            f"Expected a path and a label a line in {path}, got {wide} cells in line {widest}: name the columns in a head "
-            "line, path,label say"
+            f"Expected a path and a label a line in {path}, got {wide} cells in line {widest}: name the columns in a "
+            "head line, path,label say"
         )
     labels = [row[1] if len(row) > 1 else "" for row in rows] if wide == 2 else None
     return _existing(path, ListedFiles([row[0] for row in rows], labels, [number for number, _ in numbered]))

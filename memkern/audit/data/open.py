@@ -39,8 +39,8 @@ def open_source(text: str, *, exif: str = "auto", labels: bool = True) -> Source
 
     Args:
         text: A path, a pattern of paths, a remote address or `prefix:NAME`, with `?key=value&…` for the reader:
-            `?images=KEY&labels=KEY` says where images and labels are in a file that has several; `image_readers` has the
-            kinds.
+            `?images=KEY&labels=KEY` says where images and labels are in a file that has several; `image_readers` has
+            the kinds.
         exif: "apply" or "ignore" the orientations that EXIF data state; "auto": as the library does that trains on such
             data.
         labels: Whether the labels of the data are asked for.
@@ -58,7 +58,9 @@ def open_source(text: str, *, exif: str = "auto", labels: bool = True) -> Source
     spec = parse(text, tuple(of_prefix))
     reader = of_prefix[spec.prefix] if spec.prefix else _reader_of(spec)
     if not reader.exif and ("exif" in spec.arguments or exif == "apply"):
-        raise DataError(f"Expected no EXIF choice for {spec.text}: arrays of numbers ({reader.name}) have no orientation")
+        raise DataError(
+            f"Expected no EXIF choice for {spec.text}: arrays of numbers ({reader.name}) have no orientation"
+        )
     chosen = {"exif": reader.exif if exif == "auto" else exif} if reader.exif else {}
     asked = chosen | dict(spec.arguments) | ({} if labels else {"labels": "none"})
     return reader.open(replace(spec, arguments=asked))

@@ -27,8 +27,8 @@ class Reader:
         open: From what the user wrote to the images.
         takes: Whether a path that exists is of the kind; no path is of two kinds.
         prefix: What stands before a colon, where the kind is told by that and not by a path; "" otherwise.
-        exif: What is done with EXIF orientations where the user does not say, "apply" or "ignore": what the library does
-            that trains on such data; "" where images have none.
+        exif: What is done with EXIF orientations where the user does not say, "apply" or "ignore": what the library
+            does that trains on such data; "" where images have none.
         many: Whether several files are read as one, named by a pattern (`*`, `?`, `[…]`, `{000..009}`).
     """
 

@@ -105,7 +105,8 @@ def show_run(run: Run, console: Console) -> None:
     if copies:
         exact = sum(kind == "exact" for *_, kind in copies)
         console.print(
-            f"{len(copies)} images are copies of others ({exact} exact, {len(copies) - exact} near): copies look memorized."
+            f"{len(copies)} images are copies of others ({exact} exact, {len(copies) - exact} near): copies look "
+            "memorized."
         )
     undefined = sum(run.layers["undefined"].to_pylist())
     if undefined:

@@ -28,7 +28,9 @@ def test_labels_from_files(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("1 1 0 0 2 2")
     assert apply_labels(source, str(tmp_path / "labels.txt")).labels == (1, 1, 0, 0, 2, 2)
     (tmp_path / "labels.txt").write_text("1 1 0")
-    assert message(apply_labels, source, str(tmp_path / "labels.txt")).endswith("(6 images), got 3; --labels none goes on without labels")
+    assert message(apply_labels, source, str(tmp_path / "labels.txt")).endswith(
+        "(6 images), got 3; --labels none goes on without labels"
+    )
     table.write_text("a/deep/0.png,1\n")
     assert message(apply_labels, source, str(table)).endswith("5 lack one, first 'a/deep/3.png'")
     table.write_text("a/deep/0.png\n")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from image_data import IMAGES, LABELS, message, png, same_images
 
-from memkern.audit.data.open import open_source
 from memkern.audit.data.decode import Pixels
+from memkern.audit.data.open import open_source
 from memkern.audit.data.source import from_arrays
 
 

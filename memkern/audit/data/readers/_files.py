@@ -38,7 +38,7 @@ def source_of_files(
     if again:
         repeated = set(range(len(ids))) - set(keep)
         again = tuple(ids[row] for row in sorted(repeated))
-        ids, paths, sizes = ([each[row] for row in keep] for each in (ids, paths, sizes))
+        ids, paths, sizes = [ids[row] for row in keep], [paths[row] for row in keep], [sizes[row] for row in keep]
     source = Source(
         spec.text,
         tuple(ids),

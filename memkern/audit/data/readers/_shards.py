@@ -47,7 +47,7 @@ def matching(pattern: str) -> list[Path]:
 
 
 def is_folder_of_shards(path: Path) -> bool:
-    """Returns whether a folder holds `.parquet` or `.tar` files, right in it or one folder below, and no images there."""
+    """Returns whether a folder holds `.parquet` or `.tar` files, right in it or one folder below, and no images."""
     return bool(_shards_in(path))
 
 

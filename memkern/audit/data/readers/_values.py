@@ -33,7 +33,7 @@ class ImageValues:
 
     @classmethod
     def of(cls, spec: Spec, beside: Path) -> ImageValues:
-        """Reads images as `?root=DIR` and the arguments for pixels say; by default paths stay in the folder `beside`."""
+        """Reads images as `?root=DIR` and the arguments for pixels say; by default paths stay in `beside`."""
         return cls(pixels_of(spec), Path(str(spec.arguments.get("root", beside))), beside)
 
     def image(self, value: object) -> Tensor:
@@ -56,7 +56,7 @@ class ImageValues:
             return self.pixels.file(self._within(value))
         if isinstance(value, list):
             array = np.asarray(value)
-            whole = array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() <= 255
+            whole = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255
             pixels = self.pixels.array(array.astype(np.uint8) if whole and self.pixels.bounds is None else array)
             pixels = pixels[None] if pixels.ndim == 2 else pixels
             return pixels.permute(2, 0, 1) if pixels.shape[-1] in (1, 3) else pixels

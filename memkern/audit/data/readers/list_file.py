@@ -40,8 +40,8 @@ def _refuse_two_labels(spec: Spec, names: list[str], labels: list[str], lines: l
 
 READER = Reader(
     name="list",
-    summary="a text file (`.txt`, `.lst`, `.csv`) with one path a line and, after a tab, comma or space, a label; or with a "
-    "head line that names the columns",
+    summary="a text file (`.txt`, `.lst`, `.csv`) with one path a line and, after a tab, comma or space, a label; or "
+    "with a head line that names the columns",
     example="FILE.txt",
     package="pillow",
     open=_open,

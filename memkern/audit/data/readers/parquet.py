@@ -95,8 +95,8 @@ def _opened(path: Path) -> ParquetFile:
 
 READER = Reader(
     name="parquet",
-    summary="a `.parquet` file, a folder of them as the Hugging Face hub serves them, or a pattern: a column of images as "
-    "bytes or paths, and one of labels; `?split=NAME` for one split",
+    summary="a `.parquet` file, a folder of them as the Hugging Face hub serves them, or a pattern: a column of images "
+    "as bytes or paths, and one of labels; `?split=NAME` for one split",
     example="FILE.parquet",
     package="pyarrow",
     open=_open,

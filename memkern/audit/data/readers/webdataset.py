@@ -93,9 +93,7 @@ def _add(index: _Index, number: int, path: Path, prefix: str, labeled: bool) -> 
     _end(index, number, path, prefix + key, sample, labeled)
 
 
-def _end(
-    index: _Index, number: int, path: Path, name: str, sample: dict[str, tuple[int, int]], labeled: bool
-) -> None:
+def _end(index: _Index, number: int, path: Path, name: str, sample: dict[str, tuple[int, int]], labeled: bool) -> None:
     """Adds one sample: its first member with the ending of an image, and its label."""
     if not sample:
         return
@@ -122,8 +120,8 @@ def _label(path: Path, start: int, size: int, is_json: bool) -> object:
 
 READER = Reader(
     name="WebDataset",
-    summary="a `.tar` file, a folder of them or a pattern (`{000..009}.tar`) as WebDataset lays images out, labels in `.cls` "
-    "or `.json`; not compressed",
+    summary="a `.tar` file, a folder of them or a pattern (`{000..009}.tar`) as WebDataset lays images out, labels in "
+    "`.cls` or `.json`; not compressed",
     example="FILE.tar",
     package="pillow",
     open=_open,
