@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from memkern._util.arguments import seed, whole_number
-from memkern._util.text import printable
+from memkern._util.streams import safe_streams
 from memkern.errors import MemkernError
 
 BUG = 70
@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With code 2 on wrong usage, with code 0 after `--help` and `--version`.
         MemkernError: With `--debug`, the error that the user can mend; so do OSError and errors of too little memory.
     """
-    args = _parser().parse_args(argv)
+    with safe_streams():
+        return _run(_parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Runs a command; its exit code."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         COMMANDS[args.command](args)
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return BUG
         if args.debug:
             raise
-        print(f"memkern: error: {printable(sentence)}", file=sys.stderr)
+        print(f"memkern: error: {sentence}", file=sys.stderr)
         return 1
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -33,17 +35,21 @@ class Record:
         VERSION: The version that is written.
         UPGRADES: Version -> what makes the next version's JSON of it. One step each, so every older version is read.
         ERROR: What is raised for a file that does not fit.
+        SEALED: Whether the file carries a digest of all else that it holds, under `SEAL`. One that was edited by hand,
+            or damaged, is refused. Files of before there were digests are read.
     """
 
     FORMAT: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
     UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {}
     ERROR: ClassVar[type[MemkernError]] = RunFolderError
+    SEALED: ClassVar[bool] = False
 
     def to_json(self) -> dict[str, Json]:
         """Turns the record into JSON: dicts, lists, numbers, text and `None`."""
         stamp: dict[str, Json] = {"format": f"{self.FORMAT}-{self.VERSION}"} if self.FORMAT else {}
-        return stamp | {field.name: _encoded(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        fields = stamp | {field.name: _encoded(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return fields | {SEAL: json_digest(fields)} if self.SEALED else fields
 
     @classmethod
     def from_json(cls: type[R], value: object, where: str | Path) -> R:
@@ -62,9 +68,30 @@ class Record:
         """
         try:
             given = _upgraded(cls, value, where) if cls.FORMAT else value
-            return typing.cast("R", _record(cls, given, str(where), ""))
+            found = typing.cast("R", _record(cls, given, str(where), ""))
+            if cls.SEALED:
+                _require_seal(typing.cast("dict[str, Json]", value), where)
+            return found
         except _Misfit as error:
             raise cls.ERROR(str(error)) from None
+
+
+SEAL = "sha256"
+"""Field of a sealed file: the digest of its other fields."""
+
+
+def json_digest(value: Json) -> str:
+    """Computes the SHA-256 of a value of JSON, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _require_seal(given: dict[str, Json], where: str | Path) -> None:
+    fields = {key: each for key, each in given.items() if key != SEAL}
+    if SEAL in given and given[SEAL] != json_digest(fields):
+        raise _Misfit(
+            f"Expected {where} to be as memkern wrote it, got one that its own digest does not fit: it was edited or "
+            "damaged; restore it"
+        )
 
 
 class _Misfit(Exception):
@@ -97,7 +124,7 @@ def _upgraded(cls: type[Record], value: object, where: str | Path) -> dict[str, 
             f"Expected {where} to have the format {wanted!r} or an earlier one, got {stamp!r}, written by a later "
             "memkern; upgrade memkern to read it"
         )
-    fields = {key: each for key, each in value.items() if key != "format"}
+    fields = {key: each for key, each in value.items() if key not in ("format", SEAL if cls.SEALED else "")}
     for version in range(int(number), cls.VERSION):
         fields = cls.UPGRADES[version](fields)
     return fields

@@ -71,5 +71,4 @@ def _console() -> Console:
 
 
 def _log(console: Console) -> Callable[[str], None]:
-    # Names of foreign files may hold codes that a terminal obeys.
-    return lambda text: console.print("\n".join(map(printable, text.split("\n"))), markup=False)
+    return lambda text: console.print(printable(text, keep="\n"), markup=False)

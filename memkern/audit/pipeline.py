@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from memkern.audit.measure.begun import check_out, clear_disk_errors
 from memkern.audit.measure.encoders import InMemory
 from memkern.audit.measure.estimate import Estimate, estimate
 from memkern.audit.measure.finalize import finalize, tidy
+from memkern.audit.measure.lock import locked
 from memkern.audit.measure.prepare import Log, Prepared, prepare
 from memkern.audit.measure.process_group import ProcessGroup, join_group, leave_group
 from memkern.audit.measure.run_shards import begin, measure_shards
@@ -63,16 +65,31 @@ def run_audit(
     if group.rank:  # the first process speaks for all
         log, progress = _silent, Progress(None)
     try:
-        with progress.task("look", None) as step:
-            ready = prepare(options, encoders=encoders, source=source, group=group, log=log, on_image=step)
-        group.run_together(lambda: begin(ready) if group.rank == 0 else None)
-        if (options.out / MANIFEST).exists():
-            log(f"{options.out} is complete already.")
-        else:
-            measure_shards(ready, group, log=log, task=progress.task)
-        return _finish(ready, group, log)
-    finally:
-        leave_group(group)
+        with ExitStack() as stack:
+            first = group.rank == 0
+            if first and options.out.is_dir():  # another command works on it: said at once
+                stack.enter_context(locked(options.out, options.shard, log))
+            with progress.task("look", None) as step:
+                ready = prepare(options, encoders=encoders, source=source, group=group, log=log, on_image=step)
+
+            def start() -> None:
+                if not first:
+                    return
+                if not options.out.is_dir():  # mistakes leave no folder behind
+                    stack.enter_context(locked(options.out, options.shard, log))
+                begin(ready)
+
+            group.run_together(start)
+            if (options.out / MANIFEST).exists():
+                log(f"{options.out} is complete already.")
+            else:
+                measure_shards(ready, group, log=log, task=progress.task)
+            run = _finish(ready, group, log)
+    except BaseException as error:
+        leave_group(group, error)
+        raise
+    leave_group(group)
+    return run
 
 
 def _finish(ready: Prepared, group: ProcessGroup, log: Log) -> Run | None:
@@ -109,7 +126,7 @@ def _require_packages(images: bool, exports: Sequence[str]) -> None:
     require_packages(exports)
 
 
-def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = ()) -> Run:
+def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (), log: Log = _silent) -> Run:
     """Puts the parts of an audit together that were done with `--shard i/n`.
 
     Neither the encoder nor the images are needed, and so no pictures are made; `run_audit` adds them to a complete
@@ -119,6 +136,7 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
         folders: The RUN folders of the parts.
         out: The RUN folder to write; may be one of the `folders`.
         exports: Names of formats of other tools to write too: "mat", "fiftyone".
+        log: Told what the user should know.
 
     Returns:
         The run, the same bits as of one process.
@@ -130,10 +148,11 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
     _require_packages(images=False, exports=exports)
     if out not in folders:
         check_out(out, resume=False, shared=False)
-    run = finalize(list(folders), out)
-    with clear_disk_errors(out):
-        write_report(run)
-        write_exports(run, exports)
+    with locked(out, None, log):
+        run = finalize(list(folders), out)
+        with clear_disk_errors(out):
+            write_report(run)
+            write_exports(run, exports)
     return run
 
 

@@ -46,7 +46,7 @@ class ImageCheck:
     Attributes:
         error: Why the image cannot be read; "" if it can.
         size: Height and width, pixels.
-        exact: Digest of the pixels; "" without a search for copies.
+        exact: Digest of the pixels; "" if the image cannot be read.
         near: Perceptual hash; `None` for flat images and without a search for copies.
         thumbnail: Gray values of the image, `EDGE` by `EDGE` bytes; empty where there is no hash.
     """
@@ -71,10 +71,13 @@ def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
     if image.is_floating_point() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
         return ImageCheck(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
     size = (int(image.shape[1]), int(image.shape[2]))
-    if not duplicates:
-        return ImageCheck("", size)
-    exact = hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).hexdigest()
-    return ImageCheck("", size, exact, *_small(image))
+    small = _small(image) if duplicates else (None, b"")
+    return ImageCheck("", size, pixels_digest(image).hex(), *small)
+
+
+def pixels_digest(image: Tensor) -> bytes:
+    """Computes the SHA-256 of the shape and the pixels of an image, `[C, H, W]`; 32 bytes."""
+    return hashlib.sha256(str(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()).digest()
 
 
 def _small(image: Tensor) -> tuple[int | None, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from memkern._util.optional_imports import require
 from memkern._util.text import printable
 from memkern.errors import DataError, MemkernError
+
+FEW = 10_000
+"""So many different texts of a table are kept once each."""
 
 
 @contextmanager
@@ -116,12 +120,19 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
 
 
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
-    rows = [row for row in csv.reader(read_text(path).splitlines()) if row]
-    head = [cell.strip() for cell in rows[0]] if rows else []
-    for number, row in enumerate(rows[1:], 2):
+    same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
+    rows = filter(None, csv.reader(io.StringIO(read_text(path), newline="")))
+    head = [cell.strip() for cell in next(rows, [])]
+    columns: list[list[str]] = [[] for _ in head]
+    for number, row in enumerate(rows, 2):
         if len(row) != len(head):
             raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
-    return [(name, [row[place].strip() for row in rows[1:]]) for place, name in enumerate(head)]
+        for column, cell in zip(columns, row, strict=True):
+            text = cell.strip()
+            column.append(same.get(text, text))
+            if len(same) < FEW:
+                same.setdefault(text, text)
+    return list(zip(head, columns, strict=True))
 
 
 def _parquet_columns(path: Path) -> list[tuple[str, list[str]]]:

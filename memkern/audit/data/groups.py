@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from memkern.audit.data.files import read_array, read_lines
 from memkern.audit.data.listed import PATHS
 from memkern.audit.data.source import Source
 from memkern.errors import DataError
+from memkern.families.cells import Ints
 
 
 class ImageNames:
@@ -27,14 +27,36 @@ class ImageNames:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._row_of_id: Mapping[str, int] = {name: row for row, name in enumerate(source.ids)}
+        # Sorted hashes take a tenth of the memory of a dict of millions of names, and what is found is compared.
+        hashes = np.fromiter(map(hash, source.ids), dtype=np.int64, count=len(source))
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+        self._row_of_position: Mapping[int, int] | None = None
         self._n_listed = max(source.index, default=-1) + 1
+        if not isinstance(source.index, range):
+            self._row_of_position = {position: row for row, position in enumerate(source.index)}
 
-    @cached_property
-    def _row_of_position(self) -> Mapping[int, int]:
-        return {position: row for row, position in enumerate(self.source.index)}
+    def _of_ids(self, names: Sequence[str]) -> Ints:
+        """The row of each id; -1 for what is none."""
+        wanted = np.fromiter(map(hash, names), dtype=np.int64, count=len(names))
+        place = np.searchsorted(self._hashes, wanted)
+        rows = self._order[np.minimum(place, len(self._order) - 1)]
+        ids = self.source.ids
+        for at, (row, name) in enumerate(zip(rows.tolist(), names, strict=True)):
+            if ids[row] != name:
+                first, last = place[at], int(np.searchsorted(self._hashes, wanted[at], side="right"))
+                rows[at] = next((each for each in self._order[first:last].tolist() if ids[each] == name), -1)
+        return rows
 
-    def rows(self, names: Sequence[str], what: str) -> list[int]:
+    def _of_position(self, name: str) -> int:
+        """The row of a position, as Python writes it; -1 if there is none."""
+        if not name.isascii() or not name.isdecimal() or str(int(name)) != name:
+            return -1
+        if self._row_of_position is not None:
+            return self._row_of_position.get(int(name), -1)
+        return int(name) if int(name) < len(self.source) else -1
+
+    def rows(self, names: Sequence[str], what: str) -> Ints:
         """Finds the rows of images.
 
         Args:
@@ -42,16 +64,16 @@ class ImageNames:
             what: What names them, for the message: "--candidates" say.
 
         Returns:
-            The row of each name.
+            The row of each name, `[n]` int64.
 
         Raises:
             DataError: If a name is no image's.
         """
-        found = [self._row_of_id.get(name, -1) for name in names]
-        for place, name in enumerate(names):
-            if found[place] < 0:
-                found[place] = self._row_of_id.get(escaped(name), self._at(name))
-        unknown = [name for name, row in zip(names, found, strict=True) if row < 0]
+        found = self._of_ids(names)
+        for at in np.flatnonzero(found < 0).tolist():
+            shown = escaped(names[at])
+            found[at] = self._of_ids([shown])[0] if shown != names[at] else self._of_position(names[at])
+        unknown = [names[at] for at in np.flatnonzero(found < 0).tolist()]
         if unknown:
             raise DataError(
                 f"Expected {what} to name images of {self.source.name}; {len(unknown)} of {len(names)} are none, the "
@@ -59,11 +81,7 @@ class ImageNames:
             )
         return found
 
-    def _at(self, name: str) -> int:
-        """Row of the image whose position a name is, -1 of none."""
-        return self._row_of_position.get(int(name), -1) if name.isdecimal() and len(name) < 20 else -1
-
-    def listed(self, option: str, what: str) -> list[int]:
+    def listed(self, option: str, what: str) -> Ints:
         """Finds the rows that a file or a range names.
 
         Args:
@@ -72,7 +90,7 @@ class ImageNames:
             what: What names them, for the message: "--candidates" say.
 
         Returns:
-            The rows, in the order in which they are named.
+            The rows, in the order in which they are named, `[n]` int64.
 
         Raises:
             DataError: If there is no such file, an id is unknown, a position is outside of the list, an id looks like
@@ -88,30 +106,32 @@ class ImageNames:
             rows = self._of_array(read_array(path), path, what)
         else:
             rows = self._of_text(path, what)
-        if not rows:
+        if not len(rows):
             raise DataError(f"Expected {what} to name at least one image, got none in {option}")
         return rows
 
-    def _range(self, option: str, start: str, stop: str, what: str) -> list[int]:
+    def _range(self, option: str, start: str, stop: str, what: str) -> Ints:
         if max(len(start), len(stop)) > 18 or int(stop) > self._n_listed:
             raise DataError(
                 f"Expected {what} to be a range of positions within 0:{self._n_listed}, the images of "
                 f"{self.source.name}, got {option}"
             )
-        return self._positions(np.arange(int(start), int(stop)), what)
+        return self._rows_at(np.arange(int(start), int(stop)), what)
 
-    def _positions(self, positions: NDArray[np.generic], what: str) -> list[int]:
+    def _rows_at(self, positions: Ints, what: str) -> Ints:
         """Rows of positions; those of images that were left out of the list name none."""
-        numbers: list[int] = positions.tolist()
-        outside = [number for number in numbers if not 0 <= number < self._n_listed]
-        if outside:
+        outside = np.flatnonzero((positions < 0) | (positions >= self._n_listed))
+        if len(outside):
             raise DataError(
                 f"Expected {what} to hold positions from 0 to {self._n_listed - 1}, the images of {self.source.name}, "
-                f"got {outside[0]}"
+                f"got {positions[outside[0]]}"
             )
-        return [row for row in map(self._row_of_position.get, numbers) if row is not None]
+        if self._row_of_position is None:
+            return positions
+        rows = [self._row_of_position.get(position, -1) for position in positions.tolist()]
+        return np.array([row for row in rows if row >= 0], dtype=np.int64)
 
-    def _of_array(self, array: NDArray[np.generic], path: Path, what: str) -> list[int]:
+    def _of_array(self, array: NDArray[np.generic], path: Path, what: str) -> Ints:
         if array.ndim != 1:
             raise DataError(f"Expected {what} to be one row of positions, got shape {list(array.shape)} in {path}")
         if array.dtype == np.bool_:
@@ -120,7 +140,7 @@ class ImageNames:
                     f"Expected a mask with one value for each of the {self._n_listed} images of {self.source.name} in "
                     f"{path}, got {len(array)}"
                 )
-            return self._positions(np.flatnonzero(array), what)
+            return self._rows_at(np.flatnonzero(array), what)
         if array.dtype.kind in "US":
             return self.rows([name.decode() if isinstance(name, bytes) else name for name in array.tolist()], what)
         if array.dtype.kind not in "iu":
@@ -133,23 +153,23 @@ class ImageNames:
                 f"Expected {what} to hold positions, got {len(array)} zeros and ones in {path}, which look like a "
                 "mask: save it as booleans, mask.astype(bool)"
             )
-        return self._positions(array, what)
+        return self._rows_at(np.minimum(array, np.iinfo(np.int64).max).astype(np.int64), what)
 
-    def _of_text(self, path: Path, what: str) -> list[int]:
+    def _of_text(self, path: Path, what: str) -> Ints:
         names = read_lines(path)
-        if names and names[0].lower() in PATHS and names[0] not in self._row_of_id:
-            names = names[1:]  # a head
         if path.suffix == ".csv":
-            names = [name if self._knows(name) else next(csv.reader([name]))[0].strip() for name in names]
-            names = names[1:] if names and names[0].lower() in PATHS and names[0] not in self._row_of_id else names
-        for name in names:
-            row, position = self._row_of_id.get(name), self._at(name)
-            if row is not None and position not in (-1, row):
+            unknown = np.flatnonzero(self._of_ids(names) < 0).tolist()
+            for at in unknown:  # cells, and names in quotes
+                names[at] = next(csv.reader([names[at]]))[0].strip()
+        if names and names[0].lower() in PATHS and self._of_ids(names[:1])[0] < 0:
+            names = names[1:]  # a head
+        rows = self._of_ids(names)
+        for at, (name, row) in enumerate(zip(names, rows.tolist(), strict=True)):
+            position = self._of_position(name) if row >= 0 else -1
+            if position not in (-1, row):
                 raise DataError(
-                    f"Expected {what} to name images one way, got {name!r} in {path}: the id of one image and the "
-                    f"position of another; name ids in a file of --groups, or positions as START:STOP or .npy"
+                    f"Expected {what} to name images one way, got {name!r} in line {at + 1} of {path}: the id of one "
+                    "image and the position of another; name ids in a file of --groups, or positions as START:STOP or "
+                    ".npy"
                 )
         return self.rows(names, what)
-
-    def _knows(self, name: str) -> bool:
-        return name in self._row_of_id or escaped(name) in self._row_of_id

@@ -170,9 +170,8 @@ def find_membership(
     of_image = np.full((len(source), 2), UNKNOWN, dtype=np.int8)  # by the f's, by the g's
     if candidates is not None:
         of_image[names.listed(candidates, "--candidates")] = GROUPS["candidate"]
-    rows = np.array([row for row, name in enumerate(group_of) if name is not None], dtype=np.int64)
-    if len(rows):
-        of_image[rows] = [GROUPS[name] for name in group_of if name is not None]
+    for group, seen_by in GROUPS.items():
+        of_image[np.fromiter((name == group for name in group_of), dtype=bool, count=len(group_of)).nonzero()] = seen_by
     by_role = of_image[:, [0 if each.role == "f" else 1 for each in encoders]]
     is_candidate: Flags = (of_image == GROUPS["candidate"]).all(1)
     return SeenImages(known, tuple(each.role for each in encoders), by_role, is_candidate, group_of, pictures)
@@ -197,33 +196,33 @@ def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names,
         raise DataError(f"Expected {path} to name at least one image, got none")
     rows = names.rows(table["id"], f"--groups {path}")
     groups = table.get("group", [])
-    wrong = [(name, group) for name, group in zip(table["id"], groups, strict=False) if group not in (*GROUPS, "")]
-    if wrong:
-        name, group = wrong[0]
+    if set(groups) - {*GROUPS, ""}:
+        pairs = zip(table["id"], groups, strict=True)
+        name, group = next((name, group) for name, group in pairs if group not in (*GROUPS, ""))
         raise DataError(f"Expected a group of {path} to be {', '.join(GROUPS)} or empty, got {group!r} for {name!r}")
     of_image = (_by_row(names.source, rows, table.get(each), f"{each} of {path}") for each in ("group", "picture"))
     return next(of_image), next(of_image)
 
 
-def _by_row(source: Source, rows: Sequence[int], values: Sequence[str] | None, what: str) -> Names:
+def _by_row(source: Source, rows: Ints, values: Sequence[str] | None, what: str) -> Names:
     """The values by the rows of the images; an image that is named again must have the same one."""
     if values is None:
         return ()
     found: list[str | None] = [None] * len(source)
-    seen: dict[int, str] = {}
-    for row, value in zip(rows, values, strict=True):
-        if seen.setdefault(row, value) != value:
+    for row, value in zip(rows.tolist(), values, strict=True):
+        before = found[row]
+        if before is not None and before != value:
             raise DataError(
-                f"Expected one {what} for each image, got {seen[row]!r} and {value!r} for {source.ids[row]!r}: correct "
+                f"Expected one {what} for each image, got {before!r} and {value!r} for {source.ids[row]!r}: correct "
                 "one of the two lines"
             )
-        found[row] = value or None
-    return tuple(found)
+        found[row] = value
+    return tuple(value or None for value in found)
 
 
 def _members(names: ImageNames, encoders: Sequence[EncoderLine]) -> Membership:
     """Membership of listed encoders: in what each names, out of all the rest."""
-    rows_of: dict[str, list[int]] = {"": []}
+    rows_of: dict[str, Ints] = {"": np.zeros(0, dtype=np.int64)}
     membership = np.full((len(names.source), len(encoders)), OUT, dtype=np.int8)
     for place, each in enumerate(encoders):
         if each.members not in rows_of:

@@ -45,7 +45,7 @@ class Source:
     paths: tuple[str, ...] | None = None
     labels: tuple[int, ...] | None = None
     classes: tuple[str, ...] | None = None
-    index: tuple[int, ...] = ()
+    index: Sequence[int] = ()
     repeated: tuple[str, ...] = field(default=())
     left_out: tuple[tuple[str, int], ...] = ()
     exif: str = ""
@@ -53,7 +53,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.index:
-            object.__setattr__(self, "index", tuple(range(len(self.ids))))
+            object.__setattr__(self, "index", range(len(self.ids)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,8 +92,9 @@ class Source:
 def list_digest(lines: Sequence[object]) -> str:
     """Computes the SHA-256 of a list, one entry a line."""
     digest = hashlib.sha256()
-    for line in lines:
-        digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    for start in range(0, len(lines), 4096):  # one call for many lines: lists have millions
+        some = "".join([f"{line}\n" for line in lines[start : start + 4096]])
+        digest.update(some.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -10,17 +10,18 @@ readings/             what was read of each encoder on each shard; `readings.py`
 from __future__ import annotations
 
 import errno
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from memkern._util.files import read_json, replace_atomically, write_json
+from memkern._util.files import read_json, replace_atomically, sha256, write_json
 from memkern._util.optional_imports import require
-from memkern._util.records import Json
+from memkern.audit.measure.plan import short
 from memkern.audit.measure.readings import rename_readings, same_encoders
-from memkern.audit.run_folder.columns import SAMPLES
+from memkern.audit.run_folder.columns import SAMPLES, Column
+from memkern.audit.run_folder.reader import read_run
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, Plan, PlanFile
 from memkern.errors import PlanError
 
@@ -65,7 +66,7 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         raise PlanError(f"Expected --out to be a new folder, got {folder} with {held} audit; {fix}choose another")
 
 
-def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]]) -> bool:
+def begin(folder: Path, begun: PlanFile, images: Mapping[str, Column]) -> bool:
     """Writes the plan and the list of images, or checks that those that are there are the same.
 
     An audit to which encoders are added goes on: it is not complete any more.
@@ -82,24 +83,64 @@ def begin(folder: Path, begun: PlanFile, images: Mapping[str, Sequence[object]])
         PlanError: If the folder holds another audit.
         OSError: If a file cannot be written.
     """
-    old = read_plan(folder).plan if (folder / PLAN).exists() else None
-    if old is not None:
-        check_same(old, begun.plan, folder, longer=True)
-        if (folder / MANIFEST).exists() and old == begun.plan:
+    there = read_plan(folder) if (folder / PLAN).exists() else None
+    if there is not None:
+        check_same(there.plan, begun.plan, folder, longer=True)
+    if there is not None and there.plan == begun.plan:
+        if (folder / MANIFEST).exists():
+            check_manifest(folder, begun.plan)
             return True
+        if (folder / IMAGES).exists():
+            check_images(folder, there)
+            return False
     with clear_disk_errors(folder):
-        if old != begun.plan:
-            (folder / MANIFEST).unlink(missing_ok=True)
-            (folder / IMAGES).unlink(missing_ok=True)
-            if old is not None:
-                rename_readings(folder, old, begun.plan)
-            write_plan(folder, begun)
-        if not (folder / IMAGES).exists():
-            _write_images(folder, images)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        if there is not None and there.plan != begun.plan:
+            rename_readings(folder, there.plan, begun.plan)
+        _write_images(folder, images)
+        write_plan(folder, replace(begun, images=sha256(folder / IMAGES)))
     return False
 
 
-def _write_images(folder: Path, columns: Mapping[str, Sequence[object]]) -> None:
+def check_images(folder: Path, begun: PlanFile) -> None:
+    """Requires the list of images in a RUN folder to be that of its plan.
+
+    Args:
+        folder: The RUN folder.
+        begun: What its plan.json holds.
+
+    Raises:
+        PlanError: If the list is missing, or another one.
+    """
+    path = folder / IMAGES
+    if not path.exists():
+        raise PlanError(f"Expected {path}, the list of images of the plan beside it; it is missing: run with --resume")
+    if begun.images != sha256(path):
+        raise PlanError(
+            f"Expected {path} to be the list of images of the plan beside it, got another file; remove it and go on "
+            "with --resume"
+        )
+
+
+def check_manifest(folder: Path, plan: Plan) -> None:
+    """Requires the manifest of a RUN folder to be that of its plan.
+
+    Args:
+        folder: The RUN folder.
+        plan: Its plan.
+
+    Raises:
+        PlanError: If the manifest is of another audit.
+        RunFolderError: If the manifest is damaged.
+    """
+    if read_run(folder).manifest.plan != plan:
+        raise PlanError(
+            f"Expected {folder / MANIFEST} to be of the plan beside it, got that of another audit; remove it and go on "
+            "with --resume"
+        )
+
+
+def _write_images(folder: Path, columns: Mapping[str, Column]) -> None:
     """Writes the list of images: id, index, path, label, candidate, group, picture, and `member/<encoder>`."""
     arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
     arrays = {
@@ -131,7 +172,7 @@ def read_plan(folder: Path) -> PlanFile:
         found = read_json(path)
     except FileNotFoundError as error:
         raise PlanError(f"Expected {folder} to hold an audit's {PLAN}; there is none") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise PlanError(f"Expected {path} to be an audit's plan, got: {error}") from error
     if isinstance(found, dict):
         found.setdefault("format", f"{PlanFile.FORMAT}-1")  # memkern 0.1.0 wrote none
@@ -157,11 +198,6 @@ def check_same(old: Plan, new: Plan, folder: Path, *, longer: bool = False) -> N
     for name, value in now.items():
         if before[name] != value and name not in may_differ:
             raise PlanError(
-                f"Expected `{name}` to be {_short(before[name])} like the audit in {folder}, got {_short(value)}; "
+                f"Expected `{name}` to be {short(before[name])} like the audit in {folder}, got {short(value)}; "
                 "use another --out"
             )
-
-
-def _short(value: Json) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

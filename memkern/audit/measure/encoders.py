@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from memkern._util.devices import free_memory
 from memkern._util.files import sha256
 from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine
-from memkern.audit.data.source import list_digest
 from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import load_weights
 from memkern.audit.options import Options
@@ -235,10 +235,11 @@ def _same_bytes(one: EncoderLine, other: EncoderLine) -> str:
 
 
 def _in_memory(encoder: nn.Module) -> WeightsEntry:
-    sums = [
-        f"{name} {list(value.shape)} {value.double().sum().item()!r}" for name, value in encoder.state_dict().items()
-    ]
-    return WeightsEntry(None, list_digest(sums), "", ())
+    digest = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return WeightsEntry(None, digest.hexdigest(), "", ())
 
 
 def _size(encoder: nn.Module) -> int:

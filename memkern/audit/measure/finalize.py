@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from memkern._util.text import first_of
-from memkern.audit.measure.begun import IMAGES, check_same, clear_disk_errors, read_plan, write_plan
+from memkern.audit.measure.begun import IMAGES, check_images, check_same, clear_disk_errors, read_plan, write_plan
 from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
-from memkern.audit.measure.readings import copy_readings, done, join, read_means, read_reading
+from memkern.audit.measure.readings import EncoderReadings, copy_readings, done, join, read_means, read_reading
 from memkern.audit.measure.shard import PHASES
 from memkern.audit.measure.tables import MeansOf, Measured, known_columns, tables
 from memkern.audit.run_folder.columns import Columns
@@ -37,8 +37,11 @@ def finalize(folders: Sequence[Path], out: Path) -> Run:
         OSError: If a file cannot be written.
     """
     begun = read_plan(folders[0])
-    for folder in folders[1:]:
-        check_same(read_plan(folder).plan, begun.plan, folder)
+    for folder in folders:
+        there = read_plan(folder)
+        check_same(there.plan, begun.plan, folder)
+        if folder == folders[0] or (folder / IMAGES).exists():
+            check_images(folder, there)
     plan, images = begun.plan, read_table(folders[0] / IMAGES).to_pydict()
     measured = measured_in(folders, plan, images, begun.about.data.duplicates)
     made = tables(measured)
@@ -82,14 +85,29 @@ def measured_in(
     """
     where = {each.name: _folders_of_shards(folders, plan, each) for each in plan.encoders}
     read = {name: join(read_reading(run, name, k) for k, run in enumerate(ordered)) for name, ordered in where.items()}
+    _require_same_pixels(read)
     if len(read) >= RANKED_BY_ENCODERS:  # alignments within half of the views are not needed, and twice the others
         read = {name: replace(each, halves=each.halves[..., :0]) for name, each in read.items()}
     return Measured(plan, known_columns(images), read, duplicates, _means_of(where) if plan.median else None)
 
 
+def _require_same_pixels(read: Mapping[str, EncoderReadings]) -> None:
+    """Requires all encoders to have read the same pixels on each shard."""
+    first, *others = read
+    for name in others:
+        pairs = zip(read[first].contents.split(" "), read[name].contents.split(" "), strict=True)
+        bad = [number for number, (one, other) in enumerate(pairs) if one != other]
+        if bad:
+            raise PlanError(
+                f"Expected {first} and {name} to be read on the same images, got other pixels on shard "
+                f"{first_of(bad, 8)}: files changed in between, or are not the same for all processes; remove these "
+                "readings and go on with --resume"
+            )
+
+
 def _folders_of_shards(folders: Sequence[Path], plan: Plan, encoder: EncoderPlan) -> list[Path]:
     """The folder that has an encoder's reading of each shard, the first one that does."""
-    where = {number: folder for folder in reversed(folders) for number in done(folder, encoder)}
+    where = {number: folder for folder in reversed(folders) for number in done(folder, plan, encoder)}
     missing = [number for number in range(plan.n_shards) if number not in where]
     if missing:
         listed = first_of(missing, 8)

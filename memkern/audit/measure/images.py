@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memkern._util.text import escaped_all, first_of
 from memkern.audit.data import check
 from memkern.audit.data.labels import apply_labels
 from memkern.audit.data.membership import EncoderLine, SeenImages, find_membership
 from memkern.audit.data.open import open_source
-from memkern.audit.data.source import Source
+from memkern.audit.data.source import Source, list_digest
 from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
-from memkern.errors import DataError
+from memkern.audit.run_folder.columns import Column
+from memkern.errors import DataError, ProcessError
+
+COMMON = 8
+"""So many images are looked at by every process: whole data sets that differ are found before the work."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class CheckedImages:
         n_listed: How many there were before those that cannot be read were left out.
         skipped: Id and reason of each image that was left out.
         duplicates: Image, its copy, "exact" or "near".
+        contents: Digest of the pixels of each image, `[N, 32]` uint8; `None` where not every image was looked at.
     """
 
     source: Source
@@ -35,6 +43,7 @@ class CheckedImages:
     n_listed: int
     skipped: list[tuple[str, str]]
     duplicates: list[tuple[str, str, str]]
+    contents: NDArray[np.uint8] | None
 
     @property
     def candidates(self) -> list[bool]:
@@ -42,7 +51,7 @@ class CheckedImages:
         return [bool(each) for each in self.seen.candidates]
 
     @property
-    def columns(self) -> dict[str, Sequence[object]]:
+    def columns(self) -> dict[str, Column]:
         """Lists id, index, path, label, candidate, group, picture and `member/<encoder>`, one entry per image."""
         source, seen, nothing = self.source, self.seen, [None] * len(self.source)
         return {
@@ -50,12 +59,10 @@ class CheckedImages:
             "index": source.index,
             "path": escaped_all(source.paths) if source.paths else nothing,
             "label": [None if label < 0 else label for label in source.labels] if source.labels else nothing,
-            "candidate": self.candidates,
+            "candidate": seen.candidates,
             "group": seen.groups or nothing,
             "picture": seen.pictures or nothing,
-            **{
-                f"member/{name}": column.tolist() for name, column in zip(seen.encoders, seen.membership.T, strict=True)
-            },
+            **{f"member/{name}": column for name, column in zip(seen.encoders, seen.membership.T, strict=True)},
         }
 
 
@@ -107,6 +114,7 @@ def look_at_images(
     rows = check.rows_to_look_at(n_listed, options.check)
     whole = len(rows) == n_listed
     _log_what_was_found(source, log)
+    _require_one_list(source, group)
     found = _looked_at(options, source, rows, group, on_image)
     skipped = [(source.ids[row], each.error) for row, each in zip(rows, found, strict=True) if each.error]
     if skipped and not options.skip_corrupt:
@@ -133,6 +141,7 @@ def look_at_images(
         n_listed=n_listed,
         skipped=skipped,
         duplicates=check.copies(source, found) if options.duplicates and whole else [],
+        contents=_contents(found) if whole else None,
     )
 
 
@@ -145,6 +154,34 @@ def _log_what_was_found(source: Source, log: Callable[[str], None]) -> None:
     lacking = 0 if source.labels is None else source.labels.count(-1)
     if lacking:
         log(f"{lacking} of {len(source)} images have no label; ClassMem is measured on the others.")
+
+
+def _contents(found: Sequence[check.ImageCheck]) -> NDArray[np.uint8] | None:
+    if not all(each.exact for each in found):
+        return None
+    return np.frombuffer(bytes.fromhex("".join(each.exact for each in found)), dtype=np.uint8).reshape(-1, 32)
+
+
+def _require_one_list(source: Source, group: ProcessGroup) -> None:
+    """Requires all processes to have the same list of images, before each looks at its share of it."""
+    if group.size == 1:
+        return
+    digests = group.gather(list_digest([source.digest, *source.ids, *(source.labels or ())]))
+    other = next((rank for rank, digest in enumerate(digests) if digest != digests[0]), None)
+    if other is not None:
+        raise ProcessError(
+            f"Expected all processes to have the same images and labels, got others in process {other} of {group.size} "
+            "than in process 0: give all of them the same --data and --labels"
+        )
+    few = range(0, len(source), -(-len(source) // COMMON) or 1)
+    pixels = group.gather([check.check_image(source, row, duplicates=False).exact for row in few])
+    for rank, each in enumerate(pixels):
+        for row, digest, first in zip(few, each, pixels[0], strict=True):
+            if digest != first:
+                raise ProcessError(
+                    f"Expected all processes to see the same pixels, got others of {source.ids[row]} in process {rank} "
+                    f"of {group.size} than in process 0: give all of them the same files"
+                )
 
 
 def _looked_at(

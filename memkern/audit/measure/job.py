@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern.audit.data.source import Source
@@ -27,6 +29,8 @@ class Job:
         batch_size: Images per forward pass.
         by_class: Names of the encoders whose units are measured by class as well.
         balanced: Images among which the peaks of units are looked for, `[N]` bool; `None` if there are none.
+        contents: Digest of the pixels of each image, `[N, 32]` uint8, which they must have when they are measured;
+            `None` where not every image was looked at.
     """
 
     options: Options
@@ -37,6 +41,7 @@ class Job:
     batch_size: int
     by_class: frozenset[str]
     balanced: Tensor | None
+    contents: NDArray[np.uint8] | None = None
 
     @property
     def n_shards(self) -> int:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +19,14 @@ from numpy.typing import NDArray
 
 import memkern
 from memkern._util.files import sha256
+from memkern._util.records import Json
 from memkern.audit.data.membership import SeenImages
 from memkern.audit.data.source import list_digest
+from memkern.audit.encoders.build import encoder_kinds
 from memkern.audit.encoders.spec import parse
 from memkern.audit.measure.images import CheckedImages
 from memkern.audit.measure.job import Job
+from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import (
     About,
@@ -37,6 +44,7 @@ from memkern.audit.run_folder.schema import (
 )
 from memkern.audit.taps.modules import named_layers
 from memkern.audit.taps.transformer_blocks import Block, find_blocks
+from memkern.errors import ProcessError
 from memkern.families.cells import IN, UNKNOWN, Membership
 
 
@@ -52,17 +60,16 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
         The plan.
     """
     options, source, seen, layers = job.options, job.source, images.seen, job.layers[0]
-    candidates = [name for name, flag in zip(source.ids, images.candidates, strict=True) if flag]
+    contents = None if images.contents is None else _digest(images.contents)
+    candidates = [source.ids[row] for row in np.flatnonzero(seen.candidates)]
     blocks = find_blocks(list(named_layers(job.encoders.example)))
-    encoders = tuple(_encoder(job, seen, place) for place in range(len(job.encoders)))
-    g = next((each for each in encoders if each.role == "g"), None)
-    return Plan(
+    plan = Plan(
         memkern=memkern.__version__,
         torch=torch.__version__,
         encoder=_kinds(job),
-        encoder_file=encoders[0].encoder_file,
-        weights=encoders[0].weights,
-        reference=None if g is None else g.weights,
+        encoder_file=None,
+        weights="",
+        reference=None,
         data=list_digest([source.digest, *source.ids]),
         n_images=len(source),
         labels=None if source.labels is None else list_digest(source.labels),
@@ -86,15 +93,78 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
         ),
         output=job.output,
         blocks=tuple(Block(*[layers.same.get(name, name) for name in block]) for block in blocks),
-        encoders=encoders,
         groups=list_digest([*seen.groups, "", *seen.pictures]) if seen.groups or seen.pictures else None,
         control=options.control,
         level=options.level,
         fdr=options.fdr,
+        contents=contents,
+        versions=_versions(job),
+    )
+    of_run = plan.read_digest
+    encoders = tuple(_encoder(job, seen, place, of_run) for place in range(len(job.encoders)))
+    g = next((each for each in encoders if each.role == "g"), None)
+    first = encoders[0]
+    return replace(
+        plan,
+        encoder_file=first.encoder_file,
+        weights=first.weights,
+        reference=None if g is None else g.weights,
+        encoders=encoders,
     )
 
 
-def _encoder(job: Job, seen: SeenImages, place: int) -> EncoderPlan:
+def _versions(job: Job) -> dict[str, str]:
+    """Versions of the packages that build these encoders and decode images: others may give other numbers."""
+    kinds = {kind.name: kind.package for kind in encoder_kinds()}
+    used = {kinds.get(parse(line.encoder, tuple(kinds)).prefix, "") for line in job.encoders.lines}
+    found = {}
+    for package in sorted({"pillow", *used} - {""}):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def require_one_plan(plan: Plan, group: ProcessGroup) -> None:
+    """Requires all processes to have the same plan, before any of them works.
+
+    Args:
+        plan: The plan of this process.
+        group: The processes; all must call this.
+
+    Raises:
+        ProcessError: If a process has another plan; the message names it and what differs.
+    """
+    if len(set(group.gather(plan.digest))) == 1:
+        return
+    plans = group.gather(plan.to_json())
+    rank, (name, here, there) = next(
+        (rank, found) for rank, each in enumerate(plans) if (found := _first_difference(plans[0], each)) is not None
+    )
+    raise ProcessError(
+        f"Expected all processes to measure the same, got another `{name}` in process {rank} of {group.size}: "
+        f"{short(there)}, not {short(here)} as in process 0; give all of them the same files, options and versions"
+    )
+
+
+def _first_difference(one: Json, other: Json, path: str = "") -> tuple[str, Json, Json] | None:
+    """Finds the first place at which two values of JSON differ: its name, and both values; `None` if none does."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        pairs = [(key, one[key], other[key]) for key in one]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(place), *both) for place, both in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if one == other else (path, one, other)
+    found = (_first_difference(a, b, f"{path}.{key}" if path else key) for key, a, b in pairs)
+    return next((each for each in found if each is not None), None)
+
+
+def short(value: Json) -> str:
+    """Writes a value of JSON for a message, no longer than 60 characters."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _encoder(job: Job, seen: SeenImages, place: int, of_run: str) -> EncoderPlan:
     entry, column = job.encoders.entries[place], seen.membership[:, place]
     line, code = entry.line, _code_digest(entry.line.encoder)
     by_class = line.name in job.by_class and job.source.labels is not None
@@ -107,7 +177,7 @@ def _encoder(job: Job, seen: SeenImages, place: int) -> EncoderPlan:
         weights=entry.weights.sha256,
         members=_digest(column) if (column != UNKNOWN).any() else None,
         units=tuple(hook_point.units for hook_point in job.layers[place].hook_points),
-        readings=list_digest([line.encoder, code, entry.weights.sha256, by_class, balanced]),
+        readings=list_digest([of_run, line.encoder, code, entry.weights.sha256, by_class, balanced]),
     )
 
 
@@ -154,8 +224,9 @@ def make_about(job: Job, images: CheckedImages, plan: Plan) -> About:
             exif=source.exif,
             left_out=dict(source.left_out),
             check=options.check,
+            folder=os.getcwd() if any(not path.startswith(os.sep) for path in source.paths or ()) else None,
         ),
-        candidates=None if plan.candidates is None else CandidatesEntry(sum(images.candidates), plan.candidates),
+        candidates=None if plan.candidates is None else CandidatesEntry(int(seen.candidates.sum()), plan.candidates),
         views=job.views,
         options={name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()},
         device=str(options.torch_device()),

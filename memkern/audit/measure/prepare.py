@@ -18,7 +18,7 @@ from memkern.audit.measure.encoders import Encoders, InMemory, encoders_in_memor
 from memkern.audit.measure.images import CheckedImages, look_at_images, open_images
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.layers import agreeing, find_layers_of
-from memkern.audit.measure.plan import make_about, make_plan, make_views
+from memkern.audit.measure.plan import make_about, make_plan, make_views, require_one_plan
 from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.options import Options
 from memkern.audit.run_folder.schema import PlanFile, ViewCall
@@ -93,9 +93,11 @@ def prepare(
         batch_size=options.batch_size or images_per_pass(options, size),
         by_class=frozenset(line.name for line in lines if line.role != "g"),
         balanced=balanced_rows(design),
+        contents=images.contents,
     )
     _log_what_to_expect(job, log)
     plan = make_plan(job, images, size)
+    require_one_plan(plan, group)
     about = make_about(job, images, plan)
     return Prepared(job, images, PlanFile(plan, about))
 

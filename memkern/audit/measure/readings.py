@@ -4,15 +4,19 @@
 readings/<encoder>/00000.safetensors, 00001.safetensors, …
 ```
 
-A reading depends on the encoder, the views and the images of its shard alone, and carries a digest of that. So any
-process may make it, after any number of interruptions, encoders can be added to an audit later, and the final files,
+A reading depends on the encoder, the views and the images of its shard alone, and carries a digest of that, one of the
+pixels that were read, and one of itself: one of another audit, or a damaged one, is refused by name. So any process may
+make it, after any number of interruptions, encoders can be added to an audit later, and the final files,
 made from the readings of all shards in their order, are the same bits.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import shutil
-from collections.abc import Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +26,7 @@ from urllib.parse import quote
 import torch
 from torch import Tensor
 
-from memkern._util.files import replace_atomically, strip_prefix
+from memkern._util.files import remove_parts, replace_atomically, require_regular, strip_prefix, write_tensors
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.schema import EncoderPlan, Plan
 from memkern.errors import PlanError
@@ -47,6 +51,7 @@ class EncoderReadings:
         peaks: State of `UnitMem` over the balanced images alone, and tied `[U]` bool: whether two of them share the
             peak. Empty if there are no such images.
         seconds: `[len(PHASES)]`, what each phase of the work took.
+        contents: Digest of the pixels that were read.
     """
 
     alignment: Tensor
@@ -56,6 +61,7 @@ class EncoderReadings:
     classes: Mapping[str, Tensor]
     peaks: Mapping[str, Tensor]
     seconds: Tensor
+    contents: str = ""
 
 
 class _Columns(Protocol):
@@ -109,8 +115,19 @@ def write_reading(run: Path, encoder: EncoderPlan, number: int, reading: Encoder
         **{f"peaks/{name}": value for name, value in reading.peaks.items()},
     }
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replace_atomically(path_of(run, encoder.name, number)) as temporary:
-        require("safetensors.torch", "safetensors").save_file(whole, temporary, metadata={"of": encoder.readings})
+    metadata = {"of": encoder.readings, "shard": str(number), "contents": reading.contents}
+    seal = _digest(whole.__getitem__, whole, metadata)
+    write_tensors(path_of(run, encoder.name, number), whole, metadata | {"sha256": seal})
+
+
+def _digest(tensor: Callable[[str], Tensor], names: Iterable[str], metadata: Mapping[str, str]) -> str:
+    """Computes the SHA-256 of a file's tensors and metadata; one tensor is in memory at a time."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(names):
+        value = tensor(name)
+        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_reading(run: Path, encoder: str, number: int) -> EncoderReadings:
@@ -127,7 +144,14 @@ def read_reading(run: Path, encoder: str, number: int) -> EncoderReadings:
     Raises:
         PlanError: If the file is damaged.
     """
-    with _opened(path_of(run, encoder, number)) as file:
+    path = path_of(run, encoder, number)
+    with _opened(path) as file:
+        metadata = dict(file.metadata() or {})
+        if metadata.pop("sha256", None) != _digest(file.get_tensor, file.keys(), metadata):
+            raise PlanError(
+                f"Expected {path} to be as it was written, got one that its own digest does not fit: it is damaged; "
+                "remove it and go on with --resume"
+            )
         tensors = {name: file.get_tensor(name) for name in file.keys() if name != "units/means"}  # noqa: SIM118
         kinds = {kind: strip_prefix(f"{kind}/", tensors) for kind in ("units", "classes", "peaks")}
         return EncoderReadings(
@@ -138,6 +162,7 @@ def read_reading(run: Path, encoder: str, number: int) -> EncoderReadings:
             classes=kinds["classes"],
             peaks=kinds["peaks"],
             seconds=tensors["seconds"],
+            contents=metadata.get("contents", ""),
         )
 
 
@@ -185,40 +210,57 @@ def _opened(path: Path) -> Iterator[_File]:
     """Opens a file of tensors; one that is damaged, or of something else, is named."""
     safe_open = require("safetensors", "safetensors").safe_open
     try:
+        require_regular(path)
         with safe_open(path, "pt") as file:
             yield file
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, PlanError):
         raise
     except Exception as error:  # safetensors raises its own kinds
         raise PlanError(f"Expected {path} to be a reading, got: {error}; remove it and go on with --resume") from error
 
 
-def done(run: Path, encoder: EncoderPlan) -> list[int]:
+def done(run: Path, plan: Plan, encoder: EncoderPlan) -> list[int]:
     """Lists the shards on which an encoder has been read, as its plan says.
 
     Args:
         run: The RUN folder.
-        encoder: The encoder. A file that is of another one of the same name, or was read for another design, counts as
-            not there, and is written anew.
+        plan: The plan.
+        encoder: The encoder. A file of another encoder of the plan counts as not there, and is written anew: a process
+            that was killed while names changed leaves such.
 
     Returns:
         Numbers of the shards.
 
     Raises:
-        PlanError: If a file is damaged.
+        PlanError: If a file is damaged, or of another audit.
     """
     found = []
-    for path in sorted(folder_of(run, encoder.name).glob("[0-9]*.safetensors")):
-        with _opened(path) as file:
-            if (file.metadata() or {}).get("of") == encoder.readings:
-                found.append(int(path.stem))
+    for path in _files(folder_of(run, encoder.name)):
+        metadata = _metadata(path)
+        of, number = metadata.get("of"), metadata.get("shard")
+        if of not in {each.readings for each in plan.encoders} or number != str(int(path.stem)):
+            raise PlanError(
+                f"Expected {path} to be what was read of {encoder.name} on shard {int(path.stem)} in this audit, got a "
+                "file of another audit, encoder or shard; remove it and go on with --resume"
+            )
+        if of == encoder.readings:
+            found.append(int(number))
     return found
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of readings in a folder, in order; all others are somebody else's."""
+    return sorted(path for path in folder.glob("*.safetensors") if re.fullmatch(r"\d{5,}", path.stem))
 
 
 def clean(run: Path) -> None:
     """Removes what a process that was killed left while it wrote; no other process may be writing."""
-    for stale in [*run.glob(".*.part*"), *(run / FOLDER).glob("*/.*.part*")]:
-        stale.unlink(missing_ok=True)
+    remove_parts([run, *(run / FOLDER).glob("*/"), run / "thumbs", run / "mat"])
 
 
 def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
@@ -236,7 +278,7 @@ def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
 
 
 def rename_readings(run: Path, old: Plan, new: Plan) -> None:
-    """Gives the readings of encoders that have another name in a longer plan that name.
+    """Gives the readings of encoders that have another name in a longer plan that name; removes those of no use in it.
 
     Names may change places, so all are taken away before the first one is given. A process that is killed in between
     loses readings, which are made again, but never gives one to another encoder: each carries a digest.
@@ -244,17 +286,24 @@ def rename_readings(run: Path, old: Plan, new: Plan) -> None:
     moved = {before: now for before, now in same_encoders(old, new).items() if before != now}
     aside = {name: run / FOLDER / f".moved.{place}" for place, name in enumerate(moved)}
     for name, path in aside.items():
-        _rename(folder_of(run, name), path)
+        _move(folder_of(run, name), path)
     for name, path in aside.items():
-        _rename(path, folder_of(run, moved[name]))
+        _move(path, folder_of(run, moved[name]))
+    unused = {each.readings for each in old.encoders} - {each.readings for each in new.encoders}
+    for each in (*old.encoders, *new.encoders):
+        for path in _files(folder_of(run, each.name)):
+            if _metadata(path).get("of") in unused:
+                path.unlink()
 
 
-def _rename(old: Path, new: Path) -> None:
-    if old.exists():
-        if new.exists():
-            shutil.rmtree(new)
+def _move(old: Path, new: Path) -> None:
+    """Moves the files of readings from one folder to another; what else is there stays."""
+    for path in _files(old):
+        new.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # another part may do the same
-            old.rename(new)
+            path.replace(new / path.name)
+    with suppress(OSError):  # not there, or not empty
+        old.rmdir()
 
 
 def copy_readings(source: Path, out: Path, encoder: EncoderPlan, number: int) -> None:
@@ -294,6 +343,7 @@ def join(readings: Iterable[EncoderReadings]) -> EncoderReadings:
         classes=classes.state_dict(),
         peaks=peaks.state(),
         seconds=torch.stack([each.seconds for each in parts]).sum(0),
+        contents=" ".join(each.contents for each in parts),
     )
 
 

@@ -65,7 +65,7 @@ def measure_shards(ready: Prepared, group: ProcessGroup, *, log: Log, task: Task
 
 def _done(job: Job, plan: Plan) -> dict[str, set[int]]:
     """The shards on which each encoder has been read."""
-    return {each.name: set(readings.done(job.options.out, each)) for each in plan.encoders}
+    return {each.name: set(readings.done(job.options.out, plan, each)) for each in plan.encoders}
 
 
 def _without(wanted: Mapping[int, Sequence[str]], done: Mapping[str, set[int]]) -> dict[int, list[str]]:

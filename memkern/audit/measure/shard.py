@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from memkern.audit.data.check import pixels_digest
 from memkern.audit.measure.draw import draw_clean, draw_views
 from memkern.audit.measure.job import Job, rows_per_image
 from memkern.audit.measure.readings import EncoderReadings, Peaks
 from memkern.audit.taps.tap import Tap, TapStats
-from memkern.errors import NanError
+from memkern.errors import DataError, NanError
 from memkern.metrics.classes import ClassMem
 from memkern.metrics.units import UnitMem
 
@@ -50,12 +52,14 @@ class Batch:
         index: Their positions in the list, `[B]` int64, which key their views.
         images: `[C, H, W]` each, of any sizes.
         labels: Class of each image, `[B]` int64, -1 of one without a label; `None` without labels.
+        contents: Digest of the pixels of each image.
     """
 
     rows: range
     index: Tensor
     images: list[Tensor]
     labels: Tensor | None
+    contents: list[bytes]
 
 
 class EncoderPass:
@@ -75,6 +79,7 @@ class EncoderPass:
         self._alignment: list[Tensor] = []
         self._halves: list[Tensor] = []
         self._rows: list[Tensor] = []
+        self._contents = hashlib.sha256()
 
     def read(self, batch: Batch, drawn: Tensor, clean: Tensor | None) -> None:
         """Runs the encoder on a batch and adds what its layers give.
@@ -85,6 +90,7 @@ class EncoderPass:
             clean: The images themselves, `[B, C, h, w]`, where `draw` gives them.
         """
         job, seed = self.job, int(batch.index[0])
+        self._contents.update(b"".join(batch.contents))
         stats = _forward(job, self.tap, drawn, seed, self.timer)
         with self.timer.phase("metrics"):
             self._alignment.append(torch.stack([_known(stats[name].alignment) for name in job.names]))
@@ -122,6 +128,7 @@ class EncoderPass:
             classes=states[1],
             peaks=states[2],
             seconds=self.timer.tensor() + seconds,
+            contents=self._contents.hexdigest(),
         )
 
 
@@ -180,18 +187,30 @@ def _batches(job: Job, rows: range, pool: ThreadPoolExecutor, timer: PhaseTimer)
     """Batches of images; the next one is loaded by threads while the encoders work on this one."""
     source, size = job.source, job.batch_size
 
-    def submit(start: int) -> list[Future[Tensor]]:
-        return [pool.submit(source.image, row) for row in range(start, min(start + size, rows.stop))]
+    def submit(start: int) -> list[Future[tuple[Tensor, bytes]]]:
+        return [pool.submit(_load, job, row) for row in range(start, min(start + size, rows.stop))]
 
     pending = submit(rows.start)
     for start in range(rows.start, rows.stop, size):
         with timer.phase("load"):
-            images = [future.result() for future in pending]
+            loaded = [future.result() for future in pending]
             pending = submit(start + size)
-        own = range(start, start + len(images))
+        own = range(start, start + len(loaded))
         index = torch.tensor([source.index[row] for row in own])
         labels = None if source.labels is None else torch.tensor([source.labels[row] for row in own])
-        yield Batch(own, index, images, labels)
+        yield Batch(own, index, [image for image, _ in loaded], labels, [digest for _, digest in loaded])
+
+
+def _load(job: Job, row: int) -> tuple[Tensor, bytes]:
+    """Loads an image, which must be the one that was looked at; and the digest of its pixels."""
+    image = job.source.image(row)
+    digest = pixels_digest(image)
+    if job.contents is not None and digest != job.contents[row].tobytes():
+        raise DataError(
+            f"Expected {job.source.ids[row]} to have the pixels that it had when it was looked at, got others: its "
+            "file changed meanwhile, or is not the same for all processes; restore it and go on with --resume"
+        )
+    return image, digest
 
 
 def draw(job: Job, images: Sequence[Tensor], index: Tensor, timer: PhaseTimer) -> tuple[Tensor, Tensor | None]:

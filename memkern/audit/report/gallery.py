@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from memkern._util.files import require_regular
 from memkern.audit.report.control import after_levels, sslmem_of_p
 from memkern.audit.run_folder.arrays import Floats, Ints, RunArrays
 from memkern.audit.run_folder.schema import Manifest
@@ -150,6 +151,7 @@ class Thumbs:
         if self.folder is None:
             return ""
         try:
+            require_regular(self.folder / name)  # a FIFO would be waited for
             raw = (self.folder / name).read_bytes()
         except OSError:
             return ""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from memkern._util.optional_imports import require
+from memkern._util.text import printable
 from memkern.audit.measure.estimate import Estimate
 from memkern.audit.report.control import control_words, headline
 from memkern.audit.report.text import small
@@ -100,7 +101,7 @@ def show_run(run: Run, console: Console) -> None:
     if scored:
         console.print(_images_table(run, among, named=candidates is not None))
         for line in _verdict(manifest.significance):
-            console.print(line, highlight=False)
+            console.print(_cell(line), highlight=False)
     copies = manifest.data.duplicates
     if copies:
         exact = sum(kind == "exact" for *_, kind in copies)
@@ -165,7 +166,7 @@ def _verdict(found: Significance | None) -> list[str]:
 def show_done(run: Run, console: Console) -> None:
     """Prints where the results are and what they took."""
     images, seconds = run.manifest.data.n_images, run.manifest.wall["total"]
-    console.print(f"{images} images in {duration(seconds)}; results are in {run.folder}", highlight=False)
+    console.print(_cell(f"{images} images in {duration(seconds)}; results are in {run.folder}"), highlight=False)
 
 
 def duration(seconds: float) -> str:
@@ -198,7 +199,7 @@ def _small(value: float | None) -> str:
 
 def _cell(text: str) -> Text:
     """Makes a cell of a text as it is: file names may hold what rich reads as markup, and terminals as commands."""
-    cell: Text = require("rich.text", "rich").Text("".join(char if char.isprintable() else "�" for char in text))
+    cell: Text = require("rich.text", "rich").Text(printable(text))
     return cell
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from memkern._util.files import read_json
+from memkern._util.files import read_json, require_regular, sha256
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.arrays import RunArrays, read_arrays
 from memkern.audit.run_folder.columns import ENCODERS
@@ -69,7 +69,7 @@ class Run:
     @cached_property
     def state(self) -> dict[str, Tensor]:
         """Streaming states, "<layer>/<name>" -> tensor."""
-        path = self.folder / STATE
+        path = self._own(STATE)
         try:
             state: dict[str, Tensor] = require("safetensors.torch", "safetensors").load_file(path)
         except ImportError:
@@ -89,7 +89,23 @@ class Run:
         return self.manifest.output
 
     def _table(self, name: str) -> pyarrow.Table:
-        return read_table(self.folder / f"{name}.parquet")
+        return read_table(self._own(f"{name}.parquet"))
+
+    def _own(self, name: str) -> Path:
+        """The path of a file, which must be the one that the manifest names."""
+        path, known = self.folder / name, self.manifest.files.get(name)
+        try:
+            digest = sha256(path)
+        except FileNotFoundError as error:
+            raise RunFolderError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
+        except OSError as error:
+            raise RunFolderError(f"Expected {path} to be the file that {MANIFEST} names: {error}") from error
+        if known is not None and known != digest:
+            raise RunFolderError(
+                f"Expected {path} to be the file that {MANIFEST} names, got another: it was edited, damaged, or is of "
+                "another audit; copy the whole folder"
+            )
+        return path
 
 
 def read_table(path: Path) -> pyarrow.Table:
@@ -106,6 +122,7 @@ def read_table(path: Path) -> pyarrow.Table:
     """
     parquet = require("pyarrow.parquet", "pyarrow")
     try:
+        require_regular(path)
         return parquet.ParquetFile(path).read()
     except FileNotFoundError as error:
         raise RunFolderError(f"Expected {path} beside {MANIFEST}; it is missing: copy the whole folder") from error
@@ -134,6 +151,6 @@ def read_run(folder: Path | str) -> Run:
     except FileNotFoundError as error:
         fix = "finish it with `memkern audit … --resume`" if (folder / PLAN).exists() else "check the path"
         raise RunFolderError(f"Expected a finished audit in {folder}: {MANIFEST} is missing; {fix}") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunFolderError(f"Expected {path} to be JSON, got: {error}") from error
     return Run(folder, Manifest.from_json(manifest, path))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from memkern._util.records import Json, Record
+from memkern._util.records import Json, Record, json_digest
 from memkern.audit.taps.transformer_blocks import Block
 from memkern.errors import MemkernError, PlanError
 from memkern.transforms import ViewSpec
@@ -56,7 +56,8 @@ class EncoderPlan(Record):
         weights: SHA-256 of the weights.
         members: Digest of what is known of the images that the encoder was trained on; `None` if nothing is.
         units: How many units each layer has; encoders of several architectures may differ in that.
-        readings: Digest of all that decides what is read of the encoder; its files in RUN carry it.
+        readings: Digest of all that decides what is read of the encoder, `Plan.read_digest` among it; its files in RUN
+            carry it.
     """
 
     name: str
@@ -105,9 +106,16 @@ class Plan(Record):
         level: "auto" or "none": whether the level of an encoder is taken out of scores.
         fdr: False-discovery rate at which an image is called memorized.
         distance: "l2", or of directions "cosine" or "angular".
+        contents: Digest of the pixels of all images; `None` where not every image was looked at.
+        versions: Package that decodes images or builds encoders -> version.
+        keep: "all" layers, or the "output" alone: what the tables keep of every image.
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
+    OF_ENCODERS: ClassVar[frozenset[str]] = frozenset(
+        {"encoder", "encoder_file", "weights", "reference", "encoders", "candidates"}
+    )
+    OF_SCORES: ClassVar[frozenset[str]] = frozenset({"groups", "control", "level", "fdr", "keep"})
 
     memkern: str
     torch: str
@@ -140,6 +148,20 @@ class Plan(Record):
     level: str = "auto"
     fdr: float = 0.05
     distance: str = "l2"
+    contents: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    keep: str = "all"
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that decides the result."""
+        return json_digest(self.to_json())
+
+    @property
+    def read_digest(self) -> str:
+        """Digest of what decides the readings of every encoder: all but encoders, and what scores are made with."""
+        fields = self.to_json()
+        return json_digest({name: fields[name] for name in fields.keys() - self.OF_ENCODERS - self.OF_SCORES})
 
     @property
     def n_shards(self) -> int:
@@ -212,6 +234,7 @@ class DataEntry(Record):
         exif: "apply" if images were turned as their EXIF orientation says, "ignore" if not, "" if they have none.
         left_out: What else was found beside the images (hidden files, files with other endings) -> how many.
         check: Which images were decoded before the work: "full", "sample" or "none".
+        folder: Folder in which relative paths of images begin; `None` where there are none.
     """
 
     source: str
@@ -225,6 +248,7 @@ class DataEntry(Record):
     exif: str = ""
     left_out: Mapping[str, int] = field(default_factory=dict)
     check: str = "full"
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -367,6 +391,7 @@ class Manifest(About):
     FORMAT: ClassVar[str] = "memkern-audit"
     VERSION: ClassVar[int] = 2
     UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {1: _with_trainings}
+    SEALED: ClassVar[bool] = True
 
     created: str
     layers: tuple[LayerPlan, ...]
@@ -392,10 +417,13 @@ class PlanFile(Record):
     Attributes:
         plan: What decides the result; must be equal for a run to go on.
         about: What else is known when the audit begins.
+        images: SHA-256 of the list of images, images.parquet; "" for audits of memkern 0.3 or earlier.
     """
 
     FORMAT: ClassVar[str] = "memkern-plan"
+    SEALED: ClassVar[bool] = True
     ERROR: ClassVar[type[MemkernError]] = PlanError
 
     plan: Plan
     about: About
+    images: str = ""

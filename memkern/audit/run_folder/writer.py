@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from memkern._util.files import replace_atomically, sha256, write_json
+from memkern._util.files import replace_atomically, sha256, write_json, write_tensors
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.columns import SAMPLES_FAMILIES, TABLES, Column
 from memkern.audit.run_folder.reader import Run, read_run
@@ -60,11 +60,8 @@ def write_run(
         with replace_atomically(path) as temporary:
             parquet.write_table(_table(given[table], types | further if table == "samples" else types), temporary)
         files[path.name] = sha256(path)
-    with replace_atomically(folder / STATE) as temporary:
-        whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
-        require("safetensors.torch", "safetensors").save_file(
-            whole, temporary, metadata={"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"}
-        )
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(state.items())}
+    write_tensors(folder / STATE, whole, {"format": f"{Manifest.FORMAT}-{Manifest.VERSION}"})
     files[STATE] = sha256(folder / STATE)
     write_json(folder / MANIFEST, replace(manifest, files=files).to_json())
     return read_run(folder)

@@ -21,11 +21,11 @@ def test_candidates(folder: Path, tmp_path: Path) -> None:
     names = ImageNames(open_source(str(folder)))
     path = tmp_path / "ids.txt"
     path.write_text("c/deep/5.png\n\n1\n")
-    assert names.listed(str(path), "--candidates") == [5, 1]
-    assert names.listed("2:4", "--candidates") == [2, 3]
+    assert names.listed(str(path), "--candidates").tolist() == [5, 1]
+    assert names.listed("2:4", "--candidates").tolist() == [2, 3]
     np.save(tmp_path / "ids.npy", np.array([0]))
-    assert names.listed(str(tmp_path / "ids.npy"), "--candidates") == [0]
-    assert ImageNames(names.source.without({0})).listed("1:2", "--candidates") == [0], "positions stay"
+    assert names.listed(str(tmp_path / "ids.npy"), "--candidates").tolist() == [0]
+    assert ImageNames(names.source.without({0})).listed("1:2", "--candidates").tolist() == [0], "positions stay"
     path.write_text("zebra.png\n7\n0\n")
     text = message(names.listed, str(path), "--candidates")
     assert text.endswith("; 2 of 3 are none, the first: 'zebra.png'; ids look like 'a/deep/0.png'")

@@ -141,6 +141,13 @@ def test_changed_files_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
     new.unlink()
     path = given.out / "plan.json"
     held = json.loads(path.read_text())
+    assert "sha256" in held
+    path.write_text(json.dumps({**held, "plan": {**held["plan"], "torch": "1.0"}}))
+    assert message(again) == (
+        "Expected RUN/plan.json to be as memkern wrote it, got one that its own digest does not fit: it was edited or "
+        "damaged; restore it"
+    )
+    del held["sha256"]  # as memkern 0.3 wrote it
     path.write_text(json.dumps({**held, "plan": {**held["plan"], "torch": "1.0"}}))
     assert message(again).startswith('Expected `torch` to be "1.0" like the audit in RUN, got ')
     del held["plan"]["torch"]

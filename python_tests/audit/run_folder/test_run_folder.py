@@ -92,7 +92,7 @@ def test_folders_without_a_finished_audit(tmp_path: Path) -> None:
     assert message(missing) == "Expected /no/manifest.json to have the format 'memkern-audit-2', got 'other'"
     run = write(tmp_path / "run")
     (run.folder / "samples.parquet").write_bytes(b"PAR1")
-    assert message(run.folder).startswith("Expected /run/samples.parquet to be a parquet file, got: ")
+    assert message(run.folder).startswith("Expected /run/samples.parquet to be the file that manifest.json names")
     (run.folder / "samples.parquet").unlink()
     assert message(run.folder) == (
         "Expected /run/samples.parquet beside manifest.json; it is missing: copy the whole folder"

@@ -37,19 +37,20 @@ def test_the_files_of_memkern_0_1_0_are_read(tmp_path: Path) -> None:
     old = json.loads(path.read_text())
     assert old.pop("format") == "memkern-plan-1"
     path.write_text(json.dumps(old))
-    assert read_plan(given.out) == schema.PlanFile(run.manifest.plan, read_plan(given.out).about)
+    there = read_plan(given.out)
+    assert there == schema.PlanFile(run.manifest.plan, there.about, there.images)
     listed = json.loads((given.out / "manifest.json").read_text())
     assert list(listed) == [
         "format", "complete", "versions", "encoder", "reference", "weights", "data", "candidates", "views", "options",
         "device", "precision", "backends", "encoders", "created", "layers", "output", "blocks", "wall", "shards",
-        "plan", "significance", "files",
+        "plan", "significance", "files", "sha256",
     ]  # fmt: skip
     assert listed["format"] == "memkern-audit-2"
     assert list(listed["plan"]) == [
         "memkern", "torch", "encoder", "encoder_file", "weights", "reference", "data", "n_images", "labels",
         "candidates", "views", "transform", "size", "pairs", "normalize", "seed", "batch_size", "shard_size", "median",
         "precision", "device", "allow_nan", "layers", "output", "blocks", "encoders", "groups", "control",
-        "level", "fdr", "distance",
+        "level", "fdr", "distance", "contents", "versions", "keep",
     ]  # fmt: skip
     assert run.manifest.to_json() == listed
 

@@ -29,8 +29,8 @@ def _open(spec: Spec) -> Source:
 
 READER = Reader(
     name="py",
-    summary="whatever data set of torch or `datasets` your function returns, items by number: pictures, tensors, arrays, "
-    "or tuples or dicts with one",
+    summary="whatever data set of torch or `datasets` your function returns, items by number: pictures, tensors, "
+    "arrays, or tuples or dicts with one",
     example="py:FILE.py:FUNCTION",
     package="",
     open=_open,

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from memkern._util.files import replace_atomically
+from memkern._util.files import replace_atomically, write_csv
 from memkern._util.optional_imports import require
 from memkern.audit.run_folder.arrays import Floats, Ints, first_encoder
 from memkern.audit.run_folder.export import Export
 from memkern.audit.run_folder.reader import Run
+
+LONGEST = 180
+"""Bytes of a layer's label in a file name; file systems allow 255 for the whole of it."""
+
+BLOCK = 512
+"""Bytes before the HDF5 data of a MATLAB 7.3 file."""
+
+HEADER = b"MATLAB 7.3 MAT-file, HDF5 schema 1.00 .".ljust(116) + bytes(8) + b"\x00\x02IM"
+"""What tells MATLAB that a file is one of its own: 116 bytes of text, no subsystem data, version 2, little-endian."""
 
 
 def write(run: Run) -> list[Path]:
@@ -23,7 +35,9 @@ def write(run: Run) -> list[Path]:
     (ClassMem); `pos_per_layer-<layer>.mat` has `max` and `min`, the units in descending and ascending order of UnitMem,
     to prune by; `IDcat.mat` has `ans`, the positions of the candidates; `mostdata.mat` and `leastdata.mat` have
     `canary ` (sic) and `extra`, SSLMem of candidates and of the other images, which `Ttest.py` compares. The scripts
-    read the last four with h5py, so those are HDF5 (MATLAB 7.3) and the first are MATLAB 5.
+    read the last four with h5py, so those are HDF5 (MATLAB 7.3) and the first are MATLAB 5. `layers.csv` says which
+    layer is in which files: characters that no file name can have are "_", and where two layers would have one name, or
+    too long a one, a digest of the layer's name follows.
 
     Args:
         run: The audit.
@@ -40,9 +54,11 @@ def write(run: Run) -> list[Path]:
     place = {int(position): row for row, position in enumerate(index)}
     units = first_encoder(run.units).to_pydict()
     layers = np.array(units["layer"])
+    labels = file_labels(run.layer_names)
+    write_csv(run.folder / "mat" / "layers.csv", ("layer", "file"), labels.items())
     for name in run.layer_names:
         rows = np.flatnonzero(layers == name)
-        label = re.sub(r"[^\w.-]", "_", name)
+        label = labels[name]
         score = np.array([units["unitmem"][row] for row in rows], dtype=np.float64)
         peaks = np.array([place[units["peak_index"][row]] for row in rows], dtype=np.int64)
         written.append(_mat5(run, f"maxposition-{label}", {"maxposition": peaks, "selectivity": score}))
@@ -58,7 +74,29 @@ def write(run: Run) -> list[Path]:
         score = np.array(run.samples["sslmem"].to_pylist(), dtype=np.float64)
         written.append(_mat73(run, "mostdata", {"canary ": score[candidate]}))
         written.append(_mat73(run, "leastdata", {"extra": score[~candidate]}))
-    return written
+    return [*written, run.folder / "mat" / "layers.csv"]
+
+
+def file_labels(names: Sequence[str]) -> dict[str, str]:
+    """Finds a label for each name that can stand in a file's name, no two alike on any file system.
+
+    Args:
+        names: The names, each once.
+
+    Returns:
+        Name -> its label: the name itself where it can be.
+    """
+    plain = {name: re.sub(r"[^\w.-]", "_", name) for name in names}
+    taken = Counter(unicodedata.normalize("NFC", label).casefold() for label in plain.values())
+    labels = {}
+    for name, label in plain.items():
+        alone = taken[unicodedata.normalize("NFC", label).casefold()] == 1
+        if alone and len(label.encode()) <= LONGEST:
+            labels[name] = label
+        else:
+            short = label.encode()[: LONGEST - 17].decode(errors="ignore")
+            labels[name] = f"{short}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    return labels
 
 
 def _mat5(run: Run, name: str, values: Mapping[str, Floats | Ints]) -> Path:
@@ -70,9 +108,14 @@ def _mat5(run: Run, name: str, values: Mapping[str, Floats | Ints]) -> Path:
 
 def _mat73(run: Run, name: str, values: Mapping[str, Floats | Ints]) -> Path:
     path = run.folder / "mat" / f"{name}.mat"
-    with replace_atomically(path) as part, require("h5py", "h5py", extra="").File(part, "w") as file:
-        for key, value in values.items():
-            file[key] = np.asarray(value)
+    with replace_atomically(path) as part:
+        with require("h5py", "h5py", extra="").File(part, "w", userblock_size=BLOCK) as file:
+            for key, value in values.items():
+                file[key] = np.asarray(value)
+                kind = "double" if file[key].dtype.kind == "f" else str(file[key].dtype)
+                file[key].attrs["MATLAB_class"] = np.bytes_(kind)
+        with part.open("r+b") as raw:
+            raw.write(HEADER)
     return path
 
 

@@ -142,6 +142,7 @@ def test_leaks_are_counted(tmp_path: Path) -> None:
     pq.write_table(
         table.set_column(table.column_names.index("leaked_by"), "leaked_by", leaks), tmp_path / "samples.parquet"
     )
+    family_runs.accept_files(tmp_path)
     told = " ".join(section(read_run(tmp_path))["sentences"])
     assert "2 images that an encoder did not see are near copies" in told
 
@@ -239,6 +240,7 @@ def test_hostile_names_of_encoders_and_a_whole_page(tmp_path: Path) -> None:
     table = run.encoders
     bad = ["<script>alert(1)</script>", *table["encoder"].to_pylist()[1:]]
     pq.write_table(table.set_column(0, "encoder", pa.array(bad)), tmp_path / "encoders.parquet")
+    family_runs.accept_files(tmp_path)
     page = report(read_run(tmp_path), images=False)
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import audit_helpers
+import pytest
 
-from memkern.audit.pipeline import run_audit
+from memkern.audit.pipeline import merge_runs, run_audit
 
 
 def test_fiftyone_samples(tmp_path: Path) -> None:
@@ -35,3 +36,33 @@ def test_units_are_those_of_the_first_encoder(tmp_path: Path) -> None:
     assert set(run.units["encoder"].to_pylist()) == {"f1", "f2"}
     samples = json.loads((run.folder / "fiftyone.json").read_text())["samples"]
     assert sum(sample["memkern_units"] for sample in samples) == run.units.num_rows // 2
+
+
+TYPES = {"StringField": str, "FloatField": float, "IntField": int}
+
+
+def test_fields_are_those_that_fiftyone_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the layout of its `Dataset.to_dict`: each field beside the built-in ones has a type; files are absolute."""
+    given = audit_helpers.options(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for part in (1, 2):  # paths as the user wrote them, relative
+        run_audit(replace(given, data="data", out=tmp_path / f"part{part}", shard=(part, 2)))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run = merge_runs([tmp_path / "part1", tmp_path / "part2"], Path("merged"), exports=("fiftyone",))
+    assert not any(Path(path).is_absolute() for path in run.samples["path"].to_pylist())
+    whole = json.loads((elsewhere / "merged" / "fiftyone.json").read_text())
+    assert (whole["name"], whole["media_type"], whole["num_samples"]) == ("merged", "image", 12)
+    for sample in whole["samples"]:
+        assert Path(sample["filepath"]).is_absolute()
+        assert Path(sample["filepath"]).is_file()
+        assert set(sample) - {"filepath", "tags"} == set(whole["sample_fields"])
+        for name, kind in whole["sample_fields"].items():
+            short = kind.rpartition(".")[2]
+            if name == "ground_truth":
+                assert kind == "fiftyone.core.fields.EmbeddedDocumentField(fiftyone.core.labels.Classification)"
+                assert sample[name]["_cls"] == "Classification"
+            else:
+                assert kind == f"fiftyone.core.fields.{short}"
+                assert isinstance(sample[name], TYPES[short])
