@@ -32,6 +32,9 @@ class FileSystem(Protocol):
     def ukey(self, path: str) -> str:
         """Tells a key that changes when the file does."""
 
+    def exists(self, path: str) -> bool:
+        """Tells whether there is anything at a path."""
+
     def find(self, path: str, *, detail: bool) -> Mapping[str, Mapping[str, object]]:
         """Lists all files under a path."""
 
@@ -98,6 +101,31 @@ def fetch_with_arguments(text: str) -> str:
         return str(fetch(text))
     address, mark, arguments = text.partition("?")
     return f"{fetch(address)}{mark}{arguments}"
+
+
+def address_of(path: str | Path) -> str:
+    """Writes the address that `Path` has collapsed (`s3:/bucket`) with both of its slashes."""
+    scheme, _, rest = str(path).partition(":")
+    return f"{scheme}:///{rest.lstrip('/')}" if scheme.lower() == "file" else f"{scheme}://{rest.lstrip('/')}"
+
+
+def working_copy(address: str, last: str) -> Path:
+    """Names the local folder in which what is to lie at a remote address is made.
+
+    Args:
+        address: The address of a folder.
+        last: Name of the file by which a complete folder is told.
+
+    Returns:
+        The folder, the same for the same address; it need not be there.
+
+    Raises:
+        MissingFileError: If a complete folder lies at the address already.
+    """
+    files, path = _store(address)
+    if files.exists(f"{path}/{last}"):
+        raise MissingFileError(f"Expected a new folder at {address}, got a complete one: choose another address")
+    return _cache().parent / "made" / _digest(address) / _last_name(path)
 
 
 def upload(folder: Path, address: str, *, last: Sequence[str] = ()) -> None:

@@ -159,10 +159,10 @@ class Options:
                 f"Expected `skip_corrupt` with check='full', got check={self.check!r}: an image that is found corrupt "
                 "during the work cannot be left out any more"
             )
-        if is_remote(self.out):
+        if is_remote(self.out) and self.shard is not None:
             raise ArgumentValueError(
-                f"Expected `out` to be a local folder, got {self.out}: an audit writes its results in place; copy the "
-                "folder when it is complete"
+                f"Expected `out` to be a local folder with `shard`, got {self.out}: parts of an audit are put together "
+                "before they are copied"
             )
         if isinstance(self.fdr, bool) or not isinstance(self.fdr, (int, float)):
             raise ArgumentTypeError(f"Expected `fdr` to be a number, got {self.fdr!r}")

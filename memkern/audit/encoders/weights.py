@@ -60,7 +60,7 @@ def load_weights(encoder: nn.Module, text: str) -> Loaded:
     unknown = set(spec.arguments) - {"key", "prefix", "strict"}
     if unknown:
         raise WeightsError(f"Expected key, prefix or strict after the '?' of {text!r}, got {first_of(sorted(unknown))}")
-    file = _file(Path(spec.name))
+    file = _file(spec.path)
     load = getattr(type(encoder), "from_pretrained", None)
     if load is not None and (file.parent / "config.json").is_file() and file.name in SAVED:
         _pretrained(encoder, load, file)
