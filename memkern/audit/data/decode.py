@@ -59,7 +59,7 @@ class Pixels:
             file: Path of an image file, or its bytes.
 
         Returns:
-            The image, `[3, H, W]` uint8.
+            The image, `[3, H, W]` uint8; of a file of floating values these.
 
         Raises:
             DataError: If the format is none that is read, the image is too large, or the range of its values unknown.
@@ -76,7 +76,7 @@ class Pixels:
             picture: The picture; of several frames the first.
 
         Returns:
-            The image, `[3, H, W]` uint8.
+            The image, `[3, H, W]` uint8; of floating values these.
 
         Raises:
             DataError: If the picture is too large, or the range of its values unknown.

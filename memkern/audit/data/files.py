@@ -60,6 +60,11 @@ def read_text(path: Path) -> str:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
+def lines_of(text: str) -> list[str]:
+    """Splits a text at its line ends; names may hold what Python splits lines at besides."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
 def refuse_other_encodings(text: str, path: Path) -> None:
     """Requires a text of UTF-8 where it is not a list of files, whose names may be any bytes.
 
@@ -70,7 +75,7 @@ def refuse_other_encodings(text: str, path: Path) -> None:
     Raises:
         DataError: If the text holds bytes that are not UTF-8; the message has the line.
     """
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.isascii() and re.search("[\udc80-\udcff]", line):
             raise DataError(
                 f"Expected {path} to be a text file in UTF-8, got other bytes in line {number}: "
@@ -90,7 +95,7 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         DataError: If the file cannot be read.
     """
-    lines = (line.strip() for line in read_text(path).splitlines())
+    lines = (line.strip() for line in lines_of(read_text(path)))
     return [line[1:-1] if len(line) > 1 and line[0] == line[-1] == '"' else line for line in lines if line]
 
 

@@ -153,7 +153,7 @@ class ImageNames:
                 f"Expected {what} to hold positions, got {len(array)} zeros and ones in {path}, which look like a "
                 "mask: save it as booleans, mask.astype(bool)"
             )
-        return self._rows_at(np.minimum(array, np.iinfo(np.int64).max).astype(np.int64), what)
+        return self._rows_at(array.astype(np.int64), what)  # what is too large for it becomes negative
 
     def _of_text(self, path: Path, what: str) -> Ints:
         names = read_lines(path)

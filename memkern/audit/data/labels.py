@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memkern.audit.data.classes import label_values, numbers_or_names
-from memkern.audit.data.files import read_array, read_text, reading, refuse_other_encodings
+from memkern.audit.data.files import lines_of, read_array, read_text, reading, refuse_other_encodings
 from memkern.audit.data.source import Source, with_labels
 from memkern.errors import DataError
 
@@ -43,7 +43,7 @@ def apply_labels(source: Source, option: str) -> Source:
     text = read_text(path)
     refuse_other_encodings(text, path)
     if path.suffix != ".csv":
-        one_a_line = [line.strip() for line in text.splitlines()]
+        one_a_line = [line.strip() for line in lines_of(text)]
         by_line = len(one_a_line) == len(source)  # an empty line is no label then, and a name may hold spaces
         return with_labels(source, numbers_or_names(one_a_line if by_line else text.split()), None)
     return with_labels(source, numbers_or_names(_of_table(source, path, text)), None)
@@ -52,7 +52,7 @@ def apply_labels(source: Source, option: str) -> Source:
 def _of_table(source: Source, path: Path, text: str) -> list[str]:
     """Label of each image from a table with the columns id and label."""
     with reading(path, "a .csv file"):
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines_of(text)) if row]
     at = (0, 1)
     if rows and {"id", "label"} <= {cell.lower() for cell in rows[0]}:
         head = [cell.lower() for cell in rows.pop(0)]

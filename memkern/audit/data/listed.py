@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memkern._util.text import first_of, printable
-from memkern.audit.data.files import read_text
+from memkern.audit.data.files import lines_of, read_text
 from memkern.errors import DataError
 
 PATHS = frozenset(
@@ -60,7 +60,7 @@ def read_list(path: Path) -> ListedFiles:
     Raises:
         DataError: If the list is empty, or a line names no file or lacks a cell; the message has the line.
     """
-    numbered = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    numbered = [(n, line.strip()) for n, line in enumerate(lines_of(read_text(path)), 1) if line.strip()]
     if not numbered:
         raise DataError(f"Expected one image file a line in {path}, got none")
     head = _head(numbered[0][1])
