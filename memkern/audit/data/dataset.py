@@ -167,7 +167,7 @@ def _image(item: object, key: str | int | None) -> object:
         if found is None or found not in item:
             raise DataError(f"a mapping with {', '.join(map(str, item))}: name the image with image_key")
         return item[found]
-    if isinstance(item, tuple | list) and item and not isinstance(item[0], int | float):
+    if isinstance(item, tuple | list) and item:
         return item[key if isinstance(key, int) else 0]
     return item
 
