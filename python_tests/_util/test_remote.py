@@ -23,7 +23,9 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     return files
 
 
-@pytest.mark.parametrize("text", ["s3://b/x", "gs://b/x", "hf://datasets/n/x", "https://h/x?y=1", "memory://x", "file:///x"])
+@pytest.mark.parametrize(
+    "text", ["s3://b/x", "gs://b/x", "hf://datasets/n/x", "https://h/x?y=1", "memory://x", "file:///x"]
+)
 def test_addresses(text: str) -> None:
     assert is_remote(text)
     assert is_remote(Path(text)), "Path makes one slash of two"
@@ -49,7 +51,7 @@ def test_a_file_is_copied_once_for_each_state(memory: fsspec.AbstractFileSystem)
     memory.pipe("/bucket/w.bin", b"other")
     assert fetch("memory://bucket/w.bin").read_bytes() == b"other"
     assert fetch_with_arguments("memory://bucket/w.bin?key=x").endswith("w.bin?key=x")
-    with pytest.raises(MissingFileError, match="that can be read at memory://bucket/no.bin, got: "):
+    with pytest.raises(MissingFileError, match=r"that can be read at memory://bucket/no\.bin, got: "):
         fetch("memory://bucket/no.bin")
 
 
@@ -106,7 +108,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             import s3fs  # noqa: F401
         except ImportError:
-            with pytest.raises(MissingPackageError, match="needs another package: .*s3fs"):
+            with pytest.raises(MissingPackageError, match=r"needs another package: .*s3fs"):
                 fetch("s3://bucket/x")
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(MissingPackageError, match="pip install 'fsspec'"):

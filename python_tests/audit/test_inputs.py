@@ -1,4 +1,4 @@
-"""Audits of what people bring: labels that are missing, orientations, names of any bytes, looks at few images, stores."""
+"""Audits of what people bring: missing labels, orientations, names of any bytes, looks at few images, stores."""
 
 from __future__ import annotations
 
@@ -123,9 +123,7 @@ def test_an_unreadable_candidate_of_a_range(given: Options) -> None:
     assert [each.as_py() for each in marked] == [0, 2]
 
 
-def test_data_weights_and_results_in_a_store(
-    given: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_weights_and_results_in_a_store(given: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     local = run_audit(given)

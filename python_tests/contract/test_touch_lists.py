@@ -59,7 +59,16 @@ ADDED = {
         "scripts/frozen/*": "bits before and after the redesign",
         "scripts/new_op.py": "copies it",
     }),
-    "New encoder kind": Added("kind", "hf", "hf", {"python_tests/audit/encoders/test_build.py": "all kinds, as text"}),
+    "New encoder kind": Added(
+        "kind",
+        "hf",
+        "hf",
+        {
+            "python_tests/audit/encoders/test_build.py": "all kinds, as text",
+            "memkern/_util/remote.py": "hf:// is an address of a store",
+            "python_tests/_util/test_remote.py": "hf:// is an address of a store",
+        },
+    ),
     "New image reader": Added("reader", "hdf5", "hdf5", {"python_tests/audit/data/test_open.py": "all kinds, as text"}),
     "New export": Added("export", "fiftyone", "fiftyone", {
         "memkern/audit/pipeline.py": "a docstring's example",

@@ -43,7 +43,7 @@ def from_dataset(
     ids: Sequence[str] | None = None,
     image_key: str | int | None = None,
     name: str = "",
-    pixels: Pixels = Pixels(),  # noqa: B008  (frozen)
+    pixels: Pixels | None = None,
 ) -> Source:
     """Makes the images of an audit from a data set of torch or of Hugging Face `datasets`.
 
@@ -57,7 +57,8 @@ def from_dataset(
         ids: Names of the images; by default 0, 1, 2, …
         image_key: Key of the image in an item, or its place in a tuple; found by itself if left out.
         name: Name of the data in results; by default that of the data set's class.
-        pixels: What becomes of orientations and of values of more than 8 bits.
+        pixels: What becomes of orientations and of values of more than 8 bits; by default orientations are ignored, and
+            ranges are those of unsigned types.
 
     Returns:
         The images, for `run_audit(options, source=…)`.
@@ -73,7 +74,7 @@ def from_dataset(
         >>> len(source), source.image(0).shape
         (4, torch.Size([3, 8, 8]))
     """
-    name = name or type(dataset).__name__
+    name, how = name or type(dataset).__name__, pixels or Pixels()
     n_images, lock = len(as_dataset(dataset, name)), threading.Lock()
     names = [str(row) for row in range(n_images)] if ids is None else escaped_all([str(each) for each in ids])
     if len(names) != n_images:
@@ -82,10 +83,10 @@ def from_dataset(
     def load(position: int) -> Tensor:
         with lock:  # a data set need not be made for threads
             item = dataset[position]
-        return _pixels(_image(item, image_key), pixels)
+        return _pixels(_image(item, image_key), how)
 
     digest = list_digest([name, getattr(dataset, "_fingerprint", ""), n_images, *_first(dataset, load, name)])
-    source = Source(name, tuple(names), load, digest, exif="apply" if pixels.upright else "ignore")
+    source = Source(name, tuple(names), load, digest, exif="apply" if how.upright else "ignore")
     values, classes = own_labels(dataset) if isinstance(labels, str) else (labels, None)
     return source if values is None else with_labels(source, label_values(values, name), classes)
 
@@ -174,14 +175,19 @@ def _image(item: object, key: str | int | None) -> object:
 
 def _pixels(value: object, pixels: Pixels) -> Tensor:
     """A picture, tensor or array as `[C, H, W]`."""
+    if isinstance(value, Tensor) and (value.is_floating_point() or value.dtype == torch.uint8):
+        return _channels_first(value.detach().cpu())
     if isinstance(value, Tensor | np.ndarray):
-        as_it_is = isinstance(value, Tensor) and (value.is_floating_point() or value.dtype == torch.uint8)
-        image = value.detach().cpu() if as_it_is else pixels.array(np.asarray(value))  # type: ignore[union-attr]
-        image = image[None] if image.ndim == 2 else image
-        is_last = image.ndim == 3 and image.shape[0] not in (1, 3) and image.shape[2] in (1, 3)
-        return image.permute(2, 0, 1) if is_last else image
+        return _channels_first(pixels.array(np.asarray(value)))
     if hasattr(value, "convert") and hasattr(value, "getexif"):
         return pixels.picture(cast("Image", value))
     if isinstance(value, bytes):
         return pixels.file(value)
     raise DataError(f"no image, but {type(value).__name__}")
+
+
+def _channels_first(image: Tensor) -> Tensor:
+    """`[H, W]`, `[H, W, C]` or `[C, H, W]` as `[C, H, W]`."""
+    image = image[None] if image.ndim == 2 else image
+    is_last = image.ndim == 3 and image.shape[0] not in (1, 3) and image.shape[2] in (1, 3)
+    return image.permute(2, 0, 1) if is_last else image

@@ -106,10 +106,12 @@ class Pixels:
         kind = values.dtype
         if self.bounds is not None and kind != np.uint8:
             low, high = self.bounds
-            wide = values.astype(np.float64)
-            if not (wide.min() >= low and wide.max() <= high):
-                raise DataError(f"values from {wide.min():g} to {wide.max():g}, not in the stated {low:g} to {high:g}")
-            return torch.from_numpy(((wide - low) * (255 / (high - low))).round().astype(np.uint8))
+            numbers = values.astype(np.float64)
+            if not (numbers.min() >= low and numbers.max() <= high):
+                raise DataError(
+                    f"values from {numbers.min():g} to {numbers.max():g}, not in the stated {low:g} to {high:g}"
+                )
+            return torch.from_numpy(((numbers - low) * (255 / (high - low))).round().astype(np.uint8))
         if kind == np.bool_:
             return torch.from_numpy(values.astype(np.uint8) * np.uint8(255))
         if kind == np.uint16:

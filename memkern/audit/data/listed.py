@@ -72,14 +72,14 @@ def read_list(path: Path) -> ListedFiles:
     best = exist.index(max(exist)) if any(exist) else forms.index(_whole)
     form = forms[best]
     rows = [form(line) for _, line in numbered]
-    wide = max(len(row) for row in rows)
-    if wide > 2:
+    n_cells = max(len(row) for row in rows)
+    if n_cells > 2:
         widest = next(n for (n, _), row in zip(numbered, rows, strict=True) if len(row) > 2)
         raise DataError(
-            f"Expected a path and a label a line in {path}, got {wide} cells in line {widest}: name the columns in a "
-            "head line, path,label say"
+            f"Expected a path and a label a line in {path}, got {n_cells} cells in line {widest}: name the columns in "
+            "a head line, path,label say"
         )
-    labels = [row[1] if len(row) > 1 else "" for row in rows] if wide == 2 else None
+    labels = [row[1] if len(row) > 1 else "" for row in rows] if n_cells == 2 else None
     return _existing(path, ListedFiles([row[0] for row in rows], labels, [number for number, _ in numbered]))
 
 

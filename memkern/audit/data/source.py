@@ -144,7 +144,7 @@ def from_arrays(
     ids: Sequence[str] | None = None,
     *,
     name: str = "arrays",
-    pixels: Pixels = Pixels(),  # noqa: B008  (frozen)
+    pixels: Pixels | None = None,
 ) -> Source:
     """Makes a source of images in memory.
 
@@ -155,7 +155,7 @@ def from_arrays(
         labels: `[N]` class of each image; below zero: no label.
         ids: Names; by default 0, 1, 2, …
         name: Name of the source.
-        pixels: What becomes of values of more than 8 bits.
+        pixels: What becomes of values of more than 8 bits; by default ranges are those of unsigned types.
 
     Returns:
         The source.
@@ -163,6 +163,7 @@ def from_arrays(
     Raises:
         DataError: If a shape or type does not fit.
     """
+    pixels = pixels or Pixels()
     array = cast(ImageArray, images if hasattr(images, "ndim") else np.asarray(images))
     shape = tuple(int(each) for each in array.shape)
     if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
@@ -219,5 +220,5 @@ def with_labels(source: Source, values: Sequence[object], classes: Sequence[str]
 
 
 def _stated(pixels: Pixels) -> tuple[object, ...]:
-    """What decides the pixels besides the array, for a digest; nothing where nothing was stated."""
+    """Bounds of values, for a digest; empty where none were stated."""
     return () if pixels.bounds is None else (pixels.bounds,)

@@ -84,7 +84,9 @@ def digits(count: int) -> NDArray[np.uint8]:
     """Simple gray images: strokes of one pen at few places, `[N, 1, 28, 28]`."""
     load_digits = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed").load_digits
     small = (load_digits().images[:count] * 15.9).astype(np.uint8)
-    return np.stack([np.asarray(Image.fromarray(each).resize((28, 28), Image.Resampling.BICUBIC)) for each in small])[:, None]
+    return np.stack([np.asarray(Image.fromarray(each).resize((28, 28), Image.Resampling.BICUBIC)) for each in small])[
+        :, None
+    ]
 
 
 def test_simple_images_are_no_copies_of_each_other() -> None:
@@ -92,7 +94,9 @@ def test_simple_images_are_no_copies_of_each_other() -> None:
     darker = (images[::100] * 0.8 + 10).astype(np.uint8)
     source = from_arrays(np.concatenate([images, darker, images[5:6]]))
     looks = check_images(source, range(len(source)), duplicates=True)
-    near_hashes = [copy for _, copy, kind in copies(source, [replace(each, exact="") for each in looks]) if kind == "near"]
+    near_hashes = [
+        copy for _, copy, kind in copies(source, [replace(each, exact="") for each in looks]) if kind == "near"
+    ]
     wanted = [("5", "1010", "exact"), *((str(100 * k), str(1000 + k), "near") for k in range(10))]
     assert copies(source, looks) == wanted
     assert near_hashes == [str(1000 + k) for k in range(11)]

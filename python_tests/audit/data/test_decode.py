@@ -38,9 +38,7 @@ def tiff(values: bytes, bits: int, *, white_is_zero: bool = False, kind: int = 1
     tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: 8, 279: len(values)}
     tags[339] = kind
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    return (
-        struct.pack("<2sHI", b"II", 42, 8 + len(values)) + values + struct.pack("<H", len(tags)) + entries + bytes(4)
-    )
+    return struct.pack("<2sHI", b"II", 42, 8 + len(values)) + values + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
 def test_depths_of_tiff_are_told_by_its_tags() -> None:

@@ -88,7 +88,9 @@ def test_two_labels_for_one_image(folder: Path, tmp_path: Path) -> None:
     source = open_source(str(folder))
     table = tmp_path / "labels.csv"
     rows = [f"{name},{row % 2}" for row, name in enumerate(source.ids)]
-    table.write_text("\n".join(["\ufefflabel,id", *(",".join(reversed(row.split(","))) for row in rows), "0,a/deep/0.png"]))
+    table.write_text(
+        "\n".join(["\ufefflabel,id", *(",".join(reversed(row.split(","))) for row in rows), "0,a/deep/0.png"])
+    )
     assert apply_labels(source, str(table)).labels == (0, 1, 0, 1, 0, 1), "the head says which column is which"
     table.write_text("\n".join([*rows, "a/deep/0.png,1"]))
     assert "one label for each image" in message(apply_labels, source, str(table))

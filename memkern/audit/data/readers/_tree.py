@@ -109,7 +109,7 @@ def _add(tree: Tree, entry: os.DirEntry[str], where: str, folder: str) -> None:
 
 
 def _has_head(path: str) -> bool:
-    """Whether a file begins as an image file does."""
+    """Returns whether a file begins as an image file does."""
     try:
         with opened(path):
             return True

@@ -79,7 +79,7 @@ class ImageValues:
 
 @dataclass(frozen=True)
 class Features:
-    """What Hugging Face `datasets` says of the columns of a table.
+    """Columns of a table of images, as Hugging Face `datasets` describes them.
 
     Attributes:
         image: The column of images; `None` if the table does not say.

@@ -75,7 +75,6 @@ def _add(index: _Index, number: int, path: Path, prefix: str, labeled: bool) -> 
     key = ""
     with tarfile.open(path, "r:") as tar:
         while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # the index of a large file would fill memory
             folder, _, base = member.name.rpartition("/")
             if member.isdir():
                 continue

@@ -85,7 +85,15 @@ def test_a_folder_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pyt
 def test_what_is_no_image_of_the_list_is_counted(folder: Path) -> None:
     ids = open_source(str(folder)).ids
     whole = png(IMAGES[0])
-    for name in ("cover.png", "a/._0.png", ".hidden.png", ".ipynb_checkpoints/0.png", "b/x.heic", "b/y.HEIC", "b/LICENSE"):
+    for name in (
+        "cover.png",
+        "a/._0.png",
+        ".hidden.png",
+        ".ipynb_checkpoints/0.png",
+        "b/x.heic",
+        "b/y.HEIC",
+        "b/LICENSE",
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(whole if name.endswith("png") else b"no image")
     os.mkfifo(folder / "a" / "pipe.png")
@@ -116,7 +124,8 @@ def test_more_images_beside_the_folders_than_in_them_are_no_strays(folder: Path)
 def test_endings_and_none(tmp_path: Path) -> None:
     picture = Image.fromarray(IMAGES[0])
     for name, kind in {
-        "a.jfif": "JPEG", "b.JPE": "JPEG", "c.avif": "AVIF", "d.jp2": "JPEG2000", "e": "PNG", "f": "WEBP", "g.dib": "DIB",
+        "a.jfif": "JPEG", "b.JPE": "JPEG", "c.avif": "AVIF", "d.jp2": "JPEG2000", "e": "PNG", "f": "WEBP",
+        "g.dib": "DIB",
     }.items():  # fmt: skip
         Image.init()
         if kind in Image.SAVE:

@@ -77,10 +77,10 @@ def test_names_with_spaces_commas_and_other_bytes(tmp_path: Path) -> None:
     ("text", "wanted"),
     [
         ("a/deep/0.png 1\ngone.png 2\n", "to exist; 1 do not (line 2), the first: 'gone.png'"),
-        ("a/deep/0.png,1\na/deep/3.png,1,2\n", "a path and a label a line in FILE, got 3 cells in line 2: name the colum"),
+        ("a/deep/0.png,1\na/deep/3.png,1,2\n", "a path and a label a line in FILE, got 3 cells in line 2: name"),
         ("path,label\na/deep/0.png\n", "Expected 2 cells in line 2 of FILE, as in its head, got 1"),
         ("path,label\n", "Expected one image file a line in FILE, got a head alone"),
-        ("a/deep/0.png,1\n./a/deep/0.png,2\nb/deep/1.png,1\n", "got '1' in line 1 and '2' in line 2 for './a/deep/0.png'"),
+        ("a/deep/0.png,1\n./a/deep/0.png,2\nb/deep/1.png,1\n", "got '1' in line 1 and '2' in line 2 for './a/"),
         ("a/deep/0.png\x00\n", "to exist; 1 do not (line 1), the first: 'a/deep/0.png\\x00'"),
     ],
 )  # fmt: skip

@@ -49,7 +49,12 @@ def test_folders_and_patterns_of_shards(tmp_path: Path) -> None:
     shard(hub / "data" / "train-00001-of-00002.parquet", [3, 4, 5])
     shard(hub / "data" / "train-00000-of-00002.parquet", [0, 1, 2])
     (hub / "README.md").write_text("---\nlicense: mit\n---\n")
-    for text in (str(hub), f"{hub}/data", f"{hub}/data/train-*.parquet", f"{hub}/data/train-{{00000..00001}}-of-00002.parquet"):
+    for text in (
+        str(hub),
+        f"{hub}/data",
+        f"{hub}/data/train-*.parquet",
+        f"{hub}/data/train-{{00000..00001}}-of-00002.parquet",
+    ):
         source = open_source(text)
         assert same_images(source), text
         assert source.ids == tuple("012345")
@@ -121,7 +126,9 @@ def test_null_labels_and_orientations(tmp_path: Path) -> None:
     exif[0x0112] = 6
     buffer = io.BytesIO()
     wide.save(buffer, "JPEG", exif=exif)
-    shard(tmp_path / "x.parquet", [0, 1, 2], kind=[None, 1, -1], picture=[{"bytes": buffer.getvalue(), "path": None}] * 3)
+    shard(
+        tmp_path / "x.parquet", [0, 1, 2], kind=[None, 1, -1], picture=[{"bytes": buffer.getvalue(), "path": None}] * 3
+    )
     source = open_source(str(tmp_path / "x.parquet"))
     assert source.labels == (-1, 1, -1)
     assert (source.exif, source.image(0).shape) == ("apply", (3, 8, 4)), "as `datasets` does"

@@ -40,7 +40,10 @@ def test_samples_and_labels(tmp_path: Path) -> None:
 
 def test_shards_by_folder_pattern_and_numbers(tmp_path: Path) -> None:
     for number in range(3):
-        tar(tmp_path / "tars" / f"x-{number:06d}.tar", [each for row in (2 * number, 2 * number + 1) for each in sample(row)])
+        tar(
+            tmp_path / "tars" / f"x-{number:06d}.tar",
+            [each for row in (2 * number, 2 * number + 1) for each in sample(row)],
+        )
     for text in ("tars", "tars/x-*.tar", "tars/x-{000000..000002}.tar"):
         source = open_source(str(tmp_path / text))
         assert same_images(source), text
@@ -62,7 +65,10 @@ def test_labels_in_json_and_missing(tmp_path: Path) -> None:
 
 
 def test_what_is_no_image_is_counted_and_links_are_not_followed(tmp_path: Path) -> None:
-    path = tar(tmp_path / "x.tar", [("._a.png", b""), ("a.png", png(IMAGES[0])), ("b.txt", b"no"), ("c\x1b\xff.png", png(IMAGES[1]))])
+    path = tar(
+        tmp_path / "x.tar",
+        [("._a.png", b""), ("a.png", png(IMAGES[0])), ("b.txt", b"no"), ("c\x1b\xff.png", png(IMAGES[1]))],
+    )
     with tarfile.open(path, "a") as file:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
             member = tarfile.TarInfo(f"{kind!r}.png")
@@ -79,4 +85,6 @@ def test_files_that_are_cut_off_or_compressed(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(Path(path).read_bytes()[:3000])
     assert "to hold all of 'a.png', got a file that was cut off" in message(open_source, path)
     assert "a tar file without compression" in message(open_source, tar(tmp_path / "y.tar", sample(0), "w:gz"))
-    assert message(open_source, tar(tmp_path / "z.tar", [("a.txt", b"")])).endswith("usual endings; 1 samples without an image")
+    assert message(open_source, tar(tmp_path / "z.tar", [("a.txt", b"")])).endswith(
+        "usual endings; 1 samples without an image"
+    )
