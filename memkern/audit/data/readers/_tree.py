@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import stat
 from collections import Counter
@@ -48,10 +49,9 @@ def walk(root: Path) -> Tree:
     """
     tree = Tree()
     seen: set[str] = set()
-    linked = [(str(root), "")]
+    linked = [("", str(root), "")]
     while linked:
-        linked.sort(key=lambda each: each[1].split("/"))
-        path, name = linked.pop(0)
+        _, path, name = heapq.heappop(linked)
         real = os.path.realpath(path)
         if real in seen:
             tree.left_out["links to folders that are in the list already"] += 1
@@ -69,10 +69,15 @@ def walk(root: Path) -> Tree:
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((entry.path, f"{real}/{entry.name}", where))
                 elif entry.is_dir():
-                    linked.append((entry.path, where))
+                    heapq.heappush(linked, (order_of(where), entry.path, where))
                 else:
                     _add(tree, entry, where, real)
     return tree
+
+
+def order_of(name: str) -> str:
+    """Makes what paths are sorted by: folder by folder, "a/x" before "a-b"."""
+    return name.replace("/", "\0")
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:

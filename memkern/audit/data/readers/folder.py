@@ -9,7 +9,7 @@ from memkern.audit.data.decode import SUFFIXES
 from memkern.audit.data.reader import Reader, wants_labels
 from memkern.audit.data.readers._files import source_of_files
 from memkern.audit.data.readers._shards import is_folder_of_shards
-from memkern.audit.data.readers._tree import Tree, walk
+from memkern.audit.data.readers._tree import Tree, order_of, walk
 from memkern.audit.data.readers.saved_data_set import is_saved_data_set
 from memkern.audit.data.source import Source, with_labels
 from memkern.audit.encoders.spec import Spec
@@ -22,14 +22,13 @@ def _takes(path: Path) -> bool:
 
 def _open(spec: Spec) -> Source:
     root, tree = spec.path, walk(spec.path)
-    parts = [name.split("/") for name in tree.names]
-    order = sorted(range(len(parts)), key=parts.__getitem__)
-    tops = {each[0] for each in parts if len(each) > 1}
-    beside = [row for row in order if len(parts[row]) == 1]
-    if len(tops) > 1 and 0 < len(beside) < len(parts) / 2 and wants_labels(spec):
+    order = sorted(range(len(tree.names)), key=lambda row: order_of(tree.names[row]))
+    tops = {name.partition("/")[0] for name in tree.names if "/" in name}
+    beside = {row for row in order if "/" not in tree.names[row]}
+    if len(tops) > 1 and 0 < len(beside) < len(order) / 2 and wants_labels(spec):
         # Class folders stay classes: torchvision's ImageFolder does not see images beside them either.
         tree.left_out["images beside the class folders"] += len(beside)
-        order = [row for row in order if len(parts[row]) > 1]
+        order = [row for row in order if row not in beside]
     if not order:
         raise DataError(
             f"Expected images under {root}, got none with the endings {', '.join(sorted(SUFFIXES))}{_found(tree)}"
