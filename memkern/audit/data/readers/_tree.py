@@ -52,14 +52,11 @@ def walk(root: Path) -> Tree:
     linked = [("", str(root), "")]
     while linked:
         _, path, name = heapq.heappop(linked)
-        real = os.path.realpath(path)
-        if real in seen:
-            tree.left_out["links to folders that are in the list already"] += 1
-            continue
-        pending = [(path, real, name)]
+        pending = [(path, os.path.realpath(path), name)]
         while pending:
             path, real, name = pending.pop()
             if real in seen:
+                tree.left_out["folders that links lead to again"] += 1
                 continue
             seen.add(real)
             for entry in _entries(path):

@@ -51,13 +51,25 @@ def test_links_to_folders_are_followed_and_loops_end(folder: Path, tmp_path: Pat
     source = open_source(str(chosen))
     assert source.ids == ("b/deep/1.png", "b/deep/4.png", "c/deep/2.png", "c/deep/5.png")
     assert source.classes == ("b", "c")
-    assert dict(source.left_out)["links to folders that are in the list already"] == 2
+    assert dict(source.left_out)["folders that links lead to again"] == 2
     (chosen / "d").mkdir()
     (chosen / "d" / "1.png").symlink_to(folder / "b" / "deep" / "1.png")
     (chosen / "d" / "gone.png").symlink_to(folder / "gone.png")
     linked = open_source(str(chosen))
     assert linked.repeated == ("d/1.png",), "one file is used once"
     assert message(linked.image, linked.ids.index("d/gone.png")).startswith("d/gone.png: ")
+
+
+def test_links_to_a_folder_and_to_one_within(folder: Path, tmp_path: Path) -> None:
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "a").symlink_to(folder / "a" / "deep")
+    (chosen / "b").symlink_to(folder)
+    source = open_source(str(chosen))
+    assert source.ids[:2] == ("a/0.png", "a/3.png")
+    assert len(source) == 6
+    assert source.repeated == ()
+    assert dict(source.left_out)["folders that links lead to again"] == 1
 
 
 def test_a_file_keeps_its_own_name_beside_a_link_to_its_folder(folder: Path) -> None:
