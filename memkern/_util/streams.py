@@ -21,7 +21,7 @@ class _Stream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        shown = printable(text, keep="\n\r\t") if self._escaped else text
+        shown = "\n".join(map(printable, text.split("\n"))) if self._escaped else text
         try:
             self._stream.write(shown)
         except BrokenPipeError:

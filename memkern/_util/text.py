@@ -6,32 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 
-def printable(text: str, keep: str = "") -> str:
-    r"""Writes characters out that a terminal or browser obeys instead of showing them.
-
-    Args:
-        text: A text that somebody else chose: the name of a file or tensor, say.
-        keep: Characters to leave as they are.
-
-    Returns:
-        The text; control characters, those that turn the direction of writing, and bytes that are no text as escapes.
-
-    Example:
-        >>> printable("a\x1b[31m\u202eb")
-        'a\\x1b[31m\\u202eb'
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
-
-
 def first_of(items: Iterable[object], most: int = 5, separator: str = ", ") -> str:
     """Joins the first items of a list for a message.
 
@@ -64,10 +38,26 @@ def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\\\\]")
-"""Control codes, marks that turn the direction of text, line ends, bytes that are no UTF-8 (surrogates), backslash."""
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control codes, marks that turn the direction of text, line ends, and bytes that are not UTF-8 (as surrogates)."""
 
 _ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+
+
+def printable(text: str) -> str:
+    r"""Writes what a terminal would obey, and what is not UTF-8, as `\xNN` and `\uNNNN`; the rest stays.
+
+    Args:
+        text: Any text, such as a name from a foreign file.
+
+    Returns:
+        Text of one line that can be encoded and printed.
+
+    Example:
+        >>> print(printable("red\x1b[31m"))
+        red\x1b[31m
+    """
+    return _UNPRINTABLE.sub(_written, text)
 
 
 def escaped(name: str) -> str:
@@ -81,12 +71,13 @@ def escaped(name: str) -> str:
     Returns:
         The name with `\xNN`, `\uNNNN` and `\\` in place of what cannot be shown; `unescaped` undoes it.
     """
-    return _UNSHOWN.sub(_written, name)
+    return printable(name.replace("\\", "\\\\"))
 
 
 def escaped_all(names: Sequence[str]) -> list[str]:
     """Writes names as `escaped` does."""
-    return [escaped(name) for name in names] if any(map(_UNSHOWN.search, names)) else list(names)
+    needed = any("\\" in name or _UNPRINTABLE.search(name) for name in names)
+    return [escaped(name) for name in names] if needed else list(names)
 
 
 def unescaped(name: str) -> str:
@@ -103,8 +94,6 @@ def unescaped(name: str) -> str:
 
 def _written(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if found[0] == "\\":
-        return "\\\\"
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8: \xNN too, C1 codes are \u0080 to \u009f
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"

@@ -71,4 +71,5 @@ def _console() -> Console:
 
 
 def _log(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(printable(text, keep="\n"), markup=False)
+    # Names of foreign files may hold codes that a terminal obeys.
+    return lambda text: console.print("\n".join(map(printable, text.split("\n"))), markup=False)

@@ -23,6 +23,7 @@ from memkern.checks import values as checks
 from memkern.errors import ArgumentTypeError, ArgumentValueError, MissingFileError
 
 PRECISIONS = ("fp32", "bf16")
+KEPT = ("all", "output")
 CONTROLS = ("auto", "extra", "shared", "none")
 
 
@@ -132,6 +133,10 @@ class Options:
     )
 
     images: bool = option(True, "keep pictures out of the results", group="results")
+    keep: str = option(
+        "all", "layers whose alignments are kept for every image: all, or the output alone", metavar="LAYERS",
+        choices=KEPT, group="results",
+    )  # fmt: skip
     exports: tuple[str, ...] = switches(export_summaries, group="results")
 
     def __post_init__(self) -> None:
@@ -164,6 +169,7 @@ class Options:
                 f"Expected `out` to be a local folder with `shard`, got {self.out}: parts of an audit are put together "
                 "before they are copied"
             )
+        checks.one_of(self.keep, "keep", KEPT)
         if isinstance(self.fdr, bool) or not isinstance(self.fdr, (int, float)):
             raise ArgumentTypeError(f"Expected `fdr` to be a number, got {self.fdr!r}")
         if not 0 < self.fdr < 1:

@@ -113,7 +113,7 @@ def _finish(ready: Prepared, group: ProcessGroup, log: Log) -> Run | None:
     if group.rank:
         return None
     if complete:
-        tidy(options.out)  # the process that finished it may have been killed before
+        tidy(options.out, ready.begun.plan)  # the process that finished it may have been killed before
     run = read_run(options.out) if complete else finalize([options.out], options.out)
     with clear_disk_errors(run.folder):
         if options.images:

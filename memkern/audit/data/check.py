@@ -46,9 +46,10 @@ class ImageCheck:
     Attributes:
         error: Why the image cannot be read; "" if it can.
         size: Height and width, pixels.
-        exact: Digest of the pixels; "" if the image cannot be read.
+        exact: Digest of the pixels; "" without a search for copies.
         near: Perceptual hash; `None` for flat images and without a search for copies.
         thumbnail: Gray values of the image, `EDGE` by `EDGE` bytes; empty where there is no hash.
+        content: Digest of the pixels; "" if the image cannot be read.
     """
 
     error: str
@@ -56,6 +57,7 @@ class ImageCheck:
     exact: str = ""
     near: int | None = None
     thumbnail: bytes = b""
+    content: str = ""
 
 
 def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
@@ -71,8 +73,10 @@ def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
     if image.is_floating_point() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
         return ImageCheck(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
     size = (int(image.shape[1]), int(image.shape[2]))
-    small = _small(image) if duplicates else (None, b"")
-    return ImageCheck("", size, pixels_digest(image).hex(), *small)
+    content = pixels_digest(image).hex()
+    if not duplicates:
+        return ImageCheck("", size, content=content)
+    return ImageCheck("", size, content, *_small(image), content=content)
 
 
 def pixels_digest(image: Tensor) -> bytes:

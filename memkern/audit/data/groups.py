@@ -81,7 +81,7 @@ class ImageNames:
             )
         return found
 
-    def listed(self, option: str, what: str) -> Ints:
+    def listed(self, option: str, what: str) -> list[int]:
         """Finds the rows that a file or a range names.
 
         Args:
@@ -90,7 +90,7 @@ class ImageNames:
             what: What names them, for the message: "--candidates" say.
 
         Returns:
-            The rows, in the order in which they are named, `[n]` int64.
+            The rows, in the order in which they are named.
 
         Raises:
             DataError: If there is no such file, an id is unknown, a position is outside of the list, an id looks like
@@ -108,7 +108,8 @@ class ImageNames:
             rows = self._of_text(path, what)
         if not len(rows):
             raise DataError(f"Expected {what} to name at least one image, got none in {option}")
-        return rows
+        found: list[int] = rows.tolist()
+        return found
 
     def _range(self, option: str, start: str, stop: str, what: str) -> Ints:
         if max(len(start), len(stop)) > 18 or int(stop) > self._n_listed:

@@ -222,7 +222,7 @@ def _by_row(source: Source, rows: Ints, values: Sequence[str] | None, what: str)
 
 def _members(names: ImageNames, encoders: Sequence[EncoderLine]) -> Membership:
     """Membership of listed encoders: in what each names, out of all the rest."""
-    rows_of: dict[str, Ints] = {"": np.zeros(0, dtype=np.int64)}
+    rows_of: dict[str, list[int]] = {"": []}
     membership = np.full((len(names.source), len(encoders)), OUT, dtype=np.int8)
     for place, each in enumerate(encoders):
         if each.members not in rows_of:

@@ -20,7 +20,7 @@ class Estimate:
         plan: What would be measured.
         seconds: Phase of the work -> seconds.
         peak_bytes: Peak memory so far: of the GPU, or of this process.
-        row_bytes: Size of what is kept of every image.
+        row_bytes: Size of what is kept of every image; while the audit runs it is that of all layers.
         median_bytes: Size of what the median keeps on disk while the audit runs; 0 without it.
     """
 
@@ -50,7 +50,7 @@ def estimate(ready: Prepared) -> Estimate:
         plan=plan,
         seconds={phase: value * times[phase] for phase, value in zip(PHASES, seconds.tolist(), strict=True)},
         peak_bytes=peak_memory(job.options.torch_device()),
-        row_bytes=4 * plan.n_images * len(plan.layers) * count,
+        row_bytes=4 * plan.n_images * (len(plan.layers) if plan.keep == "all" else 1) * count,
         median_bytes=4 * plan.n_images * n_units if job.options.median else 0,
     )
 

@@ -12,7 +12,15 @@ from memkern._util.text import first_of
 from memkern.audit.measure.begun import IMAGES, check_images, check_same, clear_disk_errors, read_plan, write_plan
 from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
-from memkern.audit.measure.readings import EncoderReadings, copy_readings, done, join, read_means, read_reading
+from memkern.audit.measure.readings import (
+    EncoderReadings,
+    copy_readings,
+    done,
+    join,
+    read_means,
+    read_reading,
+    trim_reading,
+)
 from memkern.audit.measure.shard import PHASES
 from memkern.audit.measure.tables import MeansOf, Measured, known_columns, tables
 from memkern.audit.run_folder.columns import Columns
@@ -62,7 +70,7 @@ def finalize(folders: Sequence[Path], out: Path) -> Run:
         )
         if out not in folders:
             write_plan(out, begun)
-    tidy(out)
+    tidy(out, plan)
     return run
 
 
@@ -125,6 +133,14 @@ def _means_of(where: Mapping[str, Sequence[Path]]) -> MeansOf:
     )
 
 
-def tidy(folder: Path) -> None:
-    """Removes from a finished RUN what was needed until then; readings stay, for encoders that are added later."""
+def tidy(folder: Path, plan: Plan) -> None:
+    """Removes from a finished RUN what was needed until then.
+
+    Readings stay, for encoders that are added later; where the output alone is kept, its alignments do.
+    """
     (folder / IMAGES).unlink(missing_ok=True)
+    if plan.keep == "output":
+        place = [layer.name for layer in plan.layers].index(plan.output)
+        for each in plan.encoders:
+            for number in done(folder, plan, each):
+                trim_reading(folder, each.name, number, place)

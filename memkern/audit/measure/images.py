@@ -157,9 +157,9 @@ def _log_what_was_found(source: Source, log: Callable[[str], None]) -> None:
 
 
 def _contents(found: Sequence[check.ImageCheck]) -> NDArray[np.uint8] | None:
-    if not all(each.exact for each in found):
+    if not all(each.content for each in found):
         return None
-    return np.frombuffer(bytes.fromhex("".join(each.exact for each in found)), dtype=np.uint8).reshape(-1, 32)
+    return np.frombuffer(bytes.fromhex("".join(each.content for each in found)), dtype=np.uint8).reshape(-1, 32)
 
 
 def _require_one_list(source: Source, group: ProcessGroup) -> None:
@@ -174,7 +174,7 @@ def _require_one_list(source: Source, group: ProcessGroup) -> None:
             "than in process 0: give all of them the same --data and --labels"
         )
     few = range(0, len(source), -(-len(source) // COMMON) or 1)
-    pixels = group.gather([check.check_image(source, row, duplicates=False).exact for row in few])
+    pixels = group.gather([check.check_image(source, row, duplicates=False).content for row in few])
     for rank, each in enumerate(pixels):
         for row, digest, first in zip(few, each, pixels[0], strict=True):
             if digest != first:

@@ -99,6 +99,7 @@ def make_plan(job: Job, images: CheckedImages, size: tuple[int, int]) -> Plan:
         fdr=options.fdr,
         contents=contents,
         versions=_versions(job),
+        keep=options.keep,
     )
     of_run = plan.read_digest
     encoders = tuple(_encoder(job, seen, place, of_run) for place in range(len(job.encoders)))

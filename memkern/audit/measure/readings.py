@@ -35,6 +35,9 @@ from memkern.metrics.units import UnitMem
 
 FOLDER = "readings"
 
+OUTPUT = "output"
+"""What the metadata of a reading say is `kept` where that is not all of it."""
+
 
 @dataclass(frozen=True)
 class EncoderReadings:
@@ -166,6 +169,27 @@ def read_reading(run: Path, encoder: str, number: int) -> EncoderReadings:
         )
 
 
+def trim_reading(run: Path, encoder: str, number: int, output: int) -> None:
+    """Keeps of the reading of a shard the alignments at the output alone, atomically.
+
+    Args:
+        run: The RUN folder.
+        encoder: Name of the encoder.
+        number: Number of the shard.
+        output: Place of the output among the layers.
+
+    Raises:
+        PlanError: If the file is damaged.
+        OSError: If the file cannot be written.
+    """
+    path = path_of(run, encoder, number)
+    with _opened(path) as file:
+        metadata = {name: text for name, text in (file.metadata() or {}).items() if name != "sha256"}
+        alignment = file.get_slice("alignment")[output : output + 1, :].clone()
+    kept, metadata = {"alignment": alignment}, metadata | {"kept": OUTPUT}
+    write_tensors(path, kept, metadata | {"sha256": _digest(kept.__getitem__, kept, metadata)})
+
+
 def read_means(run: Path, encoder: str, number: int, units: slice) -> Tensor:
     """Reads the means of some units on the images of a shard, `[n, units]`, which are kept for the median.
 
@@ -193,7 +217,7 @@ def read_alignment(run: Path, encoder: str, number: int, layer: int) -> Tensor:
         run: The RUN folder.
         encoder: Name of the encoder.
         number: Number of the shard.
-        layer: Place of the layer in forward order.
+        layer: Place of the layer in forward order; where the output alone is kept, that of the output.
 
     Returns:
         The alignments; the rest of the file is not read.
@@ -202,7 +226,8 @@ def read_alignment(run: Path, encoder: str, number: int, layer: int) -> Tensor:
         PlanError: If the file is damaged.
     """
     with _opened(path_of(run, encoder, number)) as file:
-        return file.get_slice("alignment")[layer : layer + 1, :][0]
+        at = 0 if (file.metadata() or {}).get("kept") == OUTPUT else layer
+        return file.get_slice("alignment")[at : at + 1, :][0]
 
 
 @contextmanager
@@ -226,7 +251,7 @@ def done(run: Path, plan: Plan, encoder: EncoderPlan) -> list[int]:
         run: The RUN folder.
         plan: The plan.
         encoder: The encoder. A file of another encoder of the plan counts as not there, and is written anew: a process
-            that was killed while names changed leaves such.
+            that was killed while names changed leaves such. So does one of which the output alone was kept.
 
     Returns:
         Numbers of the shards.
@@ -243,7 +268,7 @@ def done(run: Path, plan: Plan, encoder: EncoderPlan) -> list[int]:
                 f"Expected {path} to be what was read of {encoder.name} on shard {int(path.stem)} in this audit, got a "
                 "file of another audit, encoder or shard; remove it and go on with --resume"
             )
-        if of == encoder.readings:
+        if of == encoder.readings and metadata.get("kept") != OUTPUT:
             found.append(int(number))
     return found
 

@@ -92,7 +92,7 @@ def tables(measured: Measured) -> Tables:
         for key, value in values.items()
     }
     return Tables(
-        samples=known | made["samples"],
+        samples=known | _kept(made["samples"], measured.plan),
         units=made["units"],
         layers=made["layers"],
         encoders=encoder_columns(scores, roles, membership),
@@ -220,6 +220,19 @@ def _samples(images: Columns, scores: RunScores) -> Columns:
         if layer.alignment_g is not None or layer.alignment_f is None:
             columns[f"alignment_g/{layer.name}"] = _all_null(layer.alignment_g, images)
     return columns
+
+
+def _kept(samples: Columns, plan: Plan) -> Columns:
+    """The columns of images without those of layers that are not kept."""
+    if plan.keep == "all":
+        return samples
+    left_out = {
+        f"{start}/{layer.name}"
+        for start in ("alignment_f", "alignment_g", "a_in", "a_out")
+        for layer in plan.layers
+        if layer.name != plan.output
+    }
+    return {name: values for name, values in samples.items() if name not in left_out}
 
 
 def _all_null(values: Tensor | None, images: Columns) -> Column:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from memkern._util.text import printable
-
 
 def clean(text: object, width: int | None = None) -> str:
     r"""Makes a foreign string harmless to look at; escaping for HTML is the template's and the drawing board's work.
@@ -25,11 +23,15 @@ def clean(text: object, width: int | None = None) -> str:
         >>> clean("photo\u202egnp.exe"), clean("a" * 9 + "b" * 9, 7)
         ('photo\\u202egnp.exe', 'aa…bbbb')
     """
-    shown = printable(str(text))
+    shown = "".join(char if char.isprintable() else _written_out(char) for char in str(text))
     if width is None or len(shown) <= width:
         return shown
     head = (width - 1) // 3  # the end tells more than the beginning
     return f"{shown[:head]}…{shown[len(shown) - (width - 1 - head) :]}"
+
+
+def _written_out(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
 def signed(value: float, digits: int = 3) -> str:

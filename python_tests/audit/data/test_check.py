@@ -55,7 +55,7 @@ def test_copies() -> None:
     looks = check_images(source, range(len(source)), duplicates=True)
     wanted = [("0", "12", "exact"), ("0", "16", "exact"), ("3", "13", "near")]
     assert copies(source, looks) == wanted, "flat images have no perceptual hash"
-    assert copies(source, check_images(source, range(len(source)), duplicates=False)) == wanted[:2]
+    assert copies(source, check_images(source, range(len(source)), duplicates=False)) == []
 
 
 def test_near_copies_equal_a_search_over_all_pairs() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 import memkern
 from memkern.audit.measure import encoders as encoders_module
 from memkern.audit.measure import readings
+from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
@@ -358,3 +359,29 @@ def test_a_reading_is_that_of_the_encoder_alone(tmp_path: Path) -> None:
     run_audit(alone)
     assert torch.equal(alignment_of(given.out, "f2"), alignment_of(alone.out, "f"))
     assert torch.equal(alignment_of(given.out, "g1"), alignment_of(alone.out, "g"))
+
+
+def test_the_output_alone_is_kept(tmp_path: Path) -> None:
+    given = family(tmp_path, 2, 1)
+    whole = run_audit(given)
+    few = run_audit(replace(given, out=tmp_path / "few", keep="output"))
+    assert whole is not None
+    assert few is not None
+    columns = [name for name in whole.samples.column_names if "/" not in name or name.endswith("/output")]
+    columns += [name for name in whole.samples.column_names if name.startswith("member/")]
+    assert set(few.samples.column_names) == set(columns)
+    assert few.samples.equals(whole.samples.select(few.samples.column_names))
+    for name in ("units.parquet", "layers.parquet", "encoders.parquet", "state.safetensors"):
+        assert (few.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    data, all_data = (output_alignments(run, run.arrays()) for run in (few, whole))
+    assert data is not None
+    assert all_data is not None
+    assert (data.values == all_data.values).all()
+    sizes = [sum(path.stat().st_size for path in reading_files(run.folder).values()) for run in (few, whole)]
+    assert sizes[0] < sizes[1] / 3
+    longer = family(tmp_path, 2, 2, out=tmp_path / "few", keep="output", resume=True)
+    again = run_audit(longer)  # what was not kept is read again
+    other = run_audit(replace(longer, out=tmp_path / "other", resume=False))
+    assert again is not None
+    assert other is not None
+    assert contents(again.folder) == contents(other.folder)

@@ -165,7 +165,7 @@ def test_names_are_kept_whole_and_shown_escaped(tmp_path: Path) -> None:
     assert "plain.png" in source.ids
     listed = tmp_path / "ids.txt"
     listed.write_bytes(b"plain.png\r\n\xff\xfe.png\r\n")
-    rows = ImageNames(source).listed(str(listed), "--candidates").tolist()
+    rows = ImageNames(source).listed(str(listed), "--candidates")
     assert [source.ids[row] for row in rows] == ["plain.png", r"\xff\xfe.png"]
     listed.write_text("\\xff\\xfe.png\n")
     assert len(ImageNames(source).listed(str(listed), "--candidates")) == 1
