@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+
+
+def readme() -> str:
+    """README.md for readers outside the repository: links into it become plain text, pictures their titles."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = r"\((?!https?://)[^)]*\)"
+    text = re.sub(rf"!\[([^\]]*)\]{inside}", r"*\1*", text)
+    return re.sub(rf"\[([^\]]*)\]{inside}", r"\1", text)
 
 
 class CMakeBuild(build_ext):
@@ -34,4 +43,9 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "--build", str(build), "--target", "install", "--parallel", jobs], check=True)
 
 
-setup(ext_modules=[Extension("memkern._native", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(
+    ext_modules=[Extension("memkern._native", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+)

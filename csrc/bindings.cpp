@@ -40,6 +40,11 @@ PYBIND11_MODULE(_native, m) {
       "Use the named instruction set; False if this processor cannot.");
   m.def("supported_isas", [] { return names(supported_kernels()); });
   m.def("compiled_isas", [] { return names(compiled_kernels()); });
+#ifdef _OPENMP
+  m.attr("has_threads") = true;
+#else
+  m.attr("has_threads") = false;
+#endif
 
 #if defined(MEMKERN_CUDA)
   bind_cuda(m);

@@ -94,7 +94,7 @@ MEMKERN_RULE bool replaces(A value, A peak) {
 
 template <class A>
 MEMKERN_RULE A lower(A value, A minimum) {
-  return ((value < minimum) | (value != value)) & (minimum == minimum) ? value : minimum;
+  return (((value < minimum) | (value != value)) & (minimum == minimum)) ? value : minimum;
 }
 
 // State of a unit after some points in a row.

@@ -8,7 +8,7 @@ from memkern import errors
 project = "memkern"
 author = "the memkern developers"
 release = memkern.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "memkern"
 exclude_patterns = ["_build"]
@@ -16,6 +16,10 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["myst.xref_missing"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+# The notebooks are kept without results and run here; an error in one fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

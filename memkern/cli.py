@@ -9,17 +9,21 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from types import FrameType
 
 from memkern._util.arguments import seed, whole_number
+from memkern._util.optional_imports import require
 from memkern._util.streams import safe_streams
 from memkern.errors import MemkernError
 
 BUG = 70
 """Exit code after an error that memkern did not foresee; sysexits.h calls it EX_SOFTWARE."""
+
+FILES = ("weights", "reference", "data", "groups", "encoders", "candidates", "labels", "transform")
+"""Arguments that are files, or may be, but are read as text; a shell completes them to names of files."""
 
 EXTRAS = ("audit", "lab", "ssl", "dp", "metrics")
 """The extras of memkern whose packages `memkern doctor` lists: all but those of its developers."""
@@ -113,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, help="the file to write (default: RUN/report.html)")
     command.add_arguments(commands.add_parser("lab", help="train encoders, run the papers' experiments"), common)
     commands.add_parser("doctor", parents=[common], help="show versions and backends")
+    completion = commands.add_parser("completion", parents=[common], help="print what makes a shell complete arguments")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
     return parser
 
 
@@ -177,6 +183,24 @@ def _doctor(args: argparse.Namespace) -> None:
         print(f"{heading}: " + ", ".join(f"{name} {_version(name)}" for name in packages))
 
 
+def _completion(args: argparse.Namespace) -> None:
+    shtab = require("shtab", "shtab", extra="")
+    parser = _parser()
+    for action in _actions(parser):
+        if action.type is Path or action.dest in FILES:
+            vars(action)["complete"] = shtab.FILE  # where shtab looks for it
+    print(shtab.complete(parser, args.shell))
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Walks the arguments of a command and of those below it."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _actions(below)
+
+
 def _optional_packages() -> dict[str, list[str]]:
     """The packages of each extra, and those that kinds of encoders and of images need besides."""
     from memkern.audit.data.open import image_readers
@@ -212,5 +236,5 @@ def _lab(args: argparse.Namespace) -> None:
 
 COMMANDS = {
     "demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "lab": _lab,
-    "doctor": _doctor,
+    "doctor": _doctor, "completion": _completion,
 }  # fmt: skip

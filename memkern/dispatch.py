@@ -153,7 +153,8 @@ def backends() -> Backends:
     else:
         others = [name for name in module.compiled_isas() if name != module.isa()]
         missing = [name for name in others if name not in module.supported_isas()]
-        detail = f"{module.isa()} of {', '.join(module.compiled_isas())}; {torch.get_num_threads()} threads"
+        threads = f"{torch.get_num_threads()} threads" if module.has_threads else "one thread (built without OpenMP)"
+        detail = f"{module.isa()} of {', '.join(module.compiled_isas())}; {threads}"
         if os.environ.get(native.ISA_VARIABLE):
             detail += f"; forced by {native.ISA_VARIABLE}"
         if missing:

@@ -54,12 +54,13 @@ class Cuda(Kernels, Protocol):
 
 
 class Library(Kernels, Protocol):
-    """``memkern._native``: its ops, its instruction sets, its submodule ``cuda`` or why there is none."""
+    """``memkern._native``: its ops, its instruction sets and threads, its submodule ``cuda`` or why there is none."""
 
     isa: Callable[[], str]
     select_isa: Callable[[str], bool]
     supported_isas: Callable[[], tuple[str, ...]]
     compiled_isas: Callable[[], tuple[str, ...]]
+    has_threads: bool
     cuda: Cuda | None
     without_cuda: str
 
@@ -68,7 +69,8 @@ class Library(Kernels, Protocol):
 def load() -> tuple[Library | None, str]:
     """Loads ``memkern._native``.
 
-    The environment variable ``MEMKERN_ISA`` (avx512, avx2, baseline) forces an instruction set for the whole process.
+    The environment variable ``MEMKERN_ISA`` (avx512, avx2, baseline; on ARM neon) forces an instruction set for the
+    whole process.
 
     Returns:
         The module and an empty reason, or None and the reason.

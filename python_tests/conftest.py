@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import torch
 
-from python_tests.helpers import testing
+from python_tests.helpers import field_page, testing
 
 PATHS = testing.paths()
 hypothesis.settings.register_profile(
@@ -31,6 +31,15 @@ def pytest_report_header() -> list[str]:
 
 LEFT_OUT = {"long": "make long-check", "gpu_ladder": "make gpu-check", "gpu_faults": "make gpu-faults"}
 """Markers of tests that a plain run leaves out -> the command that runs them."""
+
+FIELD_ROWS = pytest.StashKey[set[field_page.Row]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps the rows of docs/field.md, of tests that other commands run as well."""
+    config.stash[FIELD_ROWS] = field_page.rows_of(items)
+
 
 left_out = pytest.StashKey[Counter[str]]()
 

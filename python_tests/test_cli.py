@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import subprocess
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -121,6 +122,45 @@ def test_mistakes_are_one_line(
     text = capsys.readouterr().err
     assert text.count("\n") == 1
     assert text.startswith(f"memkern: error: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        ("audit timm:resnet18 --weights f --data . --out o --transform simclt", "`simclr`"),
+        ("audit timm:resnet18 --weights f --data . --out o --transform view.json", "`views.json`"),
+        ("audit timm:resnet18 --weights f --data . --out o --distance l3", "`l2`"),
+        ("lab run tabel-1", "`table-1`"),
+        ("lab train --out o --method simclt", "`simclr`"),
+    ],
+)
+def test_the_nearest_names_are_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, near: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "views.json").write_text("{}")
+    if line.startswith("lab"):
+        pytest.importorskip("sklearn")  # of memkern[lab]
+    code: object
+    try:
+        code = cli.main(line.split())
+    except SystemExit as raised:  # argparse knows all choices itself
+        code = raised.code
+    assert code in (1, 2)
+    assert near.strip("`") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_a_shell_can_complete_arguments(capsys: pytest.CaptureFixture[str], shell: str) -> None:
+    pytest.importorskip("shtab")
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("reference", "shard", "compare", "doctor"))
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+        asked = "COMP_WORDS=(memkern audit --distance '') COMP_CWORD=3; _shtab_memkern; echo ${COMPREPLY[*]}"
+        done = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, check=True)
+        assert {"l2", "cosine"} <= set(done.stdout.split())
 
 
 def test_doctor_lists_the_extras_of_the_package(

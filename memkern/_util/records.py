@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import types
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from memkern._util.text import did_you_mean
 from memkern.errors import MemkernError, RunFolderError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -138,8 +138,7 @@ def _record(cls: type, value: object, where: str, path: str) -> object:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in value:
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, 1)
-            hint = f"; did you mean `{near[0]}`?" if near else f"; its fields are {', '.join(fields)}"
+            hint = did_you_mean(key, fields) or f"; its fields are {', '.join(fields)}"
             raise _Misfit(f"{place} has `{key}`, which a {cls.__name__} does not know{hint}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

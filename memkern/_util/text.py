@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +21,20 @@ def first_of(items: Iterable[object], most: int = 5, separator: str = ", ") -> s
     words = [printable(str(item)) for item in items]
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return separator.join(words[:most]) + more
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Writes the end of a message about a name that does not exist.
+
+    Args:
+        name: The name that came.
+        known: The names that there are.
+
+    Returns:
+        "; did you mean `a` or `b`?" with the nearest names, at most three; "" if none is near.
+    """
+    near = difflib.get_close_matches(str(name), list(known), 3)
+    return f"; did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else ""
 
 
 def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -13,7 +13,7 @@ from memkern._util.arguments import numbers, part_of
 from memkern._util.devices import usable_device
 from memkern._util.options import option, option_rows, required, switches
 from memkern._util.remote import is_remote
-from memkern._util.text import markdown_table
+from memkern._util.text import did_you_mean, markdown_table
 from memkern.audit.data.check import CHECKS, SAMPLE
 from memkern.audit.data.decode import EXIF
 from memkern.audit.data.open import data_examples
@@ -242,7 +242,10 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
         ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
     if not path.is_file():
-        raise MissingFileError(f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file")
+        near = did_you_mean(path, (*transforms.PRESETS, *(str(each) for each in path.parent.glob("*.json"))))
+        raise MissingFileError(
+            f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file{near}"
+        )
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -250,7 +253,8 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
     known = {field.name for field in fields(transforms.ViewSpec)}
     if not isinstance(given, dict) or set(given) - known:
         got = sorted(set(given) - known) if isinstance(given, dict) else type(given).__name__
-        raise ArgumentValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}")
+        near = did_you_mean(got[0], known) if isinstance(got, list) else ""
+        raise ArgumentValueError(f"Expected {path} to hold fields of a ViewSpec, got {got}{near}")
     given |= {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     return transforms.ViewSpec(**given)
 

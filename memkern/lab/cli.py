@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memkern._util.arguments import positive_number, seed, whole_number
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def _run(args: argparse.Namespace) -> None:
     known = implemented()
     wrong = [name for name in args.ids if name not in known]
     if wrong:
-        raise ArgumentValueError(f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}")
+        raise ArgumentValueError(
+            f"Expected experiments among {', '.join(known)}, got {', '.join(wrong)}{did_you_mean(wrong[0], known)}"
+        )
     device = str(usable_device(args.device))
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # a GPU measures in float32, as the CPU does

@@ -92,7 +92,7 @@ def test_a_whole_number_is_a_number_and_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"part": 1}, "FILE has `part`, which a Whole does not know; did you mean `parts`?"),
+        ({"part": 1}, "FILE has `part`, which a Whole does not know; did you mean `parts` or `pair`?"),
         ({"zzz": 1}, "FILE has `zzz`, which a Whole does not know; its fields are parts, pair, edges, spec"),
         ({"parts": [{"name": "a", "shap": []}]},
          "`parts.0` of FILE has `shap`, which a Part does not know; did you mean `shape`?"),

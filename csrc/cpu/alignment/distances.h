@@ -148,7 +148,7 @@ class Distances {
     for (int64_t k = 0; k < pairs_; ++k) {
       const double square = sums[k] * scales_[k], gap = gaps_[k] * gaps_[k] * scales_[k], rest = square - gap;
       distances_[k] = __builtin_sqrt(rest > 0 ? rest : 0);
-      doubtful |= !(trusted_(square, gap) & in_range(sums[k]));
+      doubtful |= int(!trusted_(square, gap)) | int(!in_range(sums[k]));
     }
     if (doubtful) correct_unit_distances(sums);
   }

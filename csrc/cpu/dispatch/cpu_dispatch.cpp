@@ -14,9 +14,17 @@ namespace avx2 {
 extern const Kernels table;
 }
 #endif
+#if defined(__aarch64__)
+namespace neon {
+extern const Kernels table;
+}
+namespace every_processor = neon;
+#else
 namespace baseline {
 extern const Kernels table;
 }
+namespace every_processor = baseline;
+#endif
 
 namespace {
 
@@ -25,18 +33,35 @@ struct Candidate {
   bool (*supported)();
 };
 
+#if defined(__x86_64__)
+// clang names the levels of x86-64 from version 18 on; before, the features of a level that it has names for.
+#if defined(__clang__) && __clang_major__ < 18
+bool has_level_3() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+         __builtin_cpu_supports("bmi2");
+}
+bool has_level_4() {
+  return has_level_3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
+bool has_level_3() { return __builtin_cpu_supports("x86-64-v3"); }
+bool has_level_4() { return __builtin_cpu_supports("x86-64-v4"); }
+#endif
+#endif
+
 const Candidate candidates[] = {
 #if defined(__x86_64__)
-    {&avx512::table, [] { return bool(__builtin_cpu_supports("x86-64-v4")); }},
-    {&avx2::table, [] { return bool(__builtin_cpu_supports("x86-64-v3")); }},
+    {&avx512::table, has_level_4},
+    {&avx2::table, has_level_3},
 #endif
-    {&baseline::table, [] { return true; }},
+    {&every_processor::table, [] { return true; }},
 };
 
 const Kernels* best() {
   for (const Candidate& candidate : candidates)
     if (candidate.supported()) return candidate.kernels;
-  return &baseline::table;
+  return &every_processor::table;
 }
 
 std::atomic<const Kernels*>& current() {

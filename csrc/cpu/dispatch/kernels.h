@@ -8,7 +8,7 @@
 namespace memkern {
 
 struct Kernels {
-  const char* name;  // "avx512", "avx2", "baseline"
+  const char* name;  // "avx512", "avx2", "baseline"; "neon"
 // One of each op, over a part of what work_of (work_split.h) says: points, units or views. selectivity writes the state
 // of its range, which is not empty, to op.state (index: the position).
 #define CPU_OP(name, Record, ...) void (*name)(const Record& op, const WorkRange& range);

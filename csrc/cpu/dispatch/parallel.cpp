@@ -1,6 +1,5 @@
 #include "parallel.h"
 
-#include <omp.h>
 #include <pthread.h>
 #include <sys/mman.h>
 

@@ -76,8 +76,10 @@ inline Floats fused(Floats a, Floats b, Floats c) {
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(__FMA__)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
-  Floats out;
+  Floats out{};
   for (int i = 0; i < kLanes; ++i) out[i] = float(double(a[i]) * double(b[i]) + double(c[i]));
   return out;
 #endif
@@ -120,7 +122,7 @@ inline Ints gather_four_bytes(const uint8_t* base, Ints at) {
 #elif defined(__AVX2__)
   return (Ints)_mm256_i32gather_epi32(reinterpret_cast<const int*>(base), (__m256i)at, 1);
 #else
-  Ints out;
+  Ints out{};
   for (int i = 0; i < kLanes; ++i) {
     int32_t four;
     std::memcpy(&four, base + at[i], 4);
@@ -136,7 +138,7 @@ inline Floats gather_floats(const float* base, Ints at) {
 #elif defined(__AVX2__)
   return _mm256_i32gather_ps(base, (__m256i)at, 4);
 #else
-  Floats out;
+  Floats out{};
   for (int i = 0; i < kLanes; ++i) out[i] = base[at[i]];
   return out;
 #endif

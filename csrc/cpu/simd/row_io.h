@@ -109,6 +109,8 @@ inline void narrow_group(const float* in, f16* out) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_maskz_cvtps_ph(0xffff, _mm512_loadu_ps(in), 0));
 #elif defined(__F16C__)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtps_ph(_mm256_loadu_ps(in), 0));
+#elif defined(__aarch64__)
+  vst1_u16(reinterpret_cast<uint16_t*>(out), vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(in))));
 #else
   for (int lane = 0; lane < Lanes<float>::count; ++lane) out[lane].bits = narrow_to_f16(in[lane]);
 #endif

@@ -7,6 +7,8 @@
 #include <utility>
 #if defined(__F16C__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace memkern {
@@ -128,6 +130,8 @@ inline void load_group(const f16* p, Vec<float>* out) {
   out[0] = (Vec<float>)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #elif defined(__F16C__)
   out[0] = (Vec<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__aarch64__)
+  out[0] = (Vec<float>)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
 #else
   typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
   typedef typename Lanes<float>::Bits Bits;

@@ -65,6 +65,9 @@ inline void to_double(Vec<float> v, Vec<double>* out) {
 #elif defined(__SSE2__)
   out[0] = (Vec<double>)_mm_cvtps_pd((__m128)v);
   out[1] = (Vec<double>)_mm_cvtps_pd(_mm_movehl_ps((__m128)v, (__m128)v));
+#elif defined(__aarch64__)
+  out[0] = (Vec<double>)vcvt_f64_f32(vget_low_f32((float32x4_t)v));
+  out[1] = (Vec<double>)vcvt_high_f64_f32((float32x4_t)v);
 #else
   constexpr int half = Lanes<double>::count;
   for (int lane = 0; lane < half; ++lane) {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentTypeError, ArgumentValueError
 
 WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -71,8 +71,7 @@ def submodules(model: nn.Module, layers: Iterable[str], argument: str = "model")
     found = {}
     for layer in layers:
         if layer not in modules or layer == "":
-            close = difflib.get_close_matches(layer, modules, 3)
-            hint = f"; close names: {close}" if close else "; list them with dict(model.named_modules())"
+            hint = did_you_mean(layer, modules) or "; list them with dict(model.named_modules())"
             raise ArgumentValueError(
                 f"Expected `{argument}` to have a submodule {layer!r}, got none of that name{hint}"
             )

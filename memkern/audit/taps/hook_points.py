@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from memkern._util.text import first_of
+from memkern._util.text import did_you_mean, first_of
 from memkern.audit.taps.example_pass import Call, Content, run_example
 from memkern.audit.taps.modules import first_tensor, named_layers, unwrapped
 from memkern.audit.taps.transformer_blocks import find_blocks
@@ -188,7 +188,7 @@ def _all_found(layers: str, found: set[str], left_out: Mapping[str, str], ran: S
         if hits:
             continue
         reasons = [f"{name!r} gave {why}" for name, why in left_out.items() if matches(name, pattern)]
-        fix = "; ".join(reasons) or f"layers that run: {first_of(ran, 12)}"
+        fix = "; ".join(reasons) or f"layers that run: {first_of(ran, 12)}{did_you_mean(pattern, ran)}"
         raise ArgumentValueError(
             f"Expected `layers` to name layers that run in the forward pass, got {pattern!r}; {fix}"
         )

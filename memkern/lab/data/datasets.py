@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memkern._util.optional_imports import require
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError, MissingFileError
 from memkern.lab.data.packaged import ImageSet, image_set, patches
 from memkern.lab.data.splits import Split
@@ -45,9 +46,9 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
     if name == "mnist":
         return _mnist()
     if name not in (*ON_DISK, "folder"):
-        raise ArgumentValueError(
-            f"Expected the data set to be one of {', '.join((*PACKAGED, *ON_DISK, 'folder'))}, got {name!r}"
-        )
+        known = (*PACKAGED, *ON_DISK, "folder")
+        near = did_you_mean(name, known)
+        raise ArgumentValueError(f"Expected the data set to be one of {', '.join(known)}, got {name!r}{near}")
     if root is None:
         raise ArgumentValueError(f"Expected `root`, the folder that holds {name}; the lab downloads nothing")
     if not root.is_dir():

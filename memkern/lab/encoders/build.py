@@ -6,6 +6,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError
 from memkern.lab.encoders.resnet9 import ResNet9
 
@@ -66,7 +67,9 @@ def build(name: str, *, image_size: int) -> nn.Module:
 
         _, size, patch = name.split("-")
         return ViT(size, int(patch), image_size)
-    raise ArgumentValueError(f"Expected `encoder` to be one of {', '.join(NAMES)}, got {name!r}")
+    raise ArgumentValueError(
+        f"Expected `encoder` to be one of {', '.join(NAMES)}, got {name!r}{did_you_mean(name, NAMES)}"
+    )
 
 
 def described(encoder: nn.Module) -> Encoder:

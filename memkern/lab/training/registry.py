@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError
 from memkern.lab import methods
 from memkern.lab.method import Method
@@ -28,6 +29,7 @@ def load_method(name: str) -> type[Method]:
         ArgumentValueError: If there is no such method; the message lists them.
     """
     if name not in method_names():
-        raise ArgumentValueError(f"Expected `method` to be one of {', '.join(method_names())}, got {name!r}")
+        near = did_you_mean(name, method_names())
+        raise ArgumentValueError(f"Expected `method` to be one of {', '.join(method_names())}, got {name!r}{near}")
     method: type[Method] = importlib.import_module(f"{methods.__name__}.{name}").METHOD
     return method

@@ -110,7 +110,7 @@ def test_a_compiled_model_is_pruned_as_the_one_inside():
 @pytest.mark.parametrize(
     ("units", "kind", "words"),
     [
-        ({"0.9": [0]}, ValueError, r"submodule '0.9'.*close names: \['0.\d'"),
+        ({"0.9": [0]}, ValueError, r"submodule '0.9'.*did you mean `0.\d`"),
         ({"": [0]}, ValueError, "submodule ''"),
         ({}, ValueError, "at least one layer"),
         ({"0": [3]}, ValueError, r"'0' to lie in \[0, 3\), got \[3\]"),
