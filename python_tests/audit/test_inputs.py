@@ -123,6 +123,7 @@ def test_an_unreadable_candidate_of_a_range(given: Options) -> None:
     assert [each.as_py() for each in marked] == [0, 2]
 
 
+@pytest.mark.field("data", "data, weights and RUN at addresses of fsspec")
 def test_data_weights_and_results_in_a_store(given: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

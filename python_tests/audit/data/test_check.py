@@ -89,6 +89,7 @@ def digits(count: int) -> NDArray[np.uint8]:
     ]
 
 
+@pytest.mark.field("data", "near copies among simple images")
 def test_simple_images_are_no_copies_of_each_other() -> None:
     images = digits(1000)
     darker = (images[::100] * 0.8 + 10).astype(np.uint8)

@@ -46,6 +46,7 @@ class Items(Dataset[object]):
         lambda row: IMAGES[row].astype(np.uint16) * 256,
     ],
 )
+@pytest.mark.field("data", "data sets of torch, with pictures, tensors, arrays, tuples or dicts as items")
 def test_items_of_every_kind(make: object) -> None:
     source = from_dataset(Items(make))
     assert same_images(source)
@@ -66,6 +67,7 @@ def test_labels_are_the_data_sets_own() -> None:
     assert from_dataset(TensorDataset(TENSORS), ids=[f"n{row}" for row in range(6)]).ids[5] == "n5"
 
 
+@pytest.mark.field("data", "data sets of Hugging Face `datasets`, by their object")
 def test_data_sets_of_hugging_face() -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
@@ -119,6 +121,7 @@ def test_a_function_in_a_file(tmp_path: Path) -> None:
     assert open_source(f"py:{path}:Data?size=4").digest != source.digest
 
 
+@pytest.mark.field("data", "STL-10's images without labels")
 def test_torchvision_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
     base = tmp_path / "stl10_binary"

@@ -41,6 +41,7 @@ def tiff(values: bytes, bits: int, *, white_is_zero: bool = False, kind: int = 1
     return struct.pack("<2sHI", b"II", 42, 8 + len(values)) + values + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
+@pytest.mark.field("data", "gray TIFF of 12 and 16 bits")
 def test_depths_of_tiff_are_told_by_its_tags() -> None:
     deep = (RAMP >> 4).astype(np.uint16).ravel()
     packed = bytes(
@@ -75,6 +76,7 @@ def test_values_of_arrays() -> None:
     assert Pixels(bounds=(0, 4095)).array(np.array([0, 4095, 2048], np.int64)).tolist() == [0, 255, 128]
 
 
+@pytest.mark.field("data", "EPS behind `.jpg`: refused")
 def test_formats_that_start_other_programs_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gs").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/ran\n")
     (tmp_path / "gs").chmod(0o755)
@@ -99,6 +101,7 @@ def test_every_format_of_the_list_is_read() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.field("data", "files that claim a size which takes all memory: refused")
 def test_a_claimed_size_is_refused_before_memory_is_taken() -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -56,6 +56,7 @@ def test_candidates(folder: Path, tmp_path: Path) -> None:
         (np.array([None, 1], object), "an .npy file without Python objects"),
     ],
 )
+@pytest.mark.field("data", "candidates as masks, positions or ids in `.npy`")
 def test_arrays_are_what_they_are(folder: Path, tmp_path: Path, array: np.ndarray, wanted: list[int] | str) -> None:
     names = ImageNames(open_source(str(folder)))
     np.save(tmp_path / "ids.npy", array, allow_pickle=True)

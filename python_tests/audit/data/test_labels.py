@@ -46,6 +46,7 @@ def test_labels_from_files(folder: Path, tmp_path: Path) -> None:
     assert message(apply_labels, source, "nowhere").startswith("Expected --labels to be auto, none, folder or a file")
 
 
+@pytest.mark.field("data", "labels below zero, null or NaN")
 def test_labels_below_zero_and_missing_are_none(tmp_path: Path) -> None:
     images = np.zeros((4, 8, 8, 3), np.uint8)
     for values in ([-1, 0, 1, -1], [np.nan, 0.0, 1.0, np.nan]):
@@ -74,6 +75,7 @@ def test_labels_below_zero_and_missing_are_none(tmp_path: Path) -> None:
         (np.array([1j, 0, 0, 0]), "Expected one number or name as label of each image of "),
     ],
 )  # fmt: skip
+@pytest.mark.field("data", "one-hot labels and several for one image: refused, or left out")
 def test_labels_that_are_none_have_a_way_on(tmp_path: Path, labels: np.ndarray, wanted: str) -> None:
     path = tmp_path / "x.npz"
     np.savez(path, images=np.zeros((4, 8, 8, 3), np.uint8), labels=labels)

@@ -49,7 +49,7 @@ def _open(spec: Spec) -> Source:
 
 
 def _found(tree: Tree) -> str:
-    """What else was found, for the message that no image was."""
+    """Lists what else was found, for the message that no image was."""
     return (
         f"; there are {', '.join(f'{n} {what}' for what, n in sorted(tree.left_out.items()))}" if tree.left_out else ""
     )

@@ -41,6 +41,7 @@ def test_folder(folder: Path) -> None:
     assert message(apply_labels, source, "folder").startswith("Expected --labels folder with images in two or more")
 
 
+@pytest.mark.field("data", "class folders that are links, loops of links")
 def test_links_to_folders_are_followed_and_loops_end(folder: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "chosen"
     chosen.mkdir()
@@ -78,6 +79,7 @@ def test_a_file_keeps_its_own_name_beside_a_link_to_its_folder(folder: Path) -> 
     assert open_source(str(folder)).ids == ids
 
 
+@pytest.mark.field("data", "a folder that cannot be read: refused")
 def test_a_folder_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
@@ -94,6 +96,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pyt
     )
 
 
+@pytest.mark.field("data", "hidden files and images beside class folders")
 def test_what_is_no_image_of_the_list_is_counted(folder: Path) -> None:
     ids = open_source(str(folder)).ids
     whole = png(IMAGES[0])
@@ -133,6 +136,7 @@ def test_more_images_beside_the_folders_than_in_them_are_no_strays(folder: Path)
     assert source.labels is None
 
 
+@pytest.mark.field("data", "`.jfif`, `.jpe`, `.avif`, `.jp2`, and images without an ending")
 def test_endings_and_none(tmp_path: Path) -> None:
     picture = Image.fromarray(IMAGES[0])
     for name, kind in {
@@ -154,6 +158,7 @@ def test_endings_and_none(tmp_path: Path) -> None:
     assert message(open_source, str(tmp_path / "sub")).endswith("; there are 1 files ending with .doc")
 
 
+@pytest.mark.field("data", "names that are not UTF-8, or hold control codes")
 def test_names_are_kept_whole_and_shown_escaped(tmp_path: Path) -> None:
     names = [b"\xff\xfe.png", b"a\nb.png", b"\x1b[31mred.png", b"\\xff\\xfe.png", "ü\u202e.png".encode(), b"plain.png"]
     for row, name in enumerate(names):
@@ -171,6 +176,7 @@ def test_names_are_kept_whole_and_shown_escaped(tmp_path: Path) -> None:
     assert len(ImageNames(source).listed(str(listed), "--candidates")) == 1
 
 
+@pytest.mark.field("data", "EXIF orientations")
 def test_the_choice_of_orientations_is_the_users(tmp_path: Path) -> None:
     wide = Image.fromarray(IMAGES[0][:4])
     exif = wide.getexif()

@@ -20,6 +20,7 @@ def test_data_sets_by_name(tmp_path: Path) -> None:
     assert source.labels == tuple(LABELS)
 
 
+@pytest.mark.field("data", "HDF5 with external storage or virtual sources: refused")
 def test_a_file_must_not_read_others(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     secret = tmp_path / "secret"

@@ -49,6 +49,7 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.field("data", "lists with heads, quotes, spaces, byte order marks, of MMPretrain and pandas")
 def test_lists_as_other_tools_write_them(folder: Path, name: str, encoding: str) -> None:
     *head, form = FORMS[name].splitlines(keepends=True)
     lines = [form.format(f"{'abc'[LABELS[row]]}/deep/{row}.png", LABELS[row] * 2) for row in range(6)]
@@ -59,6 +60,7 @@ def test_lists_as_other_tools_write_them(folder: Path, name: str, encoding: str)
     assert open_source(str(folder / name), labels=False).labels is None
 
 
+@pytest.mark.field("data", "lists of names with spaces, commas and other bytes")
 def test_names_with_spaces_commas_and_other_bytes(tmp_path: Path) -> None:
     names = [b"a b.png", b"c, d.png", b"e 1", b"\xe9.png", "ü.png".encode()]
     for row, name in enumerate(names):

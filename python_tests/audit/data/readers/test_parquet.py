@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pyarrow as arrow
+import pytest
 import torch
 from image_data import IMAGES, LABELS, message, png, same_images
 from pyarrow import parquet
@@ -44,6 +45,7 @@ def shard(path: Path, rows: list[int], **columns: list[object]) -> None:
     parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
+@pytest.mark.field("data", "folders and patterns of parquet shards, as the Hugging Face hub serves them")
 def test_folders_and_patterns_of_shards(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     shard(hub / "data" / "train-00001-of-00002.parquet", [3, 4, 5])
@@ -79,6 +81,7 @@ def test_images_beside_shards_are_a_folder(tmp_path: Path) -> None:
     assert open_source(str(tmp_path)).ids == ("train/0.png", "train/1.png")
 
 
+@pytest.mark.field("data", "parquet files with paths in place of bytes; such that leave their folder: refused")
 def test_paths_instead_of_bytes_stay_in_the_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -23,6 +23,7 @@ def test_hugging_face_data_set(tmp_path: Path) -> None:
     assert source.classes == ("a", "b", "c")
 
 
+@pytest.mark.field("data", "a `DatasetDict` that `datasets` saved")
 def test_splits_and_orientations(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     from PIL import Image

@@ -7,6 +7,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
 import torch
 from image_data import IMAGES, LABELS, message, png, same_images
 
@@ -38,6 +39,7 @@ def test_samples_and_labels(tmp_path: Path) -> None:
     assert open_source(path, labels=False).labels is None
 
 
+@pytest.mark.field("data", "WebDataset tars")
 def test_shards_by_folder_pattern_and_numbers(tmp_path: Path) -> None:
     for number in range(3):
         tar(
