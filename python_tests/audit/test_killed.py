@@ -36,7 +36,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.xdist_group("audit_worker")
 @pytest.mark.timeout(900)  # some twenty processes one after the other: seconds alone, minutes on a busy machine
-@pytest.mark.parametrize("name", ["every", "chance", "team2", "team5", "merged", "shared"])
+@pytest.mark.parametrize("name", ["every", "chance", "team2", "team5", "merged", "shared", "hundred"])
 def test_the_final_files_are_those_of_an_uninterrupted_run(worker: Path, name: str) -> None:
     assert contents(worker / name) == contents(worker / "whole")
     assert len(list((worker / name / "readings").glob("*/*"))) == 9, "three encoders on three shards"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
 import time
@@ -23,8 +24,9 @@ import pyarrow.parquet  # noqa: F401
 import safetensors.torch  # noqa: F401
 import scipy.stats  # noqa: F401
 import torch
-from audit_helpers import family
+from audit_helpers import arguments, family
 
+from memkern import cli
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
 
@@ -98,6 +100,33 @@ def killed_at_random(given: Options, seconds: float) -> int:
     raise AssertionError("it never ends")
 
 
+def killed_a_hundred_times(given: Options, seconds: float, whole: dict[str, bytes]) -> dict[str, int]:
+    """Whole audits, each gone on with until it is complete, until 100 of their processes were killed at random."""
+    chance = random.Random(1)
+    counts = {"KILL": 0, "TERM": 0, "INT": 0, "complete": 0}
+    line = arguments(given)
+    while sum(counts[name] for name in ("KILL", "TERM", "INT")) < 100:
+        more = ["--resume"] if (given.out / "plan.json").exists() else []
+        pid = forked(lambda more=more: os._exit(cli.main([*line, *more])))
+        name = chance.choice(("KILL", "TERM", "INT"))
+        time.sleep(chance.uniform(0.02, seconds))
+        os.kill(pid, getattr(signal, f"SIG{name}"))
+        code = ended(pid)
+        if code in (-signal.SIGKILL, 130, -signal.SIGTERM, -signal.SIGINT):
+            counts[name] += 1
+        elif code == 0:
+            counts["complete"] += 1
+            assert {each: (given.out / each).read_bytes() for each in whole} == whole
+            shutil.rmtree(given.out)
+        else:
+            raise AssertionError((name, code))
+    if (given.out / "plan.json").exists():
+        assert ended(forked(lambda: os._exit(cli.main([*line, "--resume"])))) == 0
+    else:
+        assert ended(forked(lambda: os._exit(cli.main(line)))) == 0
+    return counts
+
+
 def together(given: Options, size: int, store: Path) -> None:
     """As many processes with gloo."""
 
@@ -121,6 +150,9 @@ def main(folder: Path) -> None:
     every = killed_at_every_file(replace(given, out=folder / "every"))
     chance = killed_at_random(replace(given, out=folder / "chance"), seconds)
     print(f"killed {every} times at a file, {chance} times at random")
+    whole = {path.name: path.read_bytes() for path in (folder / "whole").glob("*.parquet")}
+    hundred = killed_a_hundred_times(replace(given, out=folder / "hundred"), 1.3 * seconds, whole)
+    print(f"killed by signal: {hundred}")
     for size in (2, 5):  # there are three shards: two of the five processes share one by encoder
         together(replace(given, out=folder / f"team{size}"), size, folder / f"store{size}")
     parts = [replace(given, out=folder / f"part{i}", shard=(i, 2)) for i in (1, 2)]

@@ -42,7 +42,7 @@ class ImageNames:
         place = np.searchsorted(self._hashes, wanted)
         rows = self._order[np.minimum(place, len(self._order) - 1)]
         ids = self.source.ids
-        for at, (row, name) in enumerate(zip(rows.tolist(), names, strict=True)):
+        for at, (row, name) in enumerate(zip(rows, names, strict=True)):
             if ids[row] != name:
                 first, last = place[at], int(np.searchsorted(self._hashes, wanted[at], side="right"))
                 rows[at] = next((each for each in self._order[first:last].tolist() if ids[each] == name), -1)

@@ -209,7 +209,7 @@ def _by_row(source: Source, rows: Ints, values: Sequence[str] | None, what: str)
     if values is None:
         return ()
     found: list[str | None] = [None] * len(source)
-    for row, value in zip(rows.tolist(), values, strict=True):
+    for row, value in zip(rows, values, strict=True):
         before = found[row]
         if before is not None and before != value:
             raise DataError(

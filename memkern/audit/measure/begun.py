@@ -10,6 +10,7 @@ readings/             what was read of each encoder on each shard; `readings.py`
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
         shared: Whether other processes may have begun it.
 
     Raises:
-        PlanError: If the folder holds an audit that was not asked to be resumed, or none that could be.
+        PlanError: If the folder holds an audit that was not asked to be resumed, or none that could be, or cannot be
+            written.
     """
     begun, complete = (folder / PLAN).exists(), (folder / MANIFEST).exists()
     if folder.exists() and not folder.is_dir():
@@ -64,6 +66,9 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
     if begun and not (resume or shared):
         held, fix = ("a complete", "") if complete else ("an unfinished", "go on with --resume, or ")
         raise PlanError(f"Expected --out to be a new folder, got {folder} with {held} audit; {fix}choose another")
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PlanError(f"Expected --out to be a folder that can be written, got {folder}; {there} cannot: use another")
 
 
 def begin(folder: Path, begun: PlanFile, images: Mapping[str, Column]) -> bool:

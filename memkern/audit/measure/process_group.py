@@ -42,6 +42,12 @@ class ProcessGroup:
     def gather(self, value: T) -> list[T]:
         """Collects every process's value, in the order of the ranks; all processes must call it.
 
+        Args:
+            value: The value of this process.
+
+        Returns:
+            The values.
+
         Raises:
             ProcessError: If another process failed or died.
         """
@@ -87,6 +93,9 @@ class ProcessGroup:
 
 def join_group() -> ProcessGroup:
     """Finds the processes: torchrun's, those of an initialized torch.distributed, or this one alone.
+
+    Returns:
+        The group; `leave_group` ends it.
 
     Raises:
         ProcessError: If torchrun started this process and the others do not come.
