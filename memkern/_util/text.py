@@ -90,9 +90,9 @@ def escaped(name: str) -> str:
 
 
 def escaped_all(names: Sequence[str]) -> list[str]:
-    """Writes names as `escaped` does, in one pass where none of them needs it."""
-    whole = " ".join(names)
-    return [escaped(name) for name in names] if "\\" in whole or _UNPRINTABLE.search(whole) else list(names)
+    """Writes names as `escaped` does."""
+    needed = any("\\" in name or _UNPRINTABLE.search(name) for name in names)
+    return [escaped(name) for name in names] if needed else list(names)
 
 
 def unescaped(name: str) -> str:

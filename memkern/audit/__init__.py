@@ -1,6 +1,8 @@
 """Audits of encoders: what an encoder memorized, layer by layer, unit by unit and image by image."""
 
 from memkern.audit.compare.comparison import Comparison, compare
+from memkern.audit.data.dataset import from_dataset
+from memkern.audit.data.source import Source
 from memkern.audit.interventions.finetune import finetune_layers
 from memkern.audit.interventions.handles import FineTuning, Surgery
 from memkern.audit.interventions.prune import prune_units
@@ -24,12 +26,14 @@ __all__ = [
     "Options",
     "Run",
     "RunArrays",
+    "Source",
     "Surgery",
     "Tap",
     "TapStats",
     "compare",
     "dry_run",
     "finetune_layers",
+    "from_dataset",
     "lightning_callback",
     "merge_runs",
     "prune_units",

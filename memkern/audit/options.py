@@ -12,7 +12,10 @@ from memkern import transforms
 from memkern._util.arguments import numbers, part_of
 from memkern._util.devices import usable_device
 from memkern._util.options import option, option_rows, required, switches
+from memkern._util.remote import is_remote
 from memkern._util.text import did_you_mean, markdown_table
+from memkern.audit.data.check import CHECKS, SAMPLE
+from memkern.audit.data.decode import EXIF
 from memkern.audit.data.open import data_examples
 from memkern.audit.encoders.build import encoder_examples
 from memkern.audit.run_folder.write_exports import export_summaries
@@ -80,6 +83,11 @@ class Options:
         0.05, "false-discovery rate at which an image is called memorized", metavar="RATE", group="measurement"
     )
     labels: str = option("auto", "auto, none, folder, or a file")
+    exif: str = option(
+        "auto",
+        "orientation that a photograph's EXIF data state; auto: as the library does that trains on such data",
+        choices=("auto", *EXIF),
+    )
 
     views: int = option(10, "views of each image", metavar="K", group="views")
     transform: str = option("simclr", "a preset or a .json file", metavar="NAME", group="views")
@@ -120,6 +128,12 @@ class Options:
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …", metavar="D", group="work")
     precision: str = option("fp32", "of the encoders", group="measurement", choices=PRECISIONS)
     workers: int = option(2, "threads that load images", group="work")
+    check: str = option(
+        "full",
+        f"images to decode before the work: full, sample ({SAMPLE} of them), none; copies are looked for in full",
+        choices=CHECKS,
+        group="work",
+    )
     skip_corrupt: bool = option(False, "leave out images that cannot be read", group="work")
     duplicates: bool = option(True, "do not look for copies", group="work")
     allow_nan: bool = option(False, "go on where an encoder gives NaN", group="work")
@@ -154,6 +168,18 @@ class Options:
         checks.one_of(self.precision, "precision", PRECISIONS)
         checks.one_of(self.control, "control", CONTROLS)
         checks.one_of(self.level, "level", ("auto", "none"))
+        checks.one_of(self.exif, "exif", ("auto", *EXIF))
+        checks.one_of(self.check, "check", CHECKS)
+        if self.skip_corrupt and self.check != "full":
+            raise ArgumentValueError(
+                f"Expected `skip_corrupt` with check='full', got check={self.check!r}: an image that is found corrupt "
+                "during the work cannot be left out any more"
+            )
+        if is_remote(self.out) and self.shard is not None:
+            raise ArgumentValueError(
+                f"Expected `out` to be a local folder with `shard`, got {self.out}: parts of an audit are put together "
+                "before they are copied"
+            )
         checks.one_of(self.keep, "keep", KEPT)
         if isinstance(self.fdr, bool) or not isinstance(self.fdr, (int, float)):
             raise ArgumentTypeError(f"Expected `fdr` to be a number, got {self.fdr!r}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memkern._util.optional_imports import require
+from memkern._util.remote import address_of, is_remote, upload, working_copy
 from memkern.audit.data.source import Source
 from memkern.audit.measure.begun import check_out, clear_disk_errors
 from memkern.audit.measure.encoders import InMemory
@@ -40,7 +41,7 @@ def run_audit(
     log: Log = _silent,
     progress: Progress | None = None,
 ) -> Run | None:
-    """Measures an encoder and writes the RUN folder `options.out`.
+    """Measures an encoder and writes the RUN folder `options.out`; to a remote address it is copied when complete.
 
     Args:
         options: What to measure, on what, and how.
@@ -58,6 +59,14 @@ def run_audit(
         OSError: If a file cannot be written; finished shards are kept.
     """
     progress = progress or Progress(None)
+    if is_remote(options.out):
+        address = address_of(options.out)
+        local = replace(options, out=working_copy(address, MANIFEST))
+        log(f"Results are made in {local.out} and copied to {address} when they are complete.")
+        run = run_audit(local, encoders=encoders, source=source, log=log, progress=progress)
+        if run is not None:
+            upload(run.folder, address, last=(MANIFEST,))
+        return run
     _require_packages(options.images, options.exports)
     check_out(options.out, resume=options.resume, shared=options.shard is not None)
     group = join_group()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
@@ -93,14 +92,15 @@ def stages(value: object, name: str, known: Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def per_channel(value: object, name: str, *, positive: bool = False) -> tuple[float, float, float]:
-    """Takes one number for every channel, or three."""
+def per_channel(value: object, name: str, low: float, high: float) -> tuple[float, float, float]:
+    """Takes one number in [low, high] for every channel, or three."""
     numbers = [value] if _is_number(value) else value
     if not _are_numbers(numbers):
         raise ArgumentTypeError(f"Expected `{name}` to be one number or three, got {value!r}")
-    if len(numbers) not in (1, 3) or not all(math.isfinite(v) and (v > 0 or not positive) for v in numbers):
-        wanted = "positive numbers" if positive else "finite numbers"
-        raise ArgumentValueError(f"Expected `{name}` to be one or three {wanted}, got {value!r}")
+    if len(numbers) not in (1, 3) or not all(low <= v <= high for v in numbers):
+        raise ArgumentValueError(
+            f"Expected `{name}` to be one or three numbers in [{low:g}, {high:g}], got {str(value)[:80]}"
+        )
     red, green, blue = (float(v) for v in (numbers if len(numbers) == 3 else [numbers[0]] * 3))
     return red, green, blue
 

@@ -272,7 +272,7 @@ def test_mistakes_are_found_before_the_long_work(
     assert refused("--output", "conv9").startswith("Expected --output to name a layer that runs, got 'conv9': ")
     assert refused("--data", str(tmp_path / "no")).startswith("Expected --data to be one of FILE.h5 (HDF5), ")
     assert refused("--candidates", "0:99").startswith(
-        "Expected --candidates to name images of T/data; 87 of 99 are none"
+        "Expected --candidates to be a range of positions within 0:12, the images of T/data, got 0:99"
     )
     assert refused("--size", "2").startswith("Expected the encoder to take views of shape [2, 3, 2, 2]; it says: ")
     one = tmp_path / "one"
@@ -281,12 +281,13 @@ def test_mistakes_are_found_before_the_long_work(
     (one / "a.png").write_bytes(picture.read_bytes())
     assert refused("--data", str(one)) == "Expected 2 images or more in T/one, got 1: there is nothing to compare with"
     audit_helpers.pictures(one, count=2, size=16)
+    (one / "a.png").rename(one / "class0" / "a.png")
     assert refused("--data", str(one)) == (
         "Expected --size, because the images of T/one have 2 sizes (from 8x8 to 16x16); views need one"
     )
-    (one / "b.png").write_text("no image")
+    (one / "class0" / "b.png").write_text("no image")
     assert refused("--data", str(one)).startswith(
-        "Expected 4 images in T/one that can be read; 1 cannot: b.png (cannot identify image file"
+        "Expected 4 images in T/one that can be read; 1 of 4 cannot: class0/b.png (not an image of a known format"
     )
     assert refused("--data", str(one)).endswith("; repair them, or leave them out with --skip-corrupt")
     assert not given.out.exists()

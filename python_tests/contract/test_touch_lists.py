@@ -63,6 +63,8 @@ ADDED = {
         "memkern/audit/encoders/checkpoints/code_bases.py": "code bases whose files load",
         "python_tests/audit/encoders/test_build.py": "all kinds, as text",
         "python_tests/audit/measure/test_fitting.py": "a kind with files",
+        "memkern/_util/remote.py": "hf:// is an address of a store",
+        "python_tests/_util/test_remote.py": "hf:// is an address of a store",
     }),
     "New image reader": Added("reader", "hdf5", "hdf5", {"python_tests/audit/data/test_open.py": "all kinds, as text"}),
     "New export": Added("export", "fiftyone", "fiftyone", {

@@ -319,3 +319,29 @@ def test_view_errors(images, options, error, message):
         drawn = {"seed": 0, "index": [0, 1]}
     with pytest.raises(error, match=message):
         memkern.views(images, **{**drawn, **options})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("std", 1e-39), ("std", 0), ("std", float("nan")), ("std", 1e39), ("std", (1.0, 1e-7, 1.0)), ("mean", 1e308),
+        ("mean", float("-inf")), ("mean", 10**400), ("contrast", 1e39), ("brightness", (0.0, float("inf"))),
+        ("saturation", float("nan")), ("sigma", (1e-39, 1.0)), ("sigma", (1.0, 1e39)), ("ratio", (1e-300, 1.0)),
+        ("ratio", (1.0, float("inf"))), ("threshold", float("nan")), ("scale", (float("nan"), 1.0)), ("hue", 1e39),
+    ],
+)  # fmt: skip
+def test_numbers_of_which_no_view_can_be_made_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"Expected `{field}` to be "):
+        memkern.ViewSpec(**{field: value})
+
+
+@pytest.mark.parametrize("most", [1e6, 1e-6])
+def test_the_outermost_numbers_give_finite_views(most):
+    spec = memkern.ViewSpec(
+        size=8, jitter=1.0, brightness=(1e6, 1e6), contrast=(1e6, 1e6), saturation=(1e6, 1e6), blur=1.0, blur_size=3,
+        sigma=(most, most), ratio=(1e-6, 1e6), mean=(most,), std=(1e-6,), scale=(1e-300, 1.0),
+    )  # fmt: skip
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for each in (images, (images * 255).to(torch.uint8)):
+        found = memkern.views(each, n_views=4, transform=spec, seed=0, index=range(4))
+        assert torch.isfinite(found).all()

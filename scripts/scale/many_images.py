@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from memkern.audit.data.check import ImageCheck
 from memkern.audit.data.source import Source
-from memkern.audit.measure import images, run_shards
+from memkern.audit.measure import images, reading_files, run_shards
 from memkern.audit.measure.finalize import finalize
 from memkern.audit.measure.prepare import Prepared, prepare
 from memkern.audit.measure.shard import measure_shard

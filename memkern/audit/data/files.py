@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memkern._util.optional_imports import require
+from memkern._util.text import printable
 from memkern.errors import DataError, MemkernError
 
 FEW = 10_000
@@ -37,34 +42,61 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file.
+    """Reads a text file: UTF-8, or UTF-16 with a byte order mark.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file.
 
     Returns:
-        The text.
+        The text without byte order mark; bytes that are not UTF-8 as surrogates, as in names of files.
 
     Raises:
-        DataError: If the file cannot be read, or is not text.
+        DataError: If the file cannot be read.
     """
-    with reading(path, "a text file in UTF-8"):
-        return path.read_text(encoding="utf-8")
+    with reading(path, "a text file"):
+        data = path.read_bytes()
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return data.decode("utf-16")
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def lines_of(text: str) -> list[str]:
+    """Splits a text at its line ends; names may hold what Python splits lines at besides."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
+def refuse_other_encodings(text: str, path: Path) -> None:
+    """Requires a text of UTF-8 where it is not a list of files, whose names may be any bytes.
+
+    Args:
+        text: What `read_text` gave.
+        path: The file, for the message.
+
+    Raises:
+        DataError: If the text holds bytes that are not UTF-8; the message has the line.
+    """
+    for number, line in enumerate(lines_of(text), 1):
+        if not line.isascii() and re.search("[\udc80-\udcff]", line):
+            raise DataError(
+                f"Expected {path} to be a text file in UTF-8, got other bytes in line {number}: "
+                f"{printable(line)[:80]}; save it as UTF-8"
+            )
 
 
 def read_lines(path: Path) -> list[str]:
-    """Reads the lines of a text file that hold more than spaces, without the spaces around.
+    """Reads the lines of a text file that hold more than spaces, without the spaces and quotes around.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file; bytes that are not UTF-8 become surrogates.
 
     Returns:
         The lines, in order.
 
     Raises:
-        DataError: If the file cannot be read, or is not text.
+        DataError: If the file cannot be read.
     """
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = (line.strip() for line in lines_of(read_text(path)))
+    return [line[1:-1] if len(line) > 1 and line[0] == line[-1] == '"' else line for line in lines if line]
 
 
 def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -94,18 +126,17 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
 
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
     same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = filter(None, csv.reader(file))
-        head = [cell.strip() for cell in next(rows, [])]
-        columns: list[list[str]] = [[] for _ in head]
-        for number, row in enumerate(rows, 2):
-            if len(row) != len(head):
-                raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
-            for column, cell in zip(columns, row, strict=True):
-                text = cell.strip()
-                column.append(same.get(text, text))
-                if len(same) < FEW:
-                    same.setdefault(text, text)
+    rows = filter(None, csv.reader(io.StringIO(read_text(path), newline="")))
+    head = [cell.strip() for cell in next(rows, [])]
+    columns: list[list[str]] = [[] for _ in head]
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(head):
+            raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
+        for column, cell in zip(columns, row, strict=True):
+            text = cell.strip()
+            column.append(same.get(text, text))
+            if len(same) < FEW:
+                same.setdefault(text, text)
     return list(zip(head, columns, strict=True))
 
 
@@ -129,8 +160,8 @@ def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:
         DataError: If the file cannot be read, or is no `.npy` file.
     """
     with reading(path, "an .npy file without Python objects"):
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        return array
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)  # a claimed size is checked
+        return array if mapped else np.array(array)
 
 
 def open_arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
@@ -146,29 +177,26 @@ def open_arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
         DataError: If the file cannot be read, or is no `.npz` file.
     """
     with reading(path, "an .npz file without Python objects"):
+        with zipfile.ZipFile(path) as packed:
+            claimed = sum(each.file_size for each in packed.infolist())
+        if claimed > 1100 * path.stat().st_size:  # more than its compression can reach
+            raise DataError(f"Expected {path} to be an .npz file, got one that claims {claimed:.3g} bytes of arrays")
         arrays: Mapping[str, NDArray[np.generic]] = np.load(path, allow_pickle=False)
         return arrays
 
 
-def whole_numbers(values: object, name: str) -> list[int]:
-    """Reads labels or positions as whole numbers.
+def plausible_count(count: int, path: Path, what: str = "images") -> None:
+    """Requires that a file claims no more images than it has bytes, before a list of them takes all memory.
 
     Args:
-        values: Labels or positions in any nesting.
-        name: Where they come from, for the message.
-
-    Returns:
-        The numbers, in order.
+        count: How many it claims.
+        path: The file.
+        what: What it claims, for the message.
 
     Raises:
-        DataError: If a value is no whole number.
+        DataError: If it claims more.
     """
-    try:
-        return [int(value) for value in np.ravel(np.asarray(values))]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"Expected whole numbers in {name}, got: {error}") from error
-
-
-def numbers_or_names(values: list[str]) -> list[int] | list[str]:
-    """Reads labels as whole numbers if they all are, and as names otherwise."""
-    return [int(value) for value in values] if all(value.isdecimal() for value in values) else values
+    if count > path.stat().st_size:
+        raise DataError(
+            f"Expected {path} to hold {what}, got a file of {path.stat().st_size} bytes that claims {count}"
+        )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from memkern.audit.data.files import read_array, read_lines, whole_numbers
+from memkern._util.text import escaped, printable
+from memkern.audit.data.files import read_array, read_lines
+from memkern.audit.data.listed import PATHS
 from memkern.audit.data.source import Source
 from memkern.errors import DataError
 from memkern.families.cells import Ints
@@ -28,6 +32,7 @@ class ImageNames:
         self._order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._order]
         self._row_of_position: Mapping[int, int] | None = None
+        self._n_listed = max(source.index, default=-1) + 1
         if not isinstance(source.index, range):
             self._row_of_position = {position: row for row, position in enumerate(source.index)}
 
@@ -55,7 +60,7 @@ class ImageNames:
         """Finds the rows of images.
 
         Args:
-            names: Ids or positions.
+            names: Ids, as they are or as they are shown; or positions.
             what: What names them, for the message: "--candidates" say.
 
         Returns:
@@ -66,12 +71,13 @@ class ImageNames:
         """
         found = self._of_ids(names)
         for at in np.flatnonzero(found < 0).tolist():
-            found[at] = self._of_position(names[at])
+            shown = escaped(names[at])
+            found[at] = self._of_ids([shown])[0] if shown != names[at] else self._of_position(names[at])
         unknown = [names[at] for at in np.flatnonzero(found < 0).tolist()]
         if unknown:
             raise DataError(
                 f"Expected {what} to name images of {self.source.name}; {len(unknown)} of {len(names)} are none, the "
-                f"first: {unknown[0]!r}; ids look like {self.source.ids[0]!r}"
+                f"first: '{printable(unknown[0])}'; ids look like {self.source.ids[0]!r}"
             )
         return found
 
@@ -79,27 +85,92 @@ class ImageNames:
         """Finds the rows that a file or a range names.
 
         Args:
-            option: "START:STOP", a range of positions; or a `.npy` file of positions; or a text file with one id or
-                position a line.
+            option: "START:STOP", a range of positions; a `.npy` file of positions, of ids, or a mask of the whole list;
+                or a text file with one id or position a line.
             what: What names them, for the message: "--candidates" say.
 
         Returns:
             The rows, in the order in which they are named.
 
         Raises:
-            DataError: If there is no such file, an id is unknown, or no image is named.
+            DataError: If there is no such file, an id is unknown, a position is outside of the list, an id looks like
+                the position of another image, or no image is named.
         """
         start, colon, stop = option.partition(":")
         path = Path(option)
         if colon and start.isdecimal() and stop.isdecimal():
-            wanted = [str(number) for number in range(int(start), int(stop))]
+            rows = self._range(option, start, stop, what)
         elif not path.is_file():
             raise DataError(f"Expected {what} to be a file or START:STOP, got {option!r}; there is no such file")
         elif path.suffix == ".npy":
-            wanted = [str(number) for number in whole_numbers(read_array(path), str(path))]
+            rows = self._of_array(read_array(path), path, what)
         else:
-            wanted = read_lines(path)
-        rows: list[int] = self.rows(wanted, what).tolist()
-        if not rows:
+            rows = self._of_text(path, what)
+        if not len(rows):
             raise DataError(f"Expected {what} to name at least one image, got none in {option}")
-        return rows
+        found: list[int] = rows.tolist()
+        return found
+
+    def _range(self, option: str, start: str, stop: str, what: str) -> Ints:
+        if max(len(start), len(stop)) > 18 or int(stop) > self._n_listed:
+            raise DataError(
+                f"Expected {what} to be a range of positions within 0:{self._n_listed}, the images of "
+                f"{self.source.name}, got {option}"
+            )
+        return self._rows_at(np.arange(int(start), int(stop)), what)
+
+    def _rows_at(self, positions: Ints, what: str) -> Ints:
+        """Rows of positions; those of images that were left out of the list name none."""
+        outside = np.flatnonzero((positions < 0) | (positions >= self._n_listed))
+        if len(outside):
+            raise DataError(
+                f"Expected {what} to hold positions from 0 to {self._n_listed - 1}, the images of {self.source.name}, "
+                f"got {positions[outside[0]]}"
+            )
+        if self._row_of_position is None:
+            return positions
+        rows = [self._row_of_position.get(position, -1) for position in positions.tolist()]
+        return np.array([row for row in rows if row >= 0], dtype=np.int64)
+
+    def _of_array(self, array: NDArray[np.generic], path: Path, what: str) -> Ints:
+        if array.ndim != 1:
+            raise DataError(f"Expected {what} to be one row of positions, got shape {list(array.shape)} in {path}")
+        if array.dtype == np.bool_:
+            if len(array) != self._n_listed:
+                raise DataError(
+                    f"Expected a mask with one value for each of the {self._n_listed} images of {self.source.name} in "
+                    f"{path}, got {len(array)}"
+                )
+            return self._rows_at(np.flatnonzero(array), what)
+        if array.dtype.kind in "US":
+            return self.rows([name.decode() if isinstance(name, bytes) else name for name in array.tolist()], what)
+        if array.dtype.kind not in "iu":
+            raise DataError(
+                f"Expected {what} to hold whole numbers (positions), text (ids) or booleans (a mask), got "
+                f"{array.dtype} in {path}"
+            )
+        if len(array) == self._n_listed > 2 and set(np.unique(array).tolist()) <= {0, 1}:
+            raise DataError(
+                f"Expected {what} to hold positions, got {len(array)} zeros and ones in {path}, which look like a "
+                "mask: save it as booleans, mask.astype(bool)"
+            )
+        return self._rows_at(array.astype(np.int64), what)  # what is too large for it becomes negative
+
+    def _of_text(self, path: Path, what: str) -> Ints:
+        names = read_lines(path)
+        if path.suffix == ".csv":
+            unknown = np.flatnonzero(self._of_ids(names) < 0).tolist()
+            for at in unknown:  # cells, and names in quotes
+                names[at] = next(csv.reader([names[at]]))[0].strip()
+        if names and names[0].lower() in PATHS and self._of_ids(names[:1])[0] < 0:
+            names = names[1:]  # a head
+        rows = self._of_ids(names)
+        for at, (name, row) in enumerate(zip(names, rows.tolist(), strict=True)):
+            position = self._of_position(name) if row >= 0 else -1
+            if position not in (-1, row):
+                raise DataError(
+                    f"Expected {what} to name images one way, got {name!r} in line {at + 1} of {path}: the id of one "
+                    "image and the position of another; name ids in a file of --groups, or positions as START:STOP or "
+                    ".npy"
+                )
+        return self.rows(names, what)

@@ -6,7 +6,8 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from memkern.audit.data.files import numbers_or_names, read_array, read_text, reading, whole_numbers
+from memkern.audit.data.classes import label_values, numbers_or_names
+from memkern.audit.data.files import lines_of, read_array, read_text, reading, refuse_other_encodings
 from memkern.audit.data.source import Source, with_labels
 from memkern.errors import DataError
 
@@ -38,16 +39,35 @@ def apply_labels(source: Source, option: str) -> Source:
     if not path.is_file():
         raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; there is no such file")
     if path.suffix == ".npy":
-        return with_labels(source, whole_numbers(read_array(path), str(path)), None)
+        return with_labels(source, label_values(read_array(path), str(path)), None)
+    text = read_text(path)
+    refuse_other_encodings(text, path)
     if path.suffix != ".csv":
-        return with_labels(source, numbers_or_names(read_text(path).split()), None)
-    with reading(path, "a .csv file"), path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    rows = rows[1:] if rows and [cell.strip().lower() for cell in rows[0][:2]] == ["id", "label"] else rows
-    if any(len(row) < 2 for row in rows):
+        one_a_line = [line.strip() for line in lines_of(text)]
+        by_line = len(one_a_line) == len(source)  # an empty line is no label then, and a name may hold spaces
+        return with_labels(source, numbers_or_names(one_a_line if by_line else text.split()), None)
+    return with_labels(source, numbers_or_names(_of_table(source, path, text)), None)
+
+
+def _of_table(source: Source, path: Path, text: str) -> list[str]:
+    """Label of each image from a table with the columns id and label."""
+    with reading(path, "a .csv file"):
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines_of(text)) if row]
+    at = (0, 1)
+    if rows and {"id", "label"} <= {cell.lower() for cell in rows[0]}:
+        head = [cell.lower() for cell in rows.pop(0)]
+        at = head.index("id"), head.index("label")
+    if any(len(row) <= max(at) for row in rows):
         raise DataError(f"Expected {path} to have the columns id and label, got the row {min(rows, key=len)}")
-    given = {row[0].strip(): row[1].strip() for row in rows}
+    given: dict[str, str] = {}
+    for row in rows:
+        name, label = row[at[0]], row[at[1]]
+        if given.setdefault(name, label) != label:
+            raise DataError(
+                f"Expected one label for each image in {path}, got {given[name]!r} and {label!r} for {name!r}: correct "
+                "one of the two lines"
+            )
     missing = [name for name in source.ids if name not in given]
     if missing:
         raise DataError(f"Expected a label for every image in {path}; {len(missing)} lack one, first {missing[0]!r}")
-    return with_labels(source, numbers_or_names([given[name] for name in source.ids]), None)
+    return [given[name] for name in source.ids]

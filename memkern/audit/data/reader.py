@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from memkern._util.optional_imports import require
-from memkern.audit.data.source import Source
+from memkern.audit.data.decode import EXIF, Pixels
+from memkern.audit.data.source import Source, list_digest
 from memkern.audit.encoders.spec import Spec
 from memkern.errors import DataError
 
@@ -32,6 +27,9 @@ class Reader:
         open: From what the user wrote to the images.
         takes: Whether a path that exists is of the kind; no path is of two kinds.
         prefix: What stands before a colon, where the kind is told by that and not by a path; "" otherwise.
+        exif: What is done with EXIF orientations where the user does not say, "apply" or "ignore": what the library
+            does that trains on such data; "" where images have none.
+        many: Whether several files are read as one, named by a pattern (`*`, `?`, `[…]`, `{000..009}`).
     """
 
     name: str
@@ -41,6 +39,8 @@ class Reader:
     open: Callable[[Spec], Source]
     takes: Callable[[Path], bool] = lambda path: False
     prefix: str = ""
+    exif: str = ""
+    many: bool = False
 
 
 def has_suffix(*suffixes: str) -> Callable[[Path], bool]:
@@ -48,42 +48,66 @@ def has_suffix(*suffixes: str) -> Callable[[Path], bool]:
     return lambda path: path.is_file() and path.suffix in suffixes
 
 
-def decoded(file: bytes | Path | str) -> Tensor:
-    """Decodes an image file completely, so that a truncated one is an error.
+def pixels_of(spec: Spec) -> Pixels:
+    """Reads what `?exif=…&range=LOW,HIGH` after a name says of pixels.
 
     Args:
-        file: Path of an image file, or its bytes.
+        spec: What the user wrote.
 
     Returns:
-        The image, `[3, H, W]` uint8.
+        How the pixels are read.
 
     Raises:
-        MissingPackageError: If Pillow is missing.
-        OSError: If the file cannot be decoded; Pillow raises other kinds as well.
+        DataError: If an argument has another form.
     """
-    image_module = require("PIL.Image", "pillow")
-    with image_module.open(io.BytesIO(file) if isinstance(file, bytes) else file) as picture:
-        if picture.mode.startswith("I;16"):  # Pillow would clip 16 bits instead of scaling them
-            gray = torch.from_numpy((np.asarray(picture) >> 8).astype(np.uint8))
-            return gray.expand(3, *gray.shape)
-        pixels = np.array(picture.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    exif, bounds = spec.arguments.get("exif", "ignore"), spec.arguments.get("range")
+    if exif not in EXIF:
+        raise DataError(f"Expected `exif` of {spec.text} to be one of {', '.join(EXIF)}, got {exif!r}")
+    if bounds is None:
+        return Pixels(exif == "apply")
+    numbers = bounds if isinstance(bounds, tuple) else (0, bounds)
+    if len(numbers) != 2 or not all(isinstance(each, int | float) for each in numbers) or not numbers[0] < numbers[1]:
+        raise DataError(f"Expected `range` of {spec.text} to be LOW,HIGH or HIGH, 0,4095 say, got {bounds!r}")
+    return Pixels(exif == "apply", (float(numbers[0]), float(numbers[1])))
 
 
-def image_key(keys: Sequence[str], spec: Spec) -> str:
+def with_pixels(source: Source, spec: Spec, *, exif: bool = True) -> Source:
+    """Puts what decides the pixels besides the data into a source.
+
+    Args:
+        source: The source.
+        spec: What the user wrote.
+        exif: Whether its images may have EXIF orientations.
+
+    Returns:
+        The source, its digest that of the data as they are read.
+    """
+    pixels = pixels_of(spec)
+    stated = [*(["upright"] if pixels.upright else []), *([] if pixels.bounds is None else [pixels.bounds])]
+    digest = list_digest([source.digest, *stated]) if stated else source.digest
+    return replace(source, exif=("apply" if pixels.upright else "ignore") if exif else "", digest=digest)
+
+
+def wants_labels(spec: Spec) -> bool:
+    """Returns whether the labels of the data are asked for; `?labels=none` after the name says no."""
+    return spec.arguments.get("labels", "") not in ("none", None)
+
+
+def image_key(keys: Sequence[str], spec: Spec, first: str | None = None) -> str:
     """Chooses the key that holds the images of a file.
 
     Args:
         keys: All keys of the file.
         spec: What the user wrote, with `?images=KEY` or without.
+        first: The key to take where the user names none; `None` where the file does not say.
 
     Returns:
-        The key that was asked for, else the first usual one, else the only one.
+        The key that was asked for, else `first`, else the first usual one, else the only one.
 
     Raises:
         DataError: If there is no such key, or none that is usual among several.
     """
-    found = _named_or_usual(keys, spec, "images", IMAGE_KEYS)
+    found = _named_or_usual(keys, spec, "images", IMAGE_KEYS, first)
     if found is not None:
         return found
     if len(keys) == 1:
@@ -114,6 +138,8 @@ def label_key(keys: Sequence[str], spec: Spec, first: str | None = None) -> str 
 def _named_or_usual(
     keys: Sequence[str], spec: Spec, what: str, usual: Sequence[str], first: str | None = None
 ) -> str | None:
+    if what == "labels" and not wants_labels(spec):
+        return None
     wanted = spec.arguments.get(what, first)
     if wanted is None:
         return next((key for key in usual if key in keys), None)

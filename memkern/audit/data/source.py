@@ -13,6 +13,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from memkern._util.text import escaped_all
+from memkern.audit.data.classes import WITHOUT, class_numbers, label_values
+from memkern.audit.data.decode import Pixels, bounded_size
 from memkern.errors import DataError
 
 
@@ -26,10 +29,13 @@ class Source:
         load: Position in the full list -> image `[C, H, W]`, uint8, or floating in [0, 1]; may be called from threads.
         digest: Of the list: ids, and what tells cheaply that an image changed.
         paths: File of each image; `None` if they are not files.
-        labels: Class of each image; `None` without labels.
+        labels: Class of each image, -1 of an image without a label; `None` without labels.
         classes: Name of each class; `None` without labels.
         index: Position in the full list of each image; they key its views.
         repeated: Ids that the list named again and that were dropped.
+        left_out: What else was found and is no image of the list, and how many of it.
+        exif: "apply" if images are turned as their EXIF orientation says, "ignore" if not, "" if they have none.
+        notes: Sentences that the user should know before the work.
     """
 
     name: str
@@ -41,6 +47,9 @@ class Source:
     classes: tuple[str, ...] | None = None
     index: Sequence[int] = ()
     repeated: tuple[str, ...] = field(default=())
+    left_out: tuple[tuple[str, int], ...] = ()
+    exif: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.index:
@@ -73,8 +82,8 @@ class Source:
         """
         try:
             return self.load(self.index[row])
-        except DataError:
-            raise
+        except DataError as error:
+            raise DataError(f"{self.ids[row]}: {str(error).removeprefix(f'{self.ids[row]}: ')}") from error
         except Exception as error:  # decoders raise what they like on a damaged file
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{self.ids[row]}: {reason}") from error
@@ -135,71 +144,81 @@ def from_arrays(
     ids: Sequence[str] | None = None,
     *,
     name: str = "arrays",
+    pixels: Pixels | None = None,
 ) -> Source:
     """Makes a source of images in memory.
 
     Args:
-        images: `[N, C, H, W]` or `[N, H, W, C]`, C = 1 or 3; uint8, or floating in [0, 1]. A tensor, an array, or what
-            is indexed like one, such as an open HDF5 data set: it is read image by image.
-        labels: `[N]` class of each image.
+        images: `[N, C, H, W]` or `[N, H, W, C]`, C = 1 or 3; uint8, uint16 (its 8 high bits are taken), or floating in
+            [0, 1]. A tensor, an array, or what is indexed like one, such as an open HDF5 data set: it is read image by
+            image.
+        labels: `[N]` class of each image; below zero: no label.
         ids: Names; by default 0, 1, 2, …
         name: Name of the source.
+        pixels: What becomes of values of more than 8 bits; by default ranges are those of unsigned types.
 
     Returns:
         The source.
 
     Raises:
-        DataError: If a shape does not fit.
+        DataError: If a shape or type does not fit.
     """
+    pixels = pixels or Pixels()
     array = cast(ImageArray, images if hasattr(images, "ndim") else np.asarray(images))
-    if len(array.shape) != 4 or not {array.shape[1], array.shape[3]} & {1, 3}:
+    shape = tuple(int(each) for each in array.shape)
+    if len(shape) != 4 or not {shape[1], shape[3]} & {1, 3}:
         raise DataError(
-            f"Expected images of {name} to have shape [N, C, H, W] or [N, H, W, C] with C = 1 or 3, "
-            f"got {list(array.shape)}"
+            f"Expected images of {name} to have shape [N, C, H, W] or [N, H, W, C] with C = 1 or 3, got {list(shape)}"
         )
-    last = array.shape[3] in (1, 3)
-    names = [str(i) for i in range(len(array))] if ids is None else [str(each) for each in ids]
-    if len(names) != len(array):
-        raise DataError(f"Expected one id per image of {name}, got {len(names)} ids and {len(array)} images")
+    last = shape[3] in (1, 3)
+    try:
+        bounded_size(*(shape[1:3] if last else shape[2:]))
+        if not isinstance(images, Tensor) and pixels.bounds is None:
+            pixels.array(np.zeros(1, cast(np.dtype[np.generic], array.dtype)))  # wrong for one is wrong for all
+    except DataError as error:
+        raise DataError(f"Expected images of {name} of which all can be read, got {error}") from error
+    names = [str(i) for i in range(shape[0])] if ids is None else escaped_all([str(each) for each in ids])
+    if len(names) != shape[0]:
+        raise DataError(f"Expected one id per image of {name}, got {len(names)} ids and {shape[0]} images")
 
     def load(position: int) -> Tensor:
         one = array[position]
-        image = one if isinstance(one, Tensor) else torch.from_numpy(np.array(one))
+        as_it_is = isinstance(one, Tensor) and (one.is_floating_point() or one.dtype == torch.uint8)
+        image = cast(Tensor, one) if as_it_is else pixels.array(np.array(one))
         return image.permute(2, 0, 1) if last else image
 
     head = np.asarray(array[:64].cpu() if isinstance(array, Tensor) else array[:64])
-    digest = list_digest([list(array.shape), array.dtype, hashlib.sha256(head.tobytes()).hexdigest()])
+    digest = list_digest([list(shape), array.dtype, hashlib.sha256(head.tobytes()).hexdigest(), *_stated(pixels)])
     source = Source(name, tuple(names), load, digest)
-    return source if labels is None else with_labels(source, [int(label) for label in labels], None)
+    return source if labels is None else with_labels(source, label_values(labels, name), None)
 
 
-def with_labels(source: Source, values: Sequence[int | str], classes: Sequence[str] | None) -> Source:
+def with_labels(source: Source, values: Sequence[object], classes: Sequence[str] | None) -> Source:
     """Gives a source one label per image.
 
     Args:
         source: The source.
-        values: Numbers, or names, which are numbered in alphabetical order.
+        values: Numbers, or names, which are numbered in alphabetical order; `None`, "" or a number below zero where an
+            image has no label.
         classes: Names of the numbers.
 
     Returns:
-        The source with the labels.
+        The source with the labels; without any if no image has one.
 
     Raises:
-        DataError: If there is not one label per image, or a negative one.
+        DataError: If there is not one label per image, or a number that is no class.
     """
     if len(values) != len(source):
-        raise DataError(f"Expected one label per image of {source.name} ({len(source)} images), got {len(values)}")
-    if all(isinstance(value, int | np.integer) for value in values):
-        numbers = [int(value) for value in values]
-        if numbers and min(numbers) < 0:
-            raise DataError(f"Expected labels of {source.name} to be 0 or more, got {min(numbers)}")
-        names = list(classes) if classes else [str(number) for number in range(max(numbers, default=-1) + 1)]
-    else:
-        names = sorted({str(value) for value in values})
-        place = {name: number for number, name in enumerate(names)}
-        numbers = [place[str(value)] for value in values]
-    if numbers and max(numbers) >= len(names):
         raise DataError(
-            f"Expected labels of {source.name} below {len(names)}, the number of classes; got {max(numbers)}"
+            f"Expected one label per image of {source.name} ({len(source)} images), got {len(values)}; {WITHOUT}"
         )
+    numbers, names = class_numbers(values, classes, source.name)
+    if numbers.count(-1) == len(numbers):
+        note = f"No image of {source.name} has a label: those below zero or missing say that there is none."
+        return replace(source, labels=None, classes=None, notes=(*source.notes, note))
     return replace(source, labels=tuple(numbers), classes=tuple(names))
+
+
+def _stated(pixels: Pixels) -> tuple[object, ...]:
+    """Bounds of values, for a digest; empty where none were stated."""
+    return () if pixels.bounds is None else (pixels.bounds,)

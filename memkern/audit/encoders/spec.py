@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from memkern._util.remote import fetch, is_remote
 from memkern.errors import ArgumentValueError
 
 
@@ -28,8 +29,8 @@ class Spec:
 
     @property
     def path(self) -> Path:
-        """Path that the name is read as."""
-        return Path(self.name)
+        """Path that the name is read as; what lies at a remote address is copied first."""
+        return fetch(self.name) if is_remote(self.name) else Path(self.name)
 
 
 def parse(text: str, prefixes: tuple[str, ...] = ()) -> Spec:
@@ -45,7 +46,8 @@ def parse(text: str, prefixes: tuple[str, ...] = ()) -> Spec:
     Raises:
         ArgumentValueError: If an argument has no "=".
     """
-    name, mark, rest = text.partition("?")
+    # The "?" of a web address is its own.
+    name, mark, rest = (text, "", "") if text.lower().startswith(("http://", "https://")) else text.partition("?")
     prefix, colon, after = name.partition(":")
     if not colon or prefix not in prefixes:
         prefix, after = "", name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from memkern.audit.data.decode import MAX_PIXELS
 from memkern.audit.data.source import Source
 from memkern.audit.measure.job import rows_per_image
 from memkern.audit.options import Options
@@ -33,7 +34,10 @@ def view_size(options: Options, sizes: Sequence[tuple[int, int]], source: Source
     """
     spec = options.spec()
     if spec.size is not None:
-        return spec.size if isinstance(spec.size, tuple) else (spec.size, spec.size)
+        size = spec.size if isinstance(spec.size, tuple) else (spec.size, spec.size)
+        if math.prod(size) > MAX_PIXELS:
+            raise DataError(f"Expected --size of at most {MAX_PIXELS} pixels a view, got {size[0]} x {size[1]}")
+        return size
     distinct = sorted(set(sizes))
     if len(distinct) > 1:
         raise DataError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern._util.text import first_of
+from memkern._util.text import escaped_all, first_of
 from memkern.audit.data import check
 from memkern.audit.data.labels import apply_labels
 from memkern.audit.data.membership import EncoderLine, SeenImages, find_membership
@@ -30,7 +30,7 @@ class CheckedImages:
     Attributes:
         source: The images, with the labels that the options ask for.
         seen: Which encoder was trained on which image.
-        sizes: Height and width of each image.
+        sizes: Height and width of each image that was looked at.
         n_listed: How many there were before those that cannot be read were left out.
         skipped: Id and reason of each image that was left out.
         duplicates: Image, its copy, "exact" or "near".
@@ -57,8 +57,8 @@ class CheckedImages:
         return {
             "id": source.ids,
             "index": source.index,
-            "path": source.paths or nothing,
-            "label": source.labels or nothing,
+            "path": escaped_all(source.paths) if source.paths else nothing,
+            "label": [None if label < 0 else label for label in source.labels] if source.labels else nothing,
             "candidate": seen.candidates,
             "group": seen.groups or nothing,
             "picture": seen.pictures or nothing,
@@ -80,7 +80,8 @@ def open_images(options: Options, source: Source | None, lines: Sequence[Encoder
     Raises:
         DataError: If there are no images, or a label, group, candidate or member does not fit.
     """
-    source = apply_labels(source or open_source(options.data), options.labels)
+    opened = source or open_source(options.data, exif=options.exif, labels=options.labels == "auto")
+    source = apply_labels(opened, options.labels)
     return source, find_membership(source, lines, groups=options.groups, candidates=options.candidates)
 
 
@@ -93,10 +94,10 @@ def look_at_images(
     log: Callable[[str], None],
     on_image: Callable[[int], None] | None,
 ) -> CheckedImages:
-    """Looks at every image.
+    """Looks at the images: at all of them, at a sample, or at the first alone.
 
     Args:
-        options: What to do with images that cannot be read.
+        options: How many to look at, and what to do with images that cannot be read.
         source: The images.
         seen: Which encoder was trained on which of them.
         group: The processes; each looks at its share.
@@ -110,14 +111,17 @@ def look_at_images(
         DataError: If an image cannot be read, or there are fewer than 2 images.
     """
     n_listed = len(source)
+    rows = check.rows_to_look_at(n_listed, options.check)
+    whole = len(rows) == n_listed
+    _log_what_was_found(source, log)
     _require_one_list(source, group)
-    found = _looked_at(options, source, group, on_image)
-    skipped = check.unreadable(source, found)
+    found = _looked_at(options, source, rows, group, on_image)
+    skipped = [(source.ids[row], each.error) for row, each in zip(rows, found, strict=True) if each.error]
     if skipped and not options.skip_corrupt:
         listed = first_of([f"{name} ({reason})" for name, reason in skipped], separator="; ")
         raise DataError(
-            f"Expected {n_listed} images in {source.name} that can be read; {len(skipped)} cannot: {listed}; "
-            "repair them, or leave them out with --skip-corrupt"
+            f"Expected {n_listed} images in {source.name} that can be read; {len(skipped)} of {len(rows)} cannot: "
+            f"{listed}; repair them, or leave them out with --skip-corrupt"
         )
     if skipped:
         unreadable = {row for row, each in enumerate(found) if each.error}
@@ -127,7 +131,7 @@ def look_at_images(
         raise DataError(
             f"Expected 2 images or more in {source.name}, got {len(source)}: there is nothing to compare with"
         )
-    if source.labels is not None and len(set(source.labels)) < 2:
+    if source.labels is not None and len({*source.labels} - {-1}) < 2:
         log("All images have one label, so ClassMem is left out.")
         source = replace(source, labels=None, classes=None)
     return CheckedImages(
@@ -136,9 +140,20 @@ def look_at_images(
         sizes=[each.size for each in found],
         n_listed=n_listed,
         skipped=skipped,
-        duplicates=check.copies(source.ids, found) if options.duplicates else [],
-        contents=_contents(found),
+        duplicates=check.copies(source, found) if options.duplicates and whole else [],
+        contents=_contents(found) if whole else None,
     )
+
+
+def _log_what_was_found(source: Source, log: Callable[[str], None]) -> None:
+    """Says what is no image of the list, and which images have no label."""
+    for note in source.notes:
+        log(note)
+    if source.left_out:
+        log(f"Left out of {source.name}: {', '.join(f'{count} {what}' for what, count in source.left_out)}.")
+    lacking = 0 if source.labels is None else source.labels.count(-1)
+    if lacking:
+        log(f"{lacking} of {len(source)} images have no label; ClassMem is measured on the others.")
 
 
 def _contents(found: Sequence[check.ImageCheck]) -> NDArray[np.uint8] | None:
@@ -170,12 +185,17 @@ def _require_one_list(source: Source, group: ProcessGroup) -> None:
 
 
 def _looked_at(
-    options: Options, source: Source, group: ProcessGroup, on_image: Callable[[int], None] | None
+    options: Options,
+    source: Source,
+    rows: Sequence[int],
+    group: ProcessGroup,
+    on_image: Callable[[int], None] | None,
 ) -> list[check.ImageCheck]:
-    """Checks every image; each process looks at every `group.size`-th one."""
-    mine = range(group.rank, len(source), group.size)
-    own = check.check_images(source, mine, duplicates=options.duplicates, workers=options.workers, on_image=on_image)
-    found: list[check.ImageCheck] = [check.ImageCheck("")] * len(source)
+    """Checks the images of some rows; each process looks at every `group.size`-th one."""
+    mine = rows[group.rank :: group.size]
+    hashed = options.duplicates and len(rows) == len(source)
+    own = check.check_images(source, mine, duplicates=hashed, workers=options.workers, on_image=on_image)
+    found: list[check.ImageCheck] = [check.ImageCheck("")] * len(rows)
     for rank, share in enumerate(group.gather(own)):
         found[rank :: group.size] = share
     return found

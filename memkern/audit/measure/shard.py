@@ -51,7 +51,7 @@ class Batch:
         rows: Their rows.
         index: Their positions in the list, `[B]` int64, which key their views.
         images: `[C, H, W]` each, of any sizes.
-        labels: Class of each image, `[B]` int64; `None` without labels.
+        labels: Class of each image, `[B]` int64, -1 of one without a label; `None` without labels.
         contents: Digest of the pixels of each image.
     """
 
@@ -104,8 +104,13 @@ class EncoderPass:
                 self._peaks.update(means[among], batch.index.to(means.device)[among])
         if batch.labels is not None and self.name in job.by_class:
             on_clean = _on_clean(job, self.tap, stats, clean, seed, self.timer)
+            labels = batch.labels.to(on_clean.device)
+            labeled = labels >= 0
             with self.timer.phase("metrics"):
-                self._classes.update(on_clean, batch.labels.to(on_clean.device))
+                if bool(labeled.all()):
+                    self._classes.update(on_clean, labels)
+                elif bool(labeled.any()):  # of images without a label nothing is known
+                    self._classes.update(on_clean[labeled], labels[labeled])
 
     def result(self, seconds: Tensor) -> EncoderReadings:
         """Returns what was read; `seconds`, `[len(PHASES)]`, is this encoder's part of loading and drawing."""

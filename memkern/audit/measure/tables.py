@@ -139,7 +139,7 @@ def _seen(images: Columns, membership: Membership) -> Seen:
         membership,
         np.asarray(list(images["index"]), dtype=np.int64),
         None if pictures is None else [None if name is None else str(name) for name in pictures],
-        None if labels is None else np.asarray(list(labels), dtype=np.int64),
+        None if labels is None else np.asarray([-1 if each is None else each for each in labels], dtype=np.int64),
     )
 
 

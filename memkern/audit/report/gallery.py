@@ -219,7 +219,7 @@ def items(data: RunArrays, rows: Ints, manifest: Manifest, thumbs: Thumbs) -> li
 
 def class_name(manifest: Manifest, label: int | None) -> str:
     """Returns the name of a class, its number where names are unknown, "" without a label."""
-    if label is None:
+    if label is None or label < 0:
         return ""
     classes = manifest.data.classes or ()
     return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"

@@ -111,7 +111,11 @@ def show_run(run: Run, console: Console) -> None:
             console.print(_cell(line), highlight=False)
     copies = manifest.data.duplicates
     if copies:
-        console.print(f"{len(copies)} images are copies of others, exact or near: copies look memorized.")
+        exact = sum(kind == "exact" for *_, kind in copies)
+        console.print(
+            f"{len(copies)} images are copies of others ({exact} exact, {len(copies) - exact} near): copies look "
+            "memorized."
+        )
     undefined = sum(run.layers["undefined"].to_pylist())
     if undefined:
         console.print(f"UnitMem of {undefined} units is undefined (NaN).")

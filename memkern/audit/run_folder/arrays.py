@@ -82,7 +82,7 @@ class RunArrays:
         ids: Id of every image, in data order, `[N]`.
         index: Index of every image, as its views and units name it, `[N]`.
         paths: Path of every image; `None` where there is none.
-        labels: Class of every image, `[N]`, or `None` without labels.
+        labels: Class of every image, `[N]`, -1 of one without a label; `None` without labels.
         candidate: Whether an image is a candidate, `[N]`.
         has_candidates: Whether the audit was told its candidates.
         sslmem: A_g - A_f at the output, `[N]`, or `None` without a reference encoder.
@@ -189,7 +189,9 @@ def read_arrays(run: Tables) -> RunArrays:
         ids=[str(value) for value in samples.column("id").to_pylist()],
         index=np.asarray(samples.column("index").to_pylist(), dtype=np.int64),
         paths=samples.column("path").to_pylist(),
-        labels=None if labels.null_count else np.asarray(labels.to_pylist(), dtype=np.int64),
+        labels=None
+        if labels.null_count == len(labels)
+        else np.asarray(labels.fill_null(-1).to_pylist(), dtype=np.int64),
         candidate=np.asarray([bool(value) for value in candidate], dtype=bool),
         has_candidates=run.manifest.candidates is not None,
         sslmem=_floats(samples, "sslmem"),

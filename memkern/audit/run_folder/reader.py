@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memkern._util.files import read_json, require_regular, sha256
 from memkern._util.optional_imports import require
+from memkern._util.remote import address_of, fetch, is_remote
 from memkern.audit.run_folder.arrays import RunArrays, read_arrays
 from memkern.audit.run_folder.columns import ENCODERS
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE, Manifest
@@ -134,7 +135,7 @@ def read_run(folder: Path | str) -> Run:
     """Opens a finished audit; tables are read when they are asked for.
 
     Args:
-        folder: The RUN folder.
+        folder: The RUN folder; one at a remote address is copied first.
 
     Returns:
         The run.
@@ -142,7 +143,7 @@ def read_run(folder: Path | str) -> Run:
     Raises:
         RunFolderError: If there is no finished audit in the folder, or a later memkern wrote it.
     """
-    folder = Path(folder)
+    folder = fetch(address_of(folder)) if is_remote(folder) else Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RunFolderError(f"Expected {folder} to be the folder of an audit; there is no such folder")

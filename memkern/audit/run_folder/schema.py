@@ -239,6 +239,9 @@ class DataEntry(Record):
         skipped: Id and reason of each image that was left out.
         repeated: Ids that the list named again.
         duplicates: Image, its copy, "exact" or "near".
+        exif: "apply" if images were turned as their EXIF orientation says, "ignore" if not, "" if they have none.
+        left_out: What else was found beside the images (hidden files, files with other endings) -> how many.
+        check: Which images were decoded before the work: "full", "sample" or "none".
         folder: Folder in which relative paths of images begin; `None` where there are none.
     """
 
@@ -250,6 +253,9 @@ class DataEntry(Record):
     skipped: tuple[tuple[str, str], ...]
     repeated: tuple[str, ...]
     duplicates: tuple[tuple[str, str, str], ...]
+    exif: str = ""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    check: str = "full"
     folder: str | None = None
 
 

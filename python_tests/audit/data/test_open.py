@@ -23,8 +23,8 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no")
     (tmp_path / "x.txt").mkdir()
     kinds = (
-        "FILE.h5 (HDF5), DIR (folder), FILE.txt (list), FILE.npz (numpy), FILE.parquet (parquet), DIR (saved data "
-        "set), torchvision:NAME?root=DIR (torchvision)"
+        "FILE.h5 (HDF5), FILE.tar (WebDataset), DIR (folder), FILE.txt (list), FILE.npz (numpy), FILE.parquet "
+        "(parquet), py:FILE.py:FUNCTION (py), DIR (saved data set), torchvision:NAME?root=DIR (torchvision)"
     )
     text = message(open_source, str(tmp_path / "no"))
     assert text == f"Expected --data to be one of {kinds}, got '{tmp_path / 'no'}'; no such file or folder"
@@ -42,7 +42,8 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
         ("x.npz", "an .npz file without Python objects"),
         ("x.h5", "an HDF5 file"),
         ("x.parquet", "a parquet file"),
-        ("x.txt", "a text file in UTF-8"),
+        ("x.tar", "a tar file without compression"),
+        ("x.txt", "a text file"),
     ],
 )
 def test_files_that_are_not_what_their_name_says(tmp_path: Path, name: str, kind: str) -> None:
@@ -50,7 +51,7 @@ def test_files_that_are_not_what_their_name_says(tmp_path: Path, name: str, kind
         pytest.importorskip("h5py", reason="h5py is not installed")
     for content in (b"", b"\xff\xfe garbage", b"PK\x03\x04 garbage", b"\x93NUMPY garbage"):
         (tmp_path / name).write_bytes(content)
-        if name != "x.txt" or content:
+        if name not in ("x.txt", "x.tar") or content:
             whole = f"Expected {tmp_path / name} to be {kind}, got: "
             text = message(open_source, str(tmp_path / name))
             assert text.startswith(whole) or (name == "x.txt" and text.startswith("Expected the files of"))
@@ -62,14 +63,14 @@ def test_one_reader_takes_a_path(folder: Path, tmp_path: Path) -> None:
     paths = {folder: "folder", tmp_path / "saved": "saved data set"}
     for suffix, kind in {
         "h5": "HDF5", "hdf5": "HDF5", "txt": "list", "lst": "list", "csv": "list", "npy": "numpy", "npz": "numpy",
-        "parquet": "parquet",
+        "parquet": "parquet", "tar": "WebDataset",
     }.items():  # fmt: skip
         (tmp_path / f"x.{suffix}").write_bytes(b"")
         (tmp_path / f"folder.{suffix}").mkdir()
         paths |= {tmp_path / f"x.{suffix}": kind, tmp_path / f"folder.{suffix}": "folder"}
     for path, kind in paths.items():
         assert [reader.name for reader in image_readers() if reader.takes(path)] == [kind]
-    assert {*paths.values(), "torchvision"} == {reader.name for reader in image_readers()}
+    assert {*paths.values(), "torchvision", "py"} == {reader.name for reader in image_readers()}
 
 
 def test_a_new_reader_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -87,6 +88,6 @@ def test_a_new_reader_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     try:
         assert len(open_source("noise:5")) == 5
         assert "noise:N (noise)" in message(open_source, str(tmp_path / "no"))
-        assert "| `noise:N` | noise | random pixels |  |\n" in reader_table()
+        assert "| `noise:N` | noise | random pixels | has none |  |\n" in reader_table()
     finally:
         records.cache_clear()

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from image_data import IMAGES, LABELS, message, png, same_images
 
+from memkern.audit.data.decode import Pixels
 from memkern.audit.data.open import open_source
-from memkern.audit.data.reader import decoded
 from memkern.audit.data.source import from_arrays
 
 
@@ -25,10 +25,10 @@ def test_arrays() -> None:
 
 def test_modes_of_pictures() -> None:
     gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    assert torch.equal(decoded(png(gray)), torch.from_numpy(gray).expand(3, 8, 8))
+    assert torch.equal(Pixels().file(png(gray)), torch.from_numpy(gray).expand(3, 8, 8))
     deep = (gray.astype(np.uint16) << 8) + 7
-    assert torch.equal(decoded(png(deep)), torch.from_numpy(gray).expand(3, 8, 8))
-    assert decoded(png(np.dstack([IMAGES[0], gray]))).shape == (3, 8, 8)
+    assert torch.equal(Pixels().file(png(deep)), torch.from_numpy(gray).expand(3, 8, 8))
+    assert Pixels().file(png(np.dstack([IMAGES[0], gray]))).shape == (3, 8, 8)
 
 
 def test_the_helpers_make_what_they_say(tmp_path: Path) -> None:

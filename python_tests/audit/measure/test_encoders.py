@@ -47,7 +47,7 @@ def test_designs_in_which_nothing_can_be_scored(tmp_path: Path, monkeypatch: pyt
         "Expected encoders that differ in the images"
     )
     assert refused(listed(tmp_path, ("", "0:99")), monkeypatch).startswith(
-        "Expected `members` of encoder 'e1' to name images of "
+        "Expected `members` of encoder 'e1' to be a range of positions within 0:12"
     )
 
 

@@ -20,7 +20,7 @@ from audit_helpers import family
 
 from memkern import cli
 from memkern._util import files
-from memkern.audit.measure import run_shards
+from memkern.audit.measure import reading_files, run_shards
 from memkern.audit.measure.process_group import ProcessGroup
 from memkern.audit.pipeline import run_audit
 from memkern.errors import MemkernError, PlanError

@@ -7,65 +7,84 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memkern._util.files import read_json
 from memkern._util.optional_imports import require
 from memkern.audit.data.files import reading
-from memkern.audit.data.reader import Reader, decoded, label_key
+from memkern.audit.data.reader import Reader, label_key, with_pixels
+from memkern.audit.data.readers._shards import chosen_split
+from memkern.audit.data.readers._values import ImageValues
 from memkern.audit.data.source import Source, list_digest, with_labels
 from memkern.audit.encoders.spec import Spec
 from memkern.errors import DataError
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
 
 
 def is_saved_data_set(path: Path) -> bool:
     """Returns whether a folder is what `save_to_disk` of `datasets` wrote."""
-    return (path / "dataset_info.json").is_file() or (path / "state.json").is_file()
+    return any((path / name).is_file() for name in ("dataset_info.json", "state.json", "dataset_dict.json"))
 
 
 def _takes(path: Path) -> bool:
     return path.is_dir() and is_saved_data_set(path)
 
 
+def _splits(spec: Spec) -> list[tuple[str, Path]]:
+    """Name and folder of each split; one without a name of a data set that has no splits."""
+    path = spec.path
+    if not (path / "dataset_dict.json").is_file():
+        return [("", path)]
+    with reading(path / "dataset_dict.json", "the splits of a data set that `datasets` saved"):
+        names = [str(name) for name in read_json(path / "dataset_dict.json")["splits"]]
+    return chosen_split(spec, [(name, path / name) for name in names])
+
+
 def _open(spec: Spec) -> Source:
     datasets = require("datasets", "datasets", extra="")
-    path = spec.path
-    with reading(path, "a data set that `datasets` saved"):
-        data = datasets.load_from_disk(str(path))
-    if not hasattr(data, "features"):
-        raise DataError(
-            f"Expected one split of a data set in {path}, got {', '.join(data)}: name one, {path}/{next(iter(data))}"
-        )
-    kinds = data.features.items()
+    splits: list[tuple[str, Dataset]] = []
+    for name, path in _splits(spec):
+        with reading(path, "a data set that `datasets` saved"):
+            splits.append((name, datasets.load_from_disk(str(path))))
+    features = splits[0][1].features
+    kinds = features.items()
     image_key = next((key for key, kind in kinds if isinstance(kind, datasets.Image)), None)
     image_key = spec.arguments.get("images", image_key)
-    if image_key not in data.features:
+    if image_key not in features:
         raise DataError(
-            f"Expected {path} to have a column of images, got {', '.join(data.features)}; name it: ?images=KEY"
+            f"Expected {spec.path} to have a column of images, got {', '.join(features)}; name it: ?images=KEY"
         )
-    lock = threading.Lock()
+    is_image = isinstance(features[image_key], datasets.Image)
+    raw = [data.cast_column(image_key, datasets.Image(decode=False)) if is_image else data for _, data in splits]
+    starts = [0]
+    for data in raw:
+        starts.append(starts[-1] + len(data))
+    values, lock = ImageValues.of(spec, spec.path), threading.Lock()
 
     def load(position: int) -> Tensor:
+        split = next(number for number in range(len(raw)) if position < starts[number + 1])
         with lock:  # one Arrow reader
-            value = raw[position][image_key]
-        return decoded(value["bytes"] if value.get("bytes") is not None else value["path"])
+            value = raw[split][position - starts[split]][image_key]
+        return values.image(value)
 
-    raw = data.cast_column(image_key, datasets.Image(decode=False))
-    info = json.dumps(getattr(data, "_fingerprint", len(data)))
-    source = Source(spec.text, tuple(str(i) for i in range(len(data))), load, list_digest([info, len(data)]))
+    infos = [each for _, data in splits for each in (json.dumps(getattr(data, "_fingerprint", len(data))), len(data))]
+    ids = [f"{name}/{row}" if name else str(row) for name, data in splits for row in range(len(data))]
+    source = with_pixels(Source(spec.text, tuple(ids), load, list_digest(infos)), spec)
     of_classes = next((key for key, kind in kinds if isinstance(kind, datasets.ClassLabel)), None)
-    labels_at = label_key(list(data.features), spec, of_classes)
+    labels_at = label_key(list(features), spec, of_classes)
     if labels_at is None:
         return source
-    names = getattr(data.features[labels_at], "names", None)
-    return with_labels(source, list(data[labels_at]), names)
+    names = getattr(features[labels_at], "names", None)
+    return with_labels(source, [label for _, data in splits for label in data[labels_at]], names)
 
 
 READER = Reader(
     name="saved data set",
-    summary="a folder that Hugging Face `datasets` saved to disk",
+    summary="a folder that Hugging Face `datasets` saved to disk; of a `DatasetDict` all splits, or `?split=NAME`",
     example="DIR",
     package="datasets",
     open=_open,
     takes=_takes,
+    exif="apply",
 )

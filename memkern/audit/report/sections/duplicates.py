@@ -19,7 +19,8 @@ def _data(context: ReportContext) -> Mapping[str, object]:
         if first in place and second in place:
             a, b = items(data, np.array([place[first], place[second]]), manifest, context.thumbs)
             pairs.append((a, b, str(kind)))
-    return {"pairs": pairs, "count": len(found)}
+    exact = sum(kind == "exact" for *_, kind in found)
+    return {"pairs": pairs, "count": len(found), "exact": exact, "full": manifest.data.check == "full"}
 
 
 SECTION = Section("duplicates", "Duplicates", order=60, data=_data)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from memkern._util.files import replace_atomically
+from memkern._util.text import unescaped
 from memkern.audit.run_folder.arrays import first_encoder
 from memkern.audit.run_folder.export import Export
 from memkern.audit.run_folder.reader import Run
@@ -46,7 +47,7 @@ def write(run: Run) -> list[Path]:
     for row in run.samples.select(columns).to_pylist():
         label = None if row["label"] is None else classes[row["label"]]
         samples.append({
-            "filepath": None if row["path"] is None else os.path.normpath(os.path.join(folder, row["path"])),
+            "filepath": None if row["path"] is None else _absolute(folder, row["path"]),
             "tags": [tag for tag, holds in (("candidate", row["candidate"]), (f"{copies.get(row['id'])}-copy",
                      row["id"] in copies)) if holds],
             "ground_truth": None if label is None else {"_cls": "Classification", "label": label},
@@ -66,6 +67,11 @@ def write(run: Run) -> list[Path]:
     with replace_atomically(path) as part:
         part.write_text(json.dumps(whole, allow_nan=False) + "\n", encoding="utf-8")
     return [path]
+
+
+def _absolute(folder: str, path: str) -> str:
+    """The path of a file as the system knows it, from that of the table."""
+    return os.path.normpath(os.path.join(folder, unescaped(path)))
 
 
 EXPORT = Export("fiftyone", "write a FiftyOne-style JSON file too", order=20, packages=(), write=write)

@@ -26,3 +26,23 @@ def test_which_array_holds_the_images(tmp_path: Path) -> None:
     assert message(open_source, str(path)).endswith(f"got a, b; name it: {path}?images=KEY")
     assert message(open_source, f"{path}?images=c").endswith("to have images under 'c'; it has a, b")
     assert open_source(f"{path}?images=a&labels=b").labels == tuple(LABELS)
+
+
+def test_depths_types_and_claims(tmp_path: Path) -> None:
+    deep = IMAGES.astype(np.uint16) * 257
+    np.save(tmp_path / "deep.npy", deep)
+    assert same_images(open_source(str(tmp_path / "deep.npy")))
+    np.save(tmp_path / "wide.npy", IMAGES.astype(np.int32))
+    assert "values of int32, whose range is unknown" in message(open_source, str(tmp_path / "wide.npy"))
+    assert same_images(open_source(f"{tmp_path / 'wide.npy'}?range=255"))
+    assert open_source(f"{tmp_path / 'wide.npy'}?range=0,510").image(0).max() <= 128
+    assert message(open_source, f"{tmp_path / 'wide.npy'}?range=5,1").endswith(
+        "to be LOW,HIGH or HIGH, 0,4095 say, got (5, 1)"
+    )
+    assert "have no orientation" in message(open_source, f"{tmp_path / 'deep.npy'}?exif=apply")
+    bomb = bytearray((tmp_path / "deep.npy").read_bytes())
+    bomb[: bomb.index(b"\n")] = (
+        bomb[: bomb.index(b"\n")].replace(b"(6, ", b"(6" + b"0" * 9 + b", ").replace(b" " * 9, b"", 1)
+    )
+    (tmp_path / "bomb.npy").write_bytes(bomb)
+    assert "an .npy file" in message(open_source, str(tmp_path / "bomb.npy"))

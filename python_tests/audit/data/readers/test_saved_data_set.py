@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from image_data import IMAGES, LABELS, png, same_images
+import torch
+from image_data import IMAGES, LABELS, message, png, same_images
 
 from memkern.audit.data.open import open_source
 
@@ -19,3 +21,30 @@ def test_hugging_face_data_set(tmp_path: Path) -> None:
     assert same_images(source)
     assert source.labels == tuple(LABELS)
     assert source.classes == ("a", "b", "c")
+
+
+@pytest.mark.field("data", "a `DatasetDict` that `datasets` saved")
+def test_splits_and_orientations(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    from PIL import Image
+
+    wide = Image.fromarray(IMAGES[0][:4])
+    exif = wide.getexif()
+    exif[0x0112] = 6
+    wide.save(tmp_path / "turned.jpg", exif=exif)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+
+    def part(rows: list[int]) -> object:
+        images = [{"bytes": png(IMAGES[row]), "path": None} for row in rows] + [str(tmp_path / "turned.jpg")]
+        return datasets.Dataset.from_dict({"image": images, "label": [*LABELS[rows].tolist(), -1]}, features=features)
+
+    datasets.DatasetDict({"train": part([0, 1, 2]), "test": part([3])}).save_to_disk(tmp_path / "set")
+    source = open_source(str(tmp_path / "set"))
+    assert source.ids == ("train/0", "train/1", "train/2", "train/3", "test/0", "test/1")
+    assert (source.labels, source.classes) == ((0, 1, 2, -1, 0, -1), ("a", "b", "c"))
+    assert torch.equal(source.image(4), torch.from_numpy(IMAGES[3]).permute(2, 0, 1))
+    own = np.asarray(datasets.load_from_disk(str(tmp_path / "set"))["train"][3]["image"])
+    assert torch.equal(source.image(3), torch.from_numpy(own.copy()).permute(2, 0, 1)), "upright, as datasets gives it"
+    assert open_source(f"{tmp_path / 'set'}?split=test").ids == ("0", "1")
+    assert open_source(str(tmp_path / "set" / "test")).ids == ("0", "1")
+    assert message(open_source, f"{tmp_path / 'set'}?split=no").endswith(", got train, test")
