@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import ClassMem, UnitMem, families
-from memkern.audit.measure.reading_files import EncoderReadings
+from memkern.audit.measure.encoder_readings import EncoderReadings
 from memkern.audit.measure.tables import Measured
 from memkern.audit.run_folder.schema import EncoderPlan
 

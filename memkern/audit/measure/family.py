@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memkern import families
-from memkern.audit.measure.reading_files import EncoderReadings
+from memkern.audit.measure.encoder_readings import EncoderReadings
 from memkern.audit.run_folder.schema import Plan
 from memkern.audit.run_folder.significance import Significance
 from memkern.errors import DataError

@@ -10,13 +10,12 @@ import torch
 
 from memkern._util.text import first_of
 from memkern.audit.measure.begun import IMAGES, check_images, check_same, clear_disk_errors, read_plan, write_plan
+from memkern.audit.measure.encoder_readings import EncoderReadings, join
 from memkern.audit.measure.family import RANKED_BY_ENCODERS
 from memkern.audit.measure.plan import make_manifest
 from memkern.audit.measure.reading_files import (
-    EncoderReadings,
     copy_readings,
     done,
-    join,
     read_means,
     read_reading,
     trim_reading,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from memkern.audit.measure import begun, reading_files
+from memkern.audit.measure.encoder_readings import EncoderReadings
 from memkern.audit.measure.job import Job, share_of
 from memkern.audit.measure.prepare import Log, Prepared
 from memkern.audit.measure.process_group import ProcessGroup
@@ -95,7 +96,7 @@ def _measure(job: Job, plan: Plan, own: Mapping[int, Sequence[str]], task: Task)
                     writing = time.perf_counter() - start
 
 
-def _write(job: Job, plan: Plan, number: int, found: Mapping[str, reading_files.EncoderReadings]) -> None:
+def _write(job: Job, plan: Plan, number: int, found: Mapping[str, EncoderReadings]) -> None:
     out = job.options.out
     with begun.clear_disk_errors(out):
         for each in plan.encoders:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memkern.audit.measure.encoder_readings import EncoderReadings
 from memkern.audit.measure.family import FamilyScores, Membership, Seen, family_scores
 from memkern.audit.measure.family_columns import encoder_columns, layer_columns, membership_columns, sample_columns
-from memkern.audit.measure.reading_files import EncoderReadings
 from memkern.audit.measure.scores import EncoderState, LayerState, RunScores, run_scores
 from memkern.audit.run_folder.columns import SAMPLES, Column, Columns
 from memkern.audit.run_folder.schema import EncoderPlan, Plan

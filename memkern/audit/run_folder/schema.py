@@ -339,11 +339,6 @@ class About(Record):
     units_by: str = field(default="", kw_only=True)
 
 
-def _with_trainings(fields: dict[str, Json]) -> dict[str, Json]:
-    """Version 2 says how sure scores are over trainings; an audit of version 1 does not know."""
-    return {**fields, "significance": None}
-
-
 @dataclass(frozen=True)
 class Manifest(About):
     """Content of manifest.json: `About`, and what is known when the audit is complete.
@@ -363,7 +358,10 @@ class Manifest(About):
 
     FORMAT: ClassVar[str] = "memkern-audit"
     VERSION: ClassVar[int] = 2
-    UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {1: _with_trainings}
+    # Version 2 says how sure scores are over trainings; an audit of version 1 does not know.
+    UPGRADES: ClassVar[Mapping[int, Callable[[dict[str, Json]], dict[str, Json]]]] = {
+        1: lambda fields: {**fields, "significance": None}
+    }
     SEALED: ClassVar[bool] = True
 
     created: str

@@ -18,10 +18,11 @@ from memkern.audit.measure import encoders as encoders_module
 from memkern.audit.measure import reading_files
 from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.measure.begun import read_plan
+from memkern.audit.measure.encoder_readings import EncoderReadings, Peaks, join
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
 from memkern.audit.measure.prepare import prepare
-from memkern.audit.measure.reading_files import EncoderReadings, Peaks, join, read_reading
+from memkern.audit.measure.reading_files import read_reading
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit

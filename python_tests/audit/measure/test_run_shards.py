@@ -16,9 +16,9 @@ import torch
 from memkern import cli
 from memkern.audit import pipeline
 from memkern.audit.measure import reading_files, run_shards
+from memkern.audit.measure.encoder_readings import EncoderReadings
 from memkern.audit.measure.job import Job
 from memkern.audit.measure.process_group import ProcessGroup
-from memkern.audit.measure.reading_files import EncoderReadings
 from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
 from memkern.errors import PlanError, ProcessError
