@@ -57,7 +57,8 @@ def columns_table(kinds: dict[str, str]) -> str:
 
 def records() -> list[type]:
     """The records of the files, in the order of schema.py, and what they are made of."""
-    own = [value for value in vars(schema).values() if isinstance(value, type) and value.__module__ == schema.__name__]
+    homes = (schema.__name__, schema.Significance.__module__)
+    own = [value for value in vars(schema).values() if isinstance(value, type) and value.__module__ in homes]
     return [value for value in own if issubclass(value, Record)]
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from memkern._util.files import remove_parts, replace_atomically, require_regular, strip_prefix, write_tensors
 from memkern._util.optional_imports import require
+from memkern.audit.measure.peaks import Peaks
 from memkern.audit.run_folder.schema import EncoderPlan, Plan
 from memkern.errors import PlanError
 from memkern.metrics.classes import ClassMem
@@ -370,43 +371,3 @@ def join(readings: Iterable[EncoderReadings]) -> EncoderReadings:
         seconds=torch.stack([each.seconds for each in parts]).sum(0),
         contents=" ".join(each.contents for each in parts),
     )
-
-
-class Peaks:
-    """The images that units answer most to among the balanced ones, and whether two images share the peak."""
-
-    def __init__(self) -> None:
-        self._units = UnitMem()
-        self._tied = torch.zeros(0, dtype=torch.bool)
-
-    def update(self, means: Tensor, ids: Tensor) -> None:
-        """Adds images.
-
-        Args:
-            means: Mean activation of each unit on each image, `[n, U]`.
-            ids: Their positions in the list, `[n]` int64, on the same device.
-        """
-        if not len(means):
-            return
-        of_batch = UnitMem()
-        of_batch.update(means, ids=ids)
-        state = of_batch.state_dict()
-        self.merge({**state, "tied": (means == state["peak"].to(means.dtype)).sum(0) > 1})
-
-    def merge(self, state: Mapping[str, Tensor]) -> None:
-        """Adds the images of another state, as `state` gives it: peak, index, rest, low, tied `[U]`, and count."""
-        if not state:
-            return
-        other = UnitMem()
-        other.load_state_dict({name: value for name, value in state.items() if name != "tied"})
-        tied, peak = state["tied"], state["peak"]
-        if self._units.count:
-            mine = self._units.state_dict()["peak"]
-            # Neither is larger: the peak is shared, or one is NaN, which no image can have for its own.
-            tied = torch.where(mine > peak, self._tied, torch.where(peak > mine, tied, torch.ones_like(tied)))
-        self._units.merge(other)
-        self._tied = tied
-
-    def state(self) -> dict[str, Tensor]:
-        """Returns peak, index, rest, low `[U]`, count and tied `[U]` bool; nothing if no image was seen."""
-        return {**self._units.state_dict(), "tied": self._tied} if self._units.count else {}

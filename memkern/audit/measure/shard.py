@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from memkern.audit.data.check import pixels_digest
 from memkern.audit.measure.draw import draw_clean, draw_views
 from memkern.audit.measure.job import Job, rows_per_image
-from memkern.audit.measure.readings import EncoderReadings, Peaks
+from memkern.audit.measure.peaks import Peaks
+from memkern.audit.measure.readings import EncoderReadings
 from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import DataError, NanError
 from memkern.metrics.classes import ClassMem

@@ -20,8 +20,9 @@ from memkern.audit.measure.alignments import output_alignments
 from memkern.audit.measure.begun import read_plan
 from memkern.audit.measure.encoders import turns
 from memkern.audit.measure.job import share_of
+from memkern.audit.measure.peaks import Peaks
 from memkern.audit.measure.prepare import prepare
-from memkern.audit.measure.readings import EncoderReadings, Peaks, join, read_reading
+from memkern.audit.measure.readings import EncoderReadings, join, read_reading
 from memkern.audit.measure.shard import PhaseTimer, draw
 from memkern.audit.options import Options
 from memkern.audit.pipeline import dry_run, merge_runs, run_audit
