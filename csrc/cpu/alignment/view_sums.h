@@ -1,5 +1,5 @@
-// What the distances between the views of a point say of its views: rows, halves and errors (ops.h). A vector of points
-// at a time, a lane each: point by point these sums took a fifth as long again as the distances of short rows.
+// Sums over the views of a point, from their distances: rows, halves and errors (ops.h). A vector of points at a time,
+// a lane each: point by point they took a fifth as long again as the distances of short rows.
 #pragma once
 #include "cpu/dispatch/scratch.h"
 #include "cpu/simd/simd.h"
