@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
@@ -17,7 +17,6 @@ from memkern.reference.alignment import pair_distances, view_sums
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
-
 # `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
 
 LIBRARY.define(
@@ -39,7 +38,7 @@ def _fake(
 
 
 @torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
-def _fake_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str) -> Tensor:
+def _fake_backward(grad: Tensor, z: Tensor, *_: object) -> Tensor:
     return torch.empty_like(z)
 
 
@@ -61,6 +60,21 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
 
 
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
+
+
+def _point_score(anchor: bool, normalize: bool, backend: str, distance: str = "l2") -> autodiff.PointScore:
+    op = torch.ops.memkern.alignment.default
+    return autodiff.alignment_score(
+        values=lambda z: op(z, anchor, normalize, False, backend, False, distance)[0],
+        saved=lambda z: op(z, anchor, normalize, True, backend)[1],
+        options=(anchor, normalize, backend),
+        distance=distance,
+    )
+
+
+_second, _setup_second = autodiff.second_order(_point_score)
+torch.library.register_autograd("memkern::alignment_backward", _second, setup_context=_setup_second, lib=LIBRARY)
+
 
 # ---- backend table ------------------------------------------------------------------------------------------------
 # Sums over views are written to `sums`, if there is one.
@@ -85,24 +99,16 @@ def _compiled(
 
 
 def _cpu(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     return _compiled(native.library(), torch.get_num_threads(), z, anchor, normalize, keep, sums, distance)
 
 
 def _cuda(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     return _compiled(native.cuda(), native.cuda_launch_context(z), z, anchor, normalize, keep, sums, distance)
 
 
@@ -142,13 +148,9 @@ def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normali
 
 
 def _reference(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     dtype, pairs = native.accumulate_dtype(z.dtype), "anchor" if anchor else "all"
     distances = pair_distances(z, pairs=pairs, normalize=normalize, distance=distance)
     saved = torch.empty(native.saved_shape(z, anchor, normalize, keep), dtype=dtype, device=z.device) if keep else None
@@ -168,13 +170,9 @@ def _reference_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, no
 
 
 def _triton(
-    z: Tensor,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    z: Tensor, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     from memkern.triton_kernels import alignment as kernels
 
     return kernels.alignment(z, anchor, normalize, keep, sums, distance)
@@ -229,14 +227,17 @@ class _Differentiable(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         z, saved = ctx.saved_tensors
+        if torch.is_grad_enabled() or autodiff.is_transformed(grad):  # create_graph=True, or a batch of gradients
+            return autodiff.gradient(grad, z, _point_score(*ctx.options)), None, None, None
         return _run_backward(grad, z, saved, *ctx.options), None, None, None
 
 
-LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
-LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
+LIBRARY.impl("alignment", registered.checked(_run, registered.alignment), "CompositeExplicitAutograd")
+LIBRARY.impl(
+    "alignment_backward", registered.checked(_run_backward, registered.alignment_backward), "CompositeExplicitAutograd"
+)
 
 
 def repeat_alignment(
@@ -279,6 +280,7 @@ def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: 
     Returns:
         ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
+    autodiff.refuse_derivative(z, "z")
     z = z.detach() if z.requires_grad else z
     if not dispatch.can_bypass_dispatcher(z):
         op = torch.ops.memkern.alignment.default
@@ -345,7 +347,10 @@ def alignment(
         checks.distance(distance, normalize, keep)
     anchor, normalize = pairs == "anchor", bool(normalize)
     if not dispatch.can_bypass_dispatcher(z):
-        out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
+        if autodiff.is_transformed(z):
+            out = autodiff.scores(z, _point_score(anchor, normalize, backend, distance))
+        else:
+            out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
     elif keep:
         out = _Differentiable.apply(z, anchor, normalize, backend)
     else:
