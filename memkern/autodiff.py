@@ -67,7 +67,8 @@ def _mean_distance(z: Tensor, anchor: bool, normalize: bool) -> Tensor:
     z = z.double().flatten(2)
     if normalize:
         z = z / _norm(z).clamp_min(1e-12).unsqueeze(2)
-    first, second = torch.triu_indices(z.shape[1], z.shape[1], 1, device=z.device).unbind()
+    pairs = torch.triu_indices(z.shape[1], z.shape[1], 1, device=z.device)
+    first, second = pairs[0], pairs[1]
     if anchor:
         first, second = first[: z.shape[1] - 1], second[: z.shape[1] - 1]
     return _norm(z[:, first] - z[:, second]).mean(1)
@@ -186,8 +187,8 @@ def second_order(score_of: Callable[..., PointScore]) -> tuple[Callable[..., Any
 
     def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
         grad, z = ctx.saved_tensors
-        found = second_derivative(direction, grad, z, score_of(*ctx.options))
-        return *found, None, *[None] * len(ctx.options)
+        of_grad, of_z = second_derivative(direction, grad, z, score_of(*ctx.options))
+        return (of_grad, of_z, None, *[None] * len(ctx.options))
 
     return backward, setup_context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import platform
@@ -130,6 +131,16 @@ class Backends(tuple[BackendInfo, ...]):
         lines = [f"{'backend':<10} {'runs':<5} detail"]
         lines += [f"{info.name:<10} {'yes' if info.available else 'no':<5} {info.detail}" for info in self]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Shows the table in a notebook."""
+        head = "<tr><th>backend</th><th>runs</th><th>detail</th></tr>"
+        rows = (
+            f"<tr><td>{info.name}</td><td>{'yes' if info.available else 'no'}</td>"
+            f"<td style='text-align:left'>{html.escape(info.detail)}</td></tr>"
+            for info in self
+        )
+        return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _cuda_info() -> BackendInfo:

@@ -52,7 +52,10 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
         ArgumentTypeError: If ``value`` is no such array, or holds a dtype or memory layout that torch cannot share.
     """
     if isinstance(value, Tensor):
+        if type(value) is not Tensor:
+            _without_mask(value, name)
         return value, False
+    _without_mask(value, name)
     module = type(value).__module__.partition(".")[0]
     is_numpy = module == "numpy" and hasattr(value, "ndim")
     if not is_numpy and not hasattr(value, "__dlpack__"):
@@ -70,6 +73,15 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
             f"Expected `{name}` to be an array that torch can share (native byte order, no negative strides), "
             f"got {_kind(value)} of {dtype}: {error}; copy it first, e.g. with numpy.array(value, dtype='float32')"
         ) from error
+
+
+def _without_mask(value: object, name: str) -> None:
+    """Requires an array without a mask, which torch would drop without a word."""
+    if isinstance(value, np.ma.MaskedArray) or _kind(value) == "MaskedTensor":
+        raise ArgumentTypeError(
+            f"Expected `{name}` without a mask, got a {_kind(value)}; leave the masked points out, or call "
+            ".filled(value) of numpy or .to_tensor(value) of torch first"
+        )
 
 
 def as_tensors(value: object, name: str) -> tuple[dict[str, Tensor], bool]:
@@ -118,10 +130,13 @@ def float32(x: Tensor, name: str) -> None:
 
 def strided(x: Tensor, name: str) -> None:
     """Requires ``x``, ``[...]``, in ordinary strided memory."""
-    if x.layout != torch.strided or x.is_quantized:
+    if x.is_nested:
         raise ArgumentTypeError(
-            f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first"
+            f"Expected `{name}` to be a dense strided tensor, got a nested one; pass its parts singly"
         )
+    if x.layout != torch.strided or x.is_quantized:
+        got, fix = ("a quantized one", "dequantize") if x.is_quantized else (f"layout {x.layout}", "to_dense")
+        raise ArgumentTypeError(f"Expected `{name}` to be a dense strided tensor, got {got}; call .{fix}() first")
 
 
 def one_of(value: object, name: str, options: Sequence[str]) -> None:
@@ -274,6 +289,7 @@ def readable(x: Tensor) -> bool:
 
 
 def _one_per_point(value: IntsLike, name: str, what: str, points: int) -> Tensor:
+    _without_mask(value, name)
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
         got = str(tensor.dtype).removeprefix("torch.")
@@ -374,6 +390,15 @@ def same_options(mine: object, other: object, names: Sequence[str]) -> None:
         a, b = getattr(mine, name), getattr(other, name)
         if a != b:
             raise ArgumentValueError(f"Expected `other` to have {name}={a!r} like this metric, got {b!r}")
+
+
+def by_name(others: Sequence[object], name: str, otherwise: str) -> None:
+    """Requires that no second argument was passed by position, which may be another than it is taken for."""
+    if others:
+        raise ArgumentTypeError(
+            f"Expected one positional argument, got {1 + len(others)}: pass `{name}` by name; labels are not taken, "
+            f"{otherwise}"
+        )
 
 
 def state_entries(state: object, wanted: set[str]) -> None:

@@ -18,7 +18,6 @@ from memkern.reference.alignment import pair_distances, view_sums
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
 # `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
-
 LIBRARY.define(
     "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False, "
     'str distance="l2") -> (Tensor, Tensor, Tensor, Tensor, Tensor)'

@@ -3,6 +3,8 @@
 import importlib
 import math
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import memkern
 from memkern.audit import Monitor, lightning_callback, trainer_callback
+from memkern.audit.monitor import callbacks
 
 
 class Net(nn.Module):
@@ -307,3 +310,32 @@ def test_transformers(tmp_path):
     callback.log = seen.append
     callback.on_epoch_end(None, trainer.state, None, model=trainer.model)
     assert not math.isnan(seen[0]["memkern/unitmem/bn/p95"])
+
+
+@pytest.mark.field("program", "Lightning: the example of the documentation")
+def test_the_documented_lightning_example_runs(tmp_path, monkeypatch):
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    page = (Path(__file__).parents[3] / "docs" / "monitor.md").read_text().partition("## Lightning")[2]
+    names = {"__name__": "example"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "pytorch_lightning", raising=False)  # another test's: the example imports one
+    exec(compile(page.partition("```python\n")[2].partition("```")[0], "docs/monitor.md", "exec"), names)
+    assert [row["epoch"] for row in names["monitor"].history] == [0, 2]
+    assert names["best"].best_model_path
+
+
+@pytest.mark.parametrize(("passed", "epoch"), [(0.25, 0), (0.999, 0), (1.0, 0), (1 + 1e-9, 0), (1.5, 1), (3, 2)])
+def test_an_epoch_that_stops_early_has_the_number_it_began_with(passed, epoch):
+    assert callbacks._epoch(passed) == epoch
+
+
+@pytest.mark.field("program", "the Trainer of transformers, max_steps below an epoch")
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_trainer_that_stops_within_an_epoch_measures_epoch_0(tmp_path, every):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    monitor = Monitor(probe(), layers="bn", n_views=2, every=every, show=None)
+    state = transformers.TrainerState(epoch=0.375, global_step=3)
+    trainer_callback(monitor).on_epoch_end(None, state, None, model=Net())
+    assert [row["epoch"] for row in monitor.history] == [0]
+    assert state.log_history[0]["epoch"] == 0.375
