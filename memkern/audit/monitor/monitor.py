@@ -25,7 +25,7 @@ from memkern.audit.monitor import loggers
 from memkern.audit.monitor.loggers import Log
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
-from memkern.audit.taps.modules import unwrapped
+from memkern.audit.taps.modules import in_own_precision, unwrapped
 from memkern.audit.taps.rng import kept_rng
 from memkern.errors import ArgumentTypeError, ArgumentValueError
 from memkern.transforms import ViewSpec, named
@@ -225,7 +225,8 @@ class Monitor:
         encoder = unwrapped(model)
         if self.encoder:
             encoder = encoder.get_submodule(self.encoder)
-        layers = self._layers_of(encoder)
+        with in_own_precision(encoder):
+            layers = self._layers_of(encoder)
         probes = [self._probe] if self._control is None else [self._probe, self._control]
         of_f = [self._read(encoder, layers, probe) for probe in probes]
         if self.reference is not None and not self._of_reference:
@@ -260,7 +261,8 @@ class Monitor:
 
     def _read(self, encoder: nn.Module, layers: Layers, probe: Probe) -> Reading:
         clean = "no" if probe.labels is None else "first"
-        return read_encoder(encoder, layers.hook_points, probe, self._call, clean=clean, batch_size=self.batch)
+        with in_own_precision(encoder):
+            return read_encoder(encoder, layers.hook_points, probe, self._call, clean=clean, batch_size=self.batch)
 
 
 def _probe(images: object, labels: object, name: str = "images", first: int = 0) -> Probe:
