@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,22 @@ from torch.autograd import forward_ad
 
 from memkern.checks import values as checks
 from memkern.errors import ArgumentValueError
+
+
+class Batch(Protocol):
+    """Batch of a vmap."""
+
+    batch_size: int
+
+
+class Context(Protocol):
+    """Context of a function of autograd, which carries from its forward to its derivatives."""
+
+    score: PointScore
+    options: tuple[object, ...]
+    saved_tensors: tuple[Tensor, ...]
+    save_for_backward: Callable[..., None]
+    save_for_forward: Callable[..., None]
 
 
 class PointScore(NamedTuple):
@@ -167,11 +183,13 @@ def second_derivative(direction: Tensor, grad: Tensor, z: Tensor, score: PointSc
             "Expected second derivatives with vectorize=False, or by torch.func.hessian: torch.autograd.functional "
             "cannot batch them"
         )
-    _, pull = torch.func.vjp(lambda g, x: _of_formula(g, x, score), grad, z)
+    pull = torch.func.vjp(lambda g, x: _of_formula(g, x, score), grad, z)[1]
     return cast("tuple[Tensor, Tensor]", pull(direction))
 
 
-def second_order(score_of: Callable[..., PointScore]) -> tuple[Callable[..., Any], Callable[..., None]]:
+def second_order(
+    score_of: Callable[..., PointScore],
+) -> tuple[Callable[..., tuple[Tensor | None, ...]], Callable[..., None]]:
     """Makes the autograd of a registered gradient ``(grad, z, saved, *options)``: its backward and its context.
 
     Args:
@@ -181,11 +199,12 @@ def second_order(score_of: Callable[..., PointScore]) -> tuple[Callable[..., Any
         What ``torch.library.register_autograd`` takes.
     """
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        grad, z, _, *ctx.options = inputs
+    def setup_context(ctx: Context, inputs: tuple[object, ...], output: Tensor) -> None:
+        grad, z, _, *options = inputs
+        ctx.options = tuple(options)
         ctx.save_for_backward(grad, z)
 
-    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, direction: Tensor) -> tuple[Tensor | None, ...]:
         grad, z = ctx.saved_tensors
         of_grad, of_z = second_derivative(direction, grad, z, score_of(*ctx.options))
         return (of_grad, of_z, None, *[None] * len(ctx.options))
@@ -194,8 +213,8 @@ def second_order(score_of: Callable[..., PointScore]) -> tuple[Callable[..., Any
 
 
 def _of_formula(grad: Tensor, z: Tensor, score: PointScore) -> Tensor:
-    values, pull = torch.func.vjp(score.formula, z)
-    (found,) = pull(grad.to(values.dtype))
+    pull = torch.func.vjp(score.formula, z)[1]
+    (found,) = pull(grad.to(torch.promote_types(z.dtype, torch.float32)))
     return cast(Tensor, found)
 
 
@@ -218,26 +237,26 @@ class _Values(torch.autograd.Function):
         return score.values(z)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, PointScore], output: Tensor) -> None:
         z, ctx.score = inputs
         ctx.save_for_backward(z)
         ctx.save_for_forward(z)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, None]:
         return gradient(grad, ctx.saved_tensors[0], ctx.score), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Context, tangent: Tensor, _: None) -> Tensor:
         (z,) = ctx.saved_tensors
-        wide = torch.promote_types(z.dtype, torch.float32)
+        accumulated = torch.promote_types(z.dtype, torch.float32)
         with _tangents_of_outer_levels():
             z = forward_ad.unpack_dual(z).primal
-            slope = gradient(z.new_ones(z.shape[0], dtype=wide), z, ctx.score)
-            return (slope.to(wide) * tangent.to(wide)).sum(list(range(1, z.dim())))
+            slope = gradient(z.new_ones(z.shape[0], dtype=accumulated), z, ctx.score)
+            return (slope.to(accumulated) * tangent.to(accumulated)).sum(list(range(1, z.dim())))
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, None], z: Tensor, score: PointScore) -> tuple[Tensor, int]:
+    def vmap(info: Batch, in_dims: tuple[int | None, None], z: Tensor, score: PointScore) -> tuple[Tensor, int]:
         stack = _stacked(info.batch_size, in_dims[0], z)
         return scores(stack, score).reshape(info.batch_size, len(stack) // info.batch_size), 0
 
@@ -250,18 +269,18 @@ class _Gradient(torch.autograd.Function):
         return score.gradient(grad, z)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context, inputs: tuple[Tensor, Tensor, PointScore], output: Tensor) -> None:
         grad, z, ctx.score = inputs
         ctx.save_for_backward(grad, z)
         ctx.save_for_forward(grad, z)
 
     @staticmethod
-    def backward(ctx: Any, direction: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Context, direction: Tensor) -> tuple[Tensor, Tensor, None]:
         grad, z = ctx.saved_tensors
         return *second_derivative(direction, grad, z, ctx.score), None
 
     @staticmethod
-    def jvp(ctx: Any, grad_tangent: Tensor | None, z_tangent: Tensor | None, _: None) -> Tensor:
+    def jvp(ctx: Context, grad_tangent: Tensor | None, z_tangent: Tensor | None, _: None) -> Tensor:
         with _tangents_of_outer_levels():
             grad, z = (forward_ad.unpack_dual(each).primal for each in ctx.saved_tensors)
             found = torch.zeros_like(z)
@@ -273,7 +292,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, int | None, None], grad: Tensor, z: Tensor, score: PointScore
+        info: Batch, in_dims: tuple[int | None, int | None, None], grad: Tensor, z: Tensor, score: PointScore
     ) -> tuple[Tensor, int]:
         of_grad, of_z = (_stacked(info.batch_size, dim, x) for dim, x in zip(in_dims, (grad, z), strict=False))
         found = gradient(of_grad, of_z, score)

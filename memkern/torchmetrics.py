@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memkern import dispatch, scores
+from memkern.checks import kinds
 from memkern.checks import values as checks
 from memkern.checks.values import IntsLike, TensorLike
 from memkern.metrics.options import ACTIVATIONS, check_activations
@@ -161,7 +162,7 @@ class UnitMem(Metric):
                 from the earlier batches'.
             RuntimeError: If the batch is on another device than the metric, or the named backend cannot run here.
         """
-        checks.by_name(others, "ids", "in a MetricCollection: update(preds=..., target=..., activations=...)")
+        kinds.by_name(others, "ids", "in a MetricCollection: update(preds=..., target=..., activations=...)")
         x, _ = checks.as_tensor(activations, "activations")
         checks.same_device(x, self.state, "activations", "the metric")
         given = None
@@ -233,8 +234,8 @@ class UnitMem(Metric):
         """Plots scores, as every metric of torchmetrics does.
 
         Args:
-            val: What ``compute`` or ``forward`` returned, or a list of such results for a curve over steps; default:
-                the scores of now.
+            val: ``[U]`` or 0-d, what ``compute`` or ``forward`` returned, or a list of such results for a curve over
+                steps; default: the scores of now.
             ax: The axes to draw on; default: those of a new figure.
 
         Returns:

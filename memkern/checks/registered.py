@@ -65,11 +65,11 @@ def alignment_backward(
     alignment(z)
     points, count = z.shape[:2]
     pairs = count - 1 if anchor else count * (count - 1) // 2
-    wide = torch.float64 if z.dtype == torch.float64 else torch.float32
+    accumulated = torch.float64 if z.dtype == torch.float64 else torch.float32
     for x, name, shape in ((grad, "grad", (points,)), (saved, "saved", (points, pairs + (count if normalize else 0)))):
         _dense(x, name)
         _shape(x, name, shape, z)
-        _dtype(x, name, wide)
+        _dtype(x, name, accumulated)
 
 
 def layer_stats(x: Tensor, unit_dim: int, *_: object, **others: object) -> None:
@@ -151,11 +151,8 @@ def pointwise_stats(
 def views_table(columns: int, bounds: Sequence[tuple[float, float]], blur: int) -> Callable[..., None]:
     """Makes the check of ``views`` for tables of ``columns`` parameters within ``bounds``; ``blur`` is its step."""
 
-    def check(
-        images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, height: int, width: int, patch: int,
-        stages: int, antialias: bool, blur_size: int, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype,
-        *_: object, **others: object,
-    ) -> None:  # fmt: skip
+    def check(images: Sequence[Tensor], params: Tensor, hidden: Tensor | None, *request: object) -> None:
+        height, width, patch, stages, _, blur_size, mean, std, dtype, *_ = request
         values.length(images, "images", 1, 2**31)
         for index, batch in enumerate(images):
             if batch.dtype not in (torch.uint8, torch.float32):
@@ -170,18 +167,18 @@ def views_table(columns: int, bounds: Sequence[tuple[float, float]], blur: int) 
         views.params(params, images, columns, bounds)
         size = views.height_width((height, width), "height, width")
         if hidden is not None:
-            views.positive(patch, "patch")
+            edge = views.count(patch, "patch")
             values.strided(hidden, "hidden")
-            views.masks(hidden, params, size, patch, 0.0)
+            views.masks(hidden, params, size, edge, 0.0)
             values.same_device(images[0], hidden, "images[0]", "hidden")
         if blur_size:
             views.odd(blur_size, "blur_size")
-            views.blur_fits(size, blur_size)
+            views.blur_fits(size, views.count(blur_size, "blur_size"))
         elif values.readable(params) and params.numel() and bool((params[..., 6::2] == blur).any()):
             raise ArgumentValueError("Expected `blur_size` of 1 or more with `params` that blur, got 0")
         views.count(stages, "stages")
         for numbers, name in ((mean, "mean"), (std, "std")):
-            values.length(numbers, name, 3, 3)
+            views.per_channel(numbers, name)
         views.output_dtype(dtype)
 
     return check

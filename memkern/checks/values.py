@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memkern.checks import kinds
 from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
 
 
@@ -53,9 +54,9 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
     """
     if isinstance(value, Tensor):
         if type(value) is not Tensor:
-            _without_mask(value, name)
+            kinds.without_mask(value, name)
         return value, False
-    _without_mask(value, name)
+    kinds.without_mask(value, name)
     module = type(value).__module__.partition(".")[0]
     is_numpy = module == "numpy" and hasattr(value, "ndim")
     if not is_numpy and not hasattr(value, "__dlpack__"):
@@ -73,15 +74,6 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
             f"Expected `{name}` to be an array that torch can share (native byte order, no negative strides), "
             f"got {_kind(value)} of {dtype}: {error}; copy it first, e.g. with numpy.array(value, dtype='float32')"
         ) from error
-
-
-def _without_mask(value: object, name: str) -> None:
-    """Requires an array without a mask, which torch would drop without a word."""
-    if isinstance(value, np.ma.MaskedArray) or _kind(value) == "MaskedTensor":
-        raise ArgumentTypeError(
-            f"Expected `{name}` without a mask, got a {_kind(value)}; leave the masked points out, or call "
-            ".filled(value) of numpy or .to_tensor(value) of torch first"
-        )
 
 
 def as_tensors(value: object, name: str) -> tuple[dict[str, Tensor], bool]:
@@ -289,7 +281,7 @@ def readable(x: Tensor) -> bool:
 
 
 def _one_per_point(value: IntsLike, name: str, what: str, points: int) -> Tensor:
-    _without_mask(value, name)
+    kinds.without_mask(value, name)
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
         got = str(tensor.dtype).removeprefix("torch.")
@@ -390,15 +382,6 @@ def same_options(mine: object, other: object, names: Sequence[str]) -> None:
         a, b = getattr(mine, name), getattr(other, name)
         if a != b:
             raise ArgumentValueError(f"Expected `other` to have {name}={a!r} like this metric, got {b!r}")
-
-
-def by_name(others: Sequence[object], name: str, otherwise: str) -> None:
-    """Requires that no second argument was passed by position, which may be another than it is taken for."""
-    if others:
-        raise ArgumentTypeError(
-            f"Expected one positional argument, got {1 + len(others)}: pass `{name}` by name; labels are not taken, "
-            f"{otherwise}"
-        )
 
 
 def state_entries(state: object, wanted: set[str]) -> None:

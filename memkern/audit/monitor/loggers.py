@@ -1,9 +1,9 @@
-"""Where the scalars of a measurement go: loggers are told apart by the methods that their documentation has."""
+"""Receivers of the scalars of a measurement, told apart by the methods that their documentation has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from memkern.errors import ArgumentTypeError
 
@@ -79,4 +79,4 @@ def send(log: Log, scalars: dict[str, float], epoch: int) -> None:
     elif isinstance(log, StepLogger):
         log.log(scalars, step=epoch)
     else:
-        cast("Callable[[dict[str, float], int], object]", log)(scalars, epoch)
+        log(scalars, epoch)
