@@ -12,7 +12,8 @@ enum class Pairs : int32_t { all = 0, anchor = 1 };
 
 // Distance of two views: l2, or of their directions, from the l2 distance d of the unit vectors: cosine d^2 / 2, which
 // is 1 - cos, and angular 2 asin(d / 2) / pi, which is arccos(cos) / pi. Between equal views it is 0, of zeros too.
-enum class Distance : uint8_t { l2 = 0, cosine = 1, angular = 2 };
+// l1: the sum of the absolute differences; of unit vectors it takes the norms first, so a second look at the views.
+enum class Distance : uint8_t { l2 = 0, cosine = 1, angular = 2, l1 = 3 };
 
 // Function that is applied to an activation before it is averaged.
 enum class Activation : int32_t { raw = 0, relu = 1, abs = 2 };

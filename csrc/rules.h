@@ -58,6 +58,11 @@ MEMKERN_RULE Pair pair_at(int64_t number, int64_t views, Pairs pairs) {
   return pairs == Pairs::anchor ? Pair{0, number + 1} : pair_at(number, views);
 }
 
+// A distance that is made of the l2 distance of unit vectors.
+MEMKERN_RULE bool is_of_directions(Distance distance) {
+  return distance == Distance::cosine || distance == Distance::angular;
+}
+
 // A distance of directions from the l2 distance of the unit vectors. Rounding may take that of opposite ones above 2.
 MEMKERN_RULE double distance_of_directions(Distance distance, double l2) {
   const double sine = l2 > 2 ? 1 : l2 / 2;  // NaN stays

@@ -20,7 +20,7 @@ ISA_VARIABLE = "MEMKERN_ISA"
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 ACTIVATIONS = {"raw": 0, "relu": 1, "abs": 2}
 PIXELS = {torch.uint8: 0, torch.float32: 1}
-DISTANCES = {"l2": 0, "cosine": 1, "angular": 2}
+DISTANCES = {"l2": 0, "cosine": 1, "angular": 2, "l1": 3}
 FUNCTIONS = {"batch_norm": 0, "relu": 1, "gelu": 2}
 
 Record = dict[str, object]  # fields of a record of csrc/ops.h, by name

@@ -22,7 +22,9 @@ AlignmentPlan plan_alignment(const Alignment& op) {
 
 SecondLook second_look(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch) {
   // Doubles know their distances better than the elements of unit vectors do.
-  if (!op.normalize || op.dtype == DType::float64 || op.dims <= kLookDims) return {};
+  // Of l1 distances the sums say nothing: their look is in finish_alignment.
+  const bool is_known = op.dtype == DType::float64 || op.distance == Distance::l1;
+  if (!op.normalize || is_known || op.dims <= kLookDims) return {};
   SecondLook look{plan.chunk, plan.chunks, plan.groups, nullptr, nullptr};
   look.sums = scratch.take<double>(op.points * plan.chunks * count_sums(op));
   look.wanted = scratch.take<int32_t>(op.points);

@@ -149,6 +149,25 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
   __syncthreads();
 }
 
+// The l1 distances of all pairs, a warp each, from the elements in double.
+template <class T>
+__device__ __forceinline__ void measure_l1(const Alignment& op, int64_t point, double* values, double* norms) {
+  if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
+  for (int64_t k = warp_index(); k < pair_count(op); k += blockDim.x / kWarp) {
+    const Pair pair = pair_at(k, op.views, op.pairs);
+    const T* const a = view_of<T>(op, point, pair.first);
+    const T* const b = view_of<T>(op, point, pair.second);
+    const double divisor_a = op.normalize ? clamped_norm(norms[pair.first]) : 1;
+    const double divisor_b = op.normalize ? clamped_norm(norms[pair.second]) : 1;
+    double sum = 0;
+    for (int64_t d = lane_index(); d < op.dims; d += kWarp)
+      sum += fabs(double(widen(a[d])) / divisor_a - double(widen(b[d])) / divisor_b);  // fault: absolute value
+    sum = warp_sum(sum);
+    if (lane_index() == 0) values[k] = sum;
+  }
+  __syncthreads();
+}
+
 // A second look at all views of a point some of whose unit distances the sums cannot tell (unit_pairs.cuh).
 struct SecondLook {
   int64_t chunk, chunks;  // of the dims
@@ -198,7 +217,7 @@ __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t poi
   const int64_t pairs = pair_count(op), kept = op.normalize ? count_sums(op) : pairs;
   double sum = 0;
   for (int64_t k = threadIdx.x; k < pairs; k += blockDim.x) {
-    if (op.distance != Distance::l2) values[k] = distance_of_directions(op.distance, values[k]);
+    if (is_of_directions(op.distance)) values[k] = distance_of_directions(op.distance, values[k]);
     sum += values[k];
   }
   sum = block_sum(sum);
@@ -227,6 +246,10 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   }
   __syncthreads();
 
+  if (op.distance == Distance::l1) {
+    measure_l1<T>(op, point, values, norms);
+    return write_alignment<A>(op, point, values);
+  }
   if (op.normalize)
     recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
 

@@ -95,7 +95,9 @@ class Options:
     )
     pairs: str = option("all", "pairs of views", group="measurement", choices=("all", "anchor"))
     normalize: bool = option(True, "keep lengths in distances", group="measurement")
-    distance: str = option("l2", "distance of two views", group="measurement", choices=("l2", "cosine", "angular"))
+    distance: str = option(
+        "l2", "distance of two views", group="measurement", choices=("l2", "l1", "cosine", "angular")
+    )
     seed: int = option(0, "seed of the views", metavar="S", group="views")
     batch_size: int | None = option(
         None, "images per forward pass; default: by the size of a view", metavar="B", group="work"

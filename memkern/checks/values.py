@@ -148,8 +148,8 @@ def all_pairs(pairs: str, view_sums: bool) -> None:
 
 def distance(value: str, normalize: bool, gradient: bool) -> None:
     """Requires a known distance between views, and what those of directions need: unit length and no gradient."""
-    one_of(value, "distance", ("l2", "cosine", "angular"))
-    if value != "l2" and not normalize:
+    one_of(value, "distance", ("l2", "l1", "cosine", "angular"))
+    if value in ("cosine", "angular") and not normalize:
         raise ArgumentValueError(f"Expected normalize=True with distance={value!r}, which compares directions alone")
     if value != "l2" and gradient:
         raise ArgumentValueError(

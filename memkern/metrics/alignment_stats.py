@@ -49,7 +49,7 @@ def alignment_stats(
         z: ``[N, V, *dims]`` representations, V >= 2; float32, float64, bfloat16 or float16. A view's dims are taken as
             one flat vector. Any dense layout of a view is read in place; one with gaps is copied.
         normalize: Whether to bring each view to unit length first.
-        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
+        distance: "l2", "l1"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:

@@ -84,7 +84,7 @@ def sslmem(
             difference over its range in this set of points, as the released scripts scale it.
         pairs: "all" pairs of views, or "anchor": view 0 against each other view.
         normalize: Whether to divide each view by its norm first.
-        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
+        distance: "l2", "l1"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
         compat: "scripts" follows the released scripts: it sets ``pairs="anchor"``, ``scale="range"``,
             ``normalize=True`` and ``distance="l2"``.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.

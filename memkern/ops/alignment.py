@@ -249,7 +249,7 @@ def repeat_alignment(
         pairs: "all" pairs of views, or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length first.
         view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -273,7 +273,7 @@ def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: 
     Args:
         z: ``[N, V, *dims]`` representations that have been checked.
         normalize: Whether to bring each view to unit length first.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
         backend: "auto" or the name of a backend.
 
     Returns:
@@ -315,9 +315,10 @@ def alignment(
             scripts do with the un-augmented image.
         normalize: Whether to bring each view to unit length first. Without it an encoder with longer representations
             scores a larger alignment for no other reason.
-        distance: "l2"; or of directions "cosine", :math:`1 - \cos`, or "angular", :math:`\arccos(\cos) / \pi`, as in
-            App. C.8 of arXiv 2409.19069, from the l2 distance d of the unit vectors as :math:`d^2 / 2` and
-            :math:`2 \arcsin(d / 2) / \pi`, which keep the digits of near-identical views. Without a gradient.
+        distance: "l2"; "l1", :math:`\lVert \bar z_i - \bar z_j \rVert_1` (unit length stays that of l2); or of
+            directions "cosine", :math:`1 - \cos`, or "angular", :math:`\arccos(\cos) / \pi`, from the l2 distance d of
+            the unit vectors as :math:`d^2 / 2` and :math:`2 \arcsin(d / 2) / \pi`, which keep the digits of
+            near-identical views; those of App. C.8 of arXiv 2409.19069. Only "l2" has a gradient.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 
     Returns:

@@ -187,7 +187,7 @@ def repeat_layer_stats(
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
         view_sums: Whether the call also gives ``native.ViewSums``; of all pairs only.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         The call, or ``None`` where only the ordinary one will do: no CPU kernels, not on the CPU, views with gaps.
@@ -280,7 +280,7 @@ def layer_stats(
         unit_dim: The dimension of the units. Tokens ``[N, V, T, U]``: -1.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
-        distance: "l2"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
+        distance: "l2", "l1"; or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi; see ``alignment``.
         view_sums: Whether ``rows``, ``halves`` and ``stderr`` are wanted too, from the same read; of all pairs only.
         backend: "auto", "reference", "cpu", "triton" or "cuda"; one that is named but cannot run raises.
 

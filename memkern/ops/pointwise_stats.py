@@ -151,7 +151,7 @@ class PreparedPointwiseStats:
         means: Whether unit means are wanted.
         layers: How many layers, 1 or 2.
         view_sums: Whether ``native.ViewSums`` are wanted; of all pairs only.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
     """
 
     def __init__(

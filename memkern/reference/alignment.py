@@ -16,13 +16,13 @@ def pair_indices(views: int, pairs: str) -> tuple[list[int], list[int]]:
 
 
 def alignment(z: Tensor, *, pairs: str = "all", normalize: bool = True, distance: str = "l2") -> Tensor:
-    """Computes the mean over pairs (i, j) of ||z_i - z_j||, views divided by max(||z_i||, 1e-12) if ``normalize``.
+    """Computes the mean over pairs (i, j) of ||z_i - z_j||, views divided by max(||z_i||_2, 1e-12) if ``normalize``.
 
     Args:
         z: ``[N, V, *dims]`` floating.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each view to unit length.
-        distance: "l2", or see ``of_directions``.
+        distance: "l2", "l1", or see ``of_directions``.
 
     Returns:
         [N] float64.
@@ -35,7 +35,8 @@ def pair_distances(z: Tensor, *, pairs: str = "all", normalize: bool = True, dis
     z = z.double().flatten(2)
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
-    found = [(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)]
+    p = 1 if distance == "l1" else 2
+    found = [(z[:, i] - z[:, j]).norm(p, dim=1) for i, j in zip(*pair_indices(z.shape[1], pairs), strict=True)]
     return of_directions(torch.stack(found, 1), distance)
 
 

@@ -22,7 +22,7 @@ def layer_stats(
         unit_dim: The dimension of the units.
         pairs: "all", or "anchor" for view 0 against each other view.
         normalize: Whether to bring each flattened view to unit length before the distance.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         alignment [N] and unit means [N, U], both float64.
@@ -31,5 +31,6 @@ def layer_stats(
     z = torch.nn.functional.normalize(x.flatten(2), dim=2) if normalize else x.flatten(2)
     views = range(x.shape[1])
     chosen = itertools.combinations(views, 2) if pairs == "all" else ((0, j) for j in views[1:])
-    distances = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in chosen])
+    p = 1 if distance == "l1" else 2
+    distances = torch.stack([(z[:, i] - z[:, j]).norm(p, dim=1) for i, j in chosen])
     return of_directions(distances, distance).mean(0), x.movedim(unit_dim, 1).unsqueeze(-1).flatten(2).mean(2)

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memkern.triton_kernels.exact import exact_distance, exact_norm, of_directions
+from memkern.triton_kernels.exact import exact_distance, exact_l1, exact_norm, of_directions
 from memkern.triton_kernels.launches import registers, setting, vector, warps
 from memkern.triton_kernels.memory import (
     accumulate_dtype,
@@ -82,7 +82,7 @@ def _finish(
     view_stride,
     ANCHOR: tl.constexpr,
     NORMALIZE: tl.constexpr,
-    DISTANCE: tl.constexpr,  # "raw" and "l2", "cosine", "angular" of unit vectors
+    DISTANCE: tl.constexpr,  # as `kind_of` names it
     STEP: tl.constexpr,  # "only", "first": pairs that cannot be trusted mark their point, "second": for marked points
     KEEP: tl.constexpr,
     WIDE: tl.constexpr,
@@ -132,12 +132,17 @@ def _finish(
             clear = _is_clear(distance * distance, dims) & ~vague_a & ~vague_b
             marked |= _any(doubtful & clear)
             doubtful &= ~clear
+        if DISTANCE == "l1" or DISTANCE == "raw l1":
+            doubtful = there  # a sum of squares says nothing of them
         if _any(doubtful):
             for i in range(first, tl.minimum(first + PAIRS, pairs)):
                 if _any(doubtful & (pair == i)):
                     view_a = z + _pick(a, pair == i) * view_stride
                     view_b = z + _pick(b, pair == i) * view_stride
-                    exact = exact_distance(view_a, view_b, dims, NORMALIZE, WIDE, BLOCK)
+                    if DISTANCE == "l1" or DISTANCE == "raw l1":
+                        exact = exact_l1(view_a, view_b, dims, NORMALIZE, WIDE, BLOCK)
+                    else:
+                        exact = exact_distance(view_a, view_b, dims, NORMALIZE, WIDE, BLOCK)
                     distance = tl.where(pair == i, exact, distance)
         if DISTANCE == "cosine" or DISTANCE == "angular":
             distance = of_directions(distance, DISTANCE)
@@ -280,7 +285,7 @@ def alignment(
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need the second result.
         sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         The alignment [N], and what is kept: [N, pairs] distances, then with ``normalize`` [N, V] norms; else empty.
@@ -292,8 +297,7 @@ def alignment(
     if z.shape[0] > 0:
         with on_device_of(z):
             _sum(z, dims, partial, None, tiles)
-            kind = distance if normalize else "raw"
-            finish(z, dims, partial, out, saved, anchor, kind, keep or sums is not None)
+            finish(z, dims, partial, out, saved, anchor, kind_of(distance, normalize), keep or sums is not None)
     return out, with_view_sums(saved, keep, sums)
 
 
@@ -343,14 +347,17 @@ def _sum(z: Tensor, dims: int, sums: Tensor, inverses: Tensor | None, tiles: dic
     _sum_pairs[(points * pieces,)](z, sums, inverses, dims, views, pairs, pieces, z.stride(0), z.stride(1), **tiles)
 
 
-def finish(
-    z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, distance: str, keep: bool
-) -> None:
+def kind_of(distance: str, normalize: bool) -> str:
+    """Names a distance and what it is taken of: "l2", "l1", "cosine", "angular" of unit vectors, "raw" l2, "raw l1"."""
+    return distance if normalize else "raw l1" if distance == "l1" else "raw"
+
+
+def finish(z: Tensor, dims: int, sums: Tensor, out: Tensor, saved: Tensor, anchor: bool, kind: str, keep: bool) -> None:
     """The other launches: the sums [N, pieces, pairs + V] of ``z`` to its alignment, and what is kept, in place.
 
-    ``distance`` is "l2", "cosine" or "angular" of unit vectors, or "raw": l2 of the views as they are.
+    ``kind`` is what ``kind_of`` returns.
     """
-    normalize = distance != "raw"
+    normalize = not kind.startswith("raw")
     points, views = z.shape[:2]
     pieces, pairs = sums.shape[1], sums.shape[2] - views
     at_once = min(power_of_two(pairs), setting("alignment", "finish_pairs"))
@@ -359,14 +366,14 @@ def finish(
     def step(name: str, again: Tensor | None, inverses: Tensor | None) -> None:
         _finish[(points,)](
             z, sums, again, inverses, out, saved, dims, views, pairs, pieces, 0 if again is None else again.shape[1],
-            z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, DISTANCE=distance, STEP=name, KEEP=keep,
+            z.stride(0), z.stride(1), ANCHOR=anchor, NORMALIZE=normalize, DISTANCE=kind, STEP=name, KEEP=keep,
             WIDE=triton_accumulate_dtype(z.dtype), PAIRS=at_once,
             PIECES=max(1, min(more * setting("alignment", "finish_sums") // at_once, power_of_two(pieces))),
             BLOCK=setting("alignment", "exact_block"), num_warps=warps(more * setting("alignment", "finish_lanes")),
             **registers(setting("alignment", "finish_registers")),
         )  # fmt: skip
 
-    if not normalize or z.dtype == torch.float64 or dims <= setting("alignment", "second_look_dims"):
+    if not normalize or kind == "l1" or z.dtype == torch.float64 or dims <= setting("alignment", "second_look_dims"):
         step("only", None, None)
         return
     # Always launched, for only the GPU knows whether they have anything to do.

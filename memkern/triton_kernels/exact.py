@@ -24,6 +24,20 @@ def exact_distance(a, b, dims, NORMALIZE: tl.constexpr, WIDE: tl.constexpr, BLOC
 
 
 @triton.jit
+def exact_l1(a, b, dims, NORMALIZE: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """The l1 distance of two views, as they are or each divided by max(its l2 norm, 1e-12)."""
+    divisor_a, divisor_b = tl.full([], 1.0, tl.float64), tl.full([], 1.0, tl.float64)
+    if NORMALIZE:
+        norm_a, norm_b = exact_norm(a, dims, WIDE, BLOCK), exact_norm(b, dims, WIDE, BLOCK)
+        divisor_a, divisor_b = tl.where(norm_a < 1e-12, 1e-12, norm_a), tl.where(norm_b < 1e-12, 1e-12, norm_b)
+    dims = tl.cast(dims, tl.int64)
+    sizes = tl.zeros([BLOCK], tl.float64)
+    for start in range(0, dims, BLOCK):
+        sizes += tl.abs(_elements(a, divisor_a, b, divisor_b, start, dims, True, BLOCK))
+    return tl.sum(sizes, 0)
+
+
+@triton.jit
 def _norm(a, divisor_a, b, divisor_b, dims, PAIR: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
     dims = tl.cast(dims, tl.int64)  # 2^31 - 1 of them and a block more would wrap
     # Squares of doubles overflow from 1e154 on and vanish below 1e-162: divide by a power of two near the largest

@@ -166,12 +166,16 @@ def layer_stats(
         normalize: Whether to bring each view to unit length first.
         keep: Whether the backward will need what alignment keeps.
         sums: Where rows [N, V], halves [2, N] and standard errors [N] go, if they are wanted; of all pairs only.
-        distance: "l2", "cosine" or "angular".
+        distance: "l2", "l1", "cosine" or "angular".
 
     Returns:
         Alignment [N], unit means [N, U], and what alignment keeps.
     """
-    kind = distance if normalize else "raw"
+    if distance == "l1":  # it has to look at all elements again, wherever they lie
+        kept = keep or sums is not None
+        out, saved = align.alignment(x, anchor, normalize, kept, None, distance)
+        return out, means_of.unit_means(x, unit_dim, "raw"), align.with_view_sums(saved, keep, sums)
+    kind = align.kind_of(distance, normalize)
     out, means, saved = _with_distances(x, unit_dim, anchor, kind, keep or sums is not None)
     return out, means, align.with_view_sums(saved, keep, sums)
 

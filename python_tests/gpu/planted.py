@@ -89,6 +89,9 @@ FAULTS = {
     "halves of all views": Fault(
         Mark("one half", "IfExp"), keep(2), ALIGNMENT, FEW_VIEWS.replace(" 2", " 5"), "plain", VALUES,
     ),
+    "l1 keeps signs": Fault(
+        Mark("absolute value", "Call fabs"), keep(1), ALIGNMENT, "alignment float32 distances 5", "plain", VALUES,
+    ),
     "ties take the last": Fault(
         Mark("above the peak", "Compare <="), operator("<"), ("selectivity", "unit_means"), "selectivity float32",
         "plain", "FAILED .*(index|differ|close)",

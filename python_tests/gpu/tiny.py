@@ -44,15 +44,17 @@ def check_alignment(z: Tensor, anchor: bool, normalize: bool) -> None:
         testing.assert_within(gradient, want, z.dtype, "gradient")
 
 
-def check_directions(z: Tensor, anchor: bool) -> None:
-    pairs, wide = "anchor" if anchor else "all", native.accumulate_dtype(z.dtype)
-    for distance in ("cosine", "angular"):
+def check_other_distances(z: Tensor, anchor: bool) -> None:
+    wide = native.accumulate_dtype(z.dtype)
+    for distance, normalize in (("cosine", True), ("angular", True), ("l1", True), ("l1", False)):
         sums = None if anchor else emulated.unwritten_sums(z)
-        out, _ = emulated.alignment(z, anchor, True, False, sums, distance)
-        testing.assert_within(out, testing.expected_alignment(z, pairs=pairs, distance=distance), wide, distance)
+        out, _ = emulated.alignment(z, anchor, normalize, False, sums, distance)
+        options = {"normalize": normalize, "distance": distance}
+        want = testing.expected_alignment(z, pairs="anchor" if anchor else "all", **options)
+        testing.assert_within(out, want, wide, distance)
         if sums is not None:
-            for got, want in zip(sums, testing.expected_view_sums(z, distance=distance), strict=True):
-                testing.assert_within(got, want, wide, distance)
+            for got, by_view in zip(sums, testing.expected_view_sums(z, **options), strict=True):
+                testing.assert_within(got, by_view, wide, distance)
 
 
 def check_view_sums(z: Tensor, normalize: bool, sums: native.ViewSums) -> None:
@@ -194,8 +196,8 @@ def cases() -> Iterator[Case]:
         for views, dims, anchor in ((5, 24, False), (18, 32, False), (6, 40, True)):
             z = testing.relu_features(6, views, dims, dtype=dtype)
             yield (
-                f"alignment {name} directions {views} {anchor}",
-                lambda z=z, a=anchor: check_directions(z, a),
+                f"alignment {name} distances {views} {anchor}",
+                lambda z=z, a=anchor: check_other_distances(z, a),
             )
         z = testing.randn(2, 3, 9, dtype=dtype)
         yield f"alignment {name} alone", lambda z=z: check_alignment_alone(z)

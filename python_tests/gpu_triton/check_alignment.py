@@ -302,19 +302,20 @@ def test_view_sums_of_no_points():
 
 
 @pytest.mark.numbers
-@pytest.mark.parametrize("distance", ["cosine", "angular"])
+@pytest.mark.parametrize("distance", ["cosine", "angular", "l1", "raw l1"])
 @pytest.mark.parametrize("family", ["randn", "identical to 1e-5"])
-def test_directions(family, distance):
+def test_other_distances(family, distance):
     """Both parts of the arcsine: equal views, near ones, opposite ones; with sums over the views."""
+    normalize, distance = not distance.startswith("raw"), distance.removeprefix("raw ")
     for dtype in (torch.float32, torch.float64):
         z = testing.FAMILIES[family](6, 4, 40, dtype=dtype)
         z[0, 1], z[1, 2], z[2, 3] = z[0, 0], -z[1, 0], 0
         for anchor in (False, True):
             sums = None if anchor else empty_sums(z)
-            out, _ = on_cpu(kernels.alignment(on_device(z), anchor, True, False, sums, distance))
-            want = testing.expected_alignment(z, pairs="anchor" if anchor else "all", distance=distance)
+            out, _ = on_cpu(kernels.alignment(on_device(z), anchor, normalize, False, sums, distance))
+            pairs = "anchor" if anchor else "all"
+            want = testing.expected_alignment(z, pairs=pairs, normalize=normalize, distance=distance)
             testing.assert_within(out, want, dtype, anchor)
-            for got, expected in zip(
-                on_cpu(sums or ()), testing.expected_view_sums(z, distance=distance), strict=False
-            ):
+            by_view = testing.expected_view_sums(z, normalize=normalize, distance=distance)
+            for got, expected in zip(on_cpu(sums or ()), by_view, strict=False):
                 testing.assert_within(got, expected, dtype, anchor)

@@ -90,8 +90,8 @@ def test_view_sums():
             testing.assert_within(got, want, torch.float32, shape)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "angular"])
-def test_directions(distance):
+@pytest.mark.parametrize("distance", ["cosine", "angular", "l1"])
+def test_other_distances(distance):
     """Of one read, in two passes, and of large maps."""
     for shape, unit_dim in (((2, 5, 5, 7, 7), 2), ((1, 4, 4, 5, 6), 3), ((1, 2, 3, 70, 70), 2)):
         x = testing.relu_features(*shape)

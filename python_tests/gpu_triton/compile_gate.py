@@ -88,6 +88,7 @@ CASES: dict[str, Callable[[], object]] = {
     "alignment 128 dims": lambda: alignment(x(2, 10, 128), False, True, False),
     "alignment 256 dims": lambda: alignment(x(2, 10, 256), False, True, False),
     "alignment angular": lambda: alignment(x(2, 10, 256), False, True, False, None, "angular"),
+    "alignment l1": lambda: alignment(x(2, 10, 256), False, True, False, None, "l1"),
     "alignment odd dims": lambda: alignment(x(2, 10, 65537), False, True, False),
     "backward": lambda: backward(x(2, 10, 65536), False, True),
     "backward bf16": lambda: backward(x(2, 10, 65536, dtype=bf16), False, True),
@@ -140,6 +141,7 @@ SECOND = {
         "alignment odd dims",
         "alignment 256 dims",
         "alignment angular",
+        "alignment l1",
     ),
     "_divide": ("means 56x56", "means 56x56 f64"),
 }

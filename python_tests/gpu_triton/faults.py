@@ -77,6 +77,9 @@ FAULTS = {
     "halves of all views": Fault(
         "values", kernel("view_sums", "_sum_views", "Call where"), keep(2), "check_alignment view_sums and 3x4x40",
     ),
+    "l1 keeps signs": Fault(
+        "values", kernel("exact", "exact_l1", "Call abs"), keep(1), "check_alignment other_distances and l1",
+    ),
     "no second look": Fault(
         "values", kernel("alignment", "_finish", "AugAssign |=", 2), put(2, "False"),
         "check_alignment beside_other_pairs",

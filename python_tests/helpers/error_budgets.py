@@ -31,7 +31,8 @@ def _plain_distances(z: Tensor, pairs: str, normalize: bool, distance: str) -> T
     if normalize:
         z = torch.nn.functional.normalize(z, dim=2)
     first, second = pair_indices(z.shape[1], pairs)
-    found = torch.stack([(z[:, i] - z[:, j]).norm(dim=1) for i, j in zip(first, second, strict=True)], 1)
+    p = 1 if distance == "l1" else 2
+    found = torch.stack([(z[:, i] - z[:, j]).norm(p, dim=1) for i, j in zip(first, second, strict=True)], 1)
     return of_directions(found, distance)
 
 
@@ -159,6 +160,10 @@ def _floor(z: Tensor, pairs: str, normalize: bool, distance: str) -> Tensor:
     small distance: nothing beside 1e-4, all that is left of 0.
     """
     epsilon = torch.finfo(native.accumulate_dtype(z.dtype)).eps if normalize else 0.0
+    if distance == "l1":  # made of norms in double; each moves the elements of its unit vector, along it
+        views = torch.nn.functional.normalize(z.double().flatten(2), dim=2).norm(1, dim=2) * normalize
+        first, second = pair_indices(z.shape[1], pairs)
+        return (torch.finfo(torch.float64).eps * (views[:, first] + views[:, second]) / 2).nan_to_num(0.0)
     l2 = pair_distances(z, pairs=pairs, normalize=normalize)
     error = torch.hypot(l2, torch.full_like(l2, epsilon)) - l2
     if distance == "l2":

@@ -269,15 +269,15 @@ def test_view_sums_of_an_anchor_are_refused(path):
             op(torch.ones(2, 3, 4), *arguments, True, True, False, path, True)
 
 
-# ---- distances of directions, of alignment and alignment_stats too ---------------------------------------------------
+# ---- other distances than l2, of alignment and alignment_stats too ---------------------------------------------------
 
 
-def check_directions(x: Tensor, path: str, context: object) -> None:
+def check_distances(x: Tensor, path: str, context: object) -> None:
     wide = native.accumulate_dtype(x.dtype)
-    for distance in ("cosine", "angular"):
-        options = {"distance": distance, "backend": path}
+    for distance, normalize in (("l1", True), ("l1", False), ("cosine", True), ("angular", True)):
+        options = {"distance": distance, "normalize": normalize, "backend": path}
         for pairs in ("all", "anchor"):
-            want = testing.expected_alignment(x, pairs=pairs, distance=distance)
+            want = testing.expected_alignment(x, pairs=pairs, normalize=normalize, distance=distance)
             got = memkern.alignment(x, pairs=pairs, **options)
             testing.assert_within(got, want, wide, (context, distance, pairs))
             stats = memkern.layer_stats(x, pairs=pairs, **options)
@@ -285,7 +285,7 @@ def check_directions(x: Tensor, path: str, context: object) -> None:
             testing.assert_same_bits(stats.unit_means, memkern.layer_stats(x, pairs=pairs, backend=path).unit_means)
         aligned, stats = memkern.alignment_stats(x, **options), memkern.layer_stats(x, view_sums=True, **options)
         for part, other, want in zip(
-            aligned[1:], stats[2:], testing.expected_view_sums(x, distance=distance), strict=True
+            aligned[1:], stats[2:], testing.expected_view_sums(x, normalize=normalize, distance=distance), strict=True
         ):
             testing.assert_within(part, want, wide, (context, distance))
             testing.assert_within(other, want, wide, (context, distance))
@@ -293,8 +293,8 @@ def check_directions(x: Tensor, path: str, context: object) -> None:
 
 @pytest.mark.parametrize("family", testing.FAMILIES)
 @pytest.mark.parametrize("views", [2, 3, 5, 10, 17])
-def test_distances_of_directions(kernel, family, views, dtype):
-    check_directions(testing.FAMILIES[family](6, views, 6, 3, 3, dtype=dtype), kernel, family)
+def test_other_distances(kernel, family, views, dtype):
+    check_distances(testing.FAMILIES[family](6, views, 6, 3, 3, dtype=dtype), kernel, family)
 
 
 @pytest.mark.parametrize("dims", [2, 40])
@@ -315,7 +315,8 @@ def test_directions_by_hand(path, dtype):
     """A right angle, opposite views, equal views, zeros: 1 and a half, 2 and 1, 0; beside a zero as at 60 degrees."""
     e, zero = [1.0, 0.0], [0.0, 0.0]
     z = torch.tensor([[e, [0.0, 3.0]], [e, [-2.0, 0.0]], [e, e], [zero, zero], [e, zero]], dtype=dtype)
-    for distance, want in (("cosine", [1, 2, 0, 0, 1 / 2]), ("angular", [1 / 2, 1, 0, 0, 1 / 3])):
+    by_distance = {"cosine": [1, 2, 0, 0, 1 / 2], "angular": [1 / 2, 1, 0, 0, 1 / 3], "l1": [2, 2, 0, 0, 1]}
+    for distance, want in by_distance.items():
         got = memkern.alignment(z, distance=distance, backend=path)
         rounding = 4 * torch.finfo(got.dtype).eps
         torch.testing.assert_close(got, torch.tensor(want, dtype=got.dtype), rtol=rounding, atol=0)
@@ -325,17 +326,39 @@ def test_directions_by_hand(path, dtype):
 def test_directions_of_what_is_not_finite(path, value, dtype):
     z = testing.randn(3, 3, 7, dtype=dtype)
     z[1, 2, 4] = value
-    for distance in ("cosine", "angular"):
+    for distance in ("cosine", "angular", "l1"):
         assert memkern.alignment(z, distance=distance, backend=path).isnan().tolist() == [False, True, False]
+    raw = memkern.alignment(z, distance="l1", normalize=False, backend=path)
+    assert raw.isfinite().tolist() == [True, False, True]
 
 
 def test_options_that_directions_refuse(path):
     z = testing.randn(2, 3, 4)
     for call in (memkern.alignment, memkern.alignment_stats, memkern.layer_stats, functools.partial(memkern.sslmem, z)):
-        with pytest.raises(ValueError, match="Expected `distance` to be one of 'l2', 'cosine', 'angular', got 'l1'"):
-            call(z, distance="l1", backend=path)
+        known = "'l2', 'l1', 'cosine', 'angular'"
+        with pytest.raises(ValueError, match=f"Expected `distance` to be one of {known}, got 'l3'"):
+            call(z, distance="l3", backend=path)
         with pytest.raises(ValueError, match="Expected normalize=True with distance='cosine'"):
             call(z, distance="cosine", normalize=False, backend=path)
-        if call is not memkern.alignment_stats:
-            with pytest.raises(ValueError, match="Expected data without requires_grad with distance='angular'"):
-                call(z.clone().requires_grad_(), distance="angular", backend=path)
+        for distance in ("l1", "angular") if call is not memkern.alignment_stats else ():
+            with pytest.raises(ValueError, match=f"Expected data without requires_grad with distance='{distance}'"):
+                call(z.clone().requires_grad_(), distance=distance, backend=path)
+
+
+def test_l1_by_hand(path, dtype):
+    """Views as they are: 3 + 1, 0 of equal ones, and the mean of 1, 2 and 3 of three views on a line."""
+    pair = torch.tensor([[[1.0, 2.0], [-2.0, 1.0]], [[5.0, -1.0], [5.0, -1.0]]], dtype=dtype)
+    got = memkern.alignment(pair, distance="l1", normalize=False, backend=path)
+    assert got.tolist() == [4.0, 0.0]
+    line = torch.tensor([[[0.0], [1.0], [3.0]]], dtype=dtype)
+    found = memkern.alignment_stats(line, distance="l1", normalize=False, backend=path)
+    assert [float(found.alignment), found.rows.tolist(), found.halves[0].tolist()] == [2.0, [[4.0, 3.0, 5.0]], [3.0]]
+
+
+def test_l1_of_large_and_small_numbers(path, dtype):
+    """Sums in double: nothing overflows or vanishes before its result does."""
+    big = torch.finfo(dtype).max / 16
+    z = torch.tensor([[[big, big], [big / 2, big]], [[1e-7, 0.0], [0.0, 1e-7]]], dtype=dtype)
+    got = memkern.alignment(z, distance="l1", normalize=False, backend=path)
+    wide = z.double()
+    torch.testing.assert_close(got.double(), (wide[:, 0] - wide[:, 1]).abs().sum(1), rtol=1e-6, atol=0)

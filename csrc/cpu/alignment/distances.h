@@ -91,11 +91,13 @@ class Distances {
   // `sums` of point `index`: |a-b|^2 of each pair, then (if normalized) |a|^2 of each view.
   void finish(int64_t index, const double* sums) {
     index_ = index;
-    if (op_.normalize)
+    if (op_.distance == Distance::l1)
+      l1_distances();
+    else if (op_.normalize)
       unit_distances(sums);
     else
       raw_distances(sums);
-    if (op_.distance != Distance::l2)
+    if (is_of_directions(op_.distance))
       for (int64_t k = 0; k < pairs_; ++k) distances_[k] = distance_of_directions(op_.distance, distances_[k]);
     const double sum = sum_of(distances_.get(), pairs_);
     // fault: mean over pairs
@@ -151,6 +153,20 @@ class Distances {
       doubtful |= int(!trusted_(square, gap)) | int(!in_range(sums[k]));
     }
     if (doubtful) correct_unit_distances(sums);
+  }
+
+  // From the elements, in double: a sum of squares says nothing of them.
+  void l1_distances() {
+    begin_looking();
+    for (int64_t v = 0; v < op_.views && op_.normalize; ++v) {
+      norm_is_exact_[v] = false;
+      make_norm_exact(v);
+    }
+    for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
+      const double scale_i = op_.normalize ? inverses_[i] : 1, scale_j = op_.normalize ? inverses_[j] : 1;
+      distances_[k] = exact_.l1(view(i), scale_i, view(j), scale_j, op_.dims);
+      if (distances_[k] > 0 && are_twins(i, j)) distances_[k] = 0;  // where a product and a difference are rounded once
+    });
   }
 
   static bool norm_in_range(double squared_norm) {

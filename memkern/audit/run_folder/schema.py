@@ -104,7 +104,7 @@ class Plan(Record):
         control: Which images scored ones are compared with: "auto", "extra", "shared" or "none".
         level: "auto" or "none": whether the level of an encoder is taken out of scores.
         fdr: False-discovery rate at which an image is called memorized.
-        distance: "l2", or of directions "cosine" or "angular".
+        distance: "l2", "l1", or of directions "cosine" or "angular".
     """
 
     ERROR: ClassVar[type[MemkernError]] = PlanError
@@ -246,7 +246,7 @@ class ViewCall(Record):
         size: Height and width, pixels; `None`: those of the spec, or of the images.
         pairs: "all" pairs of views, or "anchor": the clean image against each view.
         normalize: Whether representations are brought to unit length before the distance.
-        distance: "l2", or of directions "cosine" or "angular".
+        distance: "l2", "l1", or of directions "cosine" or "angular".
     """
 
     n_views: int

@@ -57,7 +57,7 @@ class Reduction:
         clean_first: Whether view 0 is the clean image.
         means: Whether unit means are wanted.
         view_sums: Whether `halves` and `rows` are wanted.
-        distance: "l2", or of directions "cosine" or "angular".
+        distance: "l2", "l1", or of directions "cosine" or "angular".
 
     Raises:
         ArgumentValueError: If `n_views` is below 2, or below 3 where the clean image is compared with no view; if

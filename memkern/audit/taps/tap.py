@@ -42,7 +42,7 @@ class Tap:
         clean_first: Whether view 0 is the clean image: it is left out of `unit_means` and has `clean_means`.
         means: Whether unit means are wanted; without them there is less to compute.
         view_sums: Whether `halves` and `rows` are wanted, from the distances of all pairs, which are known anyway.
-        distance: "l2", or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi.
+        distance: "l2", "l1", or of directions "cosine", 1 - cos, or "angular", arccos(cos) / pi.
         fuse: Whether batch norms, ReLUs and GELUs of plain classes may be run by the kernel that reduces them: on the
             CPU, in float32, without autograd. Outputs are torch's to the bit, those of a GELU up to rounding. Where
             globs, or `find_layers`, have shown that a ReLU alone reads what a batch norm makes, the batch norm hands it
