@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
 import platform
@@ -12,6 +13,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from memkern import native, nvrtc
 from memkern.checks import values as checks
@@ -21,6 +23,10 @@ NAMES = ("auto", "reference", "cpu", "triton", "cuda")
 # Backends that "auto" takes on a device, best first.
 FASTEST = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 Result = TypeVar("Result")
+_ORDINARY = (Tensor, torch.nn.Parameter)
+# Questions of `can_bypass_dispatcher`, looked up once: each call of an op asks them all.
+_modes, _transforms = torch._C._len_torch_dispatch_stack, torch._C._are_functorch_transforms_active
+_is_wrapped, _is_tracing = torch._C._functorch.is_functorch_wrapped_tensor, torch._C._is_tracing
 
 # Triton's own switch: its kernels then run in its interpreter, on tensors of any device. Set before Triton is imported.
 INTERPRETER_VARIABLE = "TRITON_INTERPRET"
@@ -93,15 +99,19 @@ def pick(backend: str, device: torch.device, table: Mapping[str, Callable[..., R
 def can_bypass_dispatcher(x: Tensor) -> bool:
     """Tells whether a call on ``x``, ``[...]``, may go straight to the kernel, past torch's slower dispatcher.
 
-    An ordinary tensor in ordinary eager mode may; tracing, subclasses, modes and functorch transforms take the
-    registered op.
+    An ordinary tensor in ordinary eager mode may; tracing, subclasses, modes, functorch transforms and forward-mode
+    derivatives take the registered op.
     """
     return (
-        type(x) in (Tensor, torch.nn.Parameter)
+        type(x) in _ORDINARY
         and not torch.compiler.is_compiling()
         and not x.is_neg()  # memory with a pending minus sign; torch settles it on the way to the op
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not x._is_zerotensor()  # no memory at all; torch makes it
+        and _modes() == 0
+        and not _transforms()
+        and not _is_wrapped(x)
+        and not _is_tracing()  # torch.jit.trace sees the registered op alone
+        and forward_ad._current_level < 0
     )
 
 
@@ -121,6 +131,16 @@ class Backends(tuple[BackendInfo, ...]):
         lines = [f"{'backend':<10} {'runs':<5} detail"]
         lines += [f"{info.name:<10} {'yes' if info.available else 'no':<5} {info.detail}" for info in self]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Shows the table in a notebook."""
+        head = "<tr><th>backend</th><th>runs</th><th>detail</th></tr>"
+        rows = (
+            f"<tr><td>{info.name}</td><td>{'yes' if info.available else 'no'}</td>"
+            f"<td style='text-align:left'>{html.escape(info.detail)}</td></tr>"
+            for info in self
+        )
+        return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _cuda_info() -> BackendInfo:

@@ -4,6 +4,7 @@ import builtins
 import copy
 import importlib
 import itertools
+import pickle
 import sys
 
 import pytest
@@ -14,6 +15,8 @@ from python_tests.helpers.testing import assert_same_bits, relu_features
 
 pytest.importorskip("torchmetrics", reason="torchmetrics is an extra (memkern[metrics])")
 from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.wrappers import Running
 
 from memkern.torchmetrics import UnitMem, merge_packed
 
@@ -228,3 +231,141 @@ def test_without_torchmetrics_the_extra_is_named(monkeypatch):
         importlib.import_module("memkern.torchmetrics")
     text = "memkern.torchmetrics needs torchmetrics; install it with `pip install 'memkern[metrics]'`"
     assert (str(caught.value), caught.value.name) == (text, "torchmetrics")
+
+
+@pytest.mark.field("program", "torchmetrics: forward over a last batch of one image")
+def test_forward_over_a_last_batch_of_one():
+    x, metric = relu_features(33, 5), UnitMem()
+    values = [metric(batch) for batch in x.split(16)]
+    assert values[-1].isnan().all()
+    assert values[-1].shape == (5,)
+    assert not values[0].isnan().any()
+    torch.testing.assert_close(metric.stats(), memkern.unitmem_stats(x))
+    one = UnitMem(reduction="mean")
+    assert one(x[:1]).isnan()
+    with pytest.raises(ValueError, match="at least 2 points, got 1"):
+        one.compute()
+
+
+@pytest.mark.parametrize("bad", [torch.ones(4, 3), MATRIX.double(), torch.ones(4, 4).long(), torch.ones(4)])
+def test_an_error_in_forward_leaves_the_metric_as_it_was(bad):
+    metric = UnitMem()
+    metric.update(MATRIX)
+    with pytest.raises((ValueError, TypeError)):
+        metric(bad)
+    assert_same_stats(metric.stats(), memkern.unitmem_stats(MATRIX))
+    metric(MATRIX)
+    assert (metric.count, metric.update_count) == (8, 2)
+
+
+@pytest.mark.field("program", "torchmetrics.wrappers.Running")
+def test_running_is_the_metric_of_the_last_batches():
+    batches, running = relu_features(40, 5).split(8), Running(UnitMem(), window=2)
+    for index, batch in enumerate(batches):
+        torch.testing.assert_close(running(batch), memkern.unitmem(batch))
+        window = torch.cat(batches[max(0, index - 1) : index + 1])
+        torch.testing.assert_close(running.compute(), memkern.unitmem(window))
+    running.reset()
+    running.update(batches[0])
+    torch.testing.assert_close(running.compute(), memkern.unitmem(batches[0]))
+
+
+@pytest.mark.field("program", "torchmetrics: plot")
+def test_plots():
+    pytest.importorskip("matplotlib").use("Agg")
+    metric = UnitMem()
+    steps = [metric(batch) for batch in relu_features(24, 5).split(8)]
+    axes = metric.plot()[1]
+    assert [float(line.get_ydata()[0]) for line in axes.lines] == pytest.approx(metric.compute().tolist())
+    curves = metric.plot(steps)[1].lines
+    assert torch.tensor([list(curve.get_ydata()) for curve in curves]).T.tolist() == torch.stack(steps).tolist()
+    figure, axes = UnitMem(reduction="mean").plot(steps[0].mean(), ax=axes)
+    assert figure is None
+
+
+@pytest.mark.field("program", "torchmetrics.MetricCollection with metrics of (preds, target)")
+def test_labels_never_become_ids():
+    x, y = relu_features(16, 5), torch.arange(16) % 5
+    both = MetricCollection({"acc": MulticlassAccuracy(5), "um": UnitMem()})
+    for call in (both.update, both):
+        with pytest.raises(TypeError, match="pass `ids` by name; labels are not taken"):
+            call(x, y)
+    both.reset()
+    both.update(preds=x, target=y, activations=x)
+    assert_same_stats(both["um"].stats(), memkern.unitmem_stats(x))
+
+
+def test_compute_groups_hold_metrics_of_equal_options_only():
+    options = ({}, {"unit_dim": 1}, {"unit_dim": 2}, {"view_dim": 1}, {"activation": "abs"})
+    metrics = MetricCollection({str(index): UnitMem(**each) for index, each in enumerate(options)})
+    metrics.update(torch.zeros(4, 3, 3))  # every metric has the same numbers so far
+    x = relu_features(6, 3, 3)
+    metrics.update(x)
+    assert len(metrics.compute_groups) == len(options)
+    whole = torch.cat([torch.zeros(4, 3, 3), x])
+    for index, each in enumerate(options):
+        torch.testing.assert_close(metrics[str(index)].compute(), memkern.unitmem(whole, **each))
+    twins = MetricCollection({"units": UnitMem(), "mean": UnitMem(reduction="mean")})
+    twins.update(MATRIX)
+    twins.update(MATRIX)
+    assert len(twins.compute_groups) == 1
+    assert float(twins.compute()["mean"]) == pytest.approx(float(twins.compute()["units"].mean()))
+
+
+def test_the_mean_is_one_number_over_defined_scores():
+    x = torch.tensor([[1.0, 0.0, torch.nan], [3.0, 0.0, 1.0], [1.0, 0.0, 2.0]])
+    metric = UnitMem(reduction="mean")
+    metric.update(x)
+    assert metric.compute().shape == ()
+    assert float(metric.compute()) == pytest.approx((0.5 + 0) / 2)
+    with pytest.raises(ValueError, match="Expected `reduction` to be one of 'none', 'mean', got 'sum'"):
+        UnitMem(reduction="sum")
+
+
+def test_what_torchmetrics_own_tester_asks_of_a_metric():
+    metric = UnitMem()
+    for name in ("is_differentiable", "higher_is_better", "full_state_update"):
+        with pytest.raises(RuntimeError, match=name):
+            setattr(metric, name, True)
+    with pytest.warns(UserWarning, match="before the ``update`` method"), pytest.raises(ValueError, match="got 0"):
+        metric.compute()
+    assert len({hash(UnitMem()) for _ in range(3)}) >= 1
+    metric.update(MATRIX)
+    again = pickle.loads(pickle.dumps(metric))
+    for other in (metric.clone(), again, copy.deepcopy(metric)):
+        assert_same_stats(other.stats(), metric.stats())
+        other.update(MATRIX)
+        assert (other.count, metric.count) == (8, 4)
+    assert metric.compute() is metric.compute()  # cached
+    metric.reset()
+    assert (metric.count, metric.state.shape) == (0, (6, 0))
+    leaf = MATRIX.clone().requires_grad_()
+    assert not metric(leaf).requires_grad
+
+
+def _sync(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    x = relu_features(21, 5)
+    mine = (x[:16], x[16:])[rank]  # a last batch of one on the second process alone
+    ids = (torch.arange(16), torch.arange(16, 21))[rank]
+    metric, mean, steps = UnitMem(), UnitMem(reduction="mean"), UnitMem(dist_sync_on_step=True)
+    for batch, number in zip(mine.split((8, 4)[rank]), ids.split((8, 4)[rank]), strict=True):
+        metric(batch, ids=number)
+        mean.update(batch, ids=number)
+        found = steps(batch, ids=number)
+    torch.save((metric.stats(), metric.count, mean.compute(), found, steps.compute()), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.long
+@pytest.mark.field("program", "torchmetrics over processes")
+def test_two_processes(tmp_path):
+    torch.multiprocessing.spawn(_sync, (str(tmp_path),), nprocs=2)
+    x = relu_features(21, 5)
+    for rank, own in enumerate((16, 5)):
+        stats, count, mean, step, whole = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        torch.testing.assert_close(stats, memkern.unitmem_stats(x))
+        assert count == own
+        torch.testing.assert_close(mean, memkern.unitmem(x).mean())
+        torch.testing.assert_close(step, memkern.unitmem(torch.cat([x[8:16], x[20:]])))
+        torch.testing.assert_close(whole, memkern.unitmem(x))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memkern.checks import kinds
 from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
 
 
@@ -52,7 +53,10 @@ def as_tensor(value: object, name: str) -> tuple[Tensor, bool]:
         ArgumentTypeError: If ``value`` is no such array, or holds a dtype or memory layout that torch cannot share.
     """
     if isinstance(value, Tensor):
+        if type(value) is not Tensor:
+            kinds.without_mask(value, name)
         return value, False
+    kinds.without_mask(value, name)
     module = type(value).__module__.partition(".")[0]
     is_numpy = module == "numpy" and hasattr(value, "ndim")
     if not is_numpy and not hasattr(value, "__dlpack__"):
@@ -118,10 +122,13 @@ def float32(x: Tensor, name: str) -> None:
 
 def strided(x: Tensor, name: str) -> None:
     """Requires ``x``, ``[...]``, in ordinary strided memory."""
-    if x.layout != torch.strided or x.is_quantized:
+    if x.is_nested:
         raise ArgumentTypeError(
-            f"Expected `{name}` to be a dense strided tensor, got layout {x.layout}; call .to_dense() first"
+            f"Expected `{name}` to be a dense strided tensor, got a nested one; pass its parts singly"
         )
+    if x.layout != torch.strided or x.is_quantized:
+        got, fix = ("a quantized one", "dequantize") if x.is_quantized else (f"layout {x.layout}", "to_dense")
+        raise ArgumentTypeError(f"Expected `{name}` to be a dense strided tensor, got {got}; call .{fix}() first")
 
 
 def one_of(value: object, name: str, options: Sequence[str]) -> None:
@@ -270,6 +277,7 @@ def readable(x: Tensor) -> bool:
 
 
 def _one_per_point(value: IntsLike, name: str, what: str, points: int) -> Tensor:
+    kinds.without_mask(value, name)
     tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if tensor.dtype != torch.int64:
         got = str(tensor.dtype).removeprefix("torch.")

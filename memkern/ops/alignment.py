@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
@@ -17,9 +17,7 @@ from memkern.reference.alignment import pair_distances, view_sums
 
 # ---- schema and fake ----------------------------------------------------------------------------------------------
 # `keep` asks for what the backward needs: [N, pairs] distances, then with `normalize` the [N, V] norms.
-
 # `view_sums` asks for rows [N, V], halves [2, N] and errors [N]; without it they are [0, 0], [2, 0] and [0].
-
 LIBRARY.define(
     "alignment(Tensor z, bool anchor, bool normalize, bool keep, str backend, bool view_sums=False, "
     'str distance="l2") -> (Tensor, Tensor, Tensor, Tensor, Tensor)'
@@ -40,9 +38,7 @@ def _fake(
 
 
 @torch.library.register_fake("memkern::alignment_backward", lib=LIBRARY)
-def _fake_backward(
-    grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str, distance: str = "l2"
-) -> Tensor:
+def _fake_backward(grad: Tensor, z: Tensor, *_: object) -> Tensor:
     return torch.empty_like(z)
 
 
@@ -50,7 +46,8 @@ def _fake_backward(
 
 
 def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    z, ctx.anchor, ctx.normalize, ctx.keep, ctx.backend, _, ctx.distance = inputs
+    z, anchor, normalize, ctx.keep, backend, _, distance = inputs
+    ctx.options = anchor, normalize, backend, distance
     ctx.save_for_backward(z, output[1])
     ctx.mark_non_differentiable(*output[1:])
 
@@ -58,13 +55,26 @@ def _setup_context(ctx: Any, inputs: tuple[object, ...], output: tuple[Tensor, .
 def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
     if not ctx.keep:
         raise RuntimeError("memkern::alignment was called with keep=False; its backward needs keep=True")
-    z, saved = ctx.saved_tensors
-    op = torch.ops.memkern.alignment_backward.default
-    grad_z = op(grad, z, saved, ctx.anchor, ctx.normalize, ctx.backend, ctx.distance)
+    grad_z = torch.ops.memkern.alignment_backward.default(grad, *ctx.saved_tensors, *ctx.options)
     return grad_z, None, None, None, None, None, None
 
 
 torch.library.register_autograd("memkern::alignment", _backward, setup_context=_setup_context, lib=LIBRARY)
+
+
+def _point_score(anchor: bool, normalize: bool, backend: str, distance: str = "l2") -> autodiff.PointScore:
+    op = torch.ops.memkern.alignment.default
+    return autodiff.alignment_score(
+        values=lambda z: op(z, anchor, normalize, False, backend, False, distance)[0],
+        saved=lambda z: op(z, anchor, normalize, True, backend)[1],
+        options=(anchor, normalize, backend),
+        distance=distance,
+    )
+
+
+_second, _setup_second = autodiff.second_order(_point_score)
+torch.library.register_autograd("memkern::alignment_backward", _second, setup_context=_setup_second, lib=LIBRARY)
+
 
 # ---- backend table ------------------------------------------------------------------------------------------------
 # Sums over views are written to `sums`, if there is one.
@@ -102,10 +112,8 @@ def _cuda(
 
 
 def _gradient_like(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Finds what a backward kernel reads, where it writes, and what it returns: z, its gradient, the result.
-
-    A kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
-    """
+    """Finds what a backward kernel reads, where it writes, and what it returns: z, its gradient, the result."""
+    # A kernel walks the dims of z and of its gradient in one order of memory; empty_like keeps it for dense views.
     out = torch.empty_like(z)
     if out.stride()[2:] == z.stride()[2:] and native.is_dense(z.shape[2:], z.stride()[2:]):
         return z, out, out
@@ -131,8 +139,6 @@ def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normaliz
 
 
 def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
-    checks.same_device(z, grad, "z", "grad")
-    checks.same_device(z, saved, "z", "saved")
     return _compiled_backward(native.cuda(), native.cuda_launch_context(z), grad, z, saved, anchor, normalize)
 
 
@@ -170,18 +176,13 @@ def _triton(
 def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
     from memkern.triton_kernels import alignment_backward as kernels
 
-    checks.same_device(z, grad, "z", "grad")
-    checks.same_device(z, saved, "z", "saved")
     return kernels.alignment_backward(grad, z, saved, anchor, normalize)
 
 
 TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 BACKWARD_TABLE = {
-    "cpu": _cpu_backward,
-    "triton": _triton_backward,
-    "cuda": _cuda_backward,
-    "reference": _reference_backward,
-}
+    "cpu": _cpu_backward, "triton": _triton_backward, "cuda": _cuda_backward, "reference": _reference_backward,
+}  # fmt: skip
 
 
 def _forward(
@@ -204,6 +205,8 @@ def _run(
 def _run_backward(
     grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str, distance: str = "l2"
 ) -> Tensor:
+    checks.same_device(z, grad, "z", "grad")
+    checks.same_device(z, saved, "z", "saved")
     if distance != "l2":  # no backend has kernels for these gradients: torch computes them, on the device of z
         return _reference_backward(grad, z, saved, anchor, normalize, distance)
     return dispatch.pick(backend, z.device, BACKWARD_TABLE)(grad, z, saved, anchor, normalize)
@@ -220,14 +223,17 @@ class _Differentiable(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         z, saved = ctx.saved_tensors
+        if torch.is_grad_enabled() or autodiff.is_transformed(grad):  # create_graph=True, or a batch of gradients
+            return autodiff.gradient(grad, z, _point_score(*ctx.options)), None, None, None, None
         return _run_backward(grad, z, saved, *ctx.options), None, None, None, None
 
 
-LIBRARY.impl("alignment", _run, "CompositeExplicitAutograd")
-LIBRARY.impl("alignment_backward", _run_backward, "CompositeExplicitAutograd")
+LIBRARY.impl("alignment", registered.checked(_run, registered.alignment), "CompositeExplicitAutograd")
+LIBRARY.impl(
+    "alignment_backward", registered.checked(_run_backward, registered.alignment_backward), "CompositeExplicitAutograd"
+)
 
 
 def repeat_alignment(
@@ -270,14 +276,14 @@ def alignment_with_views(z: Tensor, *, normalize: bool, distance: str, backend: 
     Returns:
         ``[N]`` alignment; ``[N, V]`` rows, ``[2, N]`` halves and ``[N]`` standard errors.
     """
+    autodiff.refuse_derivative(z, "z")
     z = z.detach() if z.requires_grad else z
     if not dispatch.can_bypass_dispatcher(z):
         op = torch.ops.memkern.alignment.default
         out, _, *found = op(z, False, normalize, False, backend, True, distance)
         return out, native.ViewSums(*found)
     sums = native.ViewSums.empty(z)
-    run = dispatch.pick(backend, z.device, TABLE)
-    return run(z, False, normalize, False, sums, distance)[0], sums
+    return dispatch.pick(backend, z.device, TABLE)(z, False, normalize, False, sums, distance)[0], sums
 
 
 def alignment(
@@ -337,12 +343,15 @@ def alignment(
     if distance != "l2":
         checks.distance(distance, normalize)
     anchor, normalize = pairs == "anchor", bool(normalize)
-    if not dispatch.can_bypass_dispatcher(z):
-        out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
-    elif keep:
+    bypass = dispatch.can_bypass_dispatcher(z)
+    if bypass and keep:
         out = _Differentiable.apply(z, anchor, normalize, backend, distance)
-    else:
+    elif bypass:
         out = _forward(z, anchor, normalize, keep, backend, distance)[0]
+    elif autodiff.is_transformed(z):
+        out = autodiff.scores(z, _point_score(anchor, normalize, backend, distance))
+    else:
+        out = torch.ops.memkern.alignment.default(z, anchor, normalize, keep, backend, False, distance)[0]
     return checks.as_numpy(out) if was_numpy else out
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.class_sums import class_sums as reference
@@ -61,14 +62,7 @@ def _run(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
     return dispatch.pick(backend, means.device, TABLE)(means, labels, classes)
 
 
-def _run_traced(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
-    """Runs in compiled and exported programs, and checks the labels, which could not be read during tracing."""
-    if labels.device.type == "cpu" and labels.numel():
-        checks.label_range(labels, classes)
-    return _run(means, labels, classes, backend)
-
-
-LIBRARY.impl("class_sums", _run_traced, "CompositeExplicitAutograd")
+LIBRARY.impl("class_sums", registered.checked(_run, registered.class_sums), "CompositeExplicitAutograd")
 
 # ---- function -----------------------------------------------------------------------------------------------------
 
@@ -94,7 +88,10 @@ def class_sums(means: Tensor, labels: Tensor, *, classes: int, backend: str = "a
         >>> class_sums(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 2, 0]), classes=3).flatten()
         tensor([5., 0., 2.], dtype=torch.float64)
     """
+    bypass = dispatch.can_bypass_dispatcher(means)
+    if not bypass:
+        autodiff.refuse_derivative(means, "means")
     means = means.detach()
-    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.class_sums.default
+    run = _run if bypass else torch.ops.memkern.class_sums.default
     out: Tensor = run(means, labels, classes, backend)
     return out

@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
@@ -25,15 +26,9 @@ LIBRARY.define(
 
 @torch.library.register_fake("memkern::layer_stats", lib=LIBRARY)
 def _fake(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    backend: str,
-    view_sums: bool = False,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False,
     distance: str = "l2",
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, ...]:  # fmt: skip
     return *_results(x, unit_dim, anchor, normalize, keep), *native.ViewSums.empty(x, view_sums)
 
 
@@ -56,6 +51,21 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None, N
 
 
 torch.library.register_autograd("memkern::layer_stats", _backward, setup_context=_setup_context, lib=LIBRARY)
+
+
+def _transformed(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, backend: str, distance: str) -> list[Tensor]:
+    """Computes alignment and unit means with derivatives, inside a transform of ``torch.func``."""
+    op, dtype = torch.ops.memkern.layer_stats.default, native.accumulate_dtype(x.dtype)
+
+    score = autodiff.alignment_score(
+        values=lambda x: op(x, unit_dim, anchor, normalize, False, backend, False, distance)[0],
+        saved=lambda x: op(x, unit_dim, anchor, normalize, True, backend)[2],
+        options=(anchor, normalize, backend),
+        distance=distance,
+    )
+    averaged = [dim for dim in range(1, x.dim()) if dim != unit_dim]
+    return [autodiff.scores(x, score), x.double().mean(averaged).to(dtype)]
+
 
 # ---- backend table ------------------------------------------------------------------------------------------------
 # Sums over views are written to `sums`, if there is one.
@@ -85,14 +95,9 @@ def _addresses(sums: native.ViewSums | None) -> native.Record:
 
 
 def _cpu(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     x, fields = _fields(x, unit_dim, anchor, normalize, distance)
     alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
     native.library().layer_stats(
@@ -126,26 +131,16 @@ def _cuda_many(
 
 
 def _cuda(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return _cuda_many([(x, unit_dim)], anchor, normalize, keep, sums, distance)[0]
 
 
 def _reference(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, distance=distance)
     # The reference's backward starts again from x; what it would have kept is not read.
@@ -157,14 +152,9 @@ def _reference(
 
 
 def _triton(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    sums: native.ViewSums | None = None,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     from memkern.triton_kernels import layer_stats as kernels
 
     return kernels.layer_stats(x, unit_dim, anchor, normalize, keep, sums, distance)
@@ -174,15 +164,9 @@ TABLE = {"cpu": _cpu, "triton": _triton, "cuda": _cuda, "reference": _reference}
 
 
 def _run(
-    x: Tensor,
-    unit_dim: int,
-    anchor: bool,
-    normalize: bool,
-    keep: bool,
-    backend: str,
-    view_sums: bool = False,
+    x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False,
     distance: str = "l2",
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, ...]:  # fmt: skip
     checks.all_pairs("anchor" if anchor else "all", view_sums)  # a kernel would read past the pairs of an anchor
     checks.distance(distance, normalize)
     sums = native.ViewSums.empty(x, view_sums)
@@ -190,7 +174,7 @@ def _run(
     return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None, distance), *sums
 
 
-LIBRARY.impl("layer_stats", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("layer_stats", registered.checked(_run, registered.layer_stats), "CompositeExplicitAutograd")
 
 
 def repeat_layer_stats(
@@ -323,11 +307,14 @@ def layer_stats(
     x, unit, was_numpy = _checked(activations, "activations", view_dim, unit_dim)
     keep = x.requires_grad and torch.is_grad_enabled()
     checks.distance(distance, normalize)
-    run = _run if not keep and dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.layer_stats.default
-    alignment, means, _, *sums = run(
-        x, unit, pairs == "anchor", bool(normalize), keep, backend, bool(view_sums), distance
-    )
-    found = [alignment, means, *(sums if view_sums else ())]
+    bypass, anchor, normalize = dispatch.can_bypass_dispatcher(x), pairs == "anchor", bool(normalize)
+    if not bypass and not view_sums and autodiff.is_differentiated(x):
+        found = _transformed(x, unit, anchor, normalize, backend, distance)
+    else:
+        autodiff.refuse_derivative(x, "activations")
+        run = _run if not keep and bypass else torch.ops.memkern.layer_stats.default
+        alignment, means, _, *sums = run(x, unit, anchor, normalize, keep, backend, bool(view_sums), distance)
+        found = [alignment, means, *(sums if view_sums else ())]
     kind = LayerViewStats if view_sums else LayerStats
     return kind(*(checks.as_numpy(each) for each in found) if was_numpy else found)
 

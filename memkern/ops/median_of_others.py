@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.ops import LIBRARY
 from memkern.reference.median_of_others import median_of_others as reference
 
@@ -58,7 +59,7 @@ def _run(means: Tensor, backend: str) -> Tensor:
     return dispatch.pick(backend, means.device, TABLE)(means)
 
 
-LIBRARY.impl("median_of_others", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("median_of_others", registered.checked(_run, registered.median_of_others), "CompositeExplicitAutograd")
 
 # ---- function -----------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,10 @@ def median_of_others(means: Tensor, *, backend: str = "auto") -> Tensor:
         >>> median_of_others(torch.tensor([[0.0], [2.0], [1.0], [8.0]]))
         tensor([1.])
     """
+    bypass = dispatch.can_bypass_dispatcher(means)
+    if not bypass:
+        autodiff.refuse_derivative(means, "means")
     means = means.detach()
-    run = _run if dispatch.can_bypass_dispatcher(means) else torch.ops.memkern.median_of_others.default
+    run = _run if bypass else torch.ops.memkern.median_of_others.default
     out: Tensor = run(means, backend)
     return out

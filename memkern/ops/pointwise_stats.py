@@ -10,7 +10,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.pointwise_stats import pointwise_stats as reference
@@ -133,7 +134,7 @@ def _run(
     return result
 
 
-LIBRARY.impl("pointwise_stats", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("pointwise_stats", registered.checked(_run, registered.pointwise_stats), "CompositeExplicitAutograd")
 
 
 class PreparedPointwiseStats:
@@ -324,6 +325,7 @@ def pointwise_stats(
     _check_layers(layers, x.shape[unit])
     functions, epsilons = [layer.function for layer in layers], [float(layer.epsilon) for layer in layers]
     moments = [None if moment is None else moment.detach() for layer in layers for moment in layer.moments]
+    autodiff.refuse_derivative(x, "x")
     x = x.detach()
     run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.pointwise_stats.default
     return PointwiseStats(*run(x, functions, moments, epsilons, unit, pairs == "anchor", bool(normalize), backend))

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.ops import LIBRARY
 from memkern.reference.selectivity import selectivity as reference
@@ -86,7 +87,7 @@ def _run(x: Tensor, unit_dim: int, activation: str, order: Tensor | None, backen
     return dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation, order)
 
 
-LIBRARY.impl("selectivity", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("selectivity", registered.checked(_run, registered.selectivity), "CompositeExplicitAutograd")
 
 # ---- function -----------------------------------------------------------------------------------------------------
 
@@ -140,9 +141,12 @@ def selectivity(
         ([8.0, 2.0], [1, 0], [0.0, 1.0])
     """
     checks.one_of(backend, "backend", dispatch.NAMES)
+    bypass = dispatch.can_bypass_dispatcher(x)
+    if not bypass:
+        autodiff.refuse_derivative(x, "activations")
     x = x.detach()
     order = None if ids is None else ids.argsort(stable=True)
-    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.selectivity.default
+    run = _run if bypass else torch.ops.memkern.selectivity.default
     peak, position, rest, minimum = run(x, unit_dim, activation, order, backend)
     index = position if ids is None or order is None else ids[order[position]]
     return SelectivityState(peak, index, rest, minimum, x.shape[0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native
+from memkern import autodiff, dispatch, native
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.checks.values import Array, TensorLike
 from memkern.ops import LIBRARY
@@ -59,7 +60,7 @@ def _run(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
     return dispatch.pick(backend, x.device, TABLE)(x, unit_dim, activation)
 
 
-LIBRARY.impl("unit_means", _run, "CompositeExplicitAutograd")
+LIBRARY.impl("unit_means", registered.checked(_run, registered.unit_means), "CompositeExplicitAutograd")
 
 # ---- public function ----------------------------------------------------------------------------------------------
 
@@ -109,7 +110,10 @@ def unit_means(
     checks.averaged_elements(x, unit)
     checks.one_of(activation, "activation", ("raw", "relu", "abs"))
     checks.one_of(backend, "backend", dispatch.NAMES)
+    bypass = dispatch.can_bypass_dispatcher(x)
+    if not bypass:
+        autodiff.refuse_derivative(x, "activations")
     x = x.detach()
-    run = _run if dispatch.can_bypass_dispatcher(x) else torch.ops.memkern.unit_means.default
+    run = _run if bypass else torch.ops.memkern.unit_means.default
     out = run(x, unit, activation, backend)
     return checks.as_numpy(out) if was_numpy else out

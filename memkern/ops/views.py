@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern import dispatch, native, transforms
+from memkern import autodiff, dispatch, native, transforms
+from memkern.checks import registered
 from memkern.checks import values as checks
 from memkern.checks import views as checks_views
 from memkern.checks.values import Array, IntsLike, TensorLike
@@ -149,7 +150,8 @@ def _run(images: Sequence[Tensor], params: Tensor, *arguments: Any) -> Tensor:
     return run(images, params, ViewRequest(*arguments[:-1]))
 
 
-LIBRARY.impl("views", _run, "CompositeExplicitAutograd")
+_CHECK = registered.views_table(len(transforms.COLUMNS), transforms.BOUNDS, transforms.STEPS.index("blur"))
+LIBRARY.impl("views", registered.checked(_run, _CHECK), "CompositeExplicitAutograd")
 
 # ---- public function ----------------------------------------------------------------------------------------------
 
@@ -299,6 +301,9 @@ def views(
         spec.mean, spec.std, dtype, bool(channels_last),
     )  # fmt: skip
     bypass = all(dispatch.can_bypass_dispatcher(batch) for batch in batches)
+    if not bypass:
+        for batch in batches:
+            autodiff.refuse_derivative(batch, "images")
     run = _run if bypass else torch.ops.memkern.views.default
     out = run(batches, table.params, *request, backend)
     return checks.as_numpy(out) if was_numpy else out

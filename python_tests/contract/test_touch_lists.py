@@ -43,6 +43,7 @@ ADDED = {
     "New op": Added("op", "class_sums", "class_sums", {  # the one that scripts/new_op.py copies
         "bench/gpu_races.py": "races on GPUs: of the ops that are worth one",
         "bench/results/*": "measured numbers",
+        "memkern/checks/registered.py": "what it requires where it is called directly: one function, of its own kind",
         "memkern/metrics/classes.py": "the metric that calls it",
         "python_tests/cpu/test_isa.py": "the smallest kernel, as an example",
         "python_tests/cuda/test_cuda_cuxray.py": "gates of single GPU kernels",
@@ -54,6 +55,7 @@ ADDED = {
         "python_tests/gpu_triton/*": "gates and planted faults of single Triton kernels",
         "python_tests/ops/test_compile.py": "what its labels do when traced",
         "python_tests/ops/test_properties.py": "properties of its own",
+        "python_tests/ops/test_registered.py": "a call that it refuses",
         "python_tests/test_native.py": "the smallest record, as an example",
         "python_tests/triton_kernels/test_triton_compile.py": "the smallest kernel, as an example",
         "scripts/frozen/*": "bits before and after the redesign",

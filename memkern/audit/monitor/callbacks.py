@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any
     """Makes a Lightning callback that measures at the end of training epochs.
 
     The scalars are logged through the module, so a checkpoint callback can watch them
-    (`monitor="memkern/unitmem/layer4/mean"`). The order of callbacks does not matter.
+    (`monitor="memkern/unitmem/layer4.1.bn2/mean"`). The order of callbacks does not matter.
 
     Args:
         monitor: The monitor; its `encoder` names the part of the Lightning module to run.
@@ -56,6 +57,11 @@ def lightning_callback(monitor: Monitor, *, namespace: str | None = None) -> Any
     return MonitorCallback()
 
 
+def _epoch(passed: float) -> int:
+    """Numbers the epoch that ends after so many, a fraction where the training stops within one: from 0 on."""
+    return max(0, math.ceil(passed - 1e-6) - 1)
+
+
 def trainer_callback(monitor: Monitor) -> Any:
     """Makes a callback for the Trainer of transformers that measures at the end of epochs.
 
@@ -82,7 +88,7 @@ def trainer_callback(monitor: Monitor) -> Any:
 
         def on_epoch_end(self, args: object, state: Any, control: object, model: Any = None, **others: object) -> None:
             """Measures if it is time, and logs."""
-            scalars = monitor.step(model, round(state.epoch) - 1)  # the Trainer counts from 1
+            scalars = monitor.step(model, _epoch(state.epoch))
             if scalars is None:
                 return
             if self.log is not None:

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,11 @@ from torch import Tensor, nn
 from memkern.audit.measure.draw import draw_views
 from memkern.audit.measure.in_memory import Probe, Reading, layer_states, read_encoder
 from memkern.audit.measure.scores import RunScores, bounded, defined, mean, run_scores
+from memkern.audit.monitor import loggers
+from memkern.audit.monitor.loggers import Log
 from memkern.audit.run_folder.schema import ViewCall
 from memkern.audit.taps.hook_points import Layers, find_layers
-from memkern.audit.taps.modules import unwrapped
+from memkern.audit.taps.modules import in_own_precision, unwrapped
 from memkern.audit.taps.rng import kept_rng
 from memkern.checks.values import one_of
 from memkern.errors import ArgumentTypeError, ArgumentValueError
@@ -104,18 +105,6 @@ def _mean(values: Tensor) -> float:
     return math.nan if found is None else found
 
 
-@runtime_checkable
-class ScalarWriter(Protocol):
-    """Writer that takes the scalars of a training one by one, such as TensorBoard's `SummaryWriter`."""
-
-    def add_scalar(self, name: str, value: float, step: int, /) -> object:
-        """Takes one scalar."""
-
-
-Log = ScalarWriter | Callable[[dict[str, float], int], object]
-"""Receiver of the scalars of a measurement: a writer, or a function of the mapping and the epoch."""
-
-
 class Monitor:
     """Measures memorization while a model trains, and leaves the training bit for bit as it was.
 
@@ -140,6 +129,9 @@ class Monitor:
         every: Measure in every how many epochs.
         activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
         batch: Images per forward pass.
+        log: Takes the scalars of every `step`: a `SummaryWriter` of TensorBoard, a run of Weights & Biases, the module
+            `mlflow` inside of a run, a logger of Lightning, an `Accelerator`, or a function that is called with the
+            mapping and the epoch. In a distributed training give it to one process only.
         show: Takes a line about the cost after every measurement; `None` for silence.
 
     Attributes:
@@ -147,7 +139,7 @@ class Monitor:
         last: The last measurement, `None` before the first.
 
     Raises:
-        TypeError: If the images are of another kind.
+        TypeError: If the images are of another kind, or nothing can be sent to `log`.
         ValueError: If there are fewer than 2 images, control images or views, they look normalized, an option is out of
             bounds, or there are control images and no reference.
 
@@ -176,6 +168,7 @@ class Monitor:
         every: int = 1,
         activation: str = "raw",
         batch: int = 64,
+        log: Log | None = None,
         show: Callable[[str], None] | None = print,
     ) -> None:
         for value, name, least in ((n_views, "n_views", 2), (every, "every", 1), (batch, "batch", 1)):
@@ -183,6 +176,8 @@ class Monitor:
                 raise ArgumentValueError(f"Expected `{name}` to be {least} or more, got {value}")
         if control is not None and reference is None:
             raise ArgumentValueError("Expected a `reference` with `control`: LayerMem compares the model with it")
+        loggers.check(log)
+        self.log = log
         self._probe = _probe(images, labels)
         self._control = None if control is None else _probe(control, None, "control", first=len(self._probe))
         one_of(activation, "activation", ACTIVATIONS)
@@ -204,24 +199,23 @@ class Monitor:
         Args:
             model: The model that is being trained; wrappers of DDP and `torch.compile` are taken off.
             epoch: Number of the epoch.
-            log: Takes the scalars: a `SummaryWriter` (its `add_scalar`), or a function that is called with the mapping
-                and the epoch.
+            log: Takes the scalars, instead of the monitor's own `log`.
             accuracy: Of a classifier on the model's outputs for images that were not trained on, for `finding`.
 
         Returns:
             The scalars, or `None` if it was not time.
 
         Raises:
+            TypeError: If nothing can be sent to `log`.
             ValueError: If a layer or the encoder is not there.
         """
+        log = self.log if log is None else log
+        loggers.check(log)
         if epoch % self.every:
             return None
         scalars = self.measure(model, epoch, accuracy=accuracy).scalars()
-        if isinstance(log, ScalarWriter):
-            for name, value in scalars.items():
-                log.add_scalar(name, value, epoch)
-        elif log is not None:
-            log(scalars, epoch)
+        if log is not None:
+            loggers.send(log, scalars, epoch)
         return scalars
 
     def measure(self, model: nn.Module, epoch: int = 0, *, accuracy: float | None = None) -> Measurement:
@@ -242,7 +236,8 @@ class Monitor:
         encoder = unwrapped(model)
         if self.encoder:
             encoder = encoder.get_submodule(self.encoder)
-        layers = self._layers_of(encoder)
+        with in_own_precision(encoder):
+            layers = self._layers_of(encoder)
         probes = [self._probe] if self._control is None else [self._probe, self._control]
         of_f = [self._read(encoder, layers, probe) for probe in probes]
         if self.reference is not None and not self._of_reference:
@@ -293,7 +288,8 @@ class Monitor:
 
     def _read(self, encoder: nn.Module, layers: Layers, probe: Probe) -> Reading:
         clean = "no" if probe.labels is None else "first"
-        return read_encoder(encoder, layers.hook_points, probe, self._call, clean=clean, batch_size=self.batch)
+        with in_own_precision(encoder):
+            return read_encoder(encoder, layers.hook_points, probe, self._call, clean=clean, batch_size=self.batch)
 
 
 def _probe(images: object, labels: object, name: str = "images", first: int = 0) -> Probe:

@@ -29,6 +29,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
+@contextmanager
+def in_own_precision(model: nn.Module) -> Iterator[None]:
+    """Runs a model that accelerate has prepared for mixed precision without its autocast, inside the block.
+
+    Accelerate puts a forward of its own on the model, and keeps the model's as `_original_forward`.
+    """
+    own, wrapper = model.__dict__.get("_original_forward"), model.__dict__.get("forward")
+    if own is None or wrapper is None:
+        yield
+        return
+    model.forward = own
+    try:
+        yield
+    finally:
+        model.forward = wrapper
+
+
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Lists every submodule by its name without the wrappers' parts; the innermost of a wrapped one."""
     return {_WRAPPERS.sub("", name).removeprefix("."): module for name, module in model.named_modules()}

@@ -3,15 +3,20 @@
 import importlib
 import math
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 
 import memkern
 from memkern.audit import Monitor, lightning_callback, trainer_callback
+from memkern.audit.monitor import callbacks
 
 
 class Net(nn.Module):
@@ -336,3 +341,74 @@ def test_transformers(tmp_path):
     callback.log = seen.append
     callback.on_epoch_end(None, trainer.state, None, model=trainer.model)
     assert not math.isnan(seen[0]["memkern/unitmem/bn/p95"])
+
+
+@pytest.mark.field("program", "Lightning: the example of the documentation")
+def test_the_documented_lightning_example_runs(tmp_path, monkeypatch):
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    page = (Path(__file__).parents[3] / "docs" / "monitor.md").read_text().partition("## Lightning")[2]
+    names = {"__name__": "example"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "pytorch_lightning", raising=False)  # another test's: the example imports one
+    exec(compile(page.partition("```python\n")[2].partition("```")[0], "docs/monitor.md", "exec"), names)
+    assert [row["epoch"] for row in names["monitor"].history] == [0, 2]
+    assert names["best"].best_model_path
+
+
+@pytest.mark.parametrize(("passed", "epoch"), [(0.25, 0), (0.999, 0), (1.0, 0), (1 + 1e-9, 0), (1.5, 1), (3, 2)])
+def test_an_epoch_that_stops_early_has_the_number_it_began_with(passed, epoch):
+    assert callbacks._epoch(passed) == epoch
+
+
+@pytest.mark.field("program", "the Trainer of transformers, max_steps below an epoch")
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_trainer_that_stops_within_an_epoch_measures_epoch_0(tmp_path, every):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    monitor = Monitor(probe(), layers="bn", n_views=2, every=every, show=None)
+    state = transformers.TrainerState(epoch=0.375, global_step=3)
+    trainer_callback(monitor).on_epoch_end(None, state, None, model=Net())
+    assert [row["epoch"] for row in monitor.history] == [0]
+    assert state.log_history[0]["epoch"] == 0.375
+
+
+@pytest.mark.field("program", "accelerate in bf16")
+def test_accelerate_in_bf16_changes_no_number():
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    model = Net()
+    want = Monitor(probe(), n_views=2, show=None).step(model, 0)
+    prepared = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
+    before = prepared.forward
+    assert Monitor(probe(), n_views=2, show=None).step(prepared, 0) == want
+    assert prepared.forward is before
+
+
+def _sharded(rank, folder, kind):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()), nn.Flatten(), nn.Linear(600, 4))
+    want = Monitor(probe(), n_views=2, show=None).step(model, 0)
+    if kind == "ddp":
+        model = nn.parallel.DistributedDataParallel(model)
+    elif kind == "fsdp":
+        model[0] = FullyShardedDataParallel(model[0], device_id=torch.device("cpu"))
+        model = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    else:
+        for part in (model[0], model):
+            fully_shard(part, mesh=dist.init_device_mesh("cpu", (2,)))
+    watch = Monitor(probe(), n_views=2, show=None)
+    got = watch.step(model, 0)
+    model.train()
+    model(probe()).sum().backward()
+    torch.save((want, got, watch.step(model, 1)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.long
+@pytest.mark.field("program", "DDP, FSDP and fully_shard")
+@pytest.mark.parametrize("kind", ["ddp", "fsdp", "fully_shard"])
+def test_wrapped_and_sharded_models_give_the_same_numbers_on_every_process(tmp_path, kind):
+    torch.multiprocessing.spawn(_sharded, (str(tmp_path), kind), nprocs=2)
+    for rank in range(2):
+        want, got, again = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert got == want == again
