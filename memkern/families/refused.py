@@ -12,6 +12,9 @@ from memkern.families.design import Design
 FACTOR = 0.1
 """A pair whose difference varies at most this share of the median pair's is one training."""
 
+ALIKE = 0.25
+"""And its share of the variances of the two is at most this part of the median pair's share."""
+
 CHANCE = 1e-3
 """Unless so small a variance of so few images has this chance among all pairs of trainings."""
 
@@ -31,7 +34,7 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
         Names of the two encoders of each pair.
     """
     values, seen = np.ascontiguousarray(alignment.T), np.ascontiguousarray(design.membership.T)
-    spread = _spreads(alignment, Cells.of(design.membership))
+    spread, share = _spreads(alignment, Cells.of(design.membership))
     pairs = np.argwhere(np.triu(np.isfinite(spread), 1))
     known = spread[pairs[:, 0], pairs[:, 1]]
     # sums of squares round: what may matter, and what may be exactly 0, is looked at image by image
@@ -46,31 +49,39 @@ def duplicate_encoders(alignment: Floats, design: Design) -> list[tuple[str, str
         known[place], images[place] = np.nan if flat else float(np.var(first - second)), int(same.sum())
     told = known[np.isfinite(known)]
     median = float(np.median(told)) if len(told) > 2 else 0.0
+    shares = share[pairs[:, 0], pairs[:, 1]]
+    usual = float(np.nanmedian(shares)) if len(told) > 2 else np.inf
     names, chi2 = design.encoders, require("scipy.stats", "scipy").chi2
     found = []
     for place in np.flatnonzero(known <= FACTOR * median):
         degrees = images[place] - 1
         chance = float(chi2.cdf(degrees * known[place] / median, degrees)) if known[place] > 0 else 0.0
-        if chance * len(told) <= CHANCE:
+        alike = known[place] == 0 or shares[place] <= ALIKE * usual
+        if alike and chance * len(told) <= CHANCE:
             found.append((names[pairs[place, 0]], names[pairs[place, 1]]))
     return found
 
 
-def _spreads(alignment: Floats, cells: Cells) -> Floats:
+def _spreads(alignment: Floats, cells: Cells) -> tuple[Floats, Floats]:
     """Variance of the difference of two encoders over images of equal membership, `[K, K]`; NaN for 2 images or fewer.
 
-    By products of matrices, which is fast and rounds.
+    And that variance over the sum of the two variances. By products of matrices, which is fast and rounds.
     """
     centred = alignment - alignment.mean(1, keepdims=True)
-    count, total, squares = (np.zeros((centred.shape[1],) * 2) for _ in range(3))
+    about = alignment - alignment.mean()
+    count, total, squares, sums, powers = (np.zeros((centred.shape[1],) * 2) for _ in range(5))
     for mask in (cells.inside, cells.outside):
         own = mask * centred
         both, mixed = (own * own).T @ mask, own.T @ mask
         count += mask.T @ mask
         total += mixed - mixed.T
         squares += both + both.T - 2 * (own.T @ own)
+        sums += (mask * about).T @ mask
+        powers += (mask * about**2).T @ mask
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(count > 2, squares / count - (total / count) ** 2, np.nan)
+        spread = np.where(count > 2, squares / count - (total / count) ** 2, np.nan)
+        own_spread = powers / count - (sums / count) ** 2  # of the encoder of the row
+        return spread, spread / (own_spread + own_spread.T)
 
 
 def refuse_duplicates(alignment: Floats, design: Design) -> None:

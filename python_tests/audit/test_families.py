@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import memkern
 from memkern import families
-from memkern.audit import Run, merge_runs, read_run, run_audit
+from memkern.audit import Run, dry_run, merge_runs, read_run, run_audit
 from memkern.audit.data.open import open_source
 from memkern.audit.measure.rescore import rescore
 from memkern.audit.options import Options
@@ -201,6 +201,23 @@ def test_a_varying_design(folder: Path) -> None:
     assert run.manifest.significance.design == "varying"
     members = np.stack([column(run, f"member/e{k}") for k in range(4)], 1)
     np.testing.assert_array_equal(members, membership)
+    page = (run.folder / "report.html").read_text()
+    assert "Listed in" in page
+    assert "Reference encoder" not in page  # no training of these is the others' reference
+
+
+def test_images_that_no_training_or_every_one_saw_are_told_before_the_work(tmp_path: Path) -> None:
+    told: list[str] = []
+    dry_run(audit_helpers.listed(tmp_path, ["0:6", "0:4", "0:2"]), log=told.append)
+    assert any(
+        each.startswith(
+            "8 of 12 images are not scored: 6 have no encoder that was trained on them, 2 none that was not;"
+        )
+        for each in told
+    ), told
+    told.clear()
+    dry_run(audit_helpers.listed(tmp_path, ["0:6", "4:12", "0:2"]), log=told.append)
+    assert not any("not scored" in each for each in told)
 
 
 def test_a_pair_with_a_control_group(folder: Path) -> None:

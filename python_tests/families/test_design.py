@@ -123,6 +123,19 @@ def test_checkpoints_of_one_training_are_refused():
             call(alignment, found)
 
 
+def test_tight_encoders_are_not_one_training():
+    """Where all alignments of two encoders are small, as cosine distances of tight ones are, so is their difference."""
+    rng = np.random.default_rng(2)
+    membership = random_rows(rng, 200, 8, 4)
+    scale = np.array([1, 1, 0.1, 1, 0.5, 1, 0.1, 0.8])
+    alignment = scale * (rng.normal(0.4, 0.08, (200, 1)) + 0.03 * rng.normal(size=membership.shape))
+    names = list("abcdefgh")
+    assert families.duplicate_encoders(alignment, families.design(membership, encoders=names)) == []
+    assert families.image_scores(alignment, families.design(membership)).method == "moderated t"
+    alignment[:, 6] = alignment[:, 2] + 0.0002 * rng.normal(size=200)
+    assert families.duplicate_encoders(alignment, families.design(membership, encoders=names)) == [("c", "g")]
+
+
 def test_few_images_are_no_proof_of_one_training():
     """Of 20 images of equal membership a variance of a tenth is next to impossible; of 5 it is not, among 28 pairs."""
     rng = np.random.default_rng(1)

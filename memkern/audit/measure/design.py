@@ -10,6 +10,7 @@ from torch import Tensor
 from memkern.audit.data.membership import SeenImages
 from memkern.audit.options import Options
 from memkern.errors import DataError
+from memkern.families.cells import Cells
 from memkern.families.design import Control, Design, design
 from memkern.families.units import balanced_images
 
@@ -41,6 +42,19 @@ def design_of(seen: SeenImages, options: Options) -> Design | None:
         return None
     control = cast("Control", options.control)
     return design(seen.membership, pictures=seen.picture_numbers, encoders=seen.encoders, control=control)
+
+
+def one_sided_images(of: Design) -> str:
+    """Says how many images of a varying design cannot be scored, and why; "" if there are none."""
+    cells = Cells.of(of.membership)
+    none_in, none_out = int((cells.n_in == 0).sum()), int((cells.n_out == 0).sum())
+    count = int((~cells.two_sided).sum())
+    if of.kind == "fixed" or not count:
+        return ""
+    return (
+        f"{count} of {len(of.scored)} images are not scored: {none_in} have no encoder that was trained on them, "
+        f"{none_out} none that was not; add encoders to score them."
+    )
 
 
 def balanced_rows(of: Design | None) -> Tensor | None:

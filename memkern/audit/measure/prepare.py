@@ -14,7 +14,7 @@ from memkern._util.text import first_of
 from memkern.audit.data.membership import EncoderLine, listed_lines, split_lines
 from memkern.audit.data.source import Source
 from memkern.audit.measure.batch_size import images_per_pass, view_size
-from memkern.audit.measure.design import balanced_rows, design_of
+from memkern.audit.measure.design import balanced_rows, design_of, one_sided_images
 from memkern.audit.measure.encoders import Encoders, InMemory, encoders_in_memory, load_encoders, modules_of
 from memkern.audit.measure.fitting import fit_encoders
 from memkern.audit.measure.images import CheckedImages, look_at_images, open_images
@@ -100,6 +100,8 @@ def prepare(
         contents=images.contents,
     )
     _log_what_to_expect(job, log)
+    if design is not None and (one_sided := one_sided_images(design)):
+        log(one_sided)
     plan = make_plan(job, images, size)
     require_one_plan(plan, group)
     about = make_about(job, images, plan)

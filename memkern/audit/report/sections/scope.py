@@ -15,7 +15,7 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     named = manifest.candidates is not None
     facts = [
         ("Encoder", manifest.encoder),
-        ("Reference encoder", reference if reference else "none: SSLMem and LayerMem are not measured"),
+        _reference(reference, data),
         ("Images", f"{len(data.ids):,} from {manifest.data.source}"),
         ("Candidates", f"{int(data.candidate.sum()):,} images" if named else _not_named(data)),
         *_trainings(data),
@@ -26,6 +26,12 @@ def _data(context: ReportContext) -> Mapping[str, object]:
     if manifest.data.skipped:
         facts.append(("Skipped", f"{len(manifest.data.skipped)} images that could not be read"))
     return {"facts": facts}
+
+
+def _reference(reference: str | None, data: RunArrays) -> tuple[str, str]:
+    if reference and data.significance is not None and data.significance.design == "varying":
+        return "Listed in", reference  # no encoder is the reference of the others
+    return "Reference encoder", reference or "none: SSLMem and LayerMem are not measured"
 
 
 def _not_named(data: RunArrays) -> str:
