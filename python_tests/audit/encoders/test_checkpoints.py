@@ -51,6 +51,8 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
         renamed(lambda name: name.replace("conv.", "conv._checkpoint_wrapped_module.")),
         renamed(lambda name: name.replace("deep.", "deep._orig_mod.")),
         renamed(lambda name: f"_fsdp_wrapped_module.{name.replace('conv.', 'conv._fsdp_wrapped_module.')}"),
+        renamed(lambda name: f"_fsdp_wrapped_module._fpw_module.{name.replace('conv.', 'conv._fpw_module.')}"),
+        {f"{'_orig_mod.module' if name < 'd' else 'module._orig_mod'}.{name}": each for name, each in state().items()},
         renamed(lambda name: name.replace("conv.", "conv.base_layer.")),
         renamed(lambda name: f"model.module.{name.replace('conv.', 'conv._orig_mod.module.')}"),
         {"epoch": torch.tensor(3), "state_dict": state()},
@@ -63,7 +65,7 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
         {**state(), "optimizer": {"state": {0: {"exp_avg": torch.rand(2)}}}, 7: "a name that is no text"},
     ],
     ids=[
-        "checkpointed", "compiled", "fsdp", "peft", "ddp", "tensor beside", "deep", "empty object", "module in a dict",
+        "checkpointed", "compiled", "fsdp", "fairscale", "mixed", "peft", "ddp", "tensor beside", "deep", "empty object", "module in a dict",
         "module", "module in ddp", "tuple", "optimizer",
     ],
 )  # fmt: skip
