@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memkern._util.optional_imports import require
 from memkern._util.text import first_of
 from memkern.audit.encoders.checkpoints.adapters import adapter_files, merged, with_adapter
-from memkern.audit.encoders.checkpoints.files import SAVED, files_digest, read_files, short, weights_files
+from memkern.audit.encoders.checkpoints.files import NUMPY, SAVED, files_digest, read_files, short, weights_files
 from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
 from memkern.audit.encoders.checkpoints.networks import Network, networks, nothing
 from memkern.audit.encoders.checkpoints.state_dicts import StateDict, state_dicts
@@ -205,11 +205,20 @@ def _states(content: Mapping[object, object], key: str | None, file: Path) -> li
         odd = [name for name in content if not isinstance(name, str)]
         if odd:
             raise WeightsError(f"Expected {file} to name its tensors by text, got names like {odd[0]!r}")
+        inside = [each for value in content.values() for each in (value, *_values(value))]
+        if any(isinstance(each, Placeholder) and "multiarray" in each.KIND for each in inside):
+            raise WeightsError(f"Expected {file} to hold tensors by name, got numpy arrays: {NUMPY}")
         entries = [
             f"{name} ({value.KIND})" if isinstance(value, Placeholder) else str(name) for name, value in content.items()
         ]
-        raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8)}")
+        raise WeightsError(
+            f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8) or 'none'}"
+        )
     return states
+
+
+def _values(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, Mapping) else ()
 
 
 def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network, list[Network]]:
