@@ -15,6 +15,7 @@ from memkern._util.text import first_of
 from memkern.audit.encoders.checkpoints.adapters import adapter_files, merged, with_adapter
 from memkern.audit.encoders.checkpoints.files import NUMPY, SAVED, files_digest, read_files, short, weights_files
 from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
+from memkern.audit.encoders.checkpoints.misfits import of_another_library, of_another_size
 from memkern.audit.encoders.checkpoints.networks import Network, networks, nothing
 from memkern.audit.encoders.checkpoints.state_dicts import StateDict, state_dicts
 from memkern.audit.encoders.heads import HEADS, head_names, parts_without_weights, take_off
@@ -254,6 +255,8 @@ def _all_there(encoder: nn.Module, network: Network, file: Path) -> tuple[str, .
         kind = state.objects[names[0]] if names else ""
         also = f"; {missing[0]} is an object of {kind}" if kind else ""
         also += "; a quantised file: save the weights as floats" if "qtensor" in kind else ""
+        library = of_another_library(wanted, state.tensors)
+        also += f"; the file is of {library}" if library else ""
         raise WeightsError(
             f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {len(network.names)}; missing: "
             f"{first_of(missing)}{also}; the file has: {first_of(state.tensors)}"
@@ -263,7 +266,7 @@ def _all_there(encoder: nn.Module, network: Network, file: Path) -> tuple[str, .
         shapes = (f"{name} {list(want)}, got {list(got)}" for name, want, got in pairs)
         raise WeightsError(
             f"Expected the shapes of the encoder in {file}: {'; '.join(shapes)} ({len(network.misfits)} differ); "
-            "give the constructor's arguments after a '?'"
+            + (of_another_size(encoder, network) or "give the constructor's arguments after a '?'")
         )
     return off
 
