@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
+
 import pytest
 import torch
 from helpers.plain_hooks import check_layers
@@ -280,3 +283,28 @@ def test_labels_are_read() -> None:
     }.items():  # fmt: skip
         point = parse_label(label, modules)
         assert (point.module, point.call, point.input, point.tensor) == (module, call, is_input, tensor), label
+
+
+@pytest.mark.parametrize(
+    ("output", "got"),
+    [
+        (lambda x: (x.mean(), x), "shape []: no units"),
+        (lambda x: {"mask": x > 0, "features": x}, "torch.bool [4, 5]"),
+        (lambda x: types.SimpleNamespace(features=x), "no tensor"),
+    ],
+    ids=["loss first", "mask first", "object"],
+)
+def test_an_output_without_features_is_refused_with_the_way_on(
+    output: Callable[[Tensor], object], got: str, x: Tensor
+) -> None:
+    class Returns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 4)
+
+        def forward(self, images: Tensor) -> object:
+            return output(self.conv(images).mean((2, 3)))
+
+    with pytest.raises(ValueError, match="to return a float tensor with a row for each image") as raised:
+        find_layers(Returns().double(), x)
+    assert f"got {got}; have it return its features first or alone" in str(raised.value)
