@@ -63,6 +63,8 @@ ADDED = {
     }),
     "New encoder kind": Added("kind", "hf", "hf", {
         "memkern/audit/encoders/checkpoints/code_bases.py": "code bases whose files load",
+        "memkern/audit/encoders/checkpoints/misfits.py": "what to name where a file is of another library",
+        "python_tests/audit/encoders/test_misfits.py": "files of another library",
         "python_tests/audit/encoders/test_build.py": "all kinds, as text",
         "python_tests/audit/measure/test_fitting.py": "a kind with files",
         "memkern/_util/remote.py": "hf:// is an address of a store",

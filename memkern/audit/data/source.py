@@ -36,7 +36,7 @@ class Source:
         left_out: What else was found and is no image of the list, and how many of it.
         exif: "apply" if images are turned as their EXIF orientation says, "ignore" if not, "" if they have none.
         notes: Sentences that the user should know before the work.
-        change: What is made of an image `[C, H, W]` for encoders that take other channels; `None` for nothing.
+        change: From an image as it is to the image as the encoders take it, of other channels say; `None`: the same.
     """
 
     name: str
@@ -71,15 +71,15 @@ class Source:
         return replace(self, **changed)  # type: ignore[arg-type]
 
     def image(self, row: int) -> Tensor:
-        """Loads the image of a row, `[C, H, W]`, as encoders take it; see `stored`."""
-        return self.taken(self.stored(row))
+        """Loads the image of a row, `[C, H, W]`, as the encoders take it; raises what `pixels` does."""
+        return self.changed(self.pixels(row))
 
-    def taken(self, image: Tensor) -> Tensor:
-        """Makes of an image `[C, H, W]` what encoders take."""
+    def changed(self, image: Tensor) -> Tensor:
+        """Makes of an image `[C, H, W]` what the encoders take."""
         return image if self.change is None else self.change(image)
 
-    def stored(self, row: int) -> Tensor:
-        """Loads the image of a row, `[C, H, W]`, as it is stored.
+    def pixels(self, row: int) -> Tensor:
+        """Loads the image of a row, `[C, H, W]`, as it is.
 
         Args:
             row: Number of the row in this list.

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from memkern._util.optional_imports import require
 from memkern._util.text import first_of
 from memkern.audit.encoders.checkpoints.adapters import adapter_files, merged, with_adapter
-from memkern.audit.encoders.checkpoints.files import SAVED, files_digest, read_files, short, weights_files
+from memkern.audit.encoders.checkpoints.files import NUMPY, SAVED, files_digest, read_files, short, weights_files
 from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
+from memkern.audit.encoders.checkpoints.misfits import of_another_library, of_another_size
 from memkern.audit.encoders.checkpoints.networks import Network, networks, nothing
 from memkern.audit.encoders.checkpoints.state_dicts import StateDict, state_dicts
 from memkern.audit.encoders.heads import HEADS, head_names, parts_without_weights, take_off
@@ -205,11 +206,20 @@ def _states(content: Mapping[object, object], key: str | None, file: Path) -> li
         odd = [name for name in content if not isinstance(name, str)]
         if odd:
             raise WeightsError(f"Expected {file} to name its tensors by text, got names like {odd[0]!r}")
+        inside = [each for value in content.values() for each in (value, *_values(value))]
+        if any(isinstance(each, Placeholder) and "multiarray" in each.KIND for each in inside):
+            raise WeightsError(f"Expected {file} to hold tensors by name, got numpy arrays: {NUMPY}")
         entries = [
             f"{name} ({value.KIND})" if isinstance(value, Placeholder) else str(name) for name, value in content.items()
         ]
-        raise WeightsError(f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8)}")
+        raise WeightsError(
+            f"Expected {file} to hold tensors by name, got the entries {first_of(sorted(entries), 8) or 'none'}"
+        )
     return states
+
+
+def _values(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, Mapping) else ()
 
 
 def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network, list[Network]]:
@@ -245,6 +255,8 @@ def _all_there(encoder: nn.Module, network: Network, file: Path) -> tuple[str, .
         kind = state.objects[names[0]] if names else ""
         also = f"; {missing[0]} is an object of {kind}" if kind else ""
         also += "; a quantised file: save the weights as floats" if "qtensor" in kind else ""
+        library = of_another_library(wanted, state.tensors)
+        also += f"; the file is of {library}" if library else ""
         raise WeightsError(
             f"Expected {file} to hold all {len(wanted)} tensors of the encoder, got {len(network.names)}; missing: "
             f"{first_of(missing)}{also}; the file has: {first_of(state.tensors)}"
@@ -254,7 +266,7 @@ def _all_there(encoder: nn.Module, network: Network, file: Path) -> tuple[str, .
         shapes = (f"{name} {list(want)}, got {list(got)}" for name, want, got in pairs)
         raise WeightsError(
             f"Expected the shapes of the encoder in {file}: {'; '.join(shapes)} ({len(network.misfits)} differ); "
-            "give the constructor's arguments after a '?'"
+            + (of_another_size(encoder, network) or "give the constructor's arguments after a '?'")
         )
     return off
 

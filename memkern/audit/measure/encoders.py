@@ -248,7 +248,7 @@ def _entry(loaded: Loaded, notes: tuple[str, ...], line: EncoderLine, log: Calla
         )
     if loaded.head_off:
         off = first_of(loaded.head_off)
-        notes = (f"{file} has no weights for the head {off}; it was taken off: its input is the output.", *notes)
+        notes = (f"{file} has no weights that fit the head {off}; it was taken off: its input is the output.", *notes)
     if loaded.left:
         log(f"{line.name}: {len(loaded.left)} tensors of {file} are not the encoder's: {first_of(loaded.left, 3)}")
     for note in notes:

@@ -89,8 +89,9 @@ def _fitted(options: Options, call: ViewCall, usual: _Way, encoders: Encoders, p
             got = _run(module, few)
             if not isinstance(got, Exception):
                 _require_same(each, got, _run(module, few))
+                _require_alone(each, got, _run(module, few[[0] * len(few)]))
                 return way, got
-            failed = failed if way.source is not usual.source else (got, few)
+            failed = failed if way.source is not usual.source else (got, few, _kinds(module))
     assert failed is not None
     raise refusal(*failed) from failed[0]
 
@@ -102,12 +103,29 @@ def two_views(options: Options, call: ViewCall, source: Source, channels_last: b
     return drawn[:ROWS].to(options.torch_device())
 
 
-def refusal(error: Exception, few: Tensor) -> EncoderError:
-    """Makes the error of an encoder that does not take views `[n, C, h, w]`."""
+def refusal(error: Exception, few: Tensor, kinds: str = "float32") -> EncoderError:
+    """Makes the error of an encoder that does not take views `[n, C, h, w]`.
+
+    Args:
+        error: What the encoder raises.
+        few: The views.
+        kinds: Names of the dtypes of its weights.
+
+    Returns:
+        The error.
+    """
+    fix = f"it is of {kinds}, and views are float32: give a copy of it, copy.deepcopy(encoder).float()"
     return EncoderError(
         f"Expected the encoder to take views of shape {list(few.shape)}; it says: "
-        f"{' '.join(str(error).split())[:300]}; set --size, or the encoder's arguments after a '?'"
+        f"{' '.join(str(error).split())[:300]}; "
+        + ("set --size, or the encoder's arguments after a '?'" if kinds in ("", "float32") else fix)
     )
+
+
+def _kinds(encoder: nn.Module) -> str:
+    """Names of the floating dtypes of an encoder's weights."""
+    kinds = {value.dtype for value in (*encoder.parameters(), *encoder.buffers()) if value.is_floating_point()}
+    return ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
 
 
 def _ways(usual: _Way) -> Iterator[_Way]:
@@ -163,6 +181,20 @@ def _require_same(encoder: Encoder, first: object, second: object) -> None:
         "so that alignments would be chance; switch that off with an argument after the '?' of ENCODER, or in a py: "
         "function"
     )
+
+
+def _require_alone(encoder: Encoder, beside_another: object, beside_itself: object) -> None:
+    """Requires the first of two views to give the same beside the second one as beside itself."""
+    one, other = first_tensor(beside_another), first_tensor(beside_itself)
+    if one is None or other is None or one.shape != other.shape or len(one.shape) < 2 or len(one) != ROWS:
+        return  # rows are not views
+    if not _same(one[0], other[0]):
+        raise EncoderError(
+            f"Expected {encoder.line.name} ({encoder.line.encoder or 'in memory'}) to give a view the same whatever "
+            "other views are in the batch, got other values: it takes statistics over the batch, as a BatchNorm with "
+            "track_running_stats=False does, so that scores would depend on the size of the batch; keep running "
+            "statistics in training, or load those of the checkpoint"
+        )
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

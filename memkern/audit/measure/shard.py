@@ -204,14 +204,14 @@ def _batches(job: Job, rows: range, pool: ThreadPoolExecutor, timer: PhaseTimer)
 
 def _load(job: Job, row: int) -> tuple[Tensor, bytes]:
     """Loads an image, which must be the one that was looked at; and the digest of its pixels."""
-    stored = job.source.stored(row)
-    digest = pixels_digest(stored)
+    pixels = job.source.pixels(row)
+    digest = pixels_digest(pixels)
     if job.contents is not None and digest != job.contents[row].tobytes():
         raise DataError(
             f"Expected {job.source.ids[row]} to have the pixels that it had when it was looked at, got others: its "
             "file changed meanwhile, or is not the same for all processes; restore it and go on with --resume"
         )
-    return job.source.taken(stored), digest
+    return job.source.changed(pixels), digest
 
 
 def draw(

@@ -161,7 +161,8 @@ class _Listing:
             reason = why_not_read(call) or self._geometry.left_out.get(call.key, "")
             if reason and is_output:
                 raise ArgumentValueError(
-                    f"Expected the model to return a float tensor with a row for each image, got {reason}"
+                    f"Expected the model to return a float tensor with a row for each image, got {reason}; have it "
+                    "return its features first or alone: a module around it, of a py: function for example, picks them"
                 )
             if reason and wanted:
                 self._left_out[label] = reason

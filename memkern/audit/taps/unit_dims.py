@@ -86,7 +86,9 @@ class TokenUnits:
             True if the layer mixes tokens, or runs pointwise behind one that does.
         """
         found = self._shapes.get(tuple(made.shape), False)
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+        if isinstance(module, nn.LayerNorm):
+            found = self._behind(given, dim)
+        elif isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
             found = self._behind(given, -1 if isinstance(module, nn.Linear) else 1)
         self._shapes[tuple(made.shape)] = found
         if memory is not None:
@@ -96,7 +98,7 @@ class TokenUnits:
     def _behind(self, given: tuple[int | None, tuple[int, ...]], axis: int) -> bool:
         """Tells whether a layer that runs along `axis` makes tokens of what it is given."""
         memory, strides = given
-        stride, tokens = self._made.get(-1 if memory is None else memory, (0, False))
+        stride, tokens = self._made.get(-1 if memory is None else memory, (-1, False))
         if len(strides) < 3 or stride not in strides[1:]:
             return False  # what lies between is not known
         along_units = strides[axis] == stride

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
 import tarfile
 import types
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import audit_helpers
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
+from memkern.audit.encoders.checkpoints.files import NUMPY
 from memkern.audit.encoders.weights import Loaded, find_weights, load_weights
 from memkern.errors import MissingFileError, WeightsError
 
@@ -51,6 +55,8 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
         renamed(lambda name: name.replace("conv.", "conv._checkpoint_wrapped_module.")),
         renamed(lambda name: name.replace("deep.", "deep._orig_mod.")),
         renamed(lambda name: f"_fsdp_wrapped_module.{name.replace('conv.', 'conv._fsdp_wrapped_module.')}"),
+        renamed(lambda name: f"_fsdp_wrapped_module._fpw_module.{name.replace('conv.', 'conv._fpw_module.')}"),
+        {f"{'_orig_mod.module' if name < 'd' else 'module._orig_mod'}.{name}": each for name, each in state().items()},
         renamed(lambda name: name.replace("conv.", "conv.base_layer.")),
         renamed(lambda name: f"model.module.{name.replace('conv.', 'conv._orig_mod.module.')}"),
         {"epoch": torch.tensor(3), "state_dict": state()},
@@ -63,8 +69,8 @@ def renamed(name: Callable[[str], str]) -> dict[str, Tensor]:
         {**state(), "optimizer": {"state": {0: {"exp_avg": torch.rand(2)}}}, 7: "a name that is no text"},
     ],
     ids=[
-        "checkpointed", "compiled", "fsdp", "peft", "ddp", "tensor beside", "deep", "empty object", "module in a dict",
-        "module", "module in ddp", "tuple", "optimizer",
+        "checkpointed", "compiled", "fsdp", "fairscale", "mixed", "peft", "ddp", "tensor beside", "deep",
+        "empty object", "module in a dict", "module", "module in ddp", "tuple", "optimizer",
     ],
 )  # fmt: skip
 def test_names_and_nests_of_wrappers(content: Any, tmp_path: Path) -> None:
@@ -329,6 +335,22 @@ def test_what_is_no_file_of_weights(tmp_path: Path) -> None:
     assert message(b"version https://git-lfs.github.com/spec/v1\n").endswith("fetch the file with `git lfs pull`")
     assert message(b"\0\1\2\3" * 20).endswith("got something else")
     assert message(pickle.dumps(state())).endswith("tensors that torch.save did not write; save them with it")
+    arrays = {name: value.numpy() for name, value in state().items()}
+    for content in (arrays, {"model": arrays, "__author__": "x"}):
+        wanted = f"Expected F to hold tensors by name, got numpy arrays: {NUMPY}"
+        assert message(pickle.dumps(content)) == wanted
+        torch.save(content, file)
+        assert refused(file) == wanted
+    for save_arrays, words in ((np.savez, "an archive of numpy arrays"), (np.save, "a numpy array")):
+        with file.open("wb") as opened:
+            save_arrays(opened, arrays["conv.weight"])
+        assert refused(file).endswith(f"got {words}: {NUMPY}")
+    assert message(gzip.compress(whole)).endswith("got a file packed by gzip: unpack it with gunzip")
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("f.pth", whole)
+    assert refused(file).endswith("got a zip archive with f.pth: unpack it, and name the file inside")
+    torch.save({}, file)
+    assert refused(file) == "Expected F to hold tensors by name, got the entries none"
     torch.save({0: torch.rand(2), 1: torch.rand(2)}, file)
     assert refused(file) == "Expected F to name its tensors by text, got names like 0"
     torch.save({name.encode(): value for name, value in state().items()}, file)

@@ -72,9 +72,33 @@ def test_a_head_of_another_kind_or_too_many(tmp_path: Path) -> None:
     torch.save({**body, "fc.weight": torch.rand(3, 512)}, tmp_path / "f.pt")
     assert "missing: fc.bias" in refused(tmp_path / "f.pt", encoder=encoder), "half a head is none"
     torch.save({**body, "fc.weight": torch.rand(5, 512), "fc.bias": torch.rand(5)}, tmp_path / "f.pt")
-    assert "fc.weight [3, 512], got [5, 512]" in refused(tmp_path / "f.pt", encoder=encoder)
+    loaded = load_weights(encoder, str(tmp_path / "f.pt"))
+    assert (loaded.head_off, loaded.left) == (("fc",), ("fc.weight", "fc.bias")), "of other classes: taken off"
+    assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 512)
+    misfit = {
+        **body,
+        "conv1.weight": torch.rand(64, 1, 7, 7),
+        "fc.weight": torch.rand(5, 512),
+        "fc.bias": torch.rand(5),
+    }
+    torch.save(misfit, tmp_path / "f.pt")
+    fresh = build_encoder("timm:resnet18?num_classes=3")
+    assert "conv1.weight [64, 3, 7, 7], got [64, 1, 7, 7]" in refused(tmp_path / "f.pt", encoder=fresh)
     torch.save({name: v for name, v in body.items() if not name.startswith("layer4.")}, tmp_path / "f.pt")
     assert "missing: layer4.0.conv1.weight" in refused(tmp_path / "f.pt", encoder=plain)
+
+
+@pytest.mark.field("checkpoint", "MoCo v1: a linear layer of 128 features in the place of the classifier")
+def test_the_projection_of_moco_v1_is_no_head_of_torchvision(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    q, k = (torchvision.models.resnet18(num_classes=128).state_dict() for _ in "qk")
+    q, k = ({f"module.encoder_{which}.{name}": v for name, v in each.items()} for which, each in (("q", q), ("k", k)))
+    torch.save({"state_dict": {**q, **k, "module.queue": torch.rand(128, 9)}}, tmp_path / "f.pt")
+    encoder = build_encoder("torchvision:resnet18")
+    loaded = load_weights(encoder, str(tmp_path / "f.pt"))
+    assert (loaded.network, loaded.head_off) == ("state_dict.encoder_q", ("fc",))
+    assert {"module.encoder_q.fc.weight", "module.encoder_q.fc.bias"} <= set(loaded.left)
+    assert all(torch.equal(v, q[f"module.encoder_q.{name}"]) for name, v in encoder.state_dict().items())
 
 
 def test_a_moving_average_with_a_head_is_not_taken_before_weights_without(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def plain(kind="float32"):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return net.to(getattr(torch, kind))
 
+def batch(tracked):
+    norm = nn.BatchNorm2d(4, track_running_stats=tracked)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
 class Mixed(nn.Module):
     def __init__(self, how):
         super().__init__()
@@ -191,6 +195,36 @@ def test_an_encoder_in_memory_that_draws_is_refused(tmp_path: Path, monkeypatch:
         run_audit(wanted, encoders=(audit_helpers.net(1), Drops()), source=images)
 
 
+@pytest.mark.field("encoder", "a BatchNorm without running statistics: refused")
+def test_encoders_that_mix_the_images_of_a_batch_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = given(tmp_path, "batch?tracked=False")
+    assert refused(wanted, monkeypatch).startswith(
+        f"Expected f ({wanted.encoder}) to give a view the same whatever other views are in the batch, got other values"
+    )
+    monkeypatch.undo()
+    run, said = audited(given(tmp_path, "batch?tracked=True"))
+    assert not said
+    assert any(run.samples["sslmem"].to_pylist())
+
+
+@pytest.mark.field("encoder", "float16 in memory: refused, with the way on")
+def test_an_encoder_in_memory_of_other_floats(tmp_path: Path) -> None:
+    class Casts(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = super().forward(x.double())
+            return found
+
+    images = from_arrays(np.random.default_rng(0).random((5, 8, 8, 3)))
+    wanted = Options(encoder="mine", weights="", data="", out=tmp_path / "run", views=2, images=False)
+    with pytest.raises(
+        EncoderError, match=r"it is of float16, and views are float32: give a copy of it, copy\.deepcopy"
+    ):
+        run_audit(wanted, encoders=(audit_helpers.net(1).half(), audit_helpers.net(2)), source=images)
+    nets = [Casts(audit_helpers.net(seed).double()) for seed in (1, 2)]
+    assert run_audit(wanted, encoders=(nets[0], nets[1]), source=images) is not None, "one that casts by itself runs"
+    assert all(value.dtype == torch.float64 for value in nets[0].parameters()), "as it was"
+
+
 @pytest.mark.field("encoder", "several tensors, tokens, maps as output")
 def test_which_tensor_is_measured_is_said_and_may_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, said = audited(given(tmp_path, "mixed?how=several"))
@@ -269,7 +303,7 @@ def test_heads_that_are_in_one_file_alone(tmp_path: Path, monkeypatch: pytest.Mo
         message = refused(wanted, patch, WeightsError)
     assert message.startswith(f"Expected weights of the same parts, got {tmp_path / 'f.pt'} without nothing and ")
     run, said = audited(replace(wanted, weights=wanted.reference, reference=()))
-    assert any("has no weights for the head classifier.1; it was taken off" in each for each in said)
+    assert any("has no weights that fit the head classifier.1; it was taken off" in each for each in said)
     assert len(run.manifest.weights.f.notes) == 1
 
 

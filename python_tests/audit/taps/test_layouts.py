@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Callable
+
 import pytest
 import torch
 from helpers.plain_hooks import check_layers
@@ -186,13 +189,13 @@ def test_a_layer_without_a_kind_has_its_units_where_the_next_one_has_them(x: Ten
 
 
 class Mixer(nn.Module):
-    """One block of an MLP-Mixer."""
+    """One block of an MLP-Mixer, of 16 tokens with `c` channels."""
 
-    def __init__(self) -> None:
+    def __init__(self, c: int) -> None:
         super().__init__()
-        self.patch, self.norm1, self.norm2 = nn.Conv2d(3, 6, 4, 4), nn.LayerNorm(6), nn.LayerNorm(6)
+        self.patch, self.norm1, self.norm2 = nn.Conv2d(3, c, 4, 4), nn.LayerNorm(c), nn.LayerNorm(c)
         self.tokens = nn.Sequential(nn.Linear(16, 7), nn.GELU(), nn.Linear(7, 16))
-        self.channels = nn.Sequential(nn.Linear(6, 9), nn.GELU(), nn.Linear(9, 6))
+        self.channels = nn.Sequential(nn.Linear(c, 9), nn.GELU(), nn.Linear(9, c))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch(x).flatten(2).transpose(1, 2)
@@ -200,12 +203,26 @@ class Mixer(nn.Module):
         return (x + self.channels(self.norm2(x))).mean(1)
 
 
-def test_layers_that_mix_tokens_are_said_to_have_tokens_as_units(x: Tensor) -> None:
+@pytest.mark.parametrize("channels", [6, 16])
+def test_layers_that_mix_tokens_are_said_to_have_tokens_as_units(channels: int, x: Tensor) -> None:
+    """With as many channels as tokens too, where shapes do not tell them apart."""
     torch.manual_seed(0)
-    found = check_layers(Mixer().double(), x)
+    found = check_layers(Mixer(channels).double(), x)
     assert found.notes == dict.fromkeys(("tokens.0", "tokens.1", "tokens.2"), TOKENS)
-    tap = Tap(Mixer().double(), "*", n_views=2, example=x[:2])
+    tap = Tap(Mixer(channels).double(), "*", n_views=2, example=x[:2])
     assert tap.notes == found.notes
+
+
+def test_layers_behind_an_expanded_image_do_not_mix_tokens(x: Tensor) -> None:
+    class Clip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 5, 3, padding=1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.conv(images[:, :, None].expand(-1, -1, 4, -1, -1)).mean((2, 3, 4))
+
+    assert check_layers(Clip().double(), x).notes == {}
 
 
 def test_units_that_grow_with_the_image_are_said(x: Tensor) -> None:
@@ -266,3 +283,28 @@ def test_labels_are_read() -> None:
     }.items():  # fmt: skip
         point = parse_label(label, modules)
         assert (point.module, point.call, point.input, point.tensor) == (module, call, is_input, tensor), label
+
+
+@pytest.mark.parametrize(
+    ("output", "got"),
+    [
+        (lambda x: (x.mean(), x), "shape []: no units"),
+        (lambda x: {"mask": x > 0, "features": x}, "torch.bool [4, 5]"),
+        (lambda x: types.SimpleNamespace(features=x), "no tensor"),
+    ],
+    ids=["loss first", "mask first", "object"],
+)
+def test_an_output_without_features_is_refused_with_the_way_on(
+    output: Callable[[Tensor], object], got: str, x: Tensor
+) -> None:
+    class Returns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 4)
+
+        def forward(self, images: Tensor) -> object:
+            return output(self.conv(images).mean((2, 3)))
+
+    with pytest.raises(ValueError, match="to return a float tensor with a row for each image") as raised:
+        find_layers(Returns().double(), x)
+    assert f"got {got}; have it return its features first or alone" in str(raised.value)

@@ -22,6 +22,9 @@ SAVED = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 ADAPTER = "adapter_config.json"
 """File beside the weights of an adapter that PEFT wrote."""
 
+NUMPY = "save them by the encoder's names with torch.save({name: torch.from_numpy(array), …}, NEW)"
+"""What to do with arrays of numpy in the place of tensors."""
+
 INDEX = ".index.json"
 """Ending of a file that says in which shard each tensor is."""
 
@@ -132,7 +135,7 @@ def _read(file: Path) -> Mapping[object, object]:
 def _reader(file: Path, head: bytes) -> Callable[[Path], object]:
     """The reader for a file that begins with `head`; what a file holds decides, not how its name ends."""
     if head.startswith(b"PK\x03\x04"):
-        _require_no_program(file)
+        _require_tensors(file)
         return read_archive
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= file.stat().st_size:
         return _read_safetensors
@@ -152,18 +155,35 @@ def _what(head: bytes) -> str:
         return "an empty file"
     if head.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS: fetch the file with `git lfs pull`"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file: save the state dict of the PyTorch model"
+    for begin, words in _BEGINNINGS.items():
+        if head.startswith(begin):
+            return words
     if b"\0" not in head:
         return f"text that begins {head[:40].decode('utf-8', 'replace')!r}"
     return "something else"
 
 
-def _require_no_program(file: Path) -> None:
+_BEGINNINGS = {
+    b"\x89HDF": "an HDF5 file: save the state dict of the PyTorch model",
+    b"\x93NUMPY": f"a numpy array: {NUMPY}",
+    b"\x1f\x8b": "a file packed by gzip: unpack it with gunzip",
+    b"GGUF": "a GGUF file: save the state dict of the PyTorch model",
+}
+"""First bytes of a file that holds no weights -> words for it."""
+
+
+def _require_tensors(file: Path) -> None:
     try:
         names = zipfile.ZipFile(file).namelist()
     except zipfile.BadZipFile as error:
         raise WeightsError(f"Expected {file} to be a whole file, got one that is cut or damaged: {error}") from error
+    if any(name.endswith(".npy") for name in names):
+        raise WeightsError(f"Expected {file} to hold tensors, got an archive of numpy arrays: {NUMPY}")
+    if not any(name.endswith(("/data.pkl", ".json")) for name in names):
+        raise WeightsError(
+            f"Expected {file} to be written by torch.save, got a zip archive with {first_of(names)}: unpack it, and "
+            "name the file inside"
+        )
     if any(name.endswith(("models/model.json", "serialized_exported_program.json")) for name in names):
         raise WeightsError(
             f"Expected {file} to hold weights, got a program of torch.export: save its weights with "

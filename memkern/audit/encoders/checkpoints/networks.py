@@ -155,4 +155,7 @@ def _matched(
     misfits = tuple(
         name for name, there in found.items() if not spelling.fits(name, wanted[name].shape, state.tensors[there].shape)
     )
+    if misfits and optional.issuperset(misfits):  # of other classes, or no classes: not this head
+        found = {name: there for name, there in found.items() if name not in misfits}
+        missing, misfits = tuple(name for name in wanted if name in {*missing, *misfits}), ()
     return Network(state, shown, spelling, found, missing, misfits, optional)

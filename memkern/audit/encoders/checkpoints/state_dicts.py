@@ -11,9 +11,11 @@ from torch import Tensor
 from memkern.audit.encoders.checkpoints.inert_pickle import Placeholder
 
 WRAPPERS = frozenset({
-    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "base_layer",
+    "module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module",
+    "base_layer",
 })  # fmt: skip
-"""Parts that wrappers add to names, anywhere: DDP, torch.compile, FSDP, activation checkpointing, Fabric, PEFT."""
+"""Parts that wrappers add to names, anywhere: DDP, torch.compile, FSDP (torch's and fairscale's), activation
+checkpointing, Fabric, PEFT."""
 
 DEEPEST = 8
 """Containers in containers that are looked through."""
