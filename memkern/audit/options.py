@@ -252,6 +252,10 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
         MissingFileError: If there is no file.
         ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
+    if path.exists() and not path.is_file():
+        raise ArgumentValueError(
+            f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; it is no file"
+        )
     if not path.is_file():
         near = did_you_mean(path, (*transforms.PRESETS, *(str(each) for each in path.parent.glob("*.json"))))
         raise MissingFileError(
