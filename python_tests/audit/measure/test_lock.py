@@ -124,7 +124,7 @@ def test_a_lock_is_no_link_or_fifo_of_others(tmp_path: Path) -> None:
     ("busy", "wanted"),
     [(True, "used by one command at a time"), (False, "with a complete audit; choose another")],
 )
-@pytest.mark.field("runs", "two commands begun at once on one `--out`")
+@pytest.mark.field("run", "two commands begun at once on one `--out`")
 def test_a_command_that_looked_before_another_began_does_not_join_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool, wanted: str
 ) -> None:
