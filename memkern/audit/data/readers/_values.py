@@ -109,7 +109,7 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> Features:
     try:
         found = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         kinds = {name: kind for name, kind in found.items() if isinstance(kind, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         kinds = {}
     images = [name for name, kind in kinds.items() if kind.get("_type") == "Image"]
     classes = {
