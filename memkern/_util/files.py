@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from memkern._util.optional_imports import require
+from memkern.errors import ArgumentValueError
 
 T = TypeVar("T")
 
@@ -132,7 +133,10 @@ def read_json(path: Path) -> Any:
         ValueError: If the file is not JSON.
     """
     require_regular(path)
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # editors put a byte order mark there
+    except RecursionError as error:
+        raise ArgumentValueError("lists within lists, deeper than can be read") from error
 
 
 def strip_prefix(prefix: str, tensors: Mapping[str, T]) -> dict[str, T]:

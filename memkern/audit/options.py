@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from memkern import transforms
 from memkern._util.arguments import numbers, part_of
 from memkern._util.devices import usable_device
+from memkern._util.files import read_json
 from memkern._util.options import option, option_rows, required, switches
 from memkern._util.remote import is_remote
 from memkern._util.text import did_you_mean, markdown_table
@@ -252,13 +252,17 @@ def spec_from_json(path: Path) -> transforms.ViewSpec:
         MissingFileError: If there is no file.
         ArgumentValueError: If the file is no JSON object of fields of a `ViewSpec`.
     """
+    if path.exists() and not path.is_file():
+        raise ArgumentValueError(
+            f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; it is no file"
+        )
     if not path.is_file():
         near = did_you_mean(path, (*transforms.PRESETS, *(str(each) for each in path.parent.glob("*.json"))))
         raise MissingFileError(
             f"Expected `transform` to be a preset or a JSON file, got {str(path)!r}; no such file{near}"
         )
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_json(path)
     except ValueError as error:
         raise ArgumentValueError(f"Expected {path} to be JSON, got: {error}") from error
     known = {field.name for field in fields(transforms.ViewSpec)}

@@ -68,7 +68,8 @@ def run_audit(
             upload(run.folder, address, last=(MANIFEST,))
         return run
     _require_packages(options.images, options.exports)
-    check_out(options.out, resume=options.resume, shared=options.shard is not None)
+    shared = options.shard is not None
+    check_out(options.out, resume=options.resume, shared=shared)
     group = join_group()
     options = replace(options, device=group.device(options.device))
     if group.rank:  # the first process speaks for all
@@ -76,7 +77,8 @@ def run_audit(
     try:
         with ExitStack() as stack:
             first = group.rank == 0
-            if first and options.out.is_dir():  # another command works on it: said at once
+            holds = first and options.out.is_dir()
+            if holds:  # another command works on it: said at once
                 stack.enter_context(locked(options.out, options.shard, log))
             with progress.task("look", None) as step:
                 ready = prepare(options, encoders=encoders, source=source, group=group, log=log, on_image=step)
@@ -84,8 +86,9 @@ def run_audit(
             def start() -> None:
                 if not first:
                     return
-                if not options.out.is_dir():  # mistakes leave no folder behind
+                if not holds:  # mistakes leave no folder behind
                     stack.enter_context(locked(options.out, options.shard, log))
+                    check_out(options.out, resume=options.resume, shared=shared)  # another command was faster
                 begin(ready)
 
             group.run_together(start)
@@ -158,6 +161,8 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
     if out not in folders:
         check_out(out, resume=False, shared=False)
     with locked(out, None, log):
+        if out not in folders:
+            check_out(out, resume=False, shared=False)  # another command was faster
         run = finalize(list(folders), out)
         with clear_disk_errors(out):
             write_report(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from dataclasses import replace
@@ -240,6 +241,15 @@ def test_a_transform_from_a_file(given: Options, tmp_path: Path) -> None:
     assert (spec.flip, spec.scale, spec.mean, spec.size) == (1.0, (0.5, 1.0), (0.1, 0.2, 0.3), (16, 16))
     path.write_text('{"flop": 1.0}')
     with pytest.raises(ValueError, match=r"to hold fields of a ViewSpec, got \['flop'\]"):
+        replace(given, transform=str(path))
+    path.write_text("\ufeff{}")
+    assert replace(given, transform=str(path)).spec().flip == 0, "a byte order mark is none of the text"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="to be JSON, got: lists within lists, deeper than can be read"):
+        replace(given, transform=str(path))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="it is no file"):
         replace(given, transform=str(path))
 
 

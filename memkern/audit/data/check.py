@@ -71,7 +71,12 @@ def check_image(source: Source, row: int, *, duplicates: bool) -> ImageCheck:
     if image.dtype != torch.uint8 and not image.is_floating_point():
         return ImageCheck(f"values of {image.dtype}, not uint8 or floating in [0, 1]")
     if image.is_floating_point() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
-        return ImageCheck(f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]")
+        if not bool(image.isfinite().all()):
+            return ImageCheck("float values that are not finite")
+        return ImageCheck(
+            f"float values from {float(image.min()):g} to {float(image.max()):g}, not in [0, 1]: divide them, or state "
+            "their range, ?range=0,255 say after the name of the data"
+        )
     size = (int(image.shape[1]), int(image.shape[2]))
     content = pixels_digest(image).hex()
     if not duplicates:

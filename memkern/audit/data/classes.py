@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ MOST_CLASSES = 1 << 20
 
 NO_LABEL = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 """Words in a column of numbers that say that an image has no label, in small letters."""
+
+_NUMBER = re.compile(r"-?(\d{1,400})(?:\.(\d{1,400}))?")
+"""A number as tables hold it; programs write whole ones as 3.0 where another row has none."""
 
 WITHOUT = "--labels none goes on without labels"
 """What every error of labels offers."""
@@ -75,18 +79,24 @@ def class_numbers(values: Sequence[object], classes: Sequence[str] | None, name:
 
 
 def numbers_or_names(values: Sequence[str]) -> list[int | None] | list[str]:
-    """Reads the labels of a text file as whole numbers if they all are, and as names otherwise.
+    """Reads the labels of a text file as whole numbers if they all are numbers, 3 or 3.0, and as names otherwise.
 
     Args:
         values: The labels; among numbers, "" and "nan" and the like are no label.
 
     Returns:
         Numbers, `None` for no label; or the names.
+
+    Raises:
+        DataError: If all are numbers, and one is not whole.
     """
     given = [value for value in values if value.lower() not in NO_LABEL]
-    if not given or not all(value.removeprefix("-").isdecimal() for value in given):
+    if not given or not all(map(_NUMBER.fullmatch, given)):
         return list(values)
-    return [None if value.lower() in NO_LABEL else int(value) for value in values]
+    broken = next((value for value in given if value.partition(".")[2].strip("0")), None)
+    if broken is not None:
+        raise DataError(f"Expected whole numbers or names as labels, got {broken} among numbers; {WITHOUT}")
+    return [None if value.lower() in NO_LABEL else int(value.partition(".")[0]) for value in values]
 
 
 def _plain(value: object, name: str) -> int | str | None:

@@ -104,6 +104,8 @@ class Pixels:
             DataError: If the range of the values is unknown, or a value is outside of the stated bounds.
         """
         kind = values.dtype
+        if kind.kind not in "biuf":
+            raise DataError(f"values of {kind}, not numbers of pixels: store uint8, or floating values in [0, 1]")
         if self.bounds is not None and kind != np.uint8:
             low, high = self.bounds
             numbers = values.astype(np.float64)
@@ -114,7 +116,7 @@ class Pixels:
             return torch.from_numpy(((numbers - low) * (255 / (high - low))).round().astype(np.uint8))
         if kind == np.bool_:
             return torch.from_numpy(values.astype(np.uint8) * np.uint8(255))
-        if kind == np.uint16:
+        if kind.kind == "u" and kind.itemsize == 2:  # in either order of bytes
             return torch.from_numpy(np.right_shift(values.astype(np.uint16), (bits or 16) - 8).astype(np.uint8))
         if kind == np.uint8 or np.issubdtype(kind, np.floating):
             native = np.ascontiguousarray(values)

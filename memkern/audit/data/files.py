@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from memkern._util.files import require_regular
 from memkern._util.optional_imports import require
 from memkern._util.text import printable
 from memkern.errors import DataError, MemkernError
@@ -54,9 +55,12 @@ def read_text(path: Path) -> str:
         DataError: If the file cannot be read.
     """
     with reading(path, "a text file"):
+        require_regular(path)
         data = path.read_bytes()
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return data.decode("utf-16")
+        if data.count(0) * 4 > len(data):
+            raise DataError(f"Expected {path} to be a text file in UTF-8, got UTF-16 or binary data: save it as UTF-8")
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
@@ -83,11 +87,24 @@ def refuse_other_encodings(text: str, path: Path) -> None:
             )
 
 
-def read_lines(path: Path) -> list[str]:
+def between_cells(line: str) -> str:
+    """Returns what stands between the cells of a table, told by its first line: a comma, semicolon or tab."""
+    return next((each for each in ",;\t" if each in line), ",")
+
+
+def what_is(path: Path) -> str:
+    """Says what is under a name that should be a file's, for the message that it is none."""
+    if path.is_dir():
+        return "it is a folder"
+    return "it is a FIFO, socket or device" if path.exists() else "there is no such file"
+
+
+def read_lines(path: Path, *, quotes: bool = False) -> list[str]:
     """Reads the lines of a text file that hold more than spaces, without the spaces and quotes around.
 
     Args:
         path: The file; bytes that are not UTF-8 become surrogates.
+        quotes: Whether the quotes stay.
 
     Returns:
         The lines, in order.
@@ -96,6 +113,8 @@ def read_lines(path: Path) -> list[str]:
         DataError: If the file cannot be read.
     """
     lines = (line.strip() for line in lines_of(read_text(path)))
+    if quotes:
+        return [line for line in lines if line]
     return [line[1:-1] if len(line) > 1 and line[0] == line[-1] == '"' else line for line in lines if line]
 
 
@@ -126,7 +145,8 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
 
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
     same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
-    rows = filter(None, csv.reader(io.StringIO(read_text(path), newline="")))
+    text = read_text(path)
+    rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=between_cells(lines_of(text)[0])))
     head = [cell.strip() for cell in next(rows, [])]
     columns: list[list[str]] = [[] for _ in head]
     for number, row in enumerate(rows, 2):
@@ -143,7 +163,13 @@ def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
 def _parquet_columns(path: Path) -> list[tuple[str, list[str]]]:
     table = require("pyarrow.parquet", "pyarrow").ParquetFile(path).read()
     named = zip(table.column_names, table.columns, strict=True)
-    return [(name, ["" if cell is None else str(cell).strip() for cell in held.to_pylist()]) for name, held in named]
+    return [(name, [_cell(cell).strip() for cell in held.to_pylist()]) for name, held in named]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return "" if value is None else str(value)
 
 
 def read_array(path: Path, *, mapped: bool = False) -> NDArray[np.generic]:

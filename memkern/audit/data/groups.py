@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memkern._util.text import escaped, printable
-from memkern.audit.data.files import read_array, read_lines
-from memkern.audit.data.listed import PATHS
+from memkern.audit.data.files import between_cells, read_array, read_lines, reading, what_is
+from memkern.audit.data.listed import LABELS, PATHS
 from memkern.audit.data.source import Source
 from memkern.errors import DataError
 from memkern.families.cells import Ints
+
+_FLAGS = frozenset(("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n"))
+"""Words of masks, in small letters."""
+
+_LIKE_A_RANGE = re.compile(r"[-+\s\d.]*:[-+\s\d.:]*")
+"""Numbers with colons between, a START:STOP that was not written as one."""
 
 
 class ImageNames:
@@ -50,7 +57,7 @@ class ImageNames:
 
     def _of_position(self, name: str) -> int:
         """The row of a position, as Python writes it; -1 if there is none."""
-        if not name.isascii() or not name.isdecimal() or str(int(name)) != name:
+        if not name.isascii() or not name.isdecimal() or len(name) > 18 or str(int(name)) != name:
             return -1
         if self._row_of_position is not None:
             return self._row_of_position.get(int(name), -1)
@@ -101,7 +108,9 @@ class ImageNames:
         if colon and start.isdecimal() and stop.isdecimal():
             rows = self._range(option, start, stop, what)
         elif not path.is_file():
-            raise DataError(f"Expected {what} to be a file or START:STOP, got {option!r}; there is no such file")
+            is_range = not path.exists() and _LIKE_A_RANGE.fullmatch(option)
+            why = "a range has two whole numbers, 0:100 say" if is_range else what_is(path)
+            raise DataError(f"Expected {what} to be a file or START:STOP, got {option!r}; {why}")
         elif path.suffix == ".npy":
             rows = self._of_array(read_array(path), path, what)
         else:
@@ -143,7 +152,10 @@ class ImageNames:
                 )
             return self._rows_at(np.flatnonzero(array), what)
         if array.dtype.kind in "US":
-            return self.rows([name.decode() if isinstance(name, bytes) else name for name in array.tolist()], what)
+            texts = [
+                name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name for name in array.tolist()
+            ]
+            return self.rows(texts, what)
         if array.dtype.kind not in "iu":
             raise DataError(
                 f"Expected {what} to hold whole numbers (positions), text (ids) or booleans (a mask), got "
@@ -160,10 +172,19 @@ class ImageNames:
         names = read_lines(path)
         if path.suffix == ".csv":
             unknown = np.flatnonzero(self._of_ids(names) < 0).tolist()
-            for at in unknown:  # cells, and names in quotes
-                names[at] = next(csv.reader([names[at]]))[0].strip()
+            with reading(path, "a list of images"):
+                lines = read_lines(path, quotes=True)
+                cells = [next(csv.reader([lines[at]], delimiter=between_cells(lines[0]))) for at in unknown]
+            _refuse_other_columns(cells, path, what)
+            for at, row in zip(unknown, cells, strict=True):
+                names[at] = row[0].strip()
         if names and names[0].lower() in PATHS and self._of_ids(names[:1])[0] < 0:
             names = names[1:]  # a head
+        if len(names) == self._n_listed > 2 and {name.lower() for name in names} <= _FLAGS:
+            raise DataError(
+                f"Expected {what} to name images, got one of two words for each image in {path}, which look like a "
+                "mask: save it as booleans, np.save('mask.npy', mask)"
+            )
         rows = self._of_ids(names)
         for at, (name, row) in enumerate(zip(names, rows.tolist(), strict=True)):
             position = self._of_position(name) if row >= 0 else -1
@@ -174,3 +195,18 @@ class ImageNames:
                     ".npy"
                 )
         return self.rows(names, what)
+
+
+def _refuse_other_columns(rows: Sequence[Sequence[str]], path: Path, what: str) -> None:
+    """Requires a table to name images and nothing but their labels: a column that says which are meant is not read."""
+    named = {cell.strip().lower() for row in rows for cell in row[1:]}
+    head = [cell.strip() for cell in rows[0]] if rows else []
+    if head and head[0].lower() in PATHS:
+        refused = ", ".join(head) if {cell.lower() for cell in head[1:]} - LABELS else ""
+    else:
+        refused = "an image and a flag" if named and named <= _FLAGS else ""
+    if refused:
+        raise DataError(
+            f"Expected {what} to list the images that are meant, got {refused} in {path}: keep their rows, and of the "
+            "columns the one of images"
+        )

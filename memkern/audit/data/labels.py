@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from memkern.audit.data.classes import label_values, numbers_or_names
-from memkern.audit.data.files import lines_of, read_array, read_text, reading, refuse_other_encodings
+from memkern.audit.data.files import (
+    between_cells,
+    lines_of,
+    read_array,
+    read_text,
+    reading,
+    refuse_other_encodings,
+    what_is,
+)
 from memkern.audit.data.source import Source, with_labels
 from memkern.errors import DataError
 
@@ -37,7 +45,7 @@ def apply_labels(source: Source, option: str) -> Source:
         return with_labels(source, folders, None)
     path = Path(option)
     if not path.is_file():
-        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; there is no such file")
+        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; {what_is(path)}")
     if path.suffix == ".npy":
         return with_labels(source, label_values(read_array(path), str(path)), None)
     text = read_text(path)
@@ -52,7 +60,9 @@ def apply_labels(source: Source, option: str) -> Source:
 def _of_table(source: Source, path: Path, text: str) -> list[str]:
     """Label of each image from a table with the columns id and label."""
     with reading(path, "a .csv file"):
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines_of(text)) if row]
+        lines = lines_of(text)
+        table = csv.reader(lines, delimiter=between_cells(lines[0]))
+        rows = [[cell.strip() for cell in row] for row in table if row]
     at = (0, 1)
     if rows and {"id", "label"} <= {cell.lower() for cell in rows[0]}:
         head = [cell.lower() for cell in rows.pop(0)]

@@ -14,7 +14,7 @@ from memkern.errors import DataError
 PATHS = frozenset(
     (
         *("path", "file", "filename", "file_name", "filepath", "file_path"),
-        *("image", "image_path", "img", "img_path", "id", "name"),
+        *("image", "image_id", "image_path", "img", "img_path", "id", "name"),
     )
 )
 """Heads of a column of paths, in small letters."""
@@ -48,7 +48,8 @@ def read_list(path: Path) -> ListedFiles:
     """Reads a list of image files.
 
     The form is the first of these in which the first lines name files that exist: path and label with a tab or comma
-    between (a comma within a path stands in quotes), the whole line a path, path and label with a space between. A head
+    between (a comma within a path stands in quotes), the whole line a path, path and label with a semicolon or space
+    between. A head
     line names the columns, of which there may be more then.
 
     Args:
@@ -67,7 +68,7 @@ def read_list(path: Path) -> ListedFiles:
     if head is not None:
         return _with_head(path, head, numbered[1:])
     first = [line for _, line in numbered[:SEEN]]
-    forms: tuple[Cells, ...] = (_tab, _comma, _whole, _space)
+    forms: tuple[Cells, ...] = (_tab, _comma, _whole, _semicolon, _space)
     exist = [sum(_is_file(path, form(line)[0]) for line in first) for form in forms]
     best = exist.index(max(exist)) if any(exist) else forms.index(_whole)
     form = forms[best]
@@ -136,6 +137,10 @@ def _tab(line: str) -> list[str]:
 
 def _comma(line: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
+
+
+def _semicolon(line: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=";", skipinitialspace=True))]
 
 
 def _whole(line: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from memkern.audit.data.files import read_table
+from memkern.audit.data.files import read_table, what_is
 from memkern.audit.data.groups import ImageNames
 from memkern.audit.data.source import Source
 from memkern.audit.encoders.spec import parse
@@ -114,7 +114,7 @@ def listed_lines(path: Path) -> tuple[EncoderLine, ...]:
         DataError: If the file or a column is missing, a cell is empty, or an encoder is named twice.
     """
     if not path.is_file():
-        raise DataError(f"Expected --encoders to be a .csv or .parquet file, got {str(path)!r}; there is no such file")
+        raise DataError(f"Expected --encoders to be a .csv or .parquet file, got {str(path)!r}; {what_is(path)}")
     table = read_table(path, ("name", "encoder", "weights", "members"))
     if not table["name"]:
         raise DataError(f"Expected {path} to list at least one encoder, got none")
@@ -190,7 +190,7 @@ def _of_listed(known: tuple[str, ...], membership: Membership, pictures: Names) 
 def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names, Names]:
     """Group and picture of each image from the file of `--groups`; with listed encoders it has pictures alone."""
     if not path.is_file():
-        raise DataError(f"Expected --groups to be a .csv or .parquet file, got {str(path)!r}; there is no such file")
+        raise DataError(f"Expected --groups to be a .csv or .parquet file, got {str(path)!r}; {what_is(path)}")
     table = read_table(path, ("id", "picture") if listed else ("id", "group"), () if listed else ("picture",))
     if not table["id"]:
         raise DataError(f"Expected {path} to name at least one image, got none")

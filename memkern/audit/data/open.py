@@ -14,6 +14,9 @@ from memkern.audit.data.source import Source
 from memkern.audit.encoders.spec import Spec, parse
 from memkern.errors import DataError
 
+PACKED = frozenset((".7z", ".bz2", ".gz", ".rar", ".tbz2", ".tgz", ".txz", ".xz", ".zip", ".zst"))
+"""Endings of archives from which images would have to be unpacked one after the other."""
+
 
 def image_readers() -> tuple[Reader, ...]:
     """Returns every reader of images by name: the files of `memkern.audit.data.readers`."""
@@ -68,6 +71,11 @@ def open_source(text: str, *, exif: str = "auto", labels: bool = True) -> Source
 
 def _reader_of(spec: Spec) -> Reader:
     """The reader that takes a path, or all paths of a pattern."""
+    if spec.path.is_file() and spec.path.suffix.lower() in PACKED:
+        raise DataError(
+            f"Expected --data to be a folder, or a .tar that is not compressed, got the archive {spec.name!r}: unpack "
+            "it and name the folder"
+        )
     if spec.path.exists():
         for reader in image_readers():
             if reader.takes(spec.path):

@@ -57,8 +57,9 @@ def check_out(folder: Path, *, resume: bool, shared: bool) -> None:
             written.
     """
     begun, complete = (folder / PLAN).exists(), (folder / MANIFEST).exists()
-    if folder.exists() and not folder.is_dir():
-        raise PlanError(f"Expected --out to be a folder, got the file {folder}")
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        kind = "file" if folder.exists() else "link to nothing"
+        raise PlanError(f"Expected --out to be a folder, got the {kind} {folder}")
     if complete and not begun:
         raise PlanError(f"Expected --out to be a new folder, got {folder}, which holds results of another program")
     if resume and not (begun or shared):

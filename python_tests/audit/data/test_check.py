@@ -38,7 +38,12 @@ def test_images_that_cannot_be_read(folder: Path) -> None:
     assert left.index == (1, 3, 4, 5)
     assert torch.equal(left.image(0), torch.from_numpy(IMAGES[3]).permute(2, 0, 1))
     floats = from_arrays(np.full((2, 3, 4, 4), 255.0, np.float32))
-    assert check_images(floats, [0], duplicates=False)[0].error == "float values from 255 to 255, not in [0, 1]"
+    error = check_images(floats, [0], duplicates=False)[0].error
+    assert error.startswith(
+        "float values from 255 to 255, not in [0, 1]: divide them, or state their range, ?range=0,25"
+    )
+    floats = from_arrays(np.full((2, 3, 4, 4), np.nan, np.float32))
+    assert check_images(floats, [0], duplicates=False)[0].error == "float values that are not finite"
 
 
 def textured(seed: int) -> Tensor:

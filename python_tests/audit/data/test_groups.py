@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def test_candidates(folder: Path, tmp_path: Path) -> None:
         (np.array([5, 1], np.uint8), [5, 1]),
         (np.array(["c/deep/5.png", "a/deep/0.png"]), [5, 0]),
         (np.array([b"c/deep/5.png"]), [5]),
+        (np.array([b"\xff.png"]), "1 of 1 are none, the first: '\\xff.png'"),
         (np.array([True, False]), "Expected a mask with one value for each of the 6 images of "),
         (np.array([0, 1, 1, 0, 0, 1]), "Expected --candidates to hold positions, got 6 zeros and ones in "),
         (np.array([1.0, 2.0]), "Expected --candidates to hold whole numbers (positions), text (ids) or booleans (a ma"),
@@ -103,9 +105,41 @@ def test_names_that_look_like_positions(tmp_path: Path) -> None:
         ("head.txt", b"id\na/deep/0.png\nc/deep/5.png"),
         ("quoted.csv", b'"path"\n"a/deep/0.png"\n"c/deep/5.png"\n'),
         ("cells.csv", b"id,label\na/deep/0.png,3\nc/deep/5.png,4\n"),
+        ("semicolons.csv", b"id;label\r\na/deep/0.png;3\r\nc/deep/5.png;4\r\n"),
+        ("ids.csv", b'image_id\n"a/deep/0.png"\n"c/deep/5.png"\n'),
         ("spaces.txt", b"  a/deep/0.png  \r\n\r\n\tc/deep/5.png\r"),
     ],
 )
 def test_lists_as_other_programs_write_them(folder: Path, tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert ImageNames(open_source(str(folder))).listed(str(tmp_path / name), "--candidates") == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("flags.csv", "id,candidate\na/deep/0.png,True\nc/deep/5.png,False\n", "are meant, got id, candidate in "),
+        ("splits.csv", "path;split\na/deep/0.png;train\nc/deep/5.png;test\n", "are meant, got path, split in "),
+        ("plain.csv", "a/deep/0.png,yes\nc/deep/5.png,no\n", "are meant, got an image and a flag in "),
+        ("mask.txt", "1\n0\n1\n0\n0\n0\n", "got one of two words for each image in "),
+        ("words.txt", "True\nFalse\nTrue\nTrue\nTrue\nTrue\n", "save it as booleans"),
+        ("digits.txt", "9" * 5000, "1 of 1 are none"),
+        ("long.csv", "x" * 200_000 + ",1", "to be a list of images, got: field larger than field limit"),
+        ("utf16.txt", "a\0/\0\n\0", "got UTF-16 or binary data: save it as UTF-8"),
+    ],
+)
+@pytest.mark.field("data", "candidates as a column of flags, or a mask as text: refused")
+def test_lists_that_say_yes_and_no_are_refused(
+    folder: Path, tmp_path: Path, name: str, content: str, wanted: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert wanted in message(ImageNames(open_source(str(folder))).listed, str(tmp_path / name), "--candidates")
+
+
+def test_what_is_no_file_and_no_range_says_what_it_is(folder: Path, tmp_path: Path) -> None:
+    listed = ImageNames(open_source(str(folder))).listed
+    os.mkfifo(tmp_path / "pipe")
+    assert message(listed, str(tmp_path / "pipe"), "--candidates").endswith("; it is a FIFO, socket or device")
+    assert message(listed, str(tmp_path), "--candidates").endswith("; it is a folder")
+    for text in ("-1:2", "0:-1", "3:", "0:2:1", "0 : 2"):
+        assert message(listed, text, "--candidates").endswith("; a range has two whole numbers, 0:100 say"), text

@@ -28,6 +28,9 @@ def test_labels_from_files(folder: Path, tmp_path: Path) -> None:
     assert (labeled.labels, labeled.classes) == ((1, 0, 1, 0, 1, 0), ("x", "y"))
     np.save(tmp_path / "labels.npy", LABELS)
     assert apply_labels(source, str(tmp_path / "labels.npy")).labels == tuple(LABELS)
+    for between in ";\t":
+        table.write_text("id,label\n".replace(",", between) + "".join(f"{name}{between}x\n" for name in source.ids))
+        assert apply_labels(source, str(table)).classes == ("x",)
     (tmp_path / "labels.txt").write_text("1 1 0 0 2 2")
     assert apply_labels(source, str(tmp_path / "labels.txt")).labels == (1, 1, 0, 0, 2, 2)
     (tmp_path / "labels.txt").write_text("1 1 0")
@@ -61,6 +64,9 @@ def test_labels_below_zero_and_missing_are_none(tmp_path: Path) -> None:
     assert with_labels(source, ["b", None, "", "a"], None).labels == (1, -1, -1, 0)
     assert with_labels(source, [b"b", b"a", b"a", b"b"], None).classes == ("a", "b"), "bytes are text"
     assert numbers_or_names(["-1", "2", "", "NaN"]) == [-1, 2, None, None]
+    assert numbers_or_names(["1.0", "", "0.0", "12"]) == [1, None, 0, 12], "as pandas writes a column with a gap"
+    assert message(numbers_or_names, ["1.5", "0"]).startswith("Expected whole numbers or names as labels, got 1.5")
+    assert numbers_or_names(["9" * 5000, "0"]) == ["9" * 5000, "0"]
     assert numbers_or_names(["nan", "cat"]) == ["nan", "cat"], "a class of this name"
 
 

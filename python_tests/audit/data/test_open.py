@@ -29,6 +29,10 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     text = message(open_source, str(tmp_path / "no"))
     assert text == f"Expected --data to be one of {kinds}, got '{tmp_path / 'no'}'; no such file or folder"
     assert message(open_source, str(tmp_path / "empty")).startswith("Expected images under ")
+    for ending in ("zip", "tar.gz", "TGZ", "tar.zst"):
+        (tmp_path / f"x.{ending}").write_text("")
+        text = message(open_source, str(tmp_path / f"x.{ending}"))
+        assert text.endswith(f"got the archive '{tmp_path / 'x'}.{ending}': unpack it and name the folder")
     text = message(open_source, str(tmp_path / "x.doc"))
     assert text == f"Expected --data to be one of {kinds}, got '{tmp_path / 'x.doc'}', which is of no such kind"
     assert message(open_source, str(tmp_path / "x.txt")).startswith("Expected images under "), "a folder by any name"

@@ -9,12 +9,16 @@ import signal
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import audit_helpers
 import pytest
 
+from memkern.audit import pipeline
 from memkern.audit.measure import lock
 from memkern.audit.measure.lock import locked
+from memkern.audit.measure.prepare import Prepared
+from memkern.audit.options import Options
 from memkern.audit.pipeline import merge_runs, run_audit
 from memkern.errors import PlanError
 
@@ -116,3 +120,28 @@ def test_a_lock_is_no_link_or_fifo_of_others(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Too many levels of symbolic links"), locked(tmp_path, None, never):
         pass
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("busy", "wanted"),
+    [(True, "used by one command at a time"), (False, "with a complete audit; choose another")],
+)
+@pytest.mark.field("run", "two commands begun at once on one `--out`")
+def test_a_command_that_looked_before_another_began_does_not_join_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool, wanted: str
+) -> None:
+    options = audit_helpers.options(tmp_path)
+    prepare = pipeline.prepare
+    with ExitStack() as other:
+
+        def meanwhile(*given: Options, **named: Any) -> Prepared:
+            monkeypatch.undo()
+            if busy:
+                other.enter_context(locked(options.out, None, never))
+            else:
+                run_audit(options)
+            return prepare(*given, **named)
+
+        monkeypatch.setattr(pipeline, "prepare", meanwhile)
+        with pytest.raises(PlanError, match=wanted):
+            run_audit(options)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from memkern._util.text import first_of
+from memkern.audit.data.classes import WITHOUT
 from memkern.audit.data.decode import SUFFIXES
 from memkern.audit.encoders.spec import Spec
 from memkern.errors import DataError
@@ -105,7 +107,32 @@ def chosen_split(spec: Spec, named: Sequence[tuple[str, Path]]) -> list[tuple[st
     wanted = spec.arguments.get("split")
     kept = [(split, file) for split, file in named if wanted in (None, split)]
     if not kept:
+        if not named:
+            raise DataError(f"Expected {spec.name} to have splits, got none")
         known = ", ".join(dict.fromkeys(split for split, _ in named))
         raise DataError(f"Expected the split {wanted!r} in {spec.name}, got {known}")
     alone = len({split for split, _ in kept}) == 1
     return [("" if alone else split, file) for split, file in kept]
+
+
+def same_classes(named: Sequence[tuple[str, tuple[str, ...] | None]], spec: Spec) -> tuple[str, ...] | None:
+    """Requires that a number means one class in all parts of a data set.
+
+    Args:
+        named: Each part's name and the names of its classes, `None` where it has no names.
+        spec: What the user wrote.
+
+    Returns:
+        The names of the classes; `None` where no part has any.
+
+    Raises:
+        DataError: If two parts have other names.
+    """
+    known = [(part, classes) for part, classes in named if classes is not None]
+    for part, classes in known:
+        if classes != known[0][1]:
+            raise DataError(
+                f"Expected the classes of {known[0][0]} in all of {spec.name}, {first_of(known[0][1])}; got "
+                f"{first_of(classes)} in {part}: audit them one by one, ?split=NAME; {WITHOUT}"
+            )
+    return known[0][1] if known else None

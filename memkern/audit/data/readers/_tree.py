@@ -65,7 +65,7 @@ def walk(root: Path) -> Tree:
                     tree.left_out["hidden files and folders"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     pending.append((entry.path, f"{real}/{entry.name}", where))
-                elif entry.is_dir():
+                elif _leads_to_folder(entry):
                     heapq.heappush(linked, (order_of(where), entry.path, where))
                 else:
                     _add(tree, entry, where, real)
@@ -86,6 +86,13 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
             f"Expected every folder of the images to be readable, got {printable(path)}: {error.strerror}; make it "
             "readable, or take it out"
         ) from error
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that lead to each other lead nowhere
+        return False
 
 
 def _add(tree: Tree, entry: os.DirEntry[str], where: str, folder: str) -> None:

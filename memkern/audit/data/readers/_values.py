@@ -55,7 +55,12 @@ class ImageValues:
         if isinstance(value, str):
             return self.pixels.file(self._within(value))
         if isinstance(value, list):
-            array = np.asarray(value)
+            try:
+                array = np.asarray(value)
+            except ValueError as error:
+                raise DataError(f"a list of rows of unequal lengths ({error})") from error
+            if array.ndim not in (2, 3):
+                raise DataError(f"a list of shape {list(array.shape)}, not [H, W], [H, W, C] or [C, H, W]")
             whole = array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() <= 255
             pixels = self.pixels.array(array.astype(np.uint8) if whole and self.pixels.bounds is None else array)
             pixels = pixels[None] if pixels.ndim == 2 else pixels
@@ -104,7 +109,7 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> Features:
     try:
         found = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         kinds = {name: kind for name, kind in found.items() if isinstance(kind, dict)}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         kinds = {}
     images = [name for name, kind in kinds.items() if kind.get("_type") == "Image"]
     classes = {

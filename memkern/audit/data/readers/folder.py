@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from memkern._util.text import first_of
 from memkern.audit.data.decode import SUFFIXES
 from memkern.audit.data.reader import Reader, wants_labels
 from memkern.audit.data.readers._files import source_of_files
@@ -30,6 +31,11 @@ def _open(spec: Spec) -> Source:
         tree.left_out["images beside the class folders"] += len(beside)
         order = [row for row in order if row not in beside]
     if not order:
+        saved = [each.name for each in sorted(root.iterdir()) if each.is_dir() and is_saved_data_set(each)]
+        if saved:
+            raise DataError(
+                f"Expected images under {root}, got data sets that `datasets` saved: {first_of(saved)}; name one"
+            )
         raise DataError(
             f"Expected images under {root}, got none with the endings {', '.join(sorted(SUFFIXES))}{_found(tree)}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memkern.audit.data.classes import WITHOUT, numbers_or_names
+from memkern.audit.data.files import reading
 from memkern.audit.data.listed import read_list
 from memkern.audit.data.reader import Reader, has_suffix, wants_labels
 from memkern.audit.data.readers._files import source_of_files
@@ -13,7 +14,8 @@ from memkern.errors import DataError
 
 def _open(spec: Spec) -> Source:
     path = spec.path
-    listed = read_list(path)
+    with reading(path, "a list of image files"):
+        listed = read_list(path)
     # A relative path starts from the list's folder, wherever the command is run.
     source = source_of_files(spec, listed.names, [str(path.parent / name) for name in listed.names])
     if listed.labels is None or not wants_labels(spec):

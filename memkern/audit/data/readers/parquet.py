@@ -12,7 +12,7 @@ import numpy as np
 from memkern._util.optional_imports import require
 from memkern.audit.data.files import plausible_count, reading
 from memkern.audit.data.reader import Reader, has_suffix, image_key, label_key, with_pixels
-from memkern.audit.data.readers._shards import folder_holds, shards
+from memkern.audit.data.readers._shards import folder_holds, same_classes, shards
 from memkern.audit.data.readers._values import ImageValues, features_of
 from memkern.audit.data.readers.saved_data_set import is_saved_data_set
 from memkern.audit.data.source import Source, file_digest, list_digest, with_labels
@@ -82,7 +82,8 @@ def _open(spec: Spec) -> Source:
     if labels_at is None:
         return source
     labels = [value for _, file in files for value in file.read(columns=[labels_at]).column(0).to_pylist()]
-    return with_labels(source, labels, features.classes.get(labels_at))
+    classes = [(str(path), features_of(file.schema_arrow.metadata).classes.get(labels_at)) for path, file in files]
+    return with_labels(source, labels, same_classes(classes, spec))
 
 
 def _opened(path: Path) -> ParquetFile:

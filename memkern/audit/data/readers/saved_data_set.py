@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from memkern._util.files import read_json
 from memkern._util.optional_imports import require
 from memkern.audit.data.files import reading
-from memkern.audit.data.reader import Reader, label_key, with_pixels
-from memkern.audit.data.readers._shards import chosen_split
+from memkern.audit.data.reader import Reader, image_key, label_key, with_pixels
+from memkern.audit.data.readers._shards import chosen_split, same_classes
 from memkern.audit.data.readers._values import ImageValues
 from memkern.audit.data.source import Source, list_digest, with_labels
 from memkern.audit.encoders.spec import Spec
@@ -49,14 +49,16 @@ def _open(spec: Spec) -> Source:
             splits.append((name, datasets.load_from_disk(str(path))))
     features = splits[0][1].features
     kinds = features.items()
-    image_key = next((key for key, kind in kinds if isinstance(kind, datasets.Image)), None)
-    image_key = spec.arguments.get("images", image_key)
-    if image_key not in features:
-        raise DataError(
-            f"Expected {spec.path} to have a column of images, got {', '.join(features)}; name it: ?images=KEY"
-        )
-    is_image = isinstance(features[image_key], datasets.Image)
-    raw = [data.cast_column(image_key, datasets.Image(decode=False)) if is_image else data for _, data in splits]
+    of_images = next((key for key, kind in kinds if isinstance(kind, datasets.Image)), None)
+    images_at = image_key(list(features), spec, of_images)
+    for name, data in splits:
+        if images_at not in data.features:
+            raise DataError(
+                f"Expected all splits of {spec.path} to have images under {images_at!r}; {name} has "
+                f"{', '.join(data.features)}: audit them one by one, ?split=NAME"
+            )
+    is_image = isinstance(features[images_at], datasets.Image)
+    raw = [data.cast_column(images_at, datasets.Image(decode=False)) if is_image else data for _, data in splits]
     starts = [0]
     for data in raw:
         starts.append(starts[-1] + len(data))
@@ -65,18 +67,22 @@ def _open(spec: Spec) -> Source:
     def load(position: int) -> Tensor:
         split = next(number for number in range(len(raw)) if position < starts[number + 1])
         with lock:  # one Arrow reader
-            value = raw[split][position - starts[split]][image_key]
+            value = raw[split][position - starts[split]][images_at]
         return values.image(value)
 
     infos = [each for _, data in splits for each in (json.dumps(getattr(data, "_fingerprint", len(data))), len(data))]
     ids = [f"{name}/{row}" if name else str(row) for name, data in splits for row in range(len(data))]
     source = with_pixels(Source(spec.text, tuple(ids), load, list_digest(infos)), spec)
-    of_classes = next((key for key, kind in kinds if isinstance(kind, datasets.ClassLabel)), None)
-    labels_at = label_key(list(features), spec, of_classes)
+    every = {key: kind for _, data in reversed(splits) for key, kind in data.features.items()}
+    of_classes = next((key for key, kind in every.items() if isinstance(kind, datasets.ClassLabel)), None)
+    labels_at = label_key(list(every), spec, of_classes)
     if labels_at is None:
         return source
-    names = getattr(features[labels_at], "names", None)
-    return with_labels(source, [label for _, data in splits for label in data[labels_at]], names)
+    labels: list[object] = []
+    for _, data in splits:
+        labels += data[labels_at] if labels_at in data.features else [None] * len(data)
+    names = [(name, getattr(data.features.get(labels_at), "names", None)) for name, data in splits]
+    return with_labels(source, labels, same_classes([(name, each and tuple(each)) for name, each in names], spec))
 
 
 READER = Reader(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memkern._util.text import escaped_all
+from memkern._util.text import escaped_all, printable
+from memkern.audit.data.classes import numbers_or_names
 from memkern.audit.data.decode import SUFFIXES
 from memkern.audit.data.files import reading
 from memkern.audit.data.reader import Reader, has_suffix, pixels_of, wants_labels, with_pixels
@@ -46,7 +47,7 @@ def _open(spec: Spec) -> Source:
     files = [path for _, path in named]
     for number, (split, path) in enumerate(named):
         with reading(path, "a tar file without compression"):
-            _add(index, number, path, f"{split}/" if split else "", wants_labels(spec))
+            _add(index, number, path, f"{split}/" if split else "", spec)
     if not index.names:
         found = ", ".join(f"{count} {what}" for what, count in sorted(index.left_out.items()))
         raise DataError(f"Expected images in {spec.name}, got none with the usual endings{found and f'; {found}'}")
@@ -65,10 +66,11 @@ def _open(spec: Spec) -> Source:
     source = with_pixels(Source(spec.text, tuple(ids), load, digest, left_out=left_out), spec)
     if not wants_labels(spec) or all(label is None for label in index.labels):
         return source
-    return with_labels(source, index.labels, None)
+    texts = ["" if label is None else label for label in index.labels if label is None or isinstance(label, str)]
+    return with_labels(source, numbers_or_names(texts) if len(texts) == len(source) else index.labels, None)
 
 
-def _add(index: _Index, number: int, path: Path, prefix: str, labeled: bool) -> None:
+def _add(index: _Index, number: int, path: Path, prefix: str, spec: Spec) -> None:
     """Adds the samples of a tar file; consecutive members with the same name up to the first dot are one."""
     whole = path.stat().st_size
     sample: dict[str, tuple[int, int]] = {}
@@ -86,23 +88,33 @@ def _add(index: _Index, number: int, path: Path, prefix: str, labeled: bool) -> 
             stem, _, ending = base.partition(".")
             name = f"{folder}/{stem}".removeprefix("./").removeprefix("/")
             if name != key:
-                _end(index, number, path, prefix + key, sample, labeled)
+                _end(index, number, path, prefix + key, sample, spec)
                 key, sample = name, {}
+            if ending.lower() in sample:
+                raise DataError(f"Expected each member of {path} once, got {printable(member.name)!r} again")
             sample[ending.lower()] = (member.offset_data, member.size)
-    _end(index, number, path, prefix + key, sample, labeled)
+    _end(index, number, path, prefix + key, sample, spec)
 
 
-def _end(index: _Index, number: int, path: Path, name: str, sample: dict[str, tuple[int, int]], labeled: bool) -> None:
-    """Adds one sample: its first member with the ending of an image, and its label."""
+def _end(index: _Index, number: int, path: Path, name: str, sample: dict[str, tuple[int, int]], spec: Spec) -> None:
+    """Adds one sample: its member with the ending of an image, and its label; `x.jpg` comes before `x.mask.png`."""
     if not sample:
         return
-    image = next((ending for ending in sample if f".{ending.rpartition('.')[2]}" in SUFFIXES), None)
-    if image is None:
+    images = [ending for ending in sample if f".{ending.rpartition('.')[2]}" in SUFFIXES]
+    images = [ending for ending in images if "." not in ending] or images
+    if "images" in spec.arguments:
+        images = [ending for ending in sample if ending == str(spec.arguments["images"]).lower()]
+    if not images:
         index.left_out["samples without an image"] += 1
         return
+    if len(images) > 1:
+        raise DataError(
+            f"Expected one image in each sample of {path}, got {', '.join(images)} of {printable(name)}; choose one: "
+            f"{spec.name}?images={images[0]}"
+        )
     index.names.append(name)
-    index.places.append((number, *sample[image]))
-    ending = next((each for each in LABELS if each in sample), None) if labeled else None
+    index.places.append((number, *sample[images[0]]))
+    ending = next((each for each in LABELS if each in sample), None) if wants_labels(spec) else None
     index.labels.append(None if ending is None else _label(path, *sample[ending], ending == "json"))
 
 
@@ -114,13 +126,13 @@ def _label(path: Path, start: int, size: int, is_json: bool) -> object:
     if is_json:
         found = json.loads(text)
         return next((found[key] for key in ("cls", "label", "class", "target") if key in found), None)
-    return int(text) if text.removeprefix("-").isdecimal() else text
+    return text
 
 
 READER = Reader(
     name="WebDataset",
     summary="a `.tar` file, a folder of them or a pattern (`{000..009}.tar`) as WebDataset lays images out, labels in "
-    "`.cls` or `.json`; not compressed",
+    "`.cls` or `.json`; of several images of a sample `?images=ENDING`; not compressed",
     example="FILE.tar",
     package="pillow",
     open=_open,

@@ -40,7 +40,7 @@ def weights_files(path: Path) -> tuple[Path, ...]:
 
     Raises:
         MissingFileError: If there is no file, or a shard is missing.
-        WeightsError: If the index is none, or the path is an adapter.
+        WeightsError: If the index is none, or the path is an adapter or no regular file.
     """
     if path.is_dir():
         found = [path / name for name in SAVED if (path / name).is_file()]
@@ -53,6 +53,8 @@ def weights_files(path: Path) -> tuple[Path, ...]:
                 f"Expected model.safetensors or pytorch_model.bin in the folder {path}{_beside(path)}"
             )
         path = found[0]
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"Expected a file of weights, got {str(path)!r}; it is a FIFO, socket or device")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, _names(path.parent), 3)
         also = f"; near: {', '.join(near)}" if near else ""

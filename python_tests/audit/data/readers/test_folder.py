@@ -56,8 +56,10 @@ def test_links_to_folders_are_followed_and_loops_end(folder: Path, tmp_path: Pat
     (chosen / "d").mkdir()
     (chosen / "d" / "1.png").symlink_to(folder / "b" / "deep" / "1.png")
     (chosen / "d" / "gone.png").symlink_to(folder / "gone.png")
+    (chosen / "d" / "itself").symlink_to("itself")
     linked = open_source(str(chosen))
     assert linked.repeated == ("d/1.png",), "one file is used once"
+    assert dict(linked.left_out)["links to nothing"] == 1, "a link to itself is no error of the walk"
     assert message(linked.image, linked.ids.index("d/gone.png")).startswith("d/gone.png: ")
 
 

@@ -73,6 +73,8 @@ def test_names_with_spaces_commas_and_other_bytes(tmp_path: Path) -> None:
     assert [os.fsencode(Path(each).name) for each in source.paths or ()] == names
     path.write_bytes(b"\n".join(name + b"\t3" for name in names[:-1]) + b"\n" + names[-1] + b"\tx")
     assert open_source(str(path)).classes == ("3", "x")
+    path.write_bytes(b"a b.png;3\nc, d.png;0\n")
+    assert open_source(str(path)).labels == (3, 0)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ def test_depths_types_and_claims(tmp_path: Path) -> None:
     deep = IMAGES.astype(np.uint16) * 257
     np.save(tmp_path / "deep.npy", deep)
     assert same_images(open_source(str(tmp_path / "deep.npy")))
+    np.save(tmp_path / "swapped.npy", deep.astype(">u2"))
+    assert same_images(open_source(str(tmp_path / "swapped.npy"))), "in the other order of bytes"
+    np.save(tmp_path / "complex.npy", IMAGES.astype(np.complex64))
+    for stated in ("", "?range=0,255"):
+        assert "values of complex64, not numbers of pixels" in message(
+            lambda name: open_source(name).image(0), f"{tmp_path / 'complex.npy'}{stated}"
+        )
     np.save(tmp_path / "wide.npy", IMAGES.astype(np.int32))
     assert "values of int32, whose range is unknown" in message(open_source, str(tmp_path / "wide.npy"))
     assert same_images(open_source(f"{tmp_path / 'wide.npy'}?range=255"))

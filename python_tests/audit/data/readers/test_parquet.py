@@ -119,6 +119,22 @@ def test_plain_paths_and_lists_of_numbers(tmp_path: Path) -> None:
     of_numbers = open_source(f"{tmp_path / 'x.parquet'}?images=numbers")
     for row in range(2):
         assert torch.equal(of_numbers.image(row), torch.from_numpy(IMAGES[1]).permute(2, 0, 1))
+    for values, wanted in (
+        (IMAGES[1].ravel().tolist(), "a list of shape [192], not [H, W], [H, W, C] or [C, H, W]"),
+        ([[1, 2], [3]], "a list of rows of unequal lengths"),
+    ):
+        parquet.write_table(arrow.table({"image": [values]}), tmp_path / "flat.parquet")
+        assert wanted in message(open_source(str(tmp_path / "flat.parquet")).image, 0)
+
+
+def test_a_number_is_one_class_in_all_shards(tmp_path: Path) -> None:
+    for number, names in enumerate((["cat", "dog"], ["dog", "cat"])):
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = arrow.table({"image": [png(IMAGES[number])], "label": [number]})
+        metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+        parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / f"part{number}.parquet")
+    assert f"cat, dog; got dog, cat in {tmp_path / 'part1.parquet'}: audit" in message(open_source, str(tmp_path))
+    assert open_source(str(tmp_path), labels=False).labels is None
 
 
 def test_null_labels_and_orientations(tmp_path: Path) -> None:

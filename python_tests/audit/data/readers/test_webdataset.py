@@ -90,3 +90,20 @@ def test_files_that_are_cut_off_or_compressed(tmp_path: Path) -> None:
     assert message(open_source, tar(tmp_path / "z.tar", [("a.txt", b"")])).endswith(
         "usual endings; 1 samples without an image"
     )
+
+
+@pytest.mark.field("data", "WebDataset samples with masks or several images")
+def test_a_mask_beside_the_image_is_not_the_image(tmp_path: Path) -> None:
+    mask, image = png(IMAGES[1]), png(IMAGES[0])
+    path = tar(tmp_path / "x.tar", [("0.mask.png", mask), ("0.png", image), ("0.cls", b"1.0"), ("1.png", mask)])
+    source = open_source(path)
+    assert torch.equal(source.image(0), torch.from_numpy(IMAGES[0]).permute(2, 0, 1))
+    assert source.labels == (1, -1)
+    masks = open_source(f"{path}?images=mask.png")
+    assert torch.equal(masks.image(0), torch.from_numpy(IMAGES[1]).permute(2, 0, 1))
+    assert masks.left_out == (("samples without an image", 1),)
+    path = tar(tmp_path / "two.tar", [("0.png", image), ("0.jpg", mask)])
+    assert message(open_source, path).endswith(f"got png, jpg of 0; choose one: {path}?images=png")
+    assert len(open_source(f"{path}?images=jpg")) == 1
+    path = tar(tmp_path / "again.tar", [("0.png", image), ("0.png", mask)])
+    assert message(open_source, path).endswith("once, got '0.png' again"), "the second would stand for the first"
