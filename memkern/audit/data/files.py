@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,19 +124,29 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     return dict(columns)
 
 
+def _opened_text(path: Path) -> TextIO:
+    """Opens what `read_text` reads whole: a text of millions of lines takes five times its size in memory."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return path.open(encoding="utf-16", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
     same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
-    rows = filter(None, csv.reader(io.StringIO(read_text(path), newline="")))
-    head = [cell.strip() for cell in next(rows, [])]
-    columns: list[list[str]] = [[] for _ in head]
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(head):
-            raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
-        for column, cell in zip(columns, row, strict=True):
-            text = cell.strip()
-            column.append(same.get(text, text))
-            if len(same) < FEW:
-                same.setdefault(text, text)
+    with _opened_text(path) as file:
+        rows = filter(None, csv.reader(file))
+        head = [cell.strip() for cell in next(rows, [])]
+        columns: list[list[str]] = [[] for _ in head]
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(head):
+                raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
+            for column, cell in zip(columns, row, strict=True):
+                text = cell.strip()
+                column.append(same.get(text, text))
+                if len(same) < FEW:
+                    same.setdefault(text, text)
     return list(zip(head, columns, strict=True))
 
 
