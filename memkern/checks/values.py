@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
 
 
@@ -30,6 +31,9 @@ IntsLike: TypeAlias = Tensor | np.ndarray | Sequence[int]
 """Types that a caller may pass for ids and labels: int64, one per point."""
 Array: TypeAlias = Any
 """A result: a tensor, or a numpy array where the caller passed numpy; which of the two, no annotation can say."""
+
+SHORT = 6
+"""Lists of so many names show at a glance which one was meant; of longer ones the nearest are named."""
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -128,7 +132,8 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     """Requires one of the named options."""
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
-        raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
+        near = did_you_mean(value, options) if len(options) > SHORT else ""
+        raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}{near}")
 
 
 def all_pairs(pairs: str, view_sums: bool) -> None:

@@ -119,7 +119,7 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     missing = [name for name in needed if name not in names]
     other = [name for name in names if name not in (*needed, *optional) or names.count(name) > 1]
     if missing or other:
-        also = f" and may have {', '.join(optional)}" if optional else ""
+        also = f" and, if there is one, {', '.join(optional)}" if optional else ""
         raise DataError(f"Expected {path} to have the columns {', '.join(needed)}{also}, once each, got {names}")
     return dict(columns)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memkern._util.text import escaped, printable
+from memkern._util.text import escaped, near_files, printable
 from memkern.audit.data.files import read_array, read_lines
 from memkern.audit.data.listed import PATHS
 from memkern.audit.data.source import Source
@@ -108,7 +108,9 @@ class ImageNames:
         if colon and start.isdecimal() and stop.isdecimal():
             rows = self._range(option, start, stop, what)
         elif not path.is_file():
-            raise DataError(f"Expected {what} to be a file or START:STOP, got {option!r}; there is no such file")
+            raise DataError(
+                f"Expected {what} to be a file or START:STOP, got {option!r}; there is no such file{near_files(path)}"
+            )
         elif path.suffix == ".npy":
             rows = self._of_array(read_array(path), path, what)
         else:

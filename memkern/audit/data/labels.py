@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+from memkern._util.text import did_you_mean, near_files
 from memkern.audit.data.classes import label_values, numbers_or_names
 from memkern.audit.data.files import lines_of, read_array, read_text, reading, refuse_other_encodings
 from memkern.audit.data.source import Source, with_labels
@@ -37,7 +38,10 @@ def apply_labels(source: Source, option: str) -> Source:
         return with_labels(source, folders, None)
     path = Path(option)
     if not path.is_file():
-        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; there is no such file")
+        near = near_files(path) or did_you_mean(option, ("auto", "none", "folder"))
+        raise DataError(
+            f"Expected --labels to be auto, none, folder or a file, got {option!r}; there is no such file{near}"
+        )
     if path.suffix == ".npy":
         return with_labels(source, label_values(read_array(path), str(path)), None)
     text = read_text(path)

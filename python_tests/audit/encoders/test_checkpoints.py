@@ -200,7 +200,9 @@ def test_shards(ending: str, tmp_path: Path) -> None:
 
 def test_folders_and_names_that_are_near(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "checkpoint_0199.pth")
-    assert refused(tmp_path / "checkpoint_0198.pth").endswith("there is no such file; near: checkpoint_0199.pth")
+    assert refused(tmp_path / "checkpoint_0198.pth").endswith(
+        "there is no such file; did you mean `checkpoint_0199.pth`?"
+    )
     assert refused(tmp_path).endswith("in the folder F; it has checkpoint_0199.pth: name one of them")
     (tmp_path / "__0_0.distcp").touch()
     assert "dcp_to_torch" in refused(tmp_path)
