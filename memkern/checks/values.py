@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError, MissingPackageError
 
 
@@ -132,6 +131,9 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     """Requires one of the named options."""
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
+        # Here, because helpers of the commands stay out of the core until they are needed.
+        from memkern._util.text import did_you_mean
+
         near = did_you_mean(value, options) if len(options) > SHORT else ""
         raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}{near}")
 
