@@ -15,6 +15,7 @@ from memkern._util.text import first_of, printable
 from memkern.audit import read_run
 
 
+@pytest.mark.field("run", "a closed pipe (`| head -1`)")
 @pytest.mark.parametrize("reader", ["true"])
 def test_a_closed_pipe_does_not_fail_an_audit(reader: str, tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
@@ -39,6 +40,7 @@ def test_closed_streams(streams: str, tmp_path: Path) -> None:
 BAD = "\x1b[31mred\x1b]0;owned\x07\u202e"
 
 
+@pytest.mark.field("run", "control codes in names")
 def test_names_in_errors_and_notes_are_written_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.field("run", "kills at random moments (KILL, TERM, INT)")
 @pytest.mark.xdist_group("audit_worker")
 @pytest.mark.timeout(900)  # some twenty processes one after the other: seconds alone, minutes on a busy machine
 @pytest.mark.parametrize("name", ["every", "chance", "team2", "team5", "merged", "shared", "hundred"])
@@ -74,6 +75,7 @@ def build():
 """
 
 
+@pytest.mark.field("run", "torchrun, three processes, one killed or asleep")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("killed", [True, False])
 def test_torchrun_with_three_processes_of_which_one_sleeps_or_is_killed(tmp_path: Path, killed: bool) -> None:

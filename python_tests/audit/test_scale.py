@@ -51,12 +51,14 @@ def run(command: list[str], **environment: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.field("run", "torchrun")
 def test_torchrun(given: Options) -> None:
     out = given.out.with_name("torchrun")
     run(["bash", str(SCRIPTS / "torchrun.sh"), str(out), *arguments(given)], PROCESSES="2")
     assert contents(out) == contents(given.out.with_name("whole"))
 
 
+@pytest.mark.field("run", "Slurm job arrays")
 def test_slurm(given: Options) -> None:
     out = given.out.with_name("slurm")
     for task in ("1", "2"):
@@ -66,6 +68,7 @@ def test_slurm(given: Options) -> None:
     assert contents(out) == contents(given.out.with_name("whole"))
 
 
+@pytest.mark.field("run", "Kubernetes indexed jobs")
 def test_kubernetes(given: Options) -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     job = yaml.safe_load((SCRIPTS / "kubernetes.yaml").read_text())
@@ -80,6 +83,7 @@ def test_kubernetes(given: Options) -> None:
     assert contents(out) == contents(given.out.with_name("whole"))
 
 
+@pytest.mark.field("run", "Ray tasks")
 def test_ray(given: Options) -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     out = given.out.with_name("ray")
@@ -87,6 +91,7 @@ def test_ray(given: Options) -> None:
     assert contents(out) == contents(given.out.with_name("whole"))
 
 
+@pytest.mark.field("run", "a list of five million images")
 def test_five_million_images_are_planned_in_a_minute_and_two_gigabytes() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / "many_images.py"), "5000000"], capture_output=True, text=True, timeout=280,

@@ -58,6 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Options, O
     return found
 
 
+@pytest.mark.field("run", "files of another audit in a RUN folder: refused")
 @pytest.mark.parametrize("other", ["seed", "views", "labels", "weights", "pixels"])
 @pytest.mark.parametrize("file", ["readings/f/00000.safetensors", IMAGES, "plan.json"])
 def test_a_file_of_another_audit_is_refused_by_name(
@@ -104,6 +105,7 @@ def test_a_reading_with_a_number_changed_is_refused(made: dict[str, tuple[Option
         merge_runs([tmp_path / "mixed", two.out], tmp_path / "out")
 
 
+@pytest.mark.field("run", "tables, manifests and readings that were edited: refused")
 @pytest.mark.parametrize("table", ["samples", "units", "layers", "encoders"])
 def test_an_edited_table_is_refused(table: str, tmp_path: Path) -> None:
     run = run_audit(audit_helpers.options(tmp_path))
@@ -141,6 +143,7 @@ def invert(path: Path) -> None:
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
 
 
+@pytest.mark.field("run", "pixels that change before or during the work")
 def test_pixels_that_changed_before_it_goes_on_are_found(tmp_path: Path) -> None:
     """Files of one size whatever they show: the list of images tells nothing."""
     from PIL import Image
@@ -248,6 +251,7 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     assert not list(given.out.rglob(".memkern*"))
 
 
+@pytest.mark.field("run", "the user's umask")
 @pytest.mark.parametrize("umask", [0o077, 0o002])
 def test_the_users_umask_holds(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
@@ -277,6 +281,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Options]:
     return {True: given, False: half}
 
 
+@pytest.mark.field("run", "FIFOs and devices in a RUN folder")
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("file", [*FILES, *FINISHED])
 def test_a_fifo_is_never_waited_for(finished: dict[bool, Options], file: str, tmp_path: Path) -> None:
@@ -312,6 +317,7 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
         write_report(given.out, out=tmp_path / "fifo")
 
 
+@pytest.mark.field("run", "half-written RUN folders")
 def test_a_begun_folder_with_half_a_plan_is_one_sentence(tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
     run_audit(replace(given, shard=(1, 2)))

@@ -36,6 +36,7 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if path.name.startswith(".memkern")]
 
 
+@pytest.mark.field("run", "a full disk, at any file")
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_disk_that_is_full_at_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +74,7 @@ def test_a_disk_that_is_full_at_any_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert not leftovers(given.out)
 
 
+@pytest.mark.field("run", "a read-only `--out`")
 def test_a_folder_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +92,7 @@ def test_a_folder_that_cannot_be_written(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.field("run", "a `--out` that vanishes")
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_folder_that_vanishes_is_one_sentence(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = audit_helpers.options(tmp_path)
@@ -110,6 +113,7 @@ def test_a_folder_that_vanishes_is_one_sentence(at: int, tmp_path: Path, monkeyp
     assert run_audit(given) is not None
 
 
+@pytest.mark.field("run", "200 shards leave no handle, thread or file")
 @pytest.mark.long
 def test_two_hundred_shards_leave_nothing_open(tmp_path: Path) -> None:
     audit_helpers.pictures(tmp_path / "data", 200)
@@ -151,6 +155,7 @@ print(most_memory())
 """
 
 
+@pytest.mark.field("run", "memory of 2,000 images is that of 200")
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ten_times_the_images_take_the_same_memory(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def never(text: str) -> None:
     raise AssertionError(text)
 
 
+@pytest.mark.field("run", "two commands on one `--out`")
 def test_the_second_command_gets_a_sentence(tmp_path: Path) -> None:
     given = audit_helpers.options(tmp_path)
     parts = [replace(given, out=tmp_path / f"part{i}", shard=(i, 2)) for i in (1, 2)]
@@ -40,6 +41,7 @@ def test_the_second_command_gets_a_sentence(tmp_path: Path) -> None:
     assert not list(given.out.glob(".*"))
 
 
+@pytest.mark.field("run", "parts (`--shard`) side by side in one folder")
 @pytest.mark.parametrize(
     ("held", "wanted", "free"),
     [

@@ -88,6 +88,7 @@ WRONG = {
 }
 
 
+@pytest.mark.field("run", "processes with other weights, pixels, seeds or options: refused")
 @several
 @pytest.mark.parametrize("name", WRONG)
 def test_processes_that_differ_end_before_the_work(found: dict[str, dict[str, Any]], name: str) -> None:
@@ -100,6 +101,7 @@ def test_one_image_that_differs_is_found_when_it_is_read(found: dict[str, dict[s
     assert all(found["one image"]["said"]), "an error in one is an error in all"
 
 
+@pytest.mark.field("run", "a process that is slow, and one that died")
 @several
 def test_the_others_wait_for_a_slow_one_and_end_with_a_dead_one(found: dict[str, dict[str, Any]]) -> None:
     assert found["alike"]["said"] == found["slow"]["said"] == ["", ""], "it took twice as long as a dead one may"
