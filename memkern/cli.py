@@ -17,6 +17,7 @@ from types import FrameType
 from memkern._util.arguments import seed, whole_number
 from memkern._util.optional_imports import require
 from memkern._util.streams import safe_streams
+from memkern._util.text import did_you_mean
 from memkern.errors import MemkernError
 
 BUG = 70
@@ -44,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         MemkernError: With `--debug`, the error that the user can mend; so do OSError and errors of too little memory.
     """
     with safe_streams():
-        return _run(_parser().parse_args(argv))
+        parser = _parser()
+        args, left = parser.parse_known_args(argv)
+        if left:
+            flags = {flag for each in _actions(parser, args.command) for flag in each.option_strings}
+            near = did_you_mean(left[0].partition("=")[0], sorted(flags))
+            parser.error(f"unrecognized arguments: {' '.join(left)}{near}")
+        return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -203,13 +210,14 @@ def _completion(args: argparse.Namespace) -> None:
     print(shtab.complete(parser, args.shell))
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Walks the arguments of a command and of those below it."""
+def _actions(parser: argparse.ArgumentParser, command: str | None = None) -> Iterator[argparse.Action]:
+    """Walks the arguments of all commands, or of one, and of those below it."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _actions(below)
+            for name, below in action.choices.items():
+                if command in (None, name):
+                    yield from _actions(below)
 
 
 def _optional_packages() -> dict[str, list[str]]:

@@ -132,7 +132,8 @@ def test_mistakes_are_one_line(
     [
         ("audit timm:resnet18 --weights f --data . --out o --transform simclt", "`simclr`"),
         ("audit timm:resnet18 --weights f --data . --out o --transform view.json", "`views.json`"),
-        ("audit timm:resnet18 --weights f --data . --out o --distance l3", "`l2`"),
+        ("audit timm:resnet18 --weights f --data . --out o --distance l3", "'l2'"),
+        ("audit timm:resnet18 --weights f --data . --out o --tranform simclr", "`--transform`"),
         ("lab run tabel-1", "`table-1`"),
         ("lab train --out o --method simclt", "`simclr`"),
     ],
@@ -150,7 +151,8 @@ def test_the_nearest_names_are_shown(
     except SystemExit as raised:  # argparse knows all choices itself
         code = raised.code
     assert code in (1, 2)
-    assert near.strip("`") in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert near in said.partition("did you mean" if "`" in near else "choose from")[2], said
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+MOST_BESIDE = 10_000
+"""So many names of files are compared with one that is missing: a folder may hold millions."""
 
 
 def first_of(items: Iterable[object], most: int = 5, separator: str = ", ") -> str:
@@ -23,18 +28,39 @@ def first_of(items: Iterable[object], most: int = 5, separator: str = ", ") -> s
     return separator.join(words[:most]) + more
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str], near: float = 0.6) -> str:
     """Writes the end of a message about a name that does not exist.
 
     Args:
         name: The name that came.
         known: The names that there are.
+        near: How alike two names are at least, from 0 to 1: difflib's ratio.
 
     Returns:
         "; did you mean `a` or `b`?" with the nearest names, at most three; "" if none is near.
     """
-    near = difflib.get_close_matches(str(name), list(known), 3)
-    return f"; did you mean {' or '.join(f'`{each}`' for each in near)}?" if near else ""
+    found = difflib.get_close_matches(str(name), list(known), 3, near)
+    return f"; did you mean {' or '.join(f'`{each}`' for each in found)}?" if found else ""
+
+
+def near_files(path: Path) -> str:
+    """Writes the end of a message about a file or folder that does not exist.
+
+    Args:
+        path: Where it was looked for.
+
+    Returns:
+        "; did you mean `a`?" with the nearest names beside the outermost part of the path that is missing; "" if none
+        is near.
+    """
+    lacking = path
+    try:
+        while not lacking.parent.exists():
+            lacking = lacking.parent
+        beside = sorted(os.listdir(lacking.parent)[:MOST_BESIDE])
+    except OSError:  # a file, or a folder that may not be read
+        return ""
+    return did_you_mean(lacking.name, map(printable, beside), 0.7)
 
 
 def markdown_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -32,6 +32,9 @@ IntsLike: TypeAlias = Tensor | np.ndarray | Sequence[int]
 Array: TypeAlias = Any
 """A result: a tensor, or a numpy array where the caller passed numpy; which of the two, no annotation can say."""
 
+SHORT = 6
+"""Lists of so many names show at a glance which one was meant; of longer ones the nearest are named."""
+
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -135,7 +138,11 @@ def one_of(value: object, name: str, options: Sequence[str]) -> None:
     """Requires one of the named options."""
     if value not in options:
         wanted = ", ".join(repr(option) for option in options)
-        raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}")
+        # Here, because helpers of the commands stay out of the core until they are needed.
+        from memkern._util.text import did_you_mean
+
+        near = did_you_mean(value, options) if len(options) > SHORT else ""
+        raise ArgumentValueError(f"Expected `{name}` to be one of {wanted}, got {value!r}{near}")
 
 
 def all_pairs(pairs: str, view_sums: bool) -> None:

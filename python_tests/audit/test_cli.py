@@ -275,12 +275,23 @@ def test_mistakes_are_found_before_the_long_work(
         "and T/weights/f.safetensors"
     )
     assert refused("--weights", "no.pt") == "Expected a file of weights, got 'no.pt'; there is no such file"
-    assert refused("--transform", "simclrr").startswith("Expected `transform` to be one of 'weak', 'normal', ")
+    assert refused("--transform", "simclrr").endswith("got 'simclrr'; did you mean `simclr` or `script-simclr`?")
     assert refused("--layers", "conv9").startswith(
         "Expected `layers` to name layers that run in the forward pass, got 'conv9'; layers that run: conv, relu, deep"
     )
-    assert refused("--output", "conv9").startswith("Expected --output to name a layer that runs, got 'conv9': ")
+    assert refused("--output", "conv9").startswith(
+        "Expected --output to name a layer that runs, got 'conv9'; layers that run: conv, relu, deep"
+    )
+    assert refused("--output", "re*") == "Expected --output to name one layer, got 're*'; name one of relu, output"
     assert refused("--data", str(tmp_path / "no")).startswith("Expected --data to be one of FILE.h5 (HDF5), ")
+    assert refused("--data", str(tmp_path / "dta" / "class0")).endswith("no such file or folder; did you mean `data`?")
+    assert refused("--weights", str(tmp_path / "weihgts" / "f")).endswith("no such file; did you mean `weights`?")
+    (tmp_path / "groups.csv").write_text("id,group\n0,candidates\n")
+    for option in ("--groups", "--labels", "--candidates"):
+        text = refused(option, str(tmp_path / "grups.csv"))
+        assert text.endswith("there is no such file; did you mean `groups.csv`?"), text
+    text = refused("--groups", str(tmp_path / "groups.csv"))
+    assert text.endswith("or empty, got 'candidates' for '0'; did you mean `candidate`?")
     assert refused("--candidates", "0:99").startswith(
         "Expected --candidates to be a range of positions within 0:12, the images of T/data, got 0:99"
     )
@@ -361,6 +372,12 @@ def test_a_layer_that_stops_firing(given: Options) -> None:
     images = from_arrays(np.zeros((8, 8, 8, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None, None])
     with pytest.raises(RuntimeError, match=r"these did not: \['a'\]"):
         run_audit(given, encoders=(Fickle(), None), source=images)
+
+
+def test_an_output_beside_layers_of_a_regular_expression(given: Options) -> None:
+    plan = dry_run(replace(given, layers="re:co.v", output="relu")).plan
+    assert ([layer.name for layer in plan.layers], plan.output) == (["conv", "relu", "output"], "relu")
+    assert plan.layers == dry_run(replace(given, layers="conv", output="relu")).plan.layers
 
 
 def test_the_plan_in_memory(given: Options) -> None:

@@ -137,6 +137,8 @@ def test_two_and_two_trainings_with_groups(folder: Path, split: Run) -> None:
 
 def test_typed_arrays(split: Run) -> None:
     arrays = read_run(split.folder).arrays()
+    with pytest.raises(ValueError, match=r"got 'layermem_exces'; did you mean `layermem_excess` or"):
+        arrays.column("layermem_exces")
     assert arrays.significance == split.manifest.significance
     assert arrays.group == GROUPS
     assert arrays.memorized is not None

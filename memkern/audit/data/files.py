@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memkern._util.files import require_regular
 from memkern._util.optional_imports import require
-from memkern._util.text import printable
+from memkern._util.text import near_files, printable
 from memkern.errors import DataError, MemkernError
 
 FEW = 10_000
@@ -96,7 +96,7 @@ def what_is(path: Path) -> str:
     """Says what is under a name that should be a file's, for the message that it is none."""
     if path.is_dir():
         return "it is a folder"
-    return "it is a FIFO, socket or device" if path.exists() else "there is no such file"
+    return "it is a FIFO, socket or device" if path.exists() else f"there is no such file{near_files(path)}"
 
 
 def read_lines(path: Path, *, quotes: bool = False) -> list[str]:
@@ -138,25 +138,36 @@ def read_table(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     missing = [name for name in needed if name not in names]
     other = [name for name in names if name not in (*needed, *optional) or names.count(name) > 1]
     if missing or other:
-        also = f" and may have {', '.join(optional)}" if optional else ""
+        also = f" and, if there is one, {', '.join(optional)}" if optional else ""
         raise DataError(f"Expected {path} to have the columns {', '.join(needed)}{also}, once each, got {names}")
     return dict(columns)
 
 
+def _opened_text(path: Path) -> TextIO:
+    """Opens what `read_text` reads whole: a text of millions of lines takes five times its size in memory."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return path.open(encoding="utf-16", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
 def _csv_columns(path: Path) -> list[tuple[str, list[str]]]:
     same: dict[str, str] = {}  # a cell of few values is kept once: lists have millions of rows
-    text = read_text(path)
-    rows = filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=between_cells(lines_of(text)[0])))
-    head = [cell.strip() for cell in next(rows, [])]
-    columns: list[list[str]] = [[] for _ in head]
-    for number, row in enumerate(rows, 2):
-        if len(row) != len(head):
-            raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
-        for column, cell in zip(columns, row, strict=True):
-            text = cell.strip()
-            column.append(same.get(text, text))
-            if len(same) < FEW:
-                same.setdefault(text, text)
+    with _opened_text(path) as file:
+        first = file.readline()
+        file.seek(0)
+        rows = filter(None, csv.reader(file, delimiter=between_cells(first)))
+        head = [cell.strip() for cell in next(rows, [])]
+        columns: list[list[str]] = [[] for _ in head]
+        for number, row in enumerate(rows, 2):
+            if len(row) != len(head):
+                raise DataError(f"Expected row {number} of {path} to have {len(head)} cells, got {len(row)}: {row}")
+            for column, cell in zip(columns, row, strict=True):
+                text = cell.strip()
+                column.append(same.get(text, text))
+                if len(same) < FEW:
+                    same.setdefault(text, text)
     return list(zip(head, columns, strict=True))
 
 

@@ -23,6 +23,9 @@ _FLAGS = frozenset(("0", "1", "true", "false", "yes", "no", "t", "f", "y", "n"))
 _LIKE_A_RANGE = re.compile(r"[-+\s\d.]*:[-+\s\d.:]*")
 """Numbers with colons between, a START:STOP that was not written as one."""
 
+BLOCK = 1 << 16
+"""So many names are looked up at once: what that takes beside them does not grow with the list."""
+
 
 class ImageNames:
     """The rows of images by what a user may call them.
@@ -45,6 +48,10 @@ class ImageNames:
 
     def _of_ids(self, names: Sequence[str]) -> Ints:
         """The row of each id; -1 for what is none."""
+        blocks = [self._of_block(names[start : start + BLOCK]) for start in range(0, len(names), BLOCK)]
+        return np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+
+    def _of_block(self, names: Sequence[str]) -> Ints:
         wanted = np.fromiter(map(hash, names), dtype=np.int64, count=len(names))
         place = np.searchsorted(self._hashes, wanted)
         rows = self._order[np.minimum(place, len(self._order) - 1)]

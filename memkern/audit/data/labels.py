@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+from memkern._util.text import did_you_mean, near_files
 from memkern.audit.data.classes import label_values, numbers_or_names
 from memkern.audit.data.files import (
     between_cells,
@@ -45,7 +46,8 @@ def apply_labels(source: Source, option: str) -> Source:
         return with_labels(source, folders, None)
     path = Path(option)
     if not path.is_file():
-        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; {what_is(path)}")
+        near = "" if near_files(path) else did_you_mean(option, ("auto", "none", "folder"))
+        raise DataError(f"Expected --labels to be auto, none, folder or a file, got {option!r}; {what_is(path)}{near}")
     if path.suffix == ".npy":
         return with_labels(source, label_values(read_array(path), str(path)), None)
     text = read_text(path)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from memkern.audit.data.files import read_table, what_is
+from memkern._util.text import did_you_mean
+from memkern.audit.data.files import read_table
 from memkern.audit.data.groups import ImageNames
 from memkern.audit.data.source import Source
 from memkern.audit.encoders.spec import parse
@@ -114,7 +115,7 @@ def listed_lines(path: Path) -> tuple[EncoderLine, ...]:
         DataError: If the file or a column is missing, a cell is empty, or an encoder is named twice.
     """
     if not path.is_file():
-        raise DataError(f"Expected --encoders to be a .csv or .parquet file, got {str(path)!r}; {what_is(path)}")
+        raise _no_table("--encoders", path)
     table = read_table(path, ("name", "encoder", "weights", "members"))
     if not table["name"]:
         raise DataError(f"Expected {path} to list at least one encoder, got none")
@@ -177,6 +178,10 @@ def find_membership(
     return SeenImages(known, tuple(each.role for each in encoders), by_role, is_candidate, group_of, pictures)
 
 
+def _no_table(option: str, path: Path) -> DataError:
+    return DataError(f"Expected {option} to be a .csv or .parquet file, got {str(path)!r}; {what_is(path)}")
+
+
 def _of_listed(known: tuple[str, ...], membership: Membership, pictures: Names) -> SeenImages:
     """Membership of listed encoders: if its columns are of two kinds they are a split, the first encoder is an f."""
     like_first = (membership == membership[:, :1]).all(0)
@@ -190,7 +195,7 @@ def _of_listed(known: tuple[str, ...], membership: Membership, pictures: Names) 
 def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names, Names]:
     """Group and picture of each image from the file of `--groups`; with listed encoders it has pictures alone."""
     if not path.is_file():
-        raise DataError(f"Expected --groups to be a .csv or .parquet file, got {str(path)!r}; {what_is(path)}")
+        raise _no_table("--groups", path)
     table = read_table(path, ("id", "picture") if listed else ("id", "group"), () if listed else ("picture",))
     if not table["id"]:
         raise DataError(f"Expected {path} to name at least one image, got none")
@@ -199,7 +204,10 @@ def _read_groups(names: ImageNames, path: Path, *, listed: bool) -> tuple[Names,
     if set(groups) - {*GROUPS, ""}:
         pairs = zip(table["id"], groups, strict=True)
         name, group = next((name, group) for name, group in pairs if group not in (*GROUPS, ""))
-        raise DataError(f"Expected a group of {path} to be {', '.join(GROUPS)} or empty, got {group!r} for {name!r}")
+        near = did_you_mean(group, GROUPS)
+        raise DataError(
+            f"Expected a group of {path} to be {', '.join(GROUPS)} or empty, got {group!r} for {name!r}{near}"
+        )
     of_image = (_by_row(names.source, rows, table.get(each), f"{each} of {path}") for each in ("group", "picture"))
     return next(of_image), next(of_image)
 

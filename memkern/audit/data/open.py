@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from memkern._util.registry import records
 from memkern._util.remote import fetch_with_arguments, is_remote
-from memkern._util.text import markdown_table
+from memkern._util.text import markdown_table, near_files
 from memkern.audit.data import readers
 from memkern.audit.data.reader import Reader
 from memkern.audit.data.readers._shards import matching
@@ -88,4 +88,5 @@ def _reader_of(spec: Spec) -> Reader:
     if files:
         kinds = ", ".join(reader.name for reader in image_readers() if reader.many)
         raise DataError(f"Expected files of one of these kinds for the pattern {spec.name}: {kinds}; got {files[0]}")
-    raise DataError(f"Expected --data to be one of {data_examples()}, got {spec.name!r}; no such file or folder")
+    near = near_files(spec.path)
+    raise DataError(f"Expected --data to be one of {data_examples()}, got {spec.name!r}; no such file or folder{near}")

@@ -229,7 +229,7 @@ def _chosen(found: Sequence[Network], spec: Spec, file: Path) -> tuple[Network, 
     if name is not None:
         asked = [each for each in complete or found if name in each.words]
         if not asked:
-            fit = first_of(repr(each.address) for each in complete or found)
+            fit = first_of(repr(each.address) if each.address else "one without a name" for each in complete or found)
             raise WeightsError(f"Expected a network {name!r} in {file} that fits the encoder, got {fit or 'none'}")
         complete, rest = [each for each in asked if each.complete], complete
     else:

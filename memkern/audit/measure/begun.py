@@ -28,6 +28,9 @@ from memkern.errors import PlanError
 
 IMAGES = "images.parquet"
 
+ROW_GROUP = 1 << 17
+"""Rows of the list of images that are written at once."""
+
 
 @contextmanager
 def clear_disk_errors(folder: Path) -> Iterator[None]:
@@ -150,11 +153,14 @@ def check_manifest(folder: Path, plan: Plan) -> None:
 def _write_images(folder: Path, columns: Mapping[str, Column]) -> None:
     """Writes the list of images: id, index, path, label, candidate, group, picture, and `member/<encoder>`."""
     arrow, parquet = require("pyarrow", "pyarrow"), require("pyarrow.parquet", "pyarrow")
-    arrays = {
-        name: arrow.array(values, type=getattr(arrow, SAMPLES.get(name, "int8"))()) for name, values in columns.items()
-    }
-    with replace_atomically(folder / IMAGES) as temporary:
-        parquet.write_table(arrow.table(arrays), temporary)
+    schema = arrow.schema([(name, getattr(arrow, SAMPLES.get(name, "int8"))()) for name in columns])
+    with replace_atomically(folder / IMAGES) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(columns["id"]), ROW_GROUP):  # a table of all would hold every name twice
+            some = [
+                arrow.array(values[start : start + ROW_GROUP], schema.field(name).type)
+                for name, values in columns.items()
+            ]
+            writer.write_table(arrow.table(some, schema=schema))
 
 
 def write_plan(folder: Path, begun: PlanFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -90,9 +91,15 @@ def agreeing(encoders: Sequence[str], layers: Sequence[Layers]) -> tuple[Layers,
 
 def _with_output(encoder: nn.Module, few: Tensor, options: Options) -> Layers:
     """The layers of the options and, in its place among them, the one that `--output` names."""
+    layers, output = options.layers, options.output or ""
     try:
-        return find_layers(encoder, few, f"{options.layers},{options.output}")
-    except ValueError as error:
-        raise ArgumentValueError(
-            f"Expected --output to name a layer that runs, got {options.output!r}: {error}"
-        ) from error
+        alone = find_layers(encoder, few, output)
+    except ArgumentValueError as error:
+        fix = str(error).partition("; ")[2]
+        raise ArgumentValueError(f"Expected --output to name a layer that runs, got {output!r}; {fix}") from error
+    names = [point.name for point in alone.hook_points]
+    if output not in names and output not in alone.same:
+        raise ArgumentValueError(f"Expected --output to name one layer, got {output!r}; name one of {first_of(names)}")
+    if layers.startswith("re:"):
+        return find_layers(encoder, few, f"re:(?:{layers.removeprefix('re:')})|{re.escape(output)}")
+    return find_layers(encoder, few, f"{layers},{output}")

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memkern._util.text import did_you_mean
+from memkern.audit.run_folder.columns import LAYERS
 from memkern.audit.run_folder.schema import Manifest
 from memkern.audit.run_folder.significance import Significance
+from memkern.errors import ArgumentValueError
 from memkern.scores import sslmem_score
 
 if TYPE_CHECKING:
@@ -150,7 +153,21 @@ class RunArrays:
         return np.flatnonzero([name != "none" and group == name for group in self.group])
 
     def column(self, name: str) -> Floats:
-        """Returns a column of the layer table, `[L]`, NaN where it was not measured."""
+        """Returns a column of the layer table, `[L]` float64, NaN where it was not measured.
+
+        Args:
+            name: A column of numbers of layers.parquet.
+
+        Returns:
+            Its values in forward order.
+
+        Raises:
+            ArgumentValueError: If the table has no such column of numbers.
+        """
+        known = [each for each, kind in LAYERS.items() if kind != "string"]
+        if name not in known:
+            near = did_you_mean(name, known) or f"; its columns of numbers are {', '.join(known)}"
+            raise ArgumentValueError(f"Expected `name` to be a column of layers.parquet, got {name!r}{near}")
         return np.array(self.layers.get(name) or [np.nan] * len(self.layers["layer"]), dtype=np.float64)
 
     def scored_column(self, name: str) -> Floats:

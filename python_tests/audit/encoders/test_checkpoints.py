@@ -206,7 +206,9 @@ def test_shards(ending: str, tmp_path: Path) -> None:
 
 def test_folders_and_names_that_are_near(tmp_path: Path) -> None:
     torch.save(state(), tmp_path / "checkpoint_0199.pth")
-    assert refused(tmp_path / "checkpoint_0198.pth").endswith("there is no such file; near: checkpoint_0199.pth")
+    assert refused(tmp_path / "checkpoint_0198.pth").endswith(
+        "there is no such file; did you mean `checkpoint_0199.pth`?"
+    )
     os.mkfifo(tmp_path / "pipe.pth")
     assert refused(tmp_path / "pipe.pth").endswith("it is a FIFO, socket or device")
     (tmp_path / "pipe.pth").unlink()

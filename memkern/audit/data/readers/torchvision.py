@@ -6,6 +6,7 @@ import inspect
 from dataclasses import replace
 
 from memkern._util.optional_imports import require
+from memkern._util.text import did_you_mean
 from memkern.audit.data.dataset import from_dataset
 from memkern.audit.data.reader import Reader, pixels_of, wants_labels, with_pixels
 from memkern.audit.data.source import Source, list_digest
@@ -20,7 +21,8 @@ def _open(spec: Spec) -> Source:
     module = require("torchvision.datasets", "torchvision", extra="")
     name = spec.name
     if not inspect.isclass(getattr(module, name, None)):
-        raise DataError(f"Expected a data set of torchvision.datasets, got {name!r}")
+        near = did_you_mean(name, module.__all__)
+        raise DataError(f"Expected a data set of torchvision.datasets, got {name!r}{near}")
     arguments = {key: value for key, value in spec.arguments.items() if key not in OURS}
     try:
         data = getattr(module, name)(**arguments)  # none of them downloads unless asked to

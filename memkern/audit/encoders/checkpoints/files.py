@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tarfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from memkern._util.files import sha256
 from memkern._util.optional_imports import require
-from memkern._util.text import first_of
+from memkern._util.text import first_of, near_files
 from memkern.audit.encoders.checkpoints.torch_files import read_archive, read_old
 from memkern.errors import MemkernError, MissingFileError, WeightsError
 
@@ -56,9 +55,9 @@ def weights_files(path: Path) -> tuple[Path, ...]:
     if path.exists() and not path.is_file():
         raise WeightsError(f"Expected a file of weights, got {str(path)!r}; it is a FIFO, socket or device")
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, _names(path.parent), 3)
-        also = f"; near: {', '.join(near)}" if near else ""
-        raise MissingFileError(f"Expected a file of weights, got {str(path)!r}; there is no such file{also}")
+        raise MissingFileError(
+            f"Expected a file of weights, got {str(path)!r}; there is no such file{near_files(path)}"
+        )
     return (path, *_shards(path)) if path.name.endswith(INDEX) else (path,)
 
 
