@@ -113,7 +113,7 @@ def _width(names: Sequence[str]) -> float:
 
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
-    """Writes names below the places 0, 1, …; of many every second, third, …"""
+    """Writes names below the places 0, 1, 2; of many every second or third and so on."""
     step = -(-len(names) // 80)
     shown = [printable(name) for name in names[::step]]
     axes.set_xticks(range(0, len(names), step), shown, rotation=45, ha="right", parse_math=False, fontsize=8)
