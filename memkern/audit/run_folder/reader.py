@@ -115,7 +115,7 @@ class Run:
         return self.manifest.output
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a few facts and the verdict."""
+        """Table that notebooks show: a few facts and the verdict."""
         manifest, sure = self.manifest, self.manifest.significance
         facts = {
             "folder": str(self.folder),
