@@ -72,12 +72,16 @@ def alignment_score(
 
     def formula(z: Tensor) -> Tensor:
         if distance == "angular":
-            raise ArgumentValueError(
-                "Expected another distance than 'angular' where second derivatives are taken: equal views have none"
-            )
+            raise _no_second_derivative()
         return _mean_distance(z, anchor, normalize, distance).to(torch.promote_types(z.dtype, torch.float32))
 
     return PointScore(values, gradient, formula)
+
+
+def _no_second_derivative() -> ArgumentValueError:
+    return ArgumentValueError(
+        "Expected another distance than 'angular' where second derivatives are taken: equal views have none"
+    )
 
 
 def _mean_distance(z: Tensor, anchor: bool, normalize: bool, distance: str) -> Tensor:

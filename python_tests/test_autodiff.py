@@ -19,6 +19,9 @@ def rand(*shape, seed=0, dtype=torch.float64):
 SCORES = {
     "alignment": (memkern.alignment, reference),
     "anchor": (lambda z: memkern.alignment(z, pairs="anchor"), lambda z: reference(z, pairs="anchor")),
+    "l1": (lambda z: memkern.alignment(z, distance="l1"), lambda z: reference(z, distance="l1")),
+    "cosine": (lambda z: memkern.alignment(z, distance="cosine"), lambda z: reference(z, distance="cosine")),
+    "angular": (lambda z: memkern.alignment(z, distance="angular"), lambda z: reference(z, distance="angular")),
     "raw": (lambda z: memkern.alignment(z, normalize=False), lambda z: reference(z, normalize=False)),
     "layer_stats": (lambda z: memkern.layer_stats(z).alignment, reference),
     "unit_means": (lambda z: memkern.layer_stats(z).unit_means.flatten(), lambda z: z.mean(1).flatten()),
@@ -50,6 +53,10 @@ TRANSFORMS = {
     "functional": lambda f: lambda z: torch.autograd.functional.jacobian(f, z, vectorize=True),
     "functional hessian": lambda f: lambda z: torch.autograd.functional.hessian(lambda x: f(x).square().sum(), z),
 }
+SECOND = {
+    "hessian", "reverse over reverse", "reverse over forward", "forward over forward", "functional hessian",
+}  # fmt: skip
+"""Transforms that take a second derivative."""
 
 
 @pytest.mark.field("program", "torch.func: jvp, vjp, vmap, Hessians, per-sample gradients")
@@ -58,6 +65,10 @@ TRANSFORMS = {
 def test_derivatives_are_those_of_plain_torch(score, transform):
     if (score, transform) in {("unit_means", "functional"), ("unit_means", "functional hessian")}:
         pytest.skip("ordinary autograd: unit means say that they have no gradient")
+    if score == "angular" and transform in SECOND:
+        with pytest.raises(memkern.MemkernError, match="equal views have none"):
+            TRANSFORMS[transform](SCORES[score][0])(rand(3, 4, 5))
+        return
     ours, plain = SCORES[score]
     got, want = (TRANSFORMS[transform](function)(rand(3, 4, 5)) for function in (ours, plain))
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
@@ -105,7 +116,6 @@ NONE = {
     "classmem": lambda z: memkern.classmem(z, torch.tensor([0, 1, 1])).sum(),
     "alignment_stats": lambda z: memkern.alignment_stats(z).stderr.sum(),
     "view_sums": lambda z: memkern.layer_stats(z, view_sums=True).rows.sum(),
-    "cosine": lambda z: memkern.alignment(z, distance="cosine").sum(),
     "views": lambda z: memkern.views(z[None, None, 0], n_views=2, seed=0, index=[0], size=4).sum(),
 }
 
@@ -113,7 +123,7 @@ NONE = {
 @pytest.mark.parametrize("transform", ["jacrev", "jacfwd", "jvp", "vjp", "hessian", "per sample"])
 @pytest.mark.parametrize("name", NONE)
 def test_derivatives_that_are_not_there_are_refused_by_name(name, transform):
-    with pytest.raises(memkern.MemkernError, match=r"derivative|'l2' alone has a gradient"):
+    with pytest.raises(memkern.MemkernError, match="derivative"):
         TRANSFORMS[transform](NONE[name])(rand(3, 4, 5))
 
 

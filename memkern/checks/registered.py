@@ -177,8 +177,8 @@ def views_table(columns: int, bounds: Sequence[tuple[float, float]], blur: int) 
         elif values.readable(params) and params.numel() and bool((params[..., 6::2] == blur).any()):
             raise ArgumentValueError("Expected `blur_size` of 1 or more with `params` that blur, got 0")
         views.count(stages, "stages")
-        for numbers, name in ((mean, "mean"), (std, "std")):
-            views.per_channel(numbers, name)
+        views.per_channel(mean, "mean", -views.LARGEST, views.LARGEST)
+        views.per_channel(std, "std", 1 / views.LARGEST, views.LARGEST)
         views.output_dtype(dtype)
 
     return check

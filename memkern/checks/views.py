@@ -15,6 +15,9 @@ from memkern.errors import ArgumentTypeError, ArgumentValueError, BackendError
 
 __all__ = ["one_of"]
 
+LARGEST = 1e6
+"""Bound of the numbers of a view, and of their reciprocals: within it no view overflows float32."""
+
 
 def _kind(value: object) -> str:
     return type(value).__name__

@@ -9,8 +9,6 @@ from memkern.checks import views as checks
 from memkern.transforms.convert import fields_of
 
 Range = tuple[float, float]
-LARGEST = 1e6
-"""Bound of the numbers of a view, and of their reciprocals: within it no view overflows float32."""
 STAGES = ("jitter", "gray", "blur", "solarize", "invert")
 """The stages after crop and flips, in their default order."""
 
@@ -96,17 +94,17 @@ class ViewSpec:
             put(name, checks.bounded(getattr(self, name), name, 0.0, 1.0))
         if self.scale is not None:
             put("scale", checks.number_range(self.scale, "scale", 0.0, 1.0, above=True))
-        put("ratio", checks.number_range(self.ratio, "ratio", 1 / LARGEST, LARGEST))
+        put("ratio", checks.number_range(self.ratio, "ratio", 1 / checks.LARGEST, checks.LARGEST))
         for name in ("brightness", "contrast", "saturation"):
-            put(name, checks.factor_range(getattr(self, name), name, 1.0, 0.0, LARGEST))
+            put(name, checks.factor_range(getattr(self, name), name, 1.0, 0.0, checks.LARGEST))
         put("hue", checks.factor_range(self.hue, "hue", 0.0, -0.5, 0.5))
-        put("sigma", checks.number_range(self.sigma, "sigma", 1 / LARGEST, LARGEST))
+        put("sigma", checks.number_range(self.sigma, "sigma", 1 / checks.LARGEST, checks.LARGEST))
         put("threshold", checks.bounded(self.threshold, "threshold", 0.0, 255.0))
         checks.odd(self.blur_size, "blur_size")
         checks.positive(self.patch, "patch")
         put("order", checks.stages(self.order, "order", STAGES))
-        put("mean", checks.per_channel(self.mean, "mean", -LARGEST, LARGEST))
-        put("std", checks.per_channel(self.std, "std", 1 / LARGEST, LARGEST))
+        put("mean", checks.per_channel(self.mean, "mean", -checks.LARGEST, checks.LARGEST))
+        put("std", checks.per_channel(self.std, "std", 1 / checks.LARGEST, checks.LARGEST))
         checks.one_of(self.clean, "clean", ("center", "resize"))
 
     @classmethod

@@ -25,6 +25,7 @@ PROGRAMMERS = {
     ("ops/pointwise_stats.py", "RuntimeError"),
     ("triton_kernels/views.py", "ValueError"),
     ("audit/measure/begun.py", "OSError"),
+    ("_util/files.py", "OSError"),
 }
 
 

@@ -72,6 +72,8 @@ ADDED = {
     "New export": Added("export", "fiftyone", "fiftyone", {
         "memkern/audit/pipeline.py": "a docstring's example",
         "python_tests/audit/measure/test_run_shards.py": "a merge that exports",
+        "python_tests/audit/measure/test_bound_to_plan.py": "files of a finished audit",
+        "python_tests/audit/measure/test_full_and_gone.py": "files of a finished audit",
         "python_tests/audit/run_folder/test_exports.py": "the order of two options",
         "python_tests/frozen/*": "options of stored runs",
         "scripts/frozen/runs.py": "the runs that two checkouts are compared on",

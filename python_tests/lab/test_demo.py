@@ -1,7 +1,7 @@
 """`memkern demo`: an audit of a pair, its folder, errors, exit codes."""
 
-import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from memkern import cli
 from memkern._util.files import write_json
 from memkern.audit import read_run
+from memkern.audit.measure import begun
 from memkern.errors import PlanError, TrainingError
 from memkern.lab import demo
 from memkern.lab.data.packaged import ImageSet
@@ -108,9 +109,8 @@ def test_a_demo_replaces_one_of_version_0_1(stored: Path, tmp_path: Path) -> Non
 def test_an_audit_is_not_replaced(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert run("demo", "--weights", stored, "--out", out) == 0
-    plan = json.loads((out / "plan.json").read_text())
-    plan["about"]["options"]["data"] = "images"
-    write_json(out / "plan.json", plan)
+    made = begun.read_plan(out)
+    begun.write_plan(out, replace(made, about=replace(made.about, options={**made.about.options, "data": "images"})))
     capsys.readouterr()
     assert run("demo", "--weights", stored, "--out", out) == 1
     assert "choose another" in capsys.readouterr().err

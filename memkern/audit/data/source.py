@@ -36,6 +36,7 @@ class Source:
         left_out: What else was found and is no image of the list, and how many of it.
         exif: "apply" if images are turned as their EXIF orientation says, "ignore" if not, "" if they have none.
         notes: Sentences that the user should know before the work.
+        change: What is made of an image `[C, H, W]` for encoders that take other channels; `None` for nothing.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     left_out: tuple[tuple[str, int], ...] = ()
     exif: str = ""
     notes: tuple[str, ...] = ()
+    change: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if not self.index:
@@ -69,7 +71,15 @@ class Source:
         return replace(self, **changed)  # type: ignore[arg-type]
 
     def image(self, row: int) -> Tensor:
-        """Loads the image of a row, `[C, H, W]`.
+        """Loads the image of a row, `[C, H, W]`, as encoders take it; see `stored`."""
+        return self.taken(self.stored(row))
+
+    def taken(self, image: Tensor) -> Tensor:
+        """Makes of an image `[C, H, W]` what encoders take."""
+        return image if self.change is None else self.change(image)
+
+    def stored(self, row: int) -> Tensor:
+        """Loads the image of a row, `[C, H, W]`, as it is stored.
 
         Args:
             row: Number of the row in this list.

@@ -192,8 +192,8 @@ def check_same(old: Plan, new: Plan, folder: Path, *, other_encoders: bool = Fal
         old: The plan that the folder holds.
         new: The plan of the audit that shall go on.
         folder: The RUN folder, for the error message.
-        other_encoders: Whether the new plan may have more encoders or fewer, and other names and roles of those that
-            both have.
+        other_encoders: Whether the new plan may have more encoders or fewer (of each role one), and other names and
+            roles of those that both have.
 
     Raises:
         PlanError: If a field differs; the message names the first one.
@@ -201,7 +201,9 @@ def check_same(old: Plan, new: Plan, folder: Path, *, other_encoders: bool = Fal
     before, now = old.to_json(), new.to_json()
     may_differ: set[str] = set()
     both = same_encoders(old, new) if other_encoders else {}
-    if both and len(both) in (len(old.encoders), len(new.encoders)):
+    roles = ({each.role for each in plan.encoders} for plan in (old, new))
+    longer = len(both) == len(old.encoders)
+    if both and (longer or (len(both) == len(new.encoders) and set.issubset(*roles))):
         may_differ = {"encoder", "encoder_file", "weights", "reference", "encoders", "candidates"}
     for name, value in now.items():
         if before[name] != value and name not in may_differ:

@@ -1,4 +1,4 @@
-"""What is read of one encoder, and how what was read on several shards is put together."""
+"""Readings of one encoder, and how those of several shards are put together."""
 
 from __future__ import annotations
 

@@ -116,13 +116,8 @@ def _ways(usual: _Way) -> Iterator[_Way]:
     channels = len(usual.source.image(0))
     other = {3: _gray, 1: _three}.get(channels)
     for change in (None, other):
-        source = usual.source if change is None else _changed(usual.source, change)
+        source = usual.source if change is None else replace(usual.source, change=change)
         yield from (_Way(source, order) for order in orders)
-
-
-def _changed(source: Source, change: Callable[[Tensor], Tensor]) -> Source:
-    load = source.load
-    return replace(source, load=lambda position: change(load(position)))
 
 
 def _gray(image: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def _own_store(rank: int, size: int) -> Liveness:
 
 
 def _address() -> str:
-    """This machine's name, if it leads anywhere."""
+    """Name of this machine, if it leads anywhere."""
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, 0)

@@ -274,10 +274,11 @@ def same_encoders(old: Plan, new: Plan) -> dict[str, str]:
 
 
 def rename_readings(run: Path, old: Plan, new: Plan) -> None:
-    """Gives the readings of encoders that have another name in a longer plan that name; removes those of no use in it.
+    """Gives the readings of encoders that have another name in another plan that name.
 
-    Names may change places, so all are taken away before the first one is given. A process that is killed in between
-    loses readings, which are made again, but never gives one to another encoder: each carries a digest.
+    Those of an encoder that is left out stay, until another encoder has its name. Names may change places, so all are
+    taken away before the first one is given. A process that is killed in between loses readings, which are made again,
+    but never gives one to another encoder: each carries a digest.
     """
     moved = {before: now for before, now in same_encoders(old, new).items() if before != now}
     aside = {name: run / FOLDER / f".moved.{place}" for place, name in enumerate(moved)}
@@ -286,7 +287,7 @@ def rename_readings(run: Path, old: Plan, new: Plan) -> None:
     for name, path in aside.items():
         _move(path, folder_of(run, moved[name]))
     unused = {each.readings for each in old.encoders} - {each.readings for each in new.encoders}
-    for each in (*old.encoders, *new.encoders):
+    for each in new.encoders:
         for path in _files(folder_of(run, each.name)):
             if _metadata(path).get("of") in unused:
                 path.unlink()

@@ -204,14 +204,14 @@ def _batches(job: Job, rows: range, pool: ThreadPoolExecutor, timer: PhaseTimer)
 
 def _load(job: Job, row: int) -> tuple[Tensor, bytes]:
     """Loads an image, which must be the one that was looked at; and the digest of its pixels."""
-    image = job.source.image(row)
-    digest = pixels_digest(image)
+    stored = job.source.stored(row)
+    digest = pixels_digest(stored)
     if job.contents is not None and digest != job.contents[row].tobytes():
         raise DataError(
             f"Expected {job.source.ids[row]} to have the pixels that it had when it was looked at, got others: its "
             "file changed meanwhile, or is not the same for all processes; restore it and go on with --resume"
         )
-    return image, digest
+    return job.source.taken(stored), digest
 
 
 def draw(

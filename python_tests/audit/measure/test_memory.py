@@ -37,7 +37,7 @@ def of_images(job: Job, count: int) -> Job:
     source = replace(source, labels=tuple(few.labels[row] for row in rows) if few.labels else None)
     assert job.balanced is not None
     options = replace(job.options, shard_size=count)
-    return replace(job, source=source, options=options, batch_size=4, balanced=job.balanced[rows])
+    return replace(job, source=source, options=options, batch_size=4, balanced=job.balanced[rows], contents=None)
 
 
 def kept(job: Job, images: int) -> int:

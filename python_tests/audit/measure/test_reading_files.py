@@ -373,7 +373,7 @@ def test_the_output_alone_is_kept(tmp_path: Path) -> None:
     assert data is not None
     assert all_data is not None
     assert (data.values == all_data.values).all()
-    sizes = [sum(path.stat().st_size for path in reading_files(run.folder).values()) for run in (few, whole)]
+    sizes = [sum(path.stat().st_size for path in files_of(run.folder).values()) for run in (few, whole)]
     assert sizes[0] < sizes[1] / 3
     longer = family(tmp_path, 2, 2, out=tmp_path / "few", keep="output", resume=True)
     again = run_audit(longer)  # what was not kept is read again

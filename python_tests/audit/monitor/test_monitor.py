@@ -86,6 +86,7 @@ def test_this_test_can_fail():
 
 
 def test_the_numbers_are_those_of_the_metrics():
+    torch.manual_seed(0)
     model, reference, images, labels = Net().eval(), Net().eval(), probe(), torch.arange(12) % 3
     monitor = Monitor(images, layers="bn", n_views=4, seed=5, labels=labels, reference=reference, batch=5, show=None)
     found = monitor.measure(model, 7)
@@ -375,6 +376,7 @@ def test_a_trainer_that_stops_within_an_epoch_measures_epoch_0(tmp_path, every):
 @pytest.mark.field("program", "accelerate in bf16")
 def test_accelerate_in_bf16_changes_no_number():
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    torch.manual_seed(0)
     model = Net()
     want = Monitor(probe(), n_views=2, show=None).step(model, 0)
     prepared = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
