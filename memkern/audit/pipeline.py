@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,6 +29,11 @@ from memkern.audit.run_folder.write_exports import chosen, require_packages, wri
 from memkern.audit.taps.rng import kept_rng
 
 
+def _to_logger(text: str) -> None:
+    """Tells the logger "memkern", which shows it where the program asks for level INFO."""
+    logging.getLogger("memkern").info("%s", text)
+
+
 def _silent(text: str) -> None:
     """Says nothing."""
 
@@ -38,7 +44,7 @@ def run_audit(
     *,
     encoders: InMemory | None = None,
     source: Source | None = None,
-    log: Log = _silent,
+    log: Log = _to_logger,
     progress: Progress | None = None,
 ) -> Run | None:
     """Measures an encoder and writes the RUN folder `options.out`; to a remote address it is copied when complete.
@@ -47,7 +53,7 @@ def run_audit(
         options: What to measure, on what, and how.
         encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
-        log: Told what the user should know.
+        log: Told what the user should know; default: the logger "memkern", at level INFO.
         progress: Shows how far it is.
 
     Returns:
@@ -138,7 +144,7 @@ def _require_packages(images: bool, exports: Sequence[str]) -> None:
     require_packages(exports)
 
 
-def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (), log: Log = _silent) -> Run:
+def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (), log: Log = _to_logger) -> Run:
     """Puts the parts of an audit together that were done with `--shard i/n`.
 
     Neither the encoder nor the images are needed, and so no pictures are made; `run_audit` adds them to a complete
@@ -148,7 +154,7 @@ def merge_runs(folders: Sequence[Path], out: Path, *, exports: Sequence[str] = (
         folders: The RUN folders of the parts.
         out: The RUN folder to write; may be one of the `folders`.
         exports: Names of formats of other tools to write too: "mat", "fiftyone".
-        log: Told what the user should know.
+        log: Told what the user should know; default: the logger "memkern", at level INFO.
 
     Returns:
         The run, the same bits as of one process.
@@ -176,7 +182,7 @@ def dry_run(
     *,
     encoders: InMemory | None = None,
     source: Source | None = None,
-    log: Log = _silent,
+    log: Log = _to_logger,
     progress: Progress | None = None,
 ) -> Estimate:
     """Prepares an audit, measures one batch, and estimates the rest; writes nothing.
@@ -185,7 +191,7 @@ def dry_run(
         options: What to measure, on what, and how.
         encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
-        log: Told what the user should know.
+        log: Told what the user should know; default: the logger "memkern", at level INFO.
         progress: Shows how far it is.
 
     Returns:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from memkern.checks import values as checks
+from memkern.metrics.plots import histogram
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 S = TypeVar("S", bound="State")
 M = TypeVar("M", bound="Streaming")  # type: ignore[type-arg]  # of whatever state
@@ -75,6 +79,17 @@ class Streaming(ABC, Generic[S]):
         Errors are those that ``stats`` documents: a ``ValueError`` where too few points have been seen.
         """
         return self.stats().score
+
+    def plot(self) -> Figure:
+        """Draws a histogram of the scores so far of the units.
+
+        Errors are those that ``stats`` documents: a ``ValueError`` where too few points have been seen; and a
+        ``ModuleNotFoundError`` where matplotlib is missing.
+
+        Returns:
+            The figure, which notebooks show; nothing of pyplot is touched.
+        """
+        return histogram(self.compute(), type(self).__name__, "units")
 
     def merge(self: M, other: M) -> None:
         """Adds the points of another metric with the same options; any order of merging gives the same peaks.

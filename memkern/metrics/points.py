@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,11 @@ from memkern.checks import values as checks
 from memkern.checks.values import Array, IntsLike, TensorLike
 from memkern.metrics.base import Streaming
 from memkern.metrics.options import compat_scripts, in_callers_kind
+from memkern.metrics.plots import histogram
 from memkern.ops.alignment import alignment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCALES = ("none", "ratio", "range")
 PAIRS = ("all", "anchor")
@@ -338,6 +342,18 @@ class LayerMem(Streaming[LayerState]):
             ids = torch.arange(self.count, self.count + points, device=alignment_f.device)
         given = checks.ids(ids, points, alignment_f.device)
         self._add(LayerState((alignment_f,), (alignment_g,), (given,)))
+
+    def plot(self) -> Figure:
+        """Draws a histogram of the points' SSLMem, scaled as ``scale`` says; LayerMem is their mean.
+
+        Returns:
+            The figure, which notebooks show; nothing of pyplot is touched.
+
+        Raises:
+            ValueError: If no point has been seen.
+            ModuleNotFoundError: If matplotlib is missing.
+        """
+        return histogram(self.stats().sslmem, "SSLMem", "points")
 
     def stats(self) -> LayerMemStats:
         """Computes LayerMem and the score of each point so far.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import memkern
 from memkern.audit.encoders.build import build_encoder
 from memkern.audit.encoders.weights import load_weights
 from memkern.audit.options import Options
-from memkern.audit.pipeline import run_audit
+from memkern.audit.pipeline import dry_run, run_audit
 from memkern.audit.run_folder.reader import Run
 
 # A float32 forward pass differs from a float64 one by rounding: a sum of n terms by about sqrt(n) * 6e-8 of its size,
@@ -252,3 +253,22 @@ def test_resnet9_and_vit_tiny(tmp_path: Path) -> None:
     assert fc["delta_sublayer"] == pytest.approx(fc["layermem"] - rows["blocks.1.norm2:in"]["layermem"])
     assert rows["blocks.1"]["delta_block"] == pytest.approx(rows["blocks.1"]["layermem"] - rows["blocks.0"]["layermem"])
     assert rows["blocks.0"]["delta_block"] is None
+
+
+def test_what_was_found_goes_to_the_logger_unless_log_is_given(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = audit_helpers.options(tmp_path)
+    (tmp_path / "data" / "notes.50%s").write_text("no image, which is worth a line")
+    told: list[str] = []
+    with caplog.at_level(logging.INFO, logger="memkern"):
+        dry_run(options, log=told.append)
+        assert not caplog.records
+        dry_run(options)
+    assert told
+    assert [(each.name, each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("memkern", "INFO", text) for text in told
+    ]
+    caplog.clear()
+    dry_run(options)
+    assert (caplog.records, *capsys.readouterr()) == ([], "", "")  # who asks for nothing hears nothing, as ever

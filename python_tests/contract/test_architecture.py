@@ -29,12 +29,15 @@ def is_module(name):
     return name in MODULES
 
 
+def is_for_types(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imports(path, inside_functions=True):
-    """The memkern modules that a file imports, and whether inside a function."""
+    """The modules that a file imports; without those inside functions, the ones that run when it is imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    inner = {
-        node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef) for node in ast.walk(function)
-    }
+    later = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) or is_for_types(node)]
+    inner = {node for outer in later for node in ast.walk(outer)}
     found = set()
     for node in ast.walk(tree):
         names = []

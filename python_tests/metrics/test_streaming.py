@@ -185,3 +185,17 @@ def test_sync_without_a_process_group_changes_nothing(own):
         each.sync()
     assert_same_stats(metric.stats(), before)
     assert empty.state_dict() == {}
+
+
+def test_plot_is_a_histogram_of_the_scores(own):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    metric = own.of(twelve())
+    stats = metric.stats()
+    each = stats.sslmem if isinstance(metric, memkern.LayerMem) else stats.score
+    axes = metric.plot().axes[0]
+    heights, undefined = sum(bar.get_height() for bar in axes.patches), int(each.isnan().sum())
+    assert heights == len(each) - undefined
+    assert (f"{undefined} undefined" in axes.get_title()) == bool(undefined)
+    assert str(len(each)) in axes.get_title()
+    with pytest.raises(ValueError, match="point"):
+        own.new().plot()

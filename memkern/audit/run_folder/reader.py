@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,18 @@ from torch import Tensor
 from memkern._util.files import read_json, require_regular, sha256
 from memkern._util.optional_imports import require
 from memkern._util.remote import address_of, fetch, is_remote
+from memkern._util.text import first_of, printable
 from memkern.audit.run_folder.arrays import RunArrays, read_arrays
 from memkern.audit.run_folder.columns import ENCODERS
+from memkern.audit.run_folder.plots import plot
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE, Manifest
 from memkern.errors import RunFolderError
 
 if TYPE_CHECKING:
     import pyarrow
+    from matplotlib.figure import Figure
+
+NO_VERDICT = "none, without an encoder that did not see the images, and in audits of memkern 0.2 or earlier"
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,25 @@ class Run:
         """
         return read_arrays(self)
 
+    def plot(self, what: str = "layers") -> Figure:
+        """Draws a figure, which notebooks show; nothing of pyplot is touched.
+
+        Args:
+            what: "layers": LayerMem of the scored images, of the control, and what the former has beyond the latter,
+                layer by layer in forward order, with the standard error where there is one. "groups": SSLMem of the
+                images of each group. "units": UnitMem of the units of each layer, of the first encoder. Boxes are
+                quartiles.
+
+        Returns:
+            The figure; `figure.savefig("layers.pdf")` writes it.
+
+        Raises:
+            ArgumentValueError: If `what` is none of them.
+            RunFolderError: If "layers" or "groups" is asked for without a reference encoder, or a table is damaged.
+            MissingPackageError: If matplotlib is missing.
+        """
+        return plot(self.arrays(), what)
+
     @cached_property
     def state(self) -> dict[str, Tensor]:
         """Streaming states, "<layer>/<name>" -> tensor."""
@@ -88,6 +113,20 @@ class Run:
     def output(self) -> str:
         """Name of the layer at which SSLMem is measured."""
         return self.manifest.output
+
+    def _repr_html_(self) -> str:
+        """Table that notebooks show: a few facts and the verdict."""
+        manifest, sure = self.manifest, self.manifest.significance
+        facts = {
+            "folder": str(self.folder),
+            "encoders": first_of([entry.name for entry in manifest.encoders] or [manifest.encoder]),
+            "images": str(manifest.data.n_images),
+            "layers": str(len(manifest.layers)),
+            "output": manifest.output,
+            "verdict": NO_VERDICT if sure is None else sure.verdict,
+        }
+        rows = [f"<tr><th>{name}</th><td>{escape(printable(value))}</td></tr>" for name, value in facts.items()]
+        return f"<table>{''.join(rows)}</table>"
 
     def _table(self, name: str) -> pyarrow.Table:
         return read_table(self._own(f"{name}.parquet"))
