@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from memkern._util.text import did_you_mean
-from memkern.audit.data.files import read_table
+from memkern.audit.data.files import read_table, what_is
 from memkern.audit.data.groups import ImageNames
 from memkern.audit.data.source import Source
 from memkern.audit.encoders.spec import parse
