@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from memkern._util.optional_imports import require
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def new_figure(width: float, height: float, *, extra: str) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float, *, extra: str) -> Figure:
     """Makes an empty figure, which notebooks show.
 
     Args:
@@ -20,7 +19,7 @@ def new_figure(width: float, height: float, *, extra: str) -> tuple[Figure, Axes
         extra: The extra of memkern that brings matplotlib, for the error message; "" if none does.
 
     Returns:
-        The figure and its axes.
+        The figure.
 
     Raises:
         MissingPackageError: If matplotlib is missing.
@@ -28,4 +27,4 @@ def new_figure(width: float, height: float, *, extra: str) -> tuple[Figure, Axes
     figure: Figure = require("memkern._util.shown_figure", "matplotlib", extra=extra).ShownFigure(
         figsize=(width, height), layout="constrained"
     )
-    return figure, figure.subplots()
+    return figure

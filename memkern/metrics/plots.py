@@ -26,7 +26,8 @@ def histogram(values: Tensor, score: str, of: str) -> Figure:
     """
     from memkern._util.figures import new_figure  # here: `import memkern` reaches nothing that draws
 
-    figure, axes = new_figure(5, 3.5, extra="")
+    figure = new_figure(5, 3.5, extra="")
+    axes = figure.subplots()
     finite = values[values.isfinite()].double().cpu()
     axes.hist(finite.numpy(), bins=30)
     undefined = len(values) - len(finite)

@@ -52,7 +52,8 @@ def _layers(data: RunArrays) -> Figure:
     if not np.isfinite(scored).any():
         raise RunFolderError(NO_REFERENCE)
     names = [str(name) for name in data.layers["layer"]]
-    figure, axes = new_figure(_width(names), 4, extra="audit")
+    figure = new_figure(_width(names), 4, extra="audit")
+    axes = figure.subplots()
     of_candidates = np.isfinite(data.column("layermem_candidates")).any()
     places = np.arange(len(names))
     lines = {"candidates" if of_candidates else "all images": scored, "control": control, "excess": excess}
@@ -81,7 +82,8 @@ def _groups(data: RunArrays) -> Figure:
     found = {name: data.sslmem[finite & (np.asarray(group) == name)] for name in GROUPS}
     found = {name: values for name, values in found.items() if len(values)}
     names = [f"{name} ({len(values)})" for name, values in found.items()]
-    figure, axes = new_figure(_width(names), 4, extra="audit")
+    figure = new_figure(_width(names), 4, extra="audit")
+    axes = figure.subplots()
     axes.boxplot(list(found.values()), positions=range(len(found)))
     axes.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     _name_places(axes, names)
@@ -94,7 +96,8 @@ def _groups(data: RunArrays) -> Figure:
 def _units(data: RunArrays) -> Figure:
     bounded = {name: units.unitmem[(units.unitmem >= 0) & (units.unitmem <= 1)] for name, units in data.units.items()}
     names = list(bounded)
-    figure, axes = new_figure(_width(names), 4, extra="audit")
+    figure = new_figure(_width(names), 4, extra="audit")
+    axes = figure.subplots()
     axes.boxplot(list(bounded.values()), positions=range(len(names)), flierprops={"marker": "."})
     _name_places(axes, names)
     axes.set_ylabel("UnitMem")

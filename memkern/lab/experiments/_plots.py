@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from memkern._util.optional_imports import require
+from memkern._util import figures
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.experiments._statistics import order
 from memkern.lab.pair_scores import PairScores
@@ -27,10 +27,7 @@ def new_figure(width: float, height: float) -> Figure:
     Raises:
         ImportError: If matplotlib is missing.
     """
-    figure: Figure = require("matplotlib.figure", "matplotlib", extra="lab").Figure(
-        figsize=(width, height), layout="constrained"
-    )
-    return figure
+    return figures.new_figure(width, height, extra="lab")
 
 
 def lines(
