@@ -52,6 +52,9 @@ Log = ScalarWriter | MetricsLogger | WandbRun | StepLogger | Callable[[dict[str,
 def check(log: object) -> None:
     """Requires something that scalars can be sent to, or `None`.
 
+    Args:
+        log: What was given.
+
     Raises:
         ArgumentTypeError: If `log` has none of the methods of a logger and cannot be called.
     """
