@@ -76,7 +76,7 @@ def test_kubernetes(given: Options) -> None:
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert int(container["env"][0]["value"]) == job["spec"]["completions"]
     out = given.out.with_name("kubernetes")
-    command = [each.replace("/work/run", str(out)) for each in container["command"]]
+    command = [each.replace("/data/run", str(out)) for each in container["command"]]
     for index in ("0", "1"):
         run([*command, *arguments(given)], JOB_COMPLETION_INDEX=index, PARTS="2")
     merge_runs([out], out)
