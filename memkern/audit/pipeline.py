@@ -21,7 +21,7 @@ from memkern.audit.measure.process_group import ProcessGroup, join_group, leave_
 from memkern.audit.measure.run_shards import begin, measure_shards
 from memkern.audit.options import Options
 from memkern.audit.report import write_report
-from memkern.audit.report.terminal import Progress
+from memkern.audit.report.terminal import Progress, shown
 from memkern.audit.report.thumbnails import write_thumbs
 from memkern.audit.run_folder.reader import Run, read_run
 from memkern.audit.run_folder.schema import MANIFEST
@@ -45,7 +45,7 @@ def run_audit(
     encoders: InMemory | None = None,
     source: Source | None = None,
     log: Log = _to_logger,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Run | None:
     """Measures an encoder and writes the RUN folder `options.out`; to a remote address it is copied when complete.
 
@@ -54,7 +54,7 @@ def run_audit(
         encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
         log: Told what the user should know; default: the logger "memkern", at level INFO.
-        progress: Shows how far it is.
+        progress: Shows how far it is; `True`: bars on a terminal or in a notebook.
 
     Returns:
         The run; `None` with `options.shard`, and in processes of torchrun other than the first.
@@ -64,7 +64,7 @@ def run_audit(
         RuntimeError: If a layer gives NaN or does not run, or another process failed.
         OSError: If a file cannot be written; finished shards are kept.
     """
-    progress = progress or Progress(None)
+    progress = shown(progress)
     if is_remote(options.out):
         address = address_of(options.out)
         local = replace(options, out=working_copy(address, MANIFEST))
@@ -183,7 +183,7 @@ def dry_run(
     encoders: InMemory | None = None,
     source: Source | None = None,
     log: Log = _to_logger,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Estimate:
     """Prepares an audit, measures one batch, and estimates the rest; writes nothing.
 
@@ -192,7 +192,7 @@ def dry_run(
         encoders: f, or several, and g, or several (`None` without a reference), in place of files.
         source: The images, in place of those that the options name.
         log: Told what the user should know; default: the logger "memkern", at level INFO.
-        progress: Shows how far it is.
+        progress: Shows how far it is; `True`: bars on a terminal or in a notebook.
 
     Returns:
         The plan, and the time and memory that the audit will take.
@@ -200,7 +200,7 @@ def dry_run(
     Raises:
         ValueError: If an option, file or shape does not fit.
     """
-    progress = progress or Progress(None)
+    progress = shown(progress)
     with progress.task("look", None) as step:
         ready = prepare(options, encoders=encoders, source=source, log=log, on_image=step)
     return estimate(ready)

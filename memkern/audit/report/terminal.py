@@ -24,7 +24,7 @@ TOP = 8
 
 
 class Progress:
-    """Bars with rate and time left on a terminal, silence elsewhere.
+    """Bars with rate and time left on a terminal or, with ipywidgets, in a notebook; silence elsewhere.
 
     Args:
         console: Where to show them; `None`: silence.
@@ -44,7 +44,7 @@ class Progress:
         Yields:
             A function to call with a number of images.
         """
-        if self.console is None or not self.console.is_terminal:
+        if self.console is None or not (self.console.is_terminal or self.console.is_jupyter):
             yield lambda count: None
             return
         rich = require("rich.progress", "rich")
@@ -64,6 +64,13 @@ class Progress:
                 bars.update(task, rate="" if speed is None else f"{speed:.0f} images/s")
 
             yield step
+
+
+def shown(progress: Progress | bool | None) -> Progress:
+    """Returns the bars that are meant: those given, with `True` bars of their own, else none."""
+    if isinstance(progress, Progress):
+        return progress
+    return Progress(require("rich.console", "rich").Console(stderr=True) if progress else None)
 
 
 def show_plan(estimate: Estimate, console: Console) -> None:

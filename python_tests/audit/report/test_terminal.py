@@ -29,6 +29,19 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "12/12" in text.getvalue()
 
 
+def test_progress_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = summary.Progress(None)
+    assert summary.shown(given) is given
+    assert summary.shown(None).console is None
+    assert summary.shown(True).console is not None
+    notebook = Console(file=StringIO(), force_jupyter=True)
+    began = []
+    monkeypatch.setattr("rich.progress.Progress.start", lambda bars: began.append(bars))
+    with summary.Progress(notebook).task("measure", 3) as step:
+        step(1)
+    assert began
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_tables_cut_off_nothing(tmp_path: Path, width: int) -> None:
     run = audit_runs.write(tmp_path / "run", layers=LAYERS, thumbs=False)
