@@ -199,10 +199,15 @@ def same_views(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 def same_device(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
     """Requires two tensors, ``[...]`` each, on one device; nothing is moved behind the caller's back."""
     if a.device != b.device:
-        raise BackendError(
-            f"Expected `{name_a}` and `{name_b}` on one device, got {a.device} and {b.device}; move one with "
-            ".to(device)"
-        )
+        got = f"{a.device} and {b.device}; move one with .to(device)"
+        raise BackendError(f"Expected `{name_a}` and `{name_b}` on one device, got {got}")
+
+
+def one_device(**tensors: Tensor) -> None:
+    """Requires tensors, ``[...]`` each, by the names of arguments, on the device of the first one."""
+    (first, a), *others = tensors.items()
+    for name, b in others:
+        same_device(a, b, first, name)
 
 
 def dimension(value: int | None, name: str, x: Tensor) -> int | None:

@@ -139,6 +139,7 @@ def _cpu_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normaliz
 
 
 def _cuda_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
+    checks.one_device(z=z, grad=grad, saved=saved)
     return _compiled_backward(native.cuda(), native.cuda_launch_context(z), grad, z, saved, anchor, normalize)
 
 
@@ -176,6 +177,7 @@ def _triton(
 def _triton_backward(grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool) -> Tensor:
     from memkern.triton_kernels import alignment_backward as kernels
 
+    checks.one_device(z=z, grad=grad, saved=saved)
     return kernels.alignment_backward(grad, z, saved, anchor, normalize)
 
 
@@ -205,8 +207,6 @@ def _run(
 def _run_backward(
     grad: Tensor, z: Tensor, saved: Tensor, anchor: bool, normalize: bool, backend: str, distance: str = "l2"
 ) -> Tensor:
-    checks.same_device(z, grad, "z", "grad")
-    checks.same_device(z, saved, "z", "saved")
     if distance != "l2":  # no backend has kernels for these gradients: torch computes them, on the device of z
         return _reference_backward(grad, z, saved, anchor, normalize, distance)
     return dispatch.pick(backend, z.device, BACKWARD_TABLE)(grad, z, saved, anchor, normalize)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audit_helpers import family
 from torch import Tensor
+from torch.nn import Parameter
 
 from memkern.audit.data.source import Source
 from memkern.audit.measure.job import Job
@@ -24,7 +25,7 @@ def held() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # to ask every object for its class wakes deprecated ones
         for each in gc.get_objects():
-            if isinstance(each, Tensor):
+            if type(each) in (Tensor, Parameter):  # tracing leaves tensors without memory
                 sizes[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
     return sum(sizes.values())
 
