@@ -22,7 +22,7 @@ AlignmentPlan plan_alignment(const Alignment& op) {
 
 SecondLook second_look(const Alignment& op, const AlignmentPlan& plan, Scratch& scratch) {
   // Doubles know their distances better than the elements of unit vectors do.
-  // Of l1 distances the sums say nothing: their look is in finish_alignment.
+  // Of l1 distances the sums say nothing: their look is in finish_l1.
   const bool is_known = op.dtype == DType::float64 || op.distance == Distance::l1;
   if (!op.normalize || is_known || op.dims <= kLookDims) return {};
   SecondLook look{plan.chunk, plan.chunks, plan.groups, nullptr, nullptr};
@@ -82,7 +82,13 @@ void finish(const Batch<FinishTask>& batch, int64_t blocks, cudaStream_t stream)
     threads = std::max(threads, op.dims > 4096 ? int64_t{kFinishThreads} : round_up(count_sums(op), kWarp));
   }
   threads = std::min<int64_t>(threads, kFinishThreads);
-  MEMKERN_LAUNCH((finish_alignment<T>), dim3(unsigned(blocks)), dim3(unsigned(threads)), stream, batch);
+  const dim3 grid = dim3(unsigned(blocks)), block = dim3(unsigned(threads));
+  // The tasks of a batch come from one call, so all have one distance.
+  if (batch.count > 0 && batch.task[0].op.distance == Distance::l1) {
+    MEMKERN_LAUNCH((finish_l1<T>), grid, block, stream, batch);
+    return;
+  }
+  MEMKERN_LAUNCH((finish_alignment<T>), grid, block, stream, batch);
   if constexpr (sizeof(T) < sizeof(double)) look_again<T>(batch, blocks, stream);
 }
 

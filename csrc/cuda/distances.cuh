@@ -227,6 +227,31 @@ __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t poi
   for (int64_t k = threadIdx.x; k < kept; k += blockDim.x) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
 }
 
+// The sums of a point over its chunks; of the squared norms the roots.
+__device__ __forceinline__ void add_chunks(const FinishTask& task, double* values) {
+  const int64_t pairs = pair_count(task.op), sums = pairs + task.op.views;
+  for (int64_t k = threadIdx.x; k < sums; k += blockDim.x) {
+    double total = values[k];
+    for (int64_t c = 1; c < task.chunks; ++c) total += values[c * sums + k];
+    values[k] = k < pairs ? total : sqrt(total);
+  }
+  __syncthreads();
+}
+
+// l1 in place of finish_alignment: a kernel of its own, for which the other keeps its registers.
+// grid: x = points of the batch's tasks.
+template <class T>
+__global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
+    finish_l1(const __grid_constant__ Batch<FinishTask> batch) {
+  const int index = task_of_block(batch);
+  const FinishTask& task = batch.task[index];
+  const int64_t point = block_in_task(batch, index), pairs = pair_count(task.op);
+  double* const values = task.partial + point * task.chunks * (pairs + task.op.views);
+  add_chunks(task, values);
+  measure_l1<T>(task.op, point, values, values + pairs);
+  write_alignment<Wide<T>>(task.op, point, values);
+}
+
 // grid: x = points of the batch's tasks.
 template <class T>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
@@ -239,17 +264,8 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   const int64_t pairs = pair_count(op), sums = pairs + op.views, threads = blockDim.x;
   double* const values = task.partial + point * chunks * sums;
   double* const norms = values + pairs;
-  for (int64_t k = threadIdx.x; k < sums; k += threads) {
-    double total = values[k];
-    for (int64_t c = 1; c < chunks; ++c) total += values[c * sums + k];
-    values[k] = k < pairs ? total : sqrt(total);
-  }
-  __syncthreads();
+  add_chunks(task, values);
 
-  if (op.distance == Distance::l1) {
-    measure_l1<T>(op, point, values, norms);
-    return write_alignment<A>(op, point, values);
-  }
   if (op.normalize)
     recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });
 

@@ -28,8 +28,8 @@ AT_MOST, AT_LEAST = ("registers", "spill", "shared"), ("wide_loads", "wide_store
 
 # Threads of a block, where the launcher does not choose fewer; by kernel.
 THREADS = {
-    "pair_sums": 128, "layer_sums": 128, "tile_sums": 128, "finish_alignment": 128, "unit_pair_sums": 128,
-    "finish_unit_pairs": 128, "gradient_coefficients": 128,
+    "pair_sums": 128, "layer_sums": 128, "tile_sums": 128, "finish_alignment": 128, "finish_l1": 128,
+    "unit_pair_sums": 128, "finish_unit_pairs": 128, "gradient_coefficients": 128,
     "gradient_of_few": 128, "alignment_gradient": 128, "sum_rows": 256, "sum_planes": 256, "sum_elements": 256,
     "finish_means": 256, "visit_points": 128, "merge_states": 256, "median_of_others": 512, "count_digits": 512,
     "choose_digits": 512, "class_sums": 256, "add_class_sums": 256,
