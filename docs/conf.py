@@ -38,6 +38,11 @@ nitpick_ignore = [
     ("py:class", "memkern.checks.values.SupportsDLPack"),  # a protocol: any array with __dlpack__
     ("py:class", "Json"),  # what a JSON file can hold
     ("py:class", "Console"),  # rich's, which is optional
+    ("py:class", "Figure"),  # matplotlib's, which is optional
+    ("py:class", "memkern.audit.run_folder.significance.Significance"),  # its fields are in run-folder.md
+    ("py:class", "memkern.audit.data.dataset.Dataset"),  # a protocol: what torch's and Hugging Face's data sets have
+    ("py:class", "memkern.audit.data.decode.Pixels"),
+    ("py:class", "memkern.audit.taps.batch_layout.BatchLayout"),  # where a tensor has its images; for taps alone
     ("py:class", "memkern.metrics.base.M"),  # the type of a streaming metric itself
     # Docstrings name a kind of error without its module; api/records.md has all kinds.
     *(("py:exc", name) for name in vars(errors) if name.endswith("Error")),

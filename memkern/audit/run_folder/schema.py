@@ -161,7 +161,7 @@ class Plan(Record):
 
     @property
     def read_digest(self) -> str:
-        """Digest of what decides the readings of every encoder: all but encoders, and what scores are made with."""
+        """Digest of what decides the readings of every encoder, without encoders and what scores are made with."""
         fields = self.to_json()
         return json_digest({name: fields[name] for name in fields.keys() - self.OF_ENCODERS - self.OF_SCORES})
 
