@@ -31,6 +31,8 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     # Documented by other projects, whose lists of names need a network.
     ("py:class", r"(torch|numpy|pyarrow|pathlib|collections\.abc)\..*"),
+    # Protocols of loggers of other projects, which docs/monitor.md names.
+    ("py:class", r"memkern\.audit\.monitor\.loggers\..*"),
 ]
 nitpick_ignore = [
     ("py:class", "Tensor"),  # torch's, where a module names it without torch
