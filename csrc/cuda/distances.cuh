@@ -152,7 +152,7 @@ __device__ __forceinline__ void recompute_distances(const Alignment& op, int64_t
 // The l1 distances of all pairs, a warp each, from the elements in double.
 template <class T>
 __device__ __forceinline__ void measure_l1(const Alignment& op, int64_t point, double* values, double* norms) {
-  if (op.normalize) recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm; });
+  if (op.normalize) recompute_norms<T>(op, point, norms, [](double) { return true; });
   for (int64_t k = warp_index(); k < pair_count(op); k += blockDim.x / kWarp) {
     const Pair pair = pair_at(k, op.views, op.pairs);
     const T* const a = view_of<T>(op, point, pair.first);
@@ -227,18 +227,7 @@ __device__ __forceinline__ void write_alignment(const Alignment& op, int64_t poi
   for (int64_t k = threadIdx.x; k < kept; k += blockDim.x) static_cast<A*>(op.saved)[point * kept + k] = A(values[k]);
 }
 
-// The sums of a point over its chunks; of the squared norms the roots.
-__device__ __forceinline__ void add_chunks(const FinishTask& task, double* values) {
-  const int64_t pairs = pair_count(task.op), sums = pairs + task.op.views;
-  for (int64_t k = threadIdx.x; k < sums; k += blockDim.x) {
-    double total = values[k];
-    for (int64_t c = 1; c < task.chunks; ++c) total += values[c * sums + k];
-    values[k] = k < pairs ? total : sqrt(total);
-  }
-  __syncthreads();
-}
-
-// l1 in place of finish_alignment: a kernel of its own, for which the other keeps its registers.
+// l1 in place of finish_alignment: a kernel of its own, so that the other keeps its registers. It reads no sums.
 // grid: x = points of the batch's tasks.
 template <class T>
 __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
@@ -247,7 +236,6 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   const FinishTask& task = batch.task[index];
   const int64_t point = block_in_task(batch, index), pairs = pair_count(task.op);
   double* const values = task.partial + point * task.chunks * (pairs + task.op.views);
-  add_chunks(task, values);
   measure_l1<T>(task.op, point, values, values + pairs);
   write_alignment<Wide<T>>(task.op, point, values);
 }
@@ -264,7 +252,12 @@ __global__ void __launch_bounds__(kFinishThreads, kFinishBlocks)
   const int64_t pairs = pair_count(op), sums = pairs + op.views, threads = blockDim.x;
   double* const values = task.partial + point * chunks * sums;
   double* const norms = values + pairs;
-  add_chunks(task, values);
+  for (int64_t k = threadIdx.x; k < sums; k += threads) {
+    double total = values[k];
+    for (int64_t c = 1; c < chunks; ++c) total += values[c * sums + k];
+    values[k] = k < pairs ? total : sqrt(total);
+  }
+  __syncthreads();
 
   if (op.normalize)
     recompute_norms<T>(op, point, norms, [](double norm) { return norm == norm && !norm_in_range<A>(norm); });

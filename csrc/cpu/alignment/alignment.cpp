@@ -35,6 +35,8 @@ class Reader {
 
   // Dims [first, last) of some points; `next` is the point after them.
   void add(int64_t point, int64_t points, int64_t first, int64_t last, int64_t next) {
+    // l1 distances are made of elements: of the sums only what the observer and the producer do is wanted.
+    if (reading_.op->distance == Distance::l1 && !reading_.observer && !reading_.producer) return;
     const T* const z = static_cast<const T*>(reading_.op->z);
     const bool ends = last == reading_.op->dims;
     const T* const after = z + (ends ? next : point) * reading_.op->point_stride + (ends ? 0 : last);

@@ -160,15 +160,13 @@ class Distances {
   // From the elements, in double: a sum of squares says nothing of them.
   void l1_distances() {
     begin_looking();
-    for (int64_t v = 0; v < op_.views && op_.normalize; ++v) {
+    for (int64_t v = 0; v < op_.views; ++v) {
+      inverses_[v] = 1;
       norm_is_exact_[v] = false;
-      make_norm_exact(v);
+      if (op_.normalize) make_norm_exact(v);
     }
-    for_each_pair(op_.pairs, op_.views, [&](int64_t k, int64_t i, int64_t j) {
-      const double scale_i = op_.normalize ? inverses_[i] : 1, scale_j = op_.normalize ? inverses_[j] : 1;
-      distances_[k] = exact_.l1(view(i), scale_i, view(j), scale_j, op_.dims);
-      if (distances_[k] > 0 && are_twins(i, j)) distances_[k] = 0;  // where a product and a difference are rounded once
-    });
+    if (!l1_rows_) l1_rows_.emplace(op_.views * kL1Dims);
+    exact_.l1_pair_sums(op_, point_, view_stride_, inverses_.get(), l1_rows_->get(), distances_);
   }
 
   static bool norm_in_range(double squared_norm) {
@@ -281,6 +279,7 @@ class Distances {
   const Scratch<bool, 16> norm_is_exact_;       // [views]
   const Scratch<NumberedPair, 64> open_;        // [pairs] those that still need a look at their elements
   const Scratch<double, 64> squares_;           // [pairs] of them
+  std::optional<Scratch<double>> l1_rows_;      // [views, kL1Dims]
   std::optional<Scratch<float>> rows_;          // [views, kUnitDims], once they are needed
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 #include "cpu/simd/row_io.h"
 #include "cpu/units/unit_sums.h"
+#include "l1_pairs.h"
 #include "unit_pairs.h"
 
 namespace memkern {
@@ -84,24 +85,13 @@ double exact_distance(const char* a_bytes, double scale_a, const char* b_bytes, 
   return exact_l2(a, b, n, [=](Vec<double> x, Vec<double> y) { return x * scale_a - y * scale_b; });
 }
 
-// |scale_a a - scale_b b| in l1
-template <class T>
-double exact_l1(const char* a_bytes, double scale_a, const char* b_bytes, double scale_b, int64_t n) {
-  const T *const a = reinterpret_cast<const T*>(a_bytes), *const b = reinterpret_cast<const T*>(b_bytes);
-  Vec<double> sum[kSums] = {};
-  for_each_in_double(a, b, n, [&](Vec<double> x, Vec<double> y, int s) {
-    const Vec<double> difference = x * scale_a - y * scale_b;
-    sum[s] += difference < 0 ? -difference : difference;  // fault: absolute
-  });
-  return sum_lanes<double>((sum[0] + sum[1]) + (sum[2] + sum[3]));
-}
-
 // The same for elements whose type is known only at run time.
 struct ExactViews {
   int64_t element_bytes;
   double (*norm)(const char* x, int64_t n);
   double (*distance)(const char* a, double scale_a, const char* b, double scale_b, int64_t n);
-  double (*l1)(const char* a, double scale_a, const char* b, double scale_b, int64_t n);
+  void (*l1_pair_sums)(const KeptAlignment& op, const char* point, int64_t view_stride, const double* scale,
+                       double* rows, double* sums);
   // null for doubles: it is no more exact than their sums
   void (*unit_pair_sums)(const char* point, int64_t view_stride, int64_t views, int64_t dims, const double* inverses,
                          const NumberedPair* pair, int64_t pairs, float* rows, double* sums);
@@ -109,7 +99,7 @@ struct ExactViews {
 
 template <class T>
 inline ExactViews exact_views() {
-  ExactViews views{int64_t(sizeof(T)), exact_norm<T>, exact_distance<T>, exact_l1<T>, nullptr};
+  ExactViews views{int64_t(sizeof(T)), exact_norm<T>, exact_distance<T>, l1_pair_sums<T>, nullptr};
   if constexpr (sizeof(T) < sizeof(double)) views.unit_pair_sums = unit_pair_sums<T>;
   return views;
 }
