@@ -30,6 +30,7 @@ FILES = (
 BLOCKS = {
     "csrc/ops.h": r"^// class_sums: .*?\n\n",
     "csrc/ops_table.h": r"^OP\(class_sums, .*?\)\)\n",
+    "memkern/checks/registered.py": r"^def class_sums\(.*?\n\n\n",
     "memkern/reference/__init__.py": r"^from memkern\.reference\.class_sums .*?\n|^    \"class_sums\",\n",
     "memkern/triton_kernels/launches.py": (
         r"^    Setting\(\"class_sums\"[^\n]*\),\n"
