@@ -97,7 +97,7 @@ class Fields {
   std::vector<PyObject*> names_;
 };
 
-// The fields of a record, and whether it may stand inside of another, as a dict; bindings.h has one of each.
+// The fields of a record, and whether it may stand inside of another, as a dict; bindings.h makes one of each.
 template <class Record>
 extern const Fields<Record> fields_of;
 template <class Record>

@@ -3,8 +3,9 @@
 // points and the bindings are made of the rows; the tests read them as text.
 //
 //   OP                     has kernels for CPUs and for GPUs; CPU_OP, CUDA_OP: for one of them
+//   PART(Record, what)     no op: a record that fields of an op hold one or more of
 //   FIELD(name)            the record's member of that name
-//   FIELD_AS(name, place)  a member of a member, or one that bindings.h adds to the record (its struct Call)
+//   FIELD_AS(name, place)  a member of a member, or one that calls.h adds to the record (its struct Call)
 #if !defined(CPU_OP)
 #define CPU_OP(...)
 #endif
@@ -14,6 +15,9 @@
 #if !defined(OP)
 #define OP(...) CPU_OP(__VA_ARGS__) CUDA_OP(__VA_ARGS__)
 #endif
+#if !defined(PART)
+#define PART(...)
+#endif
 
 // clang-format off
 // Fields that several records have: of compared views (place: of their struct in the record), and of a tensor's shape.
@@ -22,6 +26,11 @@
   FIELD_AS(point_stride, place point_stride) FIELD_AS(view_stride, place view_stride) \
   FIELD_AS(pairs, place pairs) FIELD_AS(distance, place distance) FIELD_AS(normalize, place normalize)
 #define FIELDS_OF_SHAPE FIELD_AS(sizes, shape.sizes) FIELD_AS(strides, shape.strides) FIELD_AS(unit_dim, shape.unit_dim)
+
+PART(ImageBatch, "a batch of images",
+     FIELD(data) FIELD(images) FIELD(image_stride) FIELD(height) FIELD(width) FIELD(channel_stride) FIELD(row_stride)
+     FIELD(column_stride))
+PART(Pointwise, "a layer", FIELD(function) FIELD(mean) FIELD(variance) FIELD(weight) FIELD(bias) FIELD(epsilon))
 
 OP(alignment, Alignment, FIELD(z) FIELD(dtype) FIELDS_OF_VIEWS() FIELD(alignment) FIELD(saved)
    FIELD(rows) FIELD(halves) FIELD(errors))
@@ -50,6 +59,7 @@ OP(views, Views,
    FIELD(blur_size) FIELD(mean) FIELD(std) FIELD(hidden) FIELD(patch) FIELD(out) FIELD(dtype) FIELD(channels_last))
 // clang-format on
 
+#undef PART
 #undef OP
 #undef CPU_OP
 #undef CUDA_OP

@@ -9,12 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import hypothesis
 import pytest
-from agreement.cases import Case
-from agreement.ops import OPS, worst_error
+from agreement.ops import OPS, drawn_cases_agree
 from agreement.paths import paths
-from hypothesis import strategies as st
 
 from python_tests.helpers import testing
 
@@ -23,16 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "gpu_triton"))
 import rungs
 
 pytestmark = pytest.mark.gpu_ladder
-
-
-@st.composite
-def cases(draw: st.DrawFn, op: str, largest: int) -> Case:
-    """What an op may be asked."""
-    shape, options, dtypes, hazards = OPS[op].draw(draw, largest)
-    return Case(
-        op, shape, draw(st.sampled_from(dtypes)), draw(st.sampled_from(tuple(testing.LAYOUTS))),
-        tuple(draw(st.lists(st.sampled_from(hazards), max_size=2, unique=True))), options, draw(st.integers(0, 2**20)),
-    )  # fmt: skip
 
 
 @pytest.fixture(
@@ -63,16 +50,7 @@ def test_agreement(op, backend, record_property):
     if run is None:
         row(f"not run: {reason}")
         (rungs.cannot_run if path.emulates else pytest.skip)(reason)
-    count, worst = 0, 0.0
-
-    @hypothesis.settings(max_examples=path.examples)
-    @hypothesis.given(case=cases(op, path.largest))
-    def check(case: Case) -> None:
-        nonlocal count, worst
-        error = worst_error(case, OPS[op].inputs(case), run(case))
-        count, worst = count + 1, max(worst, error)
-
-    check()
+    count, worst = drawn_cases_agree(op, path.examples, path.largest, run)
     if op == "views":
         row(f"{count:>5} cases, worst error {worst / testing.FACTOR:.2f} of 1/255 (uint8) or 1e-5 (float32)")
     else:

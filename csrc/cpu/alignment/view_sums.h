@@ -198,7 +198,7 @@ class ViewSums {
         put_rows<1>(rows + v, points.count, views, to + v);
       else if (views - v == 2)
         put_rows<2>(rows + v, points.count, views, to + v);
-      else
+      else if constexpr (kWidth > 3)
         put_rows<3>(rows + v, points.count, views, to + v);
     }
   }
