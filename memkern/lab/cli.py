@@ -18,6 +18,7 @@ from memkern.errors import ArgumentValueError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from memkern.lab.data.packaged import ImageSet
     from memkern.lab.family import Family
     from memkern.lab.training.recipe import Recipe
     from memkern.lab.training.trainer import Training
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser, common: argparse.ArgumentPars
     run.add_argument("--reuse", type=Path, help="folder of pairs made by python -m memkern.lab.encoder_pairs")
     _add_activation(run)
     _add_device(run)
+    data = commands.add_parser(
+        "data", parents=[common], help="list the data sets: which are here, how to get the others"
+    )
+    data.add_argument("--root", type=Path, help="folder of data sets that do not ship in packages")
     index = commands.add_parser("index", parents=[common], help="write index.md of the pages in a folder")
     index.add_argument("folder", type=Path, help="what `run` was given as --out")
     train = commands.add_parser("train", parents=[common], help="train one encoder")
@@ -70,7 +75,10 @@ def _add_family(family: argparse.ArgumentParser) -> None:
     family.add_argument("--f", type=positive_number, metavar="F", help="split: encoders that see the candidates (4)")
     family.add_argument("--g", type=positive_number, metavar="G", help="split: encoders that do not (4)")
     family.add_argument(
-        "--sizes", type=_sizes, metavar="S,C,E", help="split: shared, candidate, extra images of each class (preset's)"
+        "--sizes",
+        type=_sizes,
+        metavar="S,C,E",
+        help="split: shared, candidate, extra images of each class, or of photos pictures (preset's)",
     )
     _add_recipe(family)
     family.add_argument(
@@ -114,7 +122,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ArgumentValueError: If an experiment, method or field does not exist.
     """
-    {"list": _list, "run": _run, "index": _index, "train": _train, "family": _family}[args.lab_command](args)
+    commands = {"list": _list, "run": _run, "data": _data, "index": _index, "train": _train, "family": _family}
+    commands[args.lab_command](args)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -174,6 +183,14 @@ def _run(args: argparse.Namespace) -> None:
         print(f"{name}: {files[-1]}")
 
 
+def _data(args: argparse.Namespace) -> None:
+    from memkern.lab.data.listing import listed
+
+    for line in listed(args.root):
+        count = f"{line.images:,} images" if line.here else "not here"
+        print(f"{line.name:<14} {count:<14} {line.remark}", flush=True)
+
+
 def _index(args: argparse.Namespace) -> None:
     from memkern.lab.experiments._report_pages import write_index
 
@@ -196,6 +213,7 @@ def _train(args: argparse.Namespace) -> None:
     recipe = preset.recipe(args.method, args.encoder, **dict(args.set))
     context = ExperimentContext(preset, cache=args.out.parent, root=args.root)
     data, split = context.data(args.data), context.split(args.seed, args.data)
+    recipe = _with_fitting_views(recipe, data, "views" in dict(args.set))
     ids = split.f if args.role == "f" else split.g
     with processes(device) as place:
         first = torch.distributed.get_rank() == 0 if torch.distributed.is_initialized() else True
@@ -236,12 +254,23 @@ def _family(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     recipe = PRESETS[args.preset].recipe(args.method, args.encoder, **dict(args.set))
     family = _drawn_family(args)
+    recipe = _with_fitting_views(recipe, family.data, "views" in dict(args.set))
     cache = EncoderCache(
         (args.cache or args.out / "cache") / "encoders", device=device, every=args.every, log=partial(print, flush=True)
     )
     write_family(family, recipe, cache, args.out)
     print(f"\n{args.out}: {len(family.encoders)} encoders, {len(family.rows)} images; audit them with\n")
     print(audit_command(family, recipe, args.out))
+
+
+def _with_fitting_views(recipe: Recipe, data: ImageSet, chosen: bool) -> Recipe:
+    """Replaces views that do nothing to gray images, unless they were chosen, and says so."""
+    from memkern.lab.training.recipe import for_gray_images
+
+    if chosen or not data.gray:
+        return recipe
+    print(f"images of {data.name} have no color: views leave out saturation and hue, and blur")
+    return replace(recipe, views=for_gray_images(recipe.views))
 
 
 def _drawn_family(args: argparse.Namespace) -> Family:
@@ -267,7 +296,7 @@ def _drawn_family(args: argparse.Namespace) -> Family:
         )
     if args.design == "split":
         if args.sizes is not None:
-            preset = replace(preset, sizes=Sizes(*args.sizes))
+            preset = replace(preset, sizes=Sizes(*args.sizes), pictures=Sizes(*args.sizes))
         return split_family(data, preset.split(data, args.seed), args.f or 4, args.g or 4, args.seed)
     if args.images is None:
         split = preset.split(data, args.seed)

@@ -33,7 +33,7 @@ BLOCK = 4
 FAMILY, IMAGES, VIEWS, ENCODERS, GROUPS = "family.json", "images.npz", "views.json", "encoders.csv", "groups.csv"
 """Files of a family: where it comes from, its images, what a view does, and who saw what."""
 
-CUT = ("patches",)
+CUT = ("patches", "photos")
 """Data sets whose classes are the pictures that their images were cut from; images of a picture are not independent."""
 
 

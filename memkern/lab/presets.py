@@ -8,7 +8,7 @@ from typing import Any
 from memkern.errors import ArgumentValueError
 from memkern.lab.data.datasets import published_split, shares_split
 from memkern.lab.data.packaged import ImageSet
-from memkern.lab.data.splits import Sizes, Split, make_split
+from memkern.lab.data.splits import Sizes, Split, make_picture_split, make_split
 from memkern.lab.encoder_pairs import RECIPE, SIZES
 from memkern.lab.training.recipe import Recipe, published
 
@@ -22,6 +22,9 @@ _SMALL: dict[str, dict[str, Any]] = {
     "mae": {"hidden": 48, "encoder": "vit-nano-4", "options": {"depth": 1, "heads": 3}},
     "supervised": {},
 }
+
+PICTURES = Sizes(shared=12, candidate=8, extra=12)
+"""Of the 40 pictures that three packages of wallpapers have."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Preset:
         probe: Most images in each half of a probe.
         vit: The transformer of the ViT experiments.
         resnet: The ResNet of the experiments that use a deeper one.
+        pictures: Pictures in each group, where a data set is split by picture.
         share: What "100 points", "top 50" and so on become: a number of points is scaled by this, at least 2.
     """
 
@@ -55,6 +59,7 @@ class Preset:
     vit: str
     resnet: str
     share: float
+    pictures: Sizes = PICTURES
 
     def recipe(self, method: str = "simclr", encoder: str | None = None, **changes: Any) -> Recipe:
         """Returns the recipe of a method at this size.
@@ -84,7 +89,7 @@ class Preset:
         return replace(base, **{**widths, **changes})
 
     def split(self, data: ImageSet, seed: int) -> Split:
-        """Draws the four groups of a data set; at `paper` the same for every seed.
+        """Draws the four groups of a data set, of `photos` by picture; at `paper` the same for every seed.
 
         Args:
             data: The data set.
@@ -96,6 +101,8 @@ class Preset:
         Raises:
             ArgumentValueError: If the data set is too small, or has no official training images to take shares of.
         """
+        if data.name == "photos":
+            return make_picture_split(data.labels, self.pictures, seed)
         if self.sizes is not None:
             return make_split(data.labels, self.sizes, seed)
         return published_split(data.name) if data.name.startswith("cifar") else shares_split(data)

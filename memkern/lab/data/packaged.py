@@ -55,6 +55,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def gray(self) -> bool:
+        """Whether no image has a color: steps of a view on saturation and hue do nothing then."""
+        return all(bool((self.images[:, 0] == self.images[:, channel]).all()) for channel in (1, 2))
+
     def floats(self, ids: Tensor) -> Tensor:
         """Returns the images `ids`, integer, shape `[M]`, as float32 in [0, 1], shape `[M, 3, H, W]`."""
         return self.images[ids].float() / 255
@@ -109,14 +114,21 @@ def patches() -> ImageSet:
     sklearn = require("sklearn.datasets", "scikit-learn", extra="lab")
     for name in SKLEARN_PICTURES:
         pictures[name] = sklearn.load_sample_image(f"{name}.jpg")
-    cut = [_cut(picture) for picture in pictures.values()]
-    images = torch.from_numpy(np.concatenate(cut))
-    labels = torch.repeat_interleave(torch.tensor([len(part) for part in cut]))
+    parts = [cut(picture) for picture in pictures.values()]
+    images = torch.from_numpy(np.concatenate(parts))
+    labels = torch.repeat_interleave(torch.tensor([len(part) for part in parts]))
     return image_set("patches", images, labels, tuple(pictures))
 
 
-def _cut(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cuts `[H, W, 3]` into textured patches `[N, 3, 32, 32]`, row by row from the top left."""
+def cut(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cuts a picture into patches that do not overlap, row by row from the top left; flat ones are left out.
+
+    Args:
+        picture: `[H, W, 3]` or more channels, of which the first three are taken.
+
+    Returns:
+        `[N, 3, 32, 32]`.
+    """
     rows, cols = picture.shape[0] // PATCH, picture.shape[1] // PATCH
     grid = picture[: rows * PATCH, : cols * PATCH, :3].reshape(rows, PATCH, cols, PATCH, 3)
     out = np.ascontiguousarray(grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, PATCH, PATCH))

@@ -81,3 +81,34 @@ def make_split(labels: Tensor, sizes: Sizes, seed: int) -> Split:
         for part, ids in zip(parts, drawn[: sum(counts)].split(list(counts)), strict=True):
             part.append(ids)
     return Split(*(torch.cat(part) for part in parts))
+
+
+def make_picture_split(pictures: Tensor, sizes: Sizes, seed: int) -> Split:
+    """Draws the four groups by picture: no two groups have images that were cut from the same one.
+
+    Args:
+        pictures: The picture that every image was cut from, int64, shape `[N]`.
+        sizes: Pictures of each group.
+        seed: Seed of the draw.
+
+    Returns:
+        The split; candidate and independent are cut, at random, to the images of the smaller of the two, so that f and
+        g are trained on equally many.
+
+    Raises:
+        ArgumentValueError: If a size is below 1 or there are too few pictures.
+    """
+    counts = [sizes.shared, sizes.candidate, sizes.candidate, sizes.extra]
+    every = pictures.unique()
+    if min(counts) < 1 or len(every) < sum(counts):
+        raise ArgumentValueError(
+            f"Expected sizes of 1 or more pictures, {len(every)} in all at most (candidates twice), got {sizes}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    drawn = every[torch.randperm(len(every), generator=generator)][: sum(counts)].split(counts)
+    parts = [torch.nonzero(torch.isin(pictures, own)).flatten() for own in drawn]
+    smaller = min(len(parts[1]), len(parts[2]))
+    for group in (1, 2):
+        kept = torch.randperm(len(parts[group]), generator=generator)[:smaller]
+        parts[group] = parts[group][kept.sort().values]
+    return Split(*parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -78,6 +78,19 @@ class Recipe:
         """Returns the learning rate of step `step` (from 0) of `steps`."""
         rise = max(1, round(steps * self.warmup))
         return self.lr * min((step + 1) / rise, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def for_gray_images(views: ViewSpec) -> ViewSpec:
+    """Returns views whose every step does something to images without color.
+
+    Args:
+        views: The views.
+
+    Returns:
+        The same without saturation, hue and dropping the color; where there is no blur, with one in their place.
+    """
+    views = replace(views, saturation=None, hue=None, gray=0.0)
+    return views if views.blur else replace(views, blur=0.5, blur_size=3, sigma=(0.1, 1.0))
 
 
 def recipe_from(values: Mapping[str, Any]) -> Recipe:
