@@ -147,8 +147,8 @@ class Monitor:
         >>> import torch
         >>> from torch import nn
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
-        >>> monitor = Monitor(torch.rand(8, 3, 16, 16), layers="0", n_views=2, show=None)
-        >>> monitor.step(model, 0)["memkern/unitmem/0/mean"] == monitor.step(model, 1)["memkern/unitmem/0/mean"]
+        >>> monitor = Monitor(torch.rand(8, 3, 16, 16), layers="1", n_views=2, show=None)
+        >>> monitor.step(model, 0)["memkern/unitmem/1/mean"] == monitor.step(model, 1)["memkern/unitmem/1/mean"]
         True
     """
 
