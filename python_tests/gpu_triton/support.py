@@ -8,9 +8,29 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
 from torch import Tensor
 
 DEVICE = os.environ.get("DEV", "cpu")
+
+
+def round_as_a_gpu() -> None:
+    """Makes Triton's interpreter round to bfloat16; by itself it cuts digits off, which no GPU does."""
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    convert = interpreter._convert_float
+
+    def rounded(x: Any, source: Any, target: Any, mode: Any) -> Any:
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return torch.from_numpy(x.copy()).to(torch.bfloat16).view(torch.uint16).numpy()
+        return convert(x, source, target, mode)
+
+    interpreter._convert_float = rounded
+
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    round_as_a_gpu()
 
 
 def on_device(x: Tensor) -> Tensor:
