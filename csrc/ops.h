@@ -113,15 +113,18 @@ struct MedianOfOthers {
 };
 static inline Work work_of(const MedianOfOthers& op) { return {op.units, op.units * op.points}; }
 
-// class_sums: means and labels -> per-class sums, added to what `sums` holds.
+// class_sums: means and labels -> per-class sums.
 struct ClassSums {
   const void* means;  // [points, units] wide, contiguous
   DType dtype;        // float32 or float64
   int64_t points, units, classes;
   const int64_t* labels;  // [points], each in [0, classes)
-  double* sums;           // [classes, units]
+  double* sums;           // [classes, units]; of zeros for CUDA, which adds to them; the CPU writes them
+  // Of the CPU, set by run_class_sums: the points class after class; null: they are taken in their own order.
+  const int64_t* order;   // [points]
+  const int64_t* starts;  // [classes + 1]: where in the order a class begins
+  int64_t unit_blocks;    // in so many blocks are the units of a class cut, each an item of work
 };
-static inline Work work_of(const ClassSums& op) { return {op.units, op.units * op.points}; }
 
 // layer_stats: one read of a layer's activations -> alignment per point and unit means.
 // Both records describe the same memory: dims of the first = units * space of the second.

@@ -27,10 +27,9 @@ def selectivity_score(peak: Tensor, rest: Tensor) -> Tensor:
         ``[U]``, of the dtype of ``peak``.
     """
     peak, rest = peak.double(), rest.double()
-    total = peak + rest
-    difference = peak - rest  # difference and total are both 0 only if peak and rest are
-    without_total = torch.where(difference == 0, 0.0, torch.nan)
-    return torch.where(total == 0, without_total.to(total.dtype), difference / total)
+    difference = peak - rest
+    score = (difference / (peak + rest)).masked_fill_(difference == 0, 0.0)
+    return score.nan_to_num_(nan=torch.nan, posinf=torch.nan, neginf=torch.nan)  # infinite: a difference over zero
 
 
 def sslmem_score(alignment_f: Tensor, alignment_g: Tensor, scale: str = "none") -> Tensor:

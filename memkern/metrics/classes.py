@@ -15,7 +15,9 @@ from memkern.checks.values import Array, IntsLike, TensorLike
 from memkern.metrics.base import Streaming
 from memkern.metrics.options import RESTS, check_activations, check_options, compat_scripts, in_callers_kind
 from memkern.ops.class_sums import class_sums
-from memkern.ops.unit_means import unit_means
+from memkern.ops.median_of_others import median_of_others
+from memkern.ops.selectivity import selectivity
+from memkern.ops.unit_means import read_unit_means
 
 
 class ClassStats(NamedTuple):
@@ -83,7 +85,7 @@ def _padded(value: Tensor, classes: int) -> Tensor:
 
 def _state(x: Tensor, unit: int, labels: Tensor, count: Tensor, activation: str, backend: str) -> ClassState:
     """The state of a batch whose arguments are checked."""
-    means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
+    means = read_unit_means(x, unit, activation, backend)
     return ClassState(class_sums(means, labels, classes=len(count), backend=backend), count, means.dtype)
 
 
@@ -93,7 +95,7 @@ def _points_of(labels: Tensor, classes: int) -> Tensor:
 
 
 def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
-    """Computes ClassMem and its parts from the sums of each class: a few torch calls on ``[C, U]``, no host sync.
+    """Computes ClassMem and its parts from the sums of each class, without a host sync on a GPU.
 
     Args:
         state: With points of two or more classes.
@@ -102,19 +104,7 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
     Returns:
         ``ClassStats(score, peak, rest, index, count, n_dead, n_signed)`` of tensors.
     """
-    present = (state.count > 0)[:, None]
-    means = state.sums / state.count.clamp_min(1)[:, None]
-    ranked = means.where(present, -torch.inf)
-    peak, index = ranked.amax(0), ranked.argmax(0)  # argmax names the first maximum, and the first NaN
-    minimum = means.where(present, torch.inf).amin(0)
-    classes = present.sum()
-    if rest == "median":
-        ordered = means.where(present, torch.inf).sort(0)[0]
-        middle = torch.stack([(classes - 2) // 2, (classes - 1) // 2]).clamp_min(0)
-        centre = torch.where(peak.isnan(), torch.nan, ordered[middle].mean(0))
-    else:
-        others = means.where(present, 0.0).scatter(0, index[None], 0.0)
-        centre = scores.mean_of_others(others.sum(0), classes)
+    peak, index, minimum, centre = _extremes(state, rest)
     return ClassStats(
         scores.selectivity_score(peak, centre).to(state.dtype),
         peak.to(state.dtype),
@@ -124,6 +114,39 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
         scores.dead_units(peak, minimum).sum(),
         scores.signed_units(minimum).sum(),
     )
+
+
+def _extremes(state: ClassState, rest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Computes peak, index, minimum and centre ``[U]``."""
+    return (_by_kernels if checks.readable(state.count) else _without_sync)(state, rest)
+
+
+def _by_kernels(state: ClassState, rest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Computes them by UnitMem's kernels, whose points are the classes that have points."""
+    present = state.count.nonzero().flatten()
+    if len(present) == len(state.count):
+        means, ids = state.sums / state.count[:, None], None
+    else:
+        means, ids = state.sums[present] / state.count[present, None], present
+    found = selectivity(means, ids=ids)
+    centre = median_of_others(means) if rest == "median" else scores.mean_of_others(found.rest, len(means))
+    return found.peak, found.index, found.minimum, centre
+
+
+def _without_sync(state: ClassState, rest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Computes them where asking which classes have points would wait for a GPU, or cannot be traced."""
+    present = (state.count > 0)[:, None]
+    means = state.sums / state.count.clamp_min(1)[:, None]
+    ranked = means.where(present, -torch.inf)
+    peak, index = ranked.amax(0), ranked.argmax(0)  # argmax names the first maximum, and the first NaN
+    minimum = means.where(present, torch.inf).amin(0)
+    classes = present.sum()
+    if rest == "median":
+        ordered = means.where(present, torch.inf).sort(0)[0]
+        middle = torch.stack([(classes - 2) // 2, (classes - 1) // 2]).clamp_min(0)
+        return peak, index, minimum, torch.where(peak.isnan(), torch.nan, ordered[middle].mean(0))
+    others = means.where(present, 0.0).scatter(0, index[None], 0.0)
+    return peak, index, minimum, scores.mean_of_others(others.sum(0), classes)
 
 
 def classmem_stats(
@@ -172,16 +195,30 @@ def classmem_stats(
         >>> stats.score, stats.index, stats.count
         (tensor([0.5000]), tensor([1]), tensor([2, 1]))
     """
+    centre = _centre(rest, compat)
+    state, was_numpy = _one_call(activations, labels, view_dim, unit_dim, num_classes, activation, backend)
+    return in_callers_kind(class_stats(state, centre), was_numpy)
+
+
+def _centre(rest: str, compat: str | None) -> str:
+    """Checks which centre of the other classes is asked for."""
+    checks.one_of(rest, "rest", RESTS)
+    return "median" if compat_scripts(compat) else rest
+
+
+def _one_call(
+    activations: TensorLike, labels: IntsLike, view_dim: int | None, unit_dim: int | None, num_classes: int | None,
+    activation: str, backend: str,
+) -> tuple[ClassState, bool]:  # fmt: skip
+    """Checks the arguments of a call; the state of its points, and whether numpy came."""
     x, was_numpy = checks.as_tensor(activations, "activations")
     unit = check_activations(x, view_dim, unit_dim, activation)
-    checks.one_of(rest, "rest", RESTS)
     checks.one_of(backend, "backend", dispatch.NAMES)
-    centre = "median" if compat_scripts(compat) else rest
     of_points, classes = checks.labels(labels, x.shape[0], x.device, num_classes)
     count = _points_of(of_points, classes)
     if checks.readable(count):
-        checks.at_least_two_points(int((count > 0).sum()), "labels", "classes with points")
-    return in_callers_kind(class_stats(_state(x, unit, of_points, count, activation, backend), centre), was_numpy)
+        checks.at_least_two_points(int(count.count_nonzero()), "labels", "classes with points")
+    return _state(x, unit, of_points, count, activation, backend), was_numpy
 
 
 def classmem(
@@ -233,17 +270,11 @@ def classmem(
         >>> memkern.classmem(torch.tensor([[1.0], [3.0], [6.0]]), torch.tensor([0, 0, 1]))
         tensor([0.5000])
     """
-    return classmem_stats(
-        activations,
-        labels,
-        view_dim=view_dim,
-        unit_dim=unit_dim,
-        num_classes=num_classes,
-        rest=rest,
-        activation=activation,
-        compat=compat,
-        backend=backend,
-    ).score
+    centre = _centre(rest, compat)
+    state, was_numpy = _one_call(activations, labels, view_dim, unit_dim, num_classes, activation, backend)
+    peak, _, _, others = _extremes(state, centre)
+    score = scores.selectivity_score(peak, others).to(state.dtype)
+    return checks.as_numpy(score) if was_numpy else score
 
 
 class ClassMem(Streaming[ClassState]):

@@ -15,7 +15,7 @@ from memkern.metrics.base import Streaming
 from memkern.metrics.options import RESTS, check_activations, check_options, compat_scripts, in_callers_kind
 from memkern.ops.median_of_others import median_of_others
 from memkern.ops.selectivity import SelectivityState, selectivity
-from memkern.ops.unit_means import unit_means
+from memkern.ops.unit_means import read_unit_means, unit_means
 
 
 class UnitStats(NamedTuple):
@@ -104,7 +104,7 @@ def _state_and_others(
     checks.at_least_two_points(x.shape[0], "activations")
     given = None if ids is None else checks.ids(ids, x.shape[0], x.device)
     if compat_scripts(compat) or rest == "median":
-        means = unit_means(x, unit_dim=unit, activation=activation, backend=backend)
+        means = read_unit_means(x, unit, activation, backend)
         return selectivity(means, ids=given, backend=backend), median_of_others(means, backend=backend), was_numpy
     return selectivity(x, unit_dim=unit, activation=activation, ids=given, backend=backend), None, was_numpy
 

@@ -25,9 +25,10 @@ def _fake(means: Tensor, labels: Tensor, classes: int, backend: str) -> Tensor:
 # ---- backend table ------------------------------------------------------------------------------------------------
 
 
-def _compiled(kernels: native.Kernels, where: object, means: Tensor, labels: Tensor, classes: int) -> Tensor:
+def _compiled(
+    kernels: native.Kernels, where: object, means: Tensor, labels: Tensor, classes: int, sums: Tensor
+) -> Tensor:
     means, labels = means.contiguous(), labels.contiguous()
-    sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)
     kernels.class_sums(
         where, means=means.data_ptr(), dtype=native.DTYPES[means.dtype], points=means.shape[0], units=means.shape[1],
         classes=classes, labels=labels.data_ptr(), sums=sums.data_ptr(),
@@ -36,12 +37,14 @@ def _compiled(kernels: native.Kernels, where: object, means: Tensor, labels: Ten
 
 
 def _cpu(means: Tensor, labels: Tensor, classes: int) -> Tensor:
-    return _compiled(native.library(), torch.get_num_threads(), means, labels, classes)
+    sums = means.new_empty((classes, means.shape[1]), dtype=torch.float64)
+    return _compiled(native.library(), torch.get_num_threads(), means, labels, classes, sums)
 
 
 def _cuda(means: Tensor, labels: Tensor, classes: int) -> Tensor:
     checks.same_device(means, labels, "means", "labels")
-    return _compiled(native.cuda(), native.cuda_launch_context(means), means, labels, classes)
+    sums = means.new_zeros((classes, means.shape[1]), dtype=torch.float64)  # the kernel adds to them
+    return _compiled(native.cuda(), native.cuda_launch_context(means), means, labels, classes, sums)
 
 
 def _reference(means: Tensor, labels: Tensor, classes: int) -> Tensor:

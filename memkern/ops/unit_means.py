@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -117,3 +119,24 @@ def unit_means(
     run = _run if bypass else torch.ops.memkern.unit_means.default
     out = run(x, unit, activation, backend)
     return checks.as_numpy(out) if was_numpy else out
+
+
+def read_unit_means(x: Tensor, unit_dim: int, activation: str, backend: str) -> Tensor:
+    """Finds the unit means of checked activations for a caller that only reads them: a matrix is its own.
+
+    Args:
+        x: ``[N, ..., U, ...]``, dim 0 holds the points, any dtype and layout of ``unit_means``.
+        unit_dim: The dimension of the units.
+        activation: "raw", "relu" or "abs".
+        backend: As of ``unit_means``.
+
+    Returns:
+        ``[N, U]`` as of ``unit_means``; it may share the memory of ``x``.
+
+    Raises:
+        RuntimeError: If the named backend cannot run here.
+    """
+    is_own_mean = x.dim() == 2 and activation == "raw" and x.dtype in (torch.float32, torch.float64)
+    if is_own_mean and dispatch.can_bypass_dispatcher(x):
+        return x
+    return cast(Tensor, unit_means(x, unit_dim=unit_dim, activation=activation, backend=backend))

@@ -37,6 +37,18 @@ def test_units(kernel, units, wide):
         check(testing.randn(points, units, dtype=wide), labels_of(points, classes), classes, kernel)
 
 
+@pytest.mark.parametrize(("points", "units", "classes"), [(3000, 40, 7), (3000, 300, 7), (300, 1100, 2), (50, 5, 90)])
+def test_bits_do_not_depend_on_threads(points, units, classes, wide):
+    """Narrow rows go into tables of parts of the points, others class after class, with classes cut by their units."""
+    means, labels = testing.randn(points, units, dtype=wide), labels_of(points, classes)
+    check(means, labels, classes, "cpu")
+    with testing.threads(1):
+        alone = class_sums(means, labels, classes=classes, backend="cpu")
+    for threads in (2, 3, 8):
+        with testing.threads(threads):
+            testing.assert_same_bits(class_sums(means, labels, classes=classes, backend="cpu"), alone)
+
+
 @pytest.mark.parametrize(("points", "classes"), [(2, 2), (100, 1), (100, 7), (100, 1000), (3000, 10), (1000, 1000)])
 def test_points_and_classes(kernel, points, classes, wide):
     check(testing.randn(points, 19, dtype=wide), labels_of(points, classes), classes, kernel)

@@ -163,6 +163,51 @@ void run(const Selectivity& op, Kernel<Selectivity> kernel, int threads) {
   });
 }
 
+// Class after class. A stable counting sort: the order of additions does not depend on the threads.
+void run_by_class(const ClassSums& op, Kernel<ClassSums> kernel, int threads) {
+  const std::unique_ptr<int64_t[]> order(new int64_t[op.points]), starts(new int64_t[op.classes + 2]());
+  for (int64_t p = 0; p < op.points; ++p) ++starts[op.labels[p] + 2];
+  for (int64_t c = 0; c < op.classes; ++c) starts[c + 2] += starts[c + 1];
+  for (int64_t p = 0; p < op.points; ++p) order[starts[op.labels[p] + 1]++] = p;
+  ClassSums sorted = op;
+  sorted.order = order.get();
+  sorted.starts = starts.get();
+  // Few classes are cut by their units, so that all threads have work; no sum depends on it.
+  const int64_t wanted = 4 * threads / std::max<int64_t>(1, op.classes);
+  sorted.unit_blocks = std::max<int64_t>(1, std::min(op.units / 64, wanted));
+  split(op.classes * sorted.unit_blocks, op.points * op.units, threads,
+        [&](int64_t first, int64_t last) { kernel(sorted, whole(first, last)); });
+}
+
+// Parts of the points, each into a table of its own, added up in order.
+void run_in_parts(const ClassSums& op, int64_t parts, Kernel<ClassSums> kernel, int threads) {
+  const int64_t table = op.classes * op.units;
+  const std::unique_ptr<double[]> tables(new double[(parts - 1) * table]);
+  split(parts, op.points * op.units, threads, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) {
+      ClassSums own = op;
+      if (part > 0) own.sums = tables.get() + (part - 1) * table;  // fault: table of a part
+      kernel(own, whole(op.points * part / parts, op.points * (part + 1) / parts));
+    }
+  });
+  split(table, parts * table, threads, [&](int64_t first, int64_t last) {
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t i = first; i < last; ++i) op.sums[i] += tables[(part - 1) * table + i];
+  });
+}
+
+void run(const ClassSums& op, Kernel<ClassSums> kernel, int threads) {
+  // By the shape alone. Of narrow rows the hardware fetches too little where they lie apart; parts pay where their
+  // tables fit into the L2 cache and are small beside the points that go into each.
+  constexpr int64_t kNarrow = 256, kTable = int64_t{1} << 17, kPointsOfAClass = 32, kParts = 16;
+  const bool fits = op.units <= kNarrow && op.classes * op.units <= kTable;
+  const int64_t parts = fits ? std::min(kParts, op.points / (kPointsOfAClass * op.classes + 1)) : 1;
+  if (parts >= 4)
+    run_in_parts(op, parts, kernel, threads);
+  else
+    run_by_class(op, kernel, threads);
+}
+
 void run(const Views& op, Kernel<Views> kernel, int threads) {
   ask_for_huge_pages(op.out, work_of(op).elements * size_of(op.dtype));
   split_work(op, kernel, threads);

@@ -1,4 +1,4 @@
-"""What `memkern lab data` prints: the data sets of the lab, which are here, and how to get the others."""
+"""List of the lab's data sets for `memkern lab data`: which are here, and how to get the others."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class ImageSet:
 
     @property
     def gray(self) -> bool:
-        """Whether no image has a color: steps of a view on saturation and hue do nothing then."""
+        """Tells whether no image has a color; steps of a view on saturation and hue do nothing then."""
         return all(bool((self.images[:, 0] == self.images[:, channel]).all()) for channel in (1, 2))
 
     def floats(self, ids: Tensor) -> Tensor:
