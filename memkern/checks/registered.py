@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from memkern.checks import values, views
 from memkern.errors import ArgumentTypeError, ArgumentValueError
@@ -22,10 +23,31 @@ def checked(run: Callable[..., Result], check: Callable[..., None]) -> Callable[
     """Makes the implementation of a registered op: its arguments are checked, then it runs."""
 
     def implementation(*arguments: object, **others: object) -> Result:
+        for argument in arguments:
+            _no_tangent(argument)
         check(*arguments, **others)
         return run(*arguments, **others)
 
     return implementation
+
+
+def _no_tangent(argument: object) -> None:
+    """Refuses a dual tensor, whose tangent a kernel would drop without a word."""
+    if isinstance(argument, list | tuple):
+        for each in argument:
+            _no_tangent(each)
+    elif isinstance(argument, Tensor) and forward_ad._current_level >= 0 and _has_tangent(argument):
+        raise ArgumentValueError(
+            "Expected tensors without a tangent: a registered op knows no forward derivative; memkern's functions of "
+            "the same names have it where it exists, and .detach() drops it"
+        )
+
+
+def _has_tangent(x: Tensor) -> bool:
+    try:
+        return forward_ad.unpack_dual(x).tangent is not None
+    except RuntimeError:  # traced by torch.func.linearize: memkern's functions took the tangent off before
+        return False
 
 
 def _dense(x: Tensor, name: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import memkern
+import memkern.ops.pointwise_stats
 
 KINDS = {
     "numpy.ma": lambda: np.ma.masked_array(np.ones((4, 3, 5), "float32"), mask=np.zeros((4, 3, 5), bool)),
@@ -111,6 +112,26 @@ def test_ops_called_with_anything_never_crash():
 
 
 Z, OPS = torch.ones(4, 3, 5), torch.ops.memkern
+DUAL = {
+    "alignment": lambda z: OPS.alignment(z, False, True, False, "auto"),
+    "alignment_backward": lambda z: OPS.alignment_backward(torch.ones(4), z, torch.ones(4, 6), False, True, "auto"),
+    "layer_stats": lambda z: OPS.layer_stats(z, 2, False, True, False, "auto"),
+    "unit_means": lambda z: OPS.unit_means(z, 1, "raw", "auto"),
+    "selectivity": lambda z: OPS.selectivity(z, 1, "raw", None, "auto"),
+    "class_sums": lambda z: OPS.class_sums(z[:, 0], torch.zeros(4, dtype=torch.int64), 1, "auto"),
+    "median_of_others": lambda z: OPS.median_of_others(z[:, 0], "auto"),
+    "pointwise_stats": lambda z: OPS.pointwise_stats(z, ["relu"], [None] * 4, [0.0], 2, False, True, "auto"),
+}
+
+
+@pytest.mark.parametrize("op", DUAL)
+def test_a_tangent_is_refused_and_never_dropped(op):
+    with torch.autograd.forward_ad.dual_level():
+        DUAL[op](Z)  # a level alone is fine
+        with pytest.raises(memkern.MemkernError, match="without a tangent"):
+            DUAL[op](torch.autograd.forward_ad.make_dual(Z, Z))
+
+
 WRONG = {
     "z": lambda: OPS.alignment(Z[0], False, True, False, "auto"),
     "grad": lambda: OPS.alignment_backward(torch.ones(3), Z, torch.ones(4, 6), False, True, "auto"),
