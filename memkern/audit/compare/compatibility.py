@@ -79,6 +79,12 @@ def notes(a: Run, b: Run, *, scored: bool, has_candidates: bool) -> list[str]:
         found.append("No candidates were named: scores are means over all images, also those both encoders trained on.")
     if _digests(a.manifest, "f") == _digests(b.manifest, "f"):
         found.append("Both audits are of the same weights.")
+    shared = sum(len(_digests(a.manifest, role) & _digests(b.manifest, role)) for role in ("f", "g"))
+    if shared and len(a.manifest.encoders) > 2 and len(b.manifest.encoders) > 2:
+        found.append(
+            f"{shared} of the trainings {'is' if shared == 1 else 'are'} in both audits: their part of the difference "
+            "cancels, which Welch's t does not count, so intervals over trainings are too wide and p too large."
+        )
     if a.output != b.output:
         found.append(f"SSLMem was measured at {a.output!r} in A and at {b.output!r} in B.")
     return found

@@ -161,3 +161,26 @@ def test_references_of_all_trainings_are_compared(runs: dict[str, Run], other: l
     a, b = with_references(runs["a"], ["d1", "d2"]), with_references(runs["b"], other)
     told = compare(a, b, resamples=200).notes
     assert any("reference encoders differ" in note for note in told) == differ
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["d1", "d2"], "2 of the trainings are in both"),
+        (["d2", "d3"], "1 of the trainings is in both"),
+        (["d3", "d4"], None),
+    ],
+)
+def test_trainings_that_both_audits_have_are_told(runs: dict[str, Run], other: list[str], words: str | None) -> None:
+    def with_digests(run: Run, of_f: str, of_g: list[str]) -> Run:
+        run = with_references(run, of_g)
+        first = run.manifest.encoders[0]
+        own = replace(first, weights=replace(first.weights, sha256=of_f))
+        return Run(run.folder, replace(run.manifest, encoders=(own, *run.manifest.encoders[1:])))
+
+    told = compare(
+        with_digests(runs["a"], "fa", ["d1", "d2"]), with_digests(runs["b"], "fb", other), resamples=200
+    ).notes
+    found = [note for note in told if "in both audits" in note]
+    assert len(found) == (words is not None)
+    assert all(note.startswith(words) for note in found)
