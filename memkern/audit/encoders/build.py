@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from memkern._util.registry import records
-from memkern._util.text import markdown_table
+from memkern._util.text import did_you_mean, markdown_table
 from memkern.audit.encoders import kinds
 from memkern.audit.encoders.kind import EncoderKind
 from memkern.audit.encoders.pooling import pool_output
@@ -62,8 +64,9 @@ def build_encoder(text: str) -> nn.Module:
     except (MemkernError, OSError):
         raise
     except TypeError as error:
+        near = _near_argument(kind_of[spec.prefix], spec.name, str(error))
         raise ArgumentTypeError(
-            f"Expected arguments that {spec.prefix}:{spec.name} takes, got {text!r}: {error}"
+            f"Expected arguments that {spec.prefix}:{spec.name} takes, got {text!r}: {error}{near}"
         ) from error
     except Exception as error:  # constructors and the user's own files raise what they like
         raise EncoderError(f"Expected {text!r} to build an encoder, got {type(error).__name__}: {error}") from error
@@ -78,6 +81,16 @@ def build_encoder(text: str) -> nn.Module:
     if "pool" in spec.arguments:
         pool_output(encoder, spec.arguments["pool"])
     return encoder
+
+
+def _near_argument(kind: EncoderKind, name: str, error: str) -> str:
+    """Arguments of an encoder's constructor that are like the one it refused, for the end of a message."""
+    refused = re.search(r"unexpected keyword argument '(\w+)'", error)
+    try:
+        known = inspect.signature(type(kind.build(name, {})).__init__).parameters if refused else {}
+    except Exception:  # it is not built without arguments either
+        return ""
+    return did_you_mean(refused[1], known) if refused else ""
 
 
 def _program(text: str, how: str) -> EncoderError:

@@ -54,6 +54,21 @@ def test_wrong_names(text: str, message: str) -> None:
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("timm:vit_tiny_patch16_224?image_sze=32", "; did you mean `img_size`?"),
+        ("torchvision:vit_b_16?image_sze=32", "; did you mean `image_size`?"),
+        ("torchvision:resnet18?completely_different=1", "'completely_different'"),
+    ],
+)
+def test_near_arguments(text: str, near: str) -> None:
+    pytest.importorskip(text.partition(":")[0], reason="not installed")
+    with pytest.raises(TypeError) as error:
+        build_encoder(text)
+    assert str(error.value).endswith(near)
+
+
 def test_a_new_kind_is_one_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "line.py").write_text(
         "from torch import nn\n"

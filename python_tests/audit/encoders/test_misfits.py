@@ -83,3 +83,14 @@ def test_names_of_another_library(tmp_path: Path) -> None:
         assert f"; the file {words}" in refused(encoder, state, tmp_path)
     lacking = {name: value for name, value in build_encoder(timm).state_dict().items() if name != "cls_token"}
     assert "the file is of" not in refused(timm, lacking, tmp_path)
+
+
+@pytest.mark.field("checkpoint", "one process's share under FSDP (flat_param): how to save the whole is said")
+@pytest.mark.parametrize(
+    "name", ["_fsdp_wrapped_module._flat_param", "encoder.flat_param_0", "layer1._fpw_module.flat_param"]
+)
+def test_shares_of_fsdp(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    words = refused("torchvision:resnet18", {name: torch.rand(1000)}, tmp_path)
+    assert "one process's share" in words
+    assert "full_state_dict=True" in words

@@ -14,6 +14,11 @@ POSITIONS = re.compile(r"(^|\.)pos(ition)?_embed(ding|dings)?$")
 """Names of the embeddings of places in the image, `[1, T, U]`, one for each patch and some before."""
 
 LIBRARIES = {
+    r"(^|\.)_?flat_param(_\d+)?$": (
+        "what FSDP makes of the parameters, one process's share of them: save the whole model, by "
+        "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+        "options=StateDictOptions(full_state_dict=True)), and give that file"
+    ),
     r"(^|\.)(embeddings\.patch_embeddings|embedder\.embedder)\.": (
         "a model of transformers: name the folder that save_pretrained wrote, hf:FOLDER --weights FOLDER"
     ),

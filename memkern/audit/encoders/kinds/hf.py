@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from memkern._util.optional_imports import require
-from memkern._util.text import first_of
+from memkern._util.text import did_you_mean, first_of
 from memkern.audit.encoders.kind import EncoderKind
-from memkern.errors import EncoderError
+from memkern.errors import ArgumentTypeError, EncoderError
 
 IMAGES = "pixel_values"
 """What transformers calls a batch of images."""
@@ -31,7 +31,12 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
     # add_pooling_layer is the model's, not the configuration's: checkpoints of DINO and MAE have no pooler.
     pooling = {key: arguments[key] for key in ("add_pooling_layer",) if key in arguments}
     rest = {key: value for key, value in arguments.items() if key not in pooling}
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **rest)
+    config, unused = transformers.AutoConfig.from_pretrained(
+        folder, local_files_only=True, return_unused_kwargs=True, **rest
+    )
+    if unknown := [each for each in rest if each in unused]:
+        near = did_you_mean(unknown[0], config.to_dict())
+        raise ArgumentTypeError(f"Expected fields of {type(config).__name__} after the '?', got {unknown[0]!r}{near}")
     if rest.get("mask_ratio"):
         raise EncoderError(
             f"Expected `mask_ratio` to be 0, got {rest['mask_ratio']}: which patches are masked is drawn anew in every "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from memkern._util.text import did_you_mean
 from memkern.audit.encoders.kind import EncoderKind
 from memkern.errors import ArgumentTypeError, EncoderError
 
@@ -34,10 +35,12 @@ def _build(name: str, arguments: Mapping[str, object]) -> nn.Module:
             public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
             raise EncoderError(f"Expected {file} to define {function!r}; it defines {', '.join(public) or 'nothing'}")
         try:
-            inspect.signature(build).bind(**arguments)
+            takes = inspect.signature(build)
+            takes.bind(**arguments)
         except TypeError as error:
+            near = "".join(did_you_mean(each, takes.parameters) for each in arguments if each not in takes.parameters)
             raise ArgumentTypeError(
-                f"Expected arguments that {function} of {file} takes, got {arguments}: {error}"
+                f"Expected arguments that {function} of {file} takes, got {arguments}: {error}{near}"
             ) from error
         except ValueError:  # a function without a signature
             pass

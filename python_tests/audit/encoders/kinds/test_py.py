@@ -44,3 +44,5 @@ def test_a_message_blames_the_arguments_or_the_code(tmp_path: Path) -> None:
         TypeError, match=r"Expected arguments that build of .* takes, got {'width': 3}: got an unexpected"
     ):
         build_encoder(f"py:{file}:build?width=3")
+    with pytest.raises(TypeError, match=r"'siz'; did you mean `size`\?"):
+        build_encoder(f"py:{file}:build?siz=3")
