@@ -217,7 +217,7 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, anchor: bool, normalize: bool, backend: str, distance: str) -> Tensor:
-        out, saved = _forward(z, anchor, normalize, True, backend, distance)
+        out, saved = _forward(z, anchor, normalize, distance == "l2", backend, distance)  # others keep z alone
         ctx.save_for_backward(z, saved)
         ctx.options = anchor, normalize, backend, distance
         return out

@@ -119,3 +119,13 @@ def test_compiled(path, distance, normalize):
     leaf = x.clone().requires_grad_()
     torch.compile(loss, fullgraph=True, backend="aot_eager")(leaf).backward()
     torch.testing.assert_close(leaf.grad, gradient(x, path, distance=distance, normalize=normalize) / 4)
+
+
+@pytest.mark.parametrize(("distance", "kept"), [("l2", 2), ("l1", 1), ("cosine", 1), ("angular", 1)])
+def test_only_what_the_gradient_reads_is_kept(distance, kept):
+    """The distances of pairs, for l2; the gradients of the others are made of z alone."""
+    found = []
+    z = testing.randn(3, 4, 5).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: found.append(x.numel()) or x, lambda x: x):
+        memkern.alignment(z, distance=distance).sum().backward()
+    assert len([size for size in found if size]) == kept

@@ -75,7 +75,7 @@ def test_models_with_and_without_a_pooler(transformers: Any, tmp_path: Path) -> 
 def test_a_field_that_a_configuration_lacks(transformers: Any, tmp_path: Path) -> None:
     """transformers drops what it does not know."""
     transformers.ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=3).save_pretrained(tmp_path)
-    with pytest.raises(TypeError, match="got .image_sze.; did you mean `image_size`"):
+    with pytest.raises(TypeError, match=r"got .image_sze.; did you mean `image_size`"):
         build_encoder(f"hf:{tmp_path}?image_sze=32")
     build_encoder(f"hf:{tmp_path}?image_size=32&num_channels=3")
 
