@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def _fake(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, backend: str, view_sums: bool = False,
     distance: str = "l2",
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    return *_results(x, unit_dim, anchor, normalize, keep), *native.ViewSums.empty(x, view_sums)
+    return *_with_saved(_results(x, unit_dim, anchor, normalize, keep)), *native.ViewSums.empty(x, view_sums)
 
 
 # ---- autograd: through the alignment ------------------------------------------------------------------------------
@@ -77,14 +77,22 @@ def _fields(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, distance: s
     return x, {"sizes": x.shape, "strides": x.stride(), "unit_dim": unit_dim, **views}
 
 
-def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Makes the tensors a kernel writes: alignment, unit means, and what the backward of the alignment needs."""
+Found: TypeAlias = tuple[Tensor, Tensor, Tensor | None]
+"""Alignment, unit means, and what the backward of the alignment needs, where it is kept."""
+
+
+def _results(x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool) -> Found:
+    """Makes the tensors a kernel writes."""
     dtype = native.accumulate_dtype(x.dtype)
-    return (
-        x.new_empty(x.shape[0], dtype=dtype),  # on the device of x, whatever the default device is
-        x.new_empty((x.shape[0], x.shape[unit_dim]), dtype=dtype),
-        x.new_empty(native.saved_shape(x, anchor, normalize, keep), dtype=dtype),
-    )
+    alignment = x.new_empty(x.shape[0], dtype=dtype)  # on the device of x, whatever the default device is
+    means = alignment.new_empty(x.shape[0], x.shape[unit_dim])
+    return alignment, means, alignment.new_empty(native.saved_shape(x, anchor, normalize, True)) if keep else None
+
+
+def _with_saved(found: Found) -> tuple[Tensor, Tensor, Tensor]:
+    """An op returns tensors alone: an empty one where nothing is kept."""
+    alignment, means, saved = found
+    return alignment, means, alignment.new_empty(0, 0) if saved is None else saved
 
 
 def _addresses(sums: native.ViewSums | None) -> native.Record:
@@ -97,12 +105,12 @@ def _addresses(sums: native.ViewSums | None) -> native.Record:
 def _cpu(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Found:  # fmt: skip
     x, fields = _fields(x, unit_dim, anchor, normalize, distance)
     alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
     native.library().layer_stats(
         torch.get_num_threads(), x=x.data_ptr(), **fields, alignment=alignment.data_ptr(),
-        saved=saved.data_ptr() if keep else 0, means=means.data_ptr(), **_addresses(sums),
+        saved=0 if saved is None else saved.data_ptr(), means=means.data_ptr(), **_addresses(sums),
     )  # fmt: skip
     return alignment, means, saved
 
@@ -110,7 +118,7 @@ def _cpu(
 def _cuda_many(
     layers: Sequence[tuple[Tensor, int]], anchor: bool, normalize: bool, keep: bool,
     sums: native.ViewSums | None = None, distance: str = "l2",
-) -> list[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
+) -> list[Found]:  # fmt: skip
     """Runs layers of one device, [(x, unit_dim), ...], in one call: up to 16 of one dtype and V a launch.
 
     ``sums`` is for a single layer.
@@ -121,7 +129,7 @@ def _cuda_many(
         alignment, means, saved = _results(x, unit_dim, anchor, normalize, keep)
         records.append({
             "x": block.data_ptr(), **fields, "alignment": alignment.data_ptr(),
-            "saved": saved.data_ptr() if keep else 0, "means": means.data_ptr(), **_addresses(sums),
+            "saved": 0 if saved is None else saved.data_ptr(), "means": means.data_ptr(), **_addresses(sums),
         })  # fmt: skip
         blocks.append(block)  # the kernels read its memory, and it may be a copy
         results.append((alignment, means, saved))
@@ -133,14 +141,14 @@ def _cuda_many(
 def _cuda(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Found:  # fmt: skip
     return _cuda_many([(x, unit_dim)], anchor, normalize, keep, sums, distance)[0]
 
 
 def _reference(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Found:  # fmt: skip
     dtype, pairs = native.accumulate_dtype(x.dtype), "anchor" if anchor else "all"
     alignment, means = reference(x, unit_dim=unit_dim, pairs=pairs, normalize=normalize, distance=distance)
     # The reference's backward starts again from x; what it would have kept is not read.
@@ -154,7 +162,7 @@ def _reference(
 def _triton(
     x: Tensor, unit_dim: int, anchor: bool, normalize: bool, keep: bool, sums: native.ViewSums | None = None,
     distance: str = "l2",
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> Found:  # fmt: skip
     from memkern.triton_kernels import layer_stats as kernels
 
     return kernels.layer_stats(x, unit_dim, anchor, normalize, keep, sums, distance)
@@ -171,7 +179,7 @@ def _run(
     checks.distance(distance, normalize)
     sums = native.ViewSums.empty(x, view_sums)
     run = dispatch.pick(backend, x.device, TABLE)
-    return *run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None, distance), *sums
+    return *_with_saved(run(x, unit_dim, anchor, normalize, keep, sums if view_sums else None, distance)), *sums
 
 
 LIBRARY.impl("layer_stats", registered.checked(_run, registered.layer_stats), "CompositeExplicitAutograd")
@@ -308,7 +316,9 @@ def layer_stats(
     keep = x.requires_grad and torch.is_grad_enabled()
     checks.distance(distance, normalize)
     bypass, anchor, normalize = dispatch.can_bypass_dispatcher(x), pairs == "anchor", bool(normalize)
-    if not bypass and not view_sums and autodiff.is_differentiated(x):
+    if bypass and not keep and not view_sums:
+        found = list(dispatch.pick(backend, x.device, TABLE)(x, unit, anchor, normalize, False, None, distance)[:2])
+    elif not bypass and not view_sums and autodiff.is_differentiated(x):
         found = _transformed(x, unit, anchor, normalize, backend, distance)
     else:
         autodiff.refuse_derivative(x, "activations")
