@@ -11,7 +11,7 @@ import numba
 import pytest
 import torch
 
-from bench import environment, harness, load, report, targets
+from bench import environment, harness, load, report, sources, targets
 from memkern import dispatch
 
 CASES: list[dict[str, Any]] = []
@@ -102,6 +102,8 @@ def record(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], r
         test=request.node.nodeid, commit=environment.commit(), date=environment.now(),
         quick=config.getoption("--quick"), backend=config.getoption("--backend"),
     )  # fmt: skip
+    if result["backend"] == "cpu":
+        result["sources"] = sources.digest(result["op"])
     CASES.append(result)
     with capsys.disabled():
         print("\n" + report.text_table(result), flush=True)
