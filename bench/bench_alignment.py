@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memkern
-from bench import data, peers, peers_numba, roofline
+from bench import data, peers, peers_jax, peers_numba, roofline
 from bench.harness import Case, Peer
 from memkern.reference import alignment as reference
 
@@ -129,6 +129,7 @@ def _peers(z: torch.Tensor, normalize: bool, quick: bool) -> list[Peer]:
         ]
         return found
     array = z.numpy()
+    found.append(peers_jax.alignment(z, normalize))
     if normalize:
         found.append(Peer("numba", lambda: peers_numba.unit_alignment(array)))
     else:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import memkern
-from bench import allocator, data, peers, peers_numba, roofline
+from bench import allocator, data, peers, peers_jax, peers_numba, roofline
 from bench.harness import Case, Peer
 from memkern.reference import alignment_backward as reference
 
@@ -61,6 +61,8 @@ def _case(text: str, dtype: torch.dtype, variant: str, quick: bool, normalize: b
         ],
         note="GB/s and share of read count one read of the input.",
     )  # fmt: skip
+    if not half:
+        case.peers.append(peers_jax.gradient(z, normalize))
     if not normalize and not half:
         array = z.numpy()
 

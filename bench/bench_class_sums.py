@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import memkern
-from bench import data, peers, peers_numba, roofline
+from bench import data, peers, peers_jax, peers_numba, roofline
 from bench.harness import Case, Peer
 from memkern.ops.class_sums import class_sums
 from memkern.reference import class_sums as reference
@@ -65,6 +65,7 @@ def bench_sums(race: Any, shape: str) -> None:
             Peer("torch.compile index_add in float64", lambda: compiled(means)),
             Peer("numpy add.at", lambda: numpy_add_at(array, label_array, classes)),
             Peer("numba", lambda: peers_numba.sums_by_class(array, label_array, classes)),
+            peers_jax.class_sums(means, labels, classes),
         ],
     )  # fmt: skip
     race(case)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import memkern
-from bench import data, peers, peers_numba, roofline
+from bench import data, peers, peers_jax, peers_numba, roofline
 from bench.harness import Case, Peer
 from memkern.reference import unit_means as reference
 
@@ -53,6 +53,7 @@ def _case(text: str, dtype: torch.dtype) -> Case:
         case.peers.append(Peer("torch .float().mean", lambda: x.float().mean(dims)))
     else:
         case.peers.append(Peer("numba", numba_means(layout, x)))
+        case.peers.append(peers_jax.unit_means(x, peers.averaged(x, unit_dim)))
     if dtype != torch.bfloat16:
         array = x.numpy()
         case.peers.append(Peer("numpy mean", lambda: np.mean(array, dims, dtype=np.float32), inexact=True))

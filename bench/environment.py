@@ -66,7 +66,7 @@ def environment(machine: str = "") -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.*)", info.read_text()) if info.exists() else None
     private, shared = roofline.caches()
-    packages = ("torch", "triton", "numpy", "numba", "numkong", "torchvision", "kornia", "pytest-benchmark")
+    packages = ("torch", "triton", "numpy", "numba", "numkong", "jax", "torchvision", "kornia", "pytest-benchmark")
     return {
         "machine": machine or (model.group(1) if model else platform.processor()),
         "cpu": model.group(1) if model else platform.processor(),

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
 # Ops whose kernels a row times, where its name is not that of an op.
 OPS = {
+    "classmem": ("class_sums", "selectivity"),
     "alignment forward+backward": ("alignment", "alignment_backward"),
     "call overhead": ("alignment", "unit_means"),
     "forward hooks": ("layer_stats", "pointwise_stats"),
