@@ -29,6 +29,7 @@ FILES = (
 # In files that all ops share: what belongs to the template, and is copied below it.
 BLOCKS = {
     "csrc/ops.h": r"^// class_sums: .*?\n\n",
+    "csrc/cpu/dispatch/parallel.cpp": r"^// Class after class\..*?\n\}\n\n(?=void run\(const Views)",
     "csrc/ops_table.h": r"^OP\(class_sums, .*?\)\)\n",
     "memkern/checks/registered.py": r"^def class_sums\(.*?\n\n\n",
     "memkern/reference/__init__.py": r"^from memkern\.reference\.class_sums .*?\n|^    \"class_sums\",\n",

@@ -42,7 +42,10 @@ ALWAYS = {
 ADDED = {
     "New op": Added("op", "class_sums", "class_sums", {  # the one that scripts/new_op.py copies
         "bench/gpu_races.py": "races on GPUs: of the ops that are worth one",
+        "bench/peers_jax.py": "what JAX makes of it",
         "bench/results/*": "measured numbers",
+        "bench/sources.py": "of which ops classmem is made",
+        "bench/targets.py": "what its times are held to",
         "memkern/checks/registered.py": "what it requires where it is called directly: one function, of its own kind",
         "memkern/metrics/classes.py": "the metric that calls it",
         "python_tests/cpu/test_isa.py": "the smallest kernel, as an example",
