@@ -227,7 +227,7 @@ def test_packaged_sets_are_real_images() -> None:
         assert images.images.shape[1:] == (3, 32, 32)
         assert images.labels.unique().tolist() == list(range(10))
     assert digits.images[:, :, 1::4, 2::4].equal(digits.images[:, :, ::4, ::4])
-    with pytest.raises(ValueError, match="patches, digits, mnist, cifar10"):
+    with pytest.raises(ValueError, match="patches, digits, mnist, fashion-mnist, photos, cifar10"):
         datasets.load("imagenet")
     with pytest.raises(ValueError, match="root"):
         datasets.load("cifar10")
