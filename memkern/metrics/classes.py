@@ -94,17 +94,18 @@ def _points_of(labels: Tensor, classes: int) -> Tensor:
     return torch.zeros(classes, dtype=torch.int64, device=labels.device).index_add(0, labels, torch.ones_like(labels))
 
 
-def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
+def class_stats(state: ClassState, rest: str = "mean", backend: str = "auto") -> ClassStats:
     """Computes ClassMem and its parts from the sums of each class, without a host sync on a GPU.
 
     Args:
         state: With points of two or more classes.
         rest: "mean" of the other classes' means, or their "median".
+        backend: As of ``classmem``.
 
     Returns:
         ``ClassStats(score, peak, rest, index, count, n_dead, n_signed)`` of tensors.
     """
-    peak, index, minimum, centre = _extremes(state, rest)
+    peak, index, minimum, centre = _extremes(state, rest, backend)
     return ClassStats(
         scores.selectivity_score(peak, centre).to(state.dtype),
         peak.to(state.dtype),
@@ -116,20 +117,25 @@ def class_stats(state: ClassState, rest: str = "mean") -> ClassStats:
     )
 
 
-def _extremes(state: ClassState, rest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _extremes(state: ClassState, rest: str, backend: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Computes peak, index, minimum and centre ``[U]``."""
-    return (_by_kernels if checks.readable(state.count) else _without_sync)(state, rest)
+    if checks.readable(state.count):
+        # It is on the CPU, or has come there from the GPU whose backend was named.
+        return _by_kernels(state, rest, backend if backend == "reference" else "auto")
+    return _without_sync(state, rest)
 
 
-def _by_kernels(state: ClassState, rest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _by_kernels(state: ClassState, rest: str, backend: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Computes them by UnitMem's kernels, whose points are the classes that have points."""
     present = state.count.nonzero().flatten()
     if len(present) == len(state.count):
         means, ids = state.sums / state.count[:, None], None
     else:
         means, ids = state.sums[present] / state.count[present, None], present
-    found = selectivity(means, ids=ids)
-    centre = median_of_others(means) if rest == "median" else scores.mean_of_others(found.rest, len(means))
+    found = selectivity(means, ids=ids, backend=backend)
+    centre = (
+        median_of_others(means, backend=backend) if rest == "median" else scores.mean_of_others(found.rest, len(means))
+    )
     return found.peak, found.index, found.minimum, centre
 
 
@@ -197,7 +203,7 @@ def classmem_stats(
     """
     centre = _centre(rest, compat)
     state, was_numpy = _one_call(activations, labels, view_dim, unit_dim, num_classes, activation, backend)
-    return in_callers_kind(class_stats(state, centre), was_numpy)
+    return in_callers_kind(class_stats(state, centre, backend), was_numpy)
 
 
 def _centre(rest: str, compat: str | None) -> str:
@@ -272,7 +278,7 @@ def classmem(
     """
     centre = _centre(rest, compat)
     state, was_numpy = _one_call(activations, labels, view_dim, unit_dim, num_classes, activation, backend)
-    peak, _, _, others = _extremes(state, centre)
+    peak, _, _, others = _extremes(state, centre, backend)
     score = scores.selectivity_score(peak, others).to(state.dtype)
     return checks.as_numpy(score) if was_numpy else score
 
@@ -356,4 +362,4 @@ class ClassMem(Streaming[ClassState]):
         seen = 0 if self._state is None else int((self._state.count > 0).sum())
         checks.at_least_two_points(seen, "ClassMem", "classes with points")
         assert self._state is not None
-        return class_stats(self._state, self.rest)
+        return class_stats(self._state, self.rest, self.backend)

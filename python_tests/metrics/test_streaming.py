@@ -199,3 +199,10 @@ def test_plot_is_a_histogram_of_the_scores(own):
     assert str(len(each)) in axes.get_title()
     with pytest.raises(ValueError, match="point"):
         own.new().plot()
+
+
+def test_a_state_from_a_gpu_is_computed_where_it_is_now():
+    there, here = memkern.ClassMem(backend="cuda"), memkern.ClassMem()
+    here.update(torch.tensor([[1.0], [3.0], [6.0]]), torch.tensor([0, 0, 1]))
+    there.load_state_dict(here.state_dict())
+    assert there.compute().tolist() == here.compute().tolist() == [0.5]
