@@ -37,9 +37,15 @@ def test_units(kernel, units, wide):
         check(testing.randn(points, units, dtype=wide), labels_of(points, classes), classes, kernel)
 
 
-@pytest.mark.parametrize(("points", "units", "classes"), [(3000, 40, 7), (3000, 300, 7), (300, 1100, 2), (50, 5, 90)])
+@pytest.mark.parametrize(
+    ("points", "units", "classes"),
+    [(3000, 40, 7), (3000, 300, 7), (300, 1100, 2), (50, 5, 90), (300, 561, 2), (300, 1025, 4), (400, 1030, 4)],
+)
 def test_bits_do_not_depend_on_threads(points, units, classes, wide):
-    """Narrow rows go into tables of parts of the points, others class after class, with classes cut by their units."""
+    """Narrow rows go into tables of parts of the points, others class after class, with classes cut by their units.
+
+    The last three have a unit that stands in a vector for some numbers of threads and behind the vectors for others.
+    """
     means, labels = testing.randn(points, units, dtype=wide), labels_of(points, classes)
     check(means, labels, classes, "cpu")
     with testing.threads(1):

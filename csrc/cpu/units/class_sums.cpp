@@ -37,6 +37,15 @@ template <int count, class A>
   }
 }
 
+// The sum of one unit, in the order of sum_rows: where blocks of units end depends on the threads, and no sum may.
+template <int count, class A>
+inline double sum_unit(const A* const* rows, int64_t u) {
+  if constexpr (count == 1)
+    return double(rows[0][u]);
+  else
+    return sum_unit<count / 2>(rows, u) + sum_unit<count / 2>(rows + count / 2, u);  // fault: rows of a unit
+}
+
 // sums[0..units) += the sum of `count` rows; after them come as many others.
 template <int count, class A>
 void add_rows(const A* const* rows, int64_t units, double* sums) {
@@ -57,7 +66,7 @@ void add_rows(const A* const* rows, int64_t units, double* sums) {
     for (int lane = done; lane < lanes; ++lane) sums[units - lanes + lane] += total[lane / width][lane % width];
   } else {
     for (; u < units; ++u)  // fault: last units
-      for (int r = 0; r < count; ++r) sums[u] += double(rows[r][u]);
+      sums[u] += sum_unit<count>(rows, u);
   }
 }
 
