@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +120,8 @@ class UnitMem(Metric):
     plot_legend_name = "Unit"
     __jit_unused_properties__: ClassVar[list[str]] = [*Metric.__jit_unused_properties__, "count"]
 
-    state: Tensor
+    if TYPE_CHECKING:  # torch.jit.script cannot read it
+        state: Tensor
     _of_a_batch = False  # whether `compute` is called by `forward`
 
     def __init__(

@@ -322,6 +322,14 @@ def test_the_mean_is_one_number_over_defined_scores():
         UnitMem(reduction="sum")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.parametrize("options", [{}, {"view_dim": 1, "reduction": "mean"}], ids=str)
+def test_it_can_be_scripted(options):
+    metric = UnitMem(**options)
+    metric.update(relu_features(4, 3, 2))
+    assert_same_bits(torch.jit.script(metric).state, metric.state, "state")
+
+
 def test_what_torchmetrics_own_tester_asks_of_a_metric():
     metric = UnitMem()
     for name in ("is_differentiable", "higher_is_better", "full_state_update"):
@@ -329,8 +337,11 @@ def test_what_torchmetrics_own_tester_asks_of_a_metric():
             setattr(metric, name, True)
     with pytest.warns(UserWarning, match="before the ``update`` method"), pytest.raises(ValueError, match="got 0"):
         metric.compute()
-    assert len({hash(UnitMem()) for _ in range(3)}) >= 1
+    other = UnitMem()
+    assert hash(metric) == hash(metric) != hash(other)  # as torchmetrics' own: by the object and its states
+    before = hash(metric)
     metric.update(MATRIX)
+    assert hash(metric) != before
     again = pickle.loads(pickle.dumps(metric))
     for other in (metric.clone(), again, copy.deepcopy(metric)):
         assert_same_stats(other.stats(), metric.stats())

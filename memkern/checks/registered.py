@@ -23,8 +23,7 @@ def checked(run: Callable[..., Result], check: Callable[..., None]) -> Callable[
     """Makes the implementation of a registered op: its arguments are checked, then it runs."""
 
     def implementation(*arguments: object, **others: object) -> Result:
-        for argument in arguments:
-            _no_tangent(argument)
+        _no_tangent([*arguments, *others.values()])
         check(*arguments, **others)
         return run(*arguments, **others)
 

@@ -88,8 +88,7 @@ def argument(kind):
         "ScalarType": lambda: pick(DTYPES),
     }[kind]()
 counts = {}
-for name in ("alignment", "alignment_backward", "layer_stats", "unit_means", "selectivity", "class_sums",
-             "median_of_others", "pointwise_stats", "views"):
+for name in sys.argv[3:]:
     op = getattr(ops, name).default
     kinds = [str(each.type) for each in op._schema.arguments]
     for _ in range(int(sys.argv[2])):
@@ -103,33 +102,56 @@ print(counts)
 """
 
 
+def registered_ops():
+    names = (each.partition("::")[2] for each in torch._C._dispatch_get_all_op_names() if each.startswith("memkern::"))
+    return sorted(names)
+
+
 def test_ops_called_with_anything_never_crash():
     found = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FUZZ, "0", "300"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", "-c", FUZZ, "0", "300", *registered_ops()],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert found.returncode == 0, found.stderr[-2000:]
     assert "refused" in found.stdout
 
 
 Z, OPS = torch.ones(4, 3, 5), torch.ops.memkern
-DUAL = {
-    "alignment": lambda z: OPS.alignment(z, False, True, False, "auto"),
-    "alignment_backward": lambda z: OPS.alignment_backward(torch.ones(4), z, torch.ones(4, 6), False, True, "auto"),
-    "layer_stats": lambda z: OPS.layer_stats(z, 2, False, True, False, "auto"),
-    "unit_means": lambda z: OPS.unit_means(z, 1, "raw", "auto"),
-    "selectivity": lambda z: OPS.selectivity(z, 1, "raw", None, "auto"),
-    "class_sums": lambda z: OPS.class_sums(z[:, 0], torch.zeros(4, dtype=torch.int64), 1, "auto"),
-    "median_of_others": lambda z: OPS.median_of_others(z[:, 0], "auto"),
-    "pointwise_stats": lambda z: OPS.pointwise_stats(z, ["relu"], [None] * 4, [0.0], 2, False, True, "auto"),
+VIEWS = ([torch.ones(1, 3, 4, 4)], torch.zeros(1, 2, 22), None, 4, 4, 1, 0, True, 0, [0.0] * 3, [1.0] * 3)
+RIGHT = {
+    "alignment": (Z, False, True, False, "auto"),
+    "alignment_backward": (torch.ones(4), Z, torch.ones(4, 6), False, True, "auto"),
+    "layer_stats": (Z, 2, False, True, False, "auto"),
+    "unit_means": (Z, 1, "raw", "auto"),
+    "selectivity": (Z, 1, "raw", None, "auto"),
+    "class_sums": (Z[:, 0], torch.zeros(4, dtype=torch.int64), 1, "auto"),
+    "median_of_others": (Z[:, 0], "auto"),
+    "pointwise_stats": (Z, ["batch_norm"], [torch.ones(5)] * 4, [0.0], 2, False, True, "auto"),
+    "views": (*VIEWS, torch.float32, False, "auto"),
 }
 
 
-@pytest.mark.parametrize("op", DUAL)
-def test_a_tangent_is_refused_and_never_dropped(op):
+FLOATING = [
+    (name, each.name, value)
+    for name in registered_ops()
+    for each, value in zip(getattr(OPS, name).default._schema.arguments, RIGHT[name], strict=False)
+    if any(
+        isinstance(x, torch.Tensor) and x.is_floating_point() for x in (value if isinstance(value, list) else [value])
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), FLOATING, ids=[f"{op}-{each}" for op, each, _ in FLOATING])
+def test_a_tangent_is_refused_and_never_dropped(name, argument, value):
+    op, make_dual = getattr(OPS, name).default, torch.autograd.forward_ad.make_dual
+    right = dict(zip((each.name for each in op._schema.arguments), RIGHT[name], strict=False))
     with torch.autograd.forward_ad.dual_level():
-        DUAL[op](Z)  # a level alone is fine
+        op(**right)  # a level alone is fine
+        dual = [make_dual(x, x) for x in value] if isinstance(value, list) else make_dual(value, value)
         with pytest.raises(memkern.MemkernError, match="without a tangent"):
-            DUAL[op](torch.autograd.forward_ad.make_dual(Z, Z))
+            op(**right | {argument: dual})
 
 
 WRONG = {

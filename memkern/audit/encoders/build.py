@@ -87,7 +87,8 @@ def _near_argument(kind: EncoderKind, name: str, error: str) -> str:
     """Arguments of an encoder's constructor that are like the one it refused, for the end of a message."""
     refused = re.search(r"unexpected keyword argument '(\w+)'", error)
     try:
-        known = inspect.signature(type(kind.build(name, {})).__init__).parameters if refused else {}
+        with torch.device("meta"):  # its class is what is asked for: no memory for its weights
+            known = inspect.signature(type(kind.build(name, {})).__init__).parameters if refused else {}
     except Exception:  # it is not built without arguments either
         return ""
     return did_you_mean(refused[1], known) if refused else ""

@@ -71,7 +71,6 @@ def test_models_with_and_without_a_pooler(transformers: Any, tmp_path: Path) -> 
     assert torch.equal(encoder.state_dict()["embeddings.cls_token"], other.vit.state_dict()["embeddings.cls_token"])
 
 
-@pytest.mark.field("encoder", "transformers: masked autoencoders")
 def test_a_field_that_a_configuration_lacks(transformers: Any, tmp_path: Path) -> None:
     """transformers drops what it does not know."""
     transformers.ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=3).save_pretrained(tmp_path)
@@ -80,6 +79,7 @@ def test_a_field_that_a_configuration_lacks(transformers: Any, tmp_path: Path) -
     build_encoder(f"hf:{tmp_path}?image_size=32&num_channels=3")
 
 
+@pytest.mark.field("encoder", "transformers: masked autoencoders")
 def test_a_masked_autoencoder_reads_every_patch_in_order(transformers: Any, tmp_path: Path) -> None:
     config = transformers.ViTMAEConfig(**SMALL | {"image_size": 32})
     saved = transformers.ViTMAEModel(config).eval()
