@@ -119,7 +119,19 @@ def test_ops_called_with_anything_never_crash():
 
 
 Z, OPS = torch.ones(4, 3, 5), torch.ops.memkern
-VIEWS = ([torch.ones(1, 3, 4, 4)], torch.zeros(1, 2, 22), None, 4, 4, 1, 0, True, 0, [0.0] * 3, [1.0] * 3)
+VIEWS = (
+    [torch.ones(1, 3, 4, 4)],
+    torch.tensor([0.0, 0, 4, 4, *[0.0] * 18]).expand(1, 2, -1),
+    None,
+    4,
+    4,
+    1,
+    1,
+    True,
+    0,
+    [0.0] * 3,
+    [1.0] * 3,
+)
 RIGHT = {
     "alignment": (Z, False, True, False, "auto"),
     "alignment_backward": (torch.ones(4), Z, torch.ones(4, 6), False, True, "auto"),
