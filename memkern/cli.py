@@ -118,11 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="memkern", description="Measure memorization in self-supervised encoders.")
     parser.add_argument("--version", action="version", version=_version("memkern"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", parents=[common], help="audit a pair of encoders on real images")
-    demo.add_argument("--train", action="store_true", help="train a fresh, shorter pair first (some minutes)")
+    demo = commands.add_parser("demo", parents=[common], help="audit the encoders that ship with memkern")
     demo.add_argument("--out", type=Path, default=Path("memkern-demo"), help="folder of the results (%(default)s)")
-    demo.add_argument("--seed", type=seed, default=0, help="seed of the views and of --train (%(default)s)")
-    demo.add_argument("--weights", type=Path, help="folder of another pair to audit; default: the one that ships")
+    demo.add_argument("--seed", type=seed, default=0, help="seed of the views (%(default)s)")
+    demo.add_argument("--family", type=Path, help="folder of `memkern lab family --design halves`, in place of them")
     from memkern.audit import cli as arguments
     from memkern.lab import cli as command
 
@@ -152,10 +151,9 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from memkern.lab.demo import run_demo
-    from memkern.lab.encoder_pairs import ASSETS
+    from memkern.lab.demo import ASSETS, run_demo
 
-    run_demo(args.out, train=args.train, seed=args.seed, weights=args.weights or ASSETS)
+    run_demo(args.out, seed=args.seed, family=args.family or ASSETS)
 
 
 def _audit(args: argparse.Namespace) -> None:

@@ -1,64 +1,55 @@
-"""`memkern demo`: an audit of a pair of encoders on real images, and the few lines to read it by."""
+"""`memkern demo`: an audit of the family of encoders that ships with memkern, and the few lines to read it by."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from memkern._util.files import read_json, write_csv, write_json
+from memkern._util.files import read_json
 from memkern._util.optional_imports import require
 from memkern.audit import Options, Run, run_audit
+from memkern.audit.data.open import open_source
 from memkern.audit.data.source import Source, with_labels
 from memkern.audit.measure import begun, reading_files
-from memkern.audit.measure.begun import IMAGES
+from memkern.audit.measure.begun import IMAGES as TABLE_OF_IMAGES
 from memkern.audit.report import REPORT
 from memkern.audit.report.terminal import Progress
 from memkern.audit.report.verdict import verdict
 from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.columns import TABLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
-from memkern.lab.data.packaged import ImageSet, patches
-from memkern.lab.data.splits import Split
-from memkern.lab.encoder_pairs import ASSETS, RECIPE, TrainedPair, load_pair, train_pair
-from memkern.lab.encoders.build import described
+from memkern.errors import TrainingError
+from memkern.lab.family import ENCODERS, FAMILY, IMAGES, VIEWS, audited_layers, recipe_of
 
-QUICK_RECIPE = replace(RECIPE, epochs=250)
-"""The shorter training of `memkern demo --train`."""
+ASSETS = Path(__file__).parent / "assets"
+"""Folder of the family that ships with memkern."""
 
 DATA = "memkern demo"
 """Name of the data in the manifest of a demo; a folder that says so may be replaced by another demo."""
 
-VIEWS, GROUPS = "views.json", "groups.csv"
-"""Files that a demo gives to its audit as --transform and --groups."""
-
-EARLIER = ("candidates.txt",)
+EARLIER = ("candidates.txt", "groups.csv", "views.json")
 """Files that a demo of an earlier version left."""
 
-SEEN_BY = {"shared": "f and g", "candidate": "f alone", "independent": "g alone", "extra": "neither"}
-"""Group of images -> which encoder was trained on them."""
+SHOWN = 5
+"""Images that are named at the end."""
 
 
 def run_demo(
     out: Path,
     *,
-    train: bool = False,
     seed: int = 0,
-    weights: Path = ASSETS,
+    family: Path = ASSETS,
     n_views: int = 10,
-    data: ImageSet | None = None,
     log: Callable[[str], None] = print,
 ) -> Run:
-    """Audits a pair of encoders on all four groups of its images and says what came out.
+    """Audits a family of encoders on its images and says what came out.
 
     Args:
         out: The RUN folder to write; the results of an earlier demo in it are replaced.
-        train: Train a fresh, shorter pair first instead of loading `weights`.
-        seed: Seed of the views and, with `train`, of the split and the training.
-        weights: Folder of the pair to audit.
+        seed: Seed of the views.
+        family: Folder of the family, as `memkern lab family --design halves` writes it.
         n_views: Views per image.
-        data: The images; by default `memkern.lab.data.packaged.patches()`.
         log: Told what a person at a terminal should know, one line each.
 
     Returns:
@@ -66,31 +57,53 @@ def run_demo(
 
     Raises:
         PlanError: If `out` holds an audit that is no demo's, or is a file.
-        TrainingError: If the stored pair is missing or damaged.
+        TrainingError: If there is no family of halves in the folder.
+        ValueError: If a file of the family is damaged.
         ImportError: If a package of `memkern[lab]` is missing; the message names the extra.
         OSError: If `out` cannot be written.
     """
+    about = read_json(family / FAMILY) if (family / FAMILY).is_file() else {}
+    if about.get("design") != "halves":
+        raise TrainingError(
+            f"Expected {family} to be a folder of `memkern lab family --design halves`, got "
+            f"{about.get('design', f'no {FAMILY} in it')}"
+        )
     remove_earlier_demo(out)
     begun.check_out(out, resume=False, shared=False)
     console = require("rich.console", "rich", extra="lab").Console()
-    data = patches() if data is None else data
-    pair = _train(data, seed, log) if train else load_pair(weights)
-    if pair.data_sha256 != data.sha256:
-        log(
-            "These pictures are not bit for bit those of the training (another version of scikit-image, scikit-learn "
-            "or the JPEG decoder): scores can differ a little."
-        )
-    source = demo_source(data, pair.split)
-    run = run_audit(
-        _options(out, pair, source, "trained by this demo" if train else str(weights), n_views=n_views, seed=seed),
-        encoders=(pair.f, pair.g),
-        source=source,
-        log=log,
-        progress=Progress(console),
+    recipe, source = recipe_of(about), family_source(family, about)
+    layers, output = audited_layers(recipe.encoder, source.load(0).shape[-1])
+    options = Options(
+        encoders=str(family / ENCODERS),
+        data=DATA,
+        out=out,
+        views=n_views,
+        transform=str(family / VIEWS),
+        layers=",".join(layers),
+        output=output,
+        seed=seed,
+        device="cpu",
     )
+    run = run_audit(options, source=source, log=log, progress=Progress(console))
     assert run is not None  # there is one process, and it does the whole audit
     _show(run, log)
     return run
+
+
+def family_source(family: Path, about: dict[str, object]) -> Source:
+    """Opens the images of a family; an image is called by its class and its position.
+
+    Args:
+        family: The folder.
+        about: Its family.json.
+
+    Returns:
+        The images with their classes.
+    """
+    source, classes = open_source(str(family / IMAGES)), about.get("classes")
+    assert source.labels is not None
+    # Until memkern 0.5.0, family.json had no names of classes.
+    return with_labels(source, source.labels, classes) if isinstance(classes, list) else source
 
 
 def remove_earlier_demo(out: Path) -> None:
@@ -114,7 +127,7 @@ def remove_earlier_demo(out: Path) -> None:
     reading_files.clean(out)
     # The manifest goes first and the plan last: what is stopped in between is an unfinished demo.
     listed = [Path(name).name for name in manifest.get("files", {})]
-    rest = [*tables, STATE, REPORT, IMAGES, "thumbs", reading_files.FOLDER, VIEWS, GROUPS, *EARLIER, PLAN]
+    rest = [*tables, STATE, REPORT, TABLE_OF_IMAGES, "thumbs", reading_files.FOLDER, *EARLIER, PLAN]
     for path in (out / name for name in [MANIFEST, *listed, *rest]):
         if path.is_dir():
             shutil.rmtree(path)
@@ -122,66 +135,25 @@ def remove_earlier_demo(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def demo_source(data: ImageSet, split: Split) -> Source:
-    """Makes the images of a split a source of an audit; an image is called group/class/position.
-
-    Args:
-        data: The images.
-        split: The groups; the position of an image in `data` keys its views.
-
-    Returns:
-        The source, with the class of each image.
-    """
-    group_of = {position: name for name, ids in split.groups().items() for position in ids.tolist()}
-    rows = sorted(group_of)
-    labels = [int(data.labels[row]) for row in rows]
-    names = [f"{group_of[row]}/{data.label_names[label]}/{row}" for row, label in zip(rows, labels, strict=True)]
-    source = Source(data.name, tuple(names), lambda row: data.images[row], data.sha256, index=tuple(rows))
-    return with_labels(source, labels, data.label_names)
-
-
-def _train(data: ImageSet, seed: int, log: Callable[[str], None]) -> TrainedPair:
-    """Trains a pair and says every tenth of the epochs how far it is."""
-    every = max(1, QUICK_RECIPE.epochs // 10)
-
-    def report(role: str, epoch: int, loss: float) -> None:
-        if epoch % every == 0:
-            log(f"train {role}: epoch {epoch} of {QUICK_RECIPE.epochs}, loss {loss:.2f}")
-
-    return train_pair(data, seed, recipe=QUICK_RECIPE, on_epoch=report)
-
-
-def _options(out: Path, pair: TrainedPair, source: Source, weights: str, *, n_views: int, seed: int) -> Options:
-    """The options of the audit; writes the two files that they name."""
-    network = described(pair.f)
-    write_json(out / VIEWS, asdict(pair.recipe.views))
-    # An image is called group/picture/position.
-    write_csv(out / GROUPS, ("id", "group", "picture"), ([name, *name.split("/")[:2]] for name in source.ids))
-    return Options(
-        encoder=f"memkern:{pair.recipe.encoder}",
-        weights=(f"{weights}: f",),
-        reference=(f"{weights}: g",),
-        data=DATA,
-        out=out,
-        groups=str(out / GROUPS),
-        views=n_views,
-        transform=str(out / VIEWS),
-        layers=",".join(network.taps.values()),
-        output=network.output,
-        seed=seed,
-        device="cpu",
-    )
-
-
 def _show(run: Run, log: Callable[[str], None]) -> None:
-    """Says what was measured, the verdict, and where the report is."""
-    names, scores = run.samples["id"].to_pylist(), run.samples["sslmem"].to_pylist()
-    log(f"\nSSLMem of {len(names)} real images: how much closer f puts the views of an image than g does.\n")
-    for group, seen_by in SEEN_BY.items():
-        own = [score for name, score in zip(names, scores, strict=True) if name.startswith(f"{group}/")]
-        log(f"  {group:<12} {len(own):>4} images, seen by {seen_by:<8} mean {sum(own) / len(own):+.4f}")
+    """Says how many images are memorized, how sure that is, which ones, and where the report is."""
     found = verdict(read_arrays(run))
-    log(f"\n{found.headline}")
-    log(" ".join(found.sentences))
-    log(f"\nReport: {run.folder / REPORT}")
+    log(f"\n{found.headline}\n")
+    for sentence in found.sentences:
+        log(f"  {sentence}")
+    samples, classes = run.samples, run.manifest.data.classes or ()
+    columns = ("id", "label", "sslmem", "se", "q")
+    rows = zip(*(samples[name].to_pylist() for name in columns), strict=True)
+    called = [row for row, memorized in zip(rows, samples["memorized"].to_pylist(), strict=True) if memorized]
+    if called:
+        log(f"\nThe {min(SHOWN, len(called))} surest (q: false-discovery rate of a list that ends with the image):\n")
+        for line in _table(sorted(called, key=lambda row: (row[4], -row[2]))[:SHOWN], classes):
+            log(f"  {line}")
+    log(f"\nReport, with pictures: {run.folder / REPORT}")
     log("Your own encoder: memkern audit ENCODER --weights F --reference G --data DIR --groups FILE --out RUN")
+
+
+def _table(rows: Iterable[tuple[str, int, float, float, float]], classes: Iterable[str]) -> Iterable[str]:
+    names = list(classes)
+    for name, label, score, error, q in rows:
+        yield f"image {name:>4}  {names[label]:<12} SSLMem {score:+.3f} ± {error:.3f}  q = {q:.2g}"

@@ -1,6 +1,6 @@
-"""Pairs of encoders f and g: the one that ships with memkern, and how to make it again.
+"""Pairs of encoders f and g, as the experiments of the lab at `small` train them.
 
-One command makes everything in `memkern/lab/assets`, in minutes of CPU time an encoder:
+One command makes the pairs of some seeds, in minutes of CPU time an encoder, for `memkern lab run --reuse DIR`:
 
     python -m memkern.lab.encoder_pairs --seeds 0 1 2 --out DIR
 
@@ -33,15 +33,12 @@ from memkern.lab.pair_scores import PairScores, score_pair, separations
 from memkern.lab.training.recipe import VIEWS, Recipe, recipe_from
 from memkern.lab.training.trainer import Checkpoints, Training, train
 
-ASSETS = Path(__file__).parent / "assets"
-"""Folder of the shipped pair."""
-
 MANIFEST = "manifest.json"
 SIZES = Sizes(shared=3, candidate=3, extra=10)
 """Images of each of the ten pictures: f and g see 60 images each, 30 of them their own."""
 
 RECIPE = Recipe(epochs=500, batch=20, views=replace(VIEWS, scale=(0.2, 1.0)))
-"""The recipe of the shipped pair: few images, seen very often, so that single ones are learned by heart."""
+"""The recipe of a pair: few images, seen very often, so that single ones are learned by heart."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +172,11 @@ def half(value: Tensor) -> Tensor:
     return value.detach().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
 
 
-def load_pair(folder: Path = ASSETS) -> TrainedPair:
+def load_pair(folder: Path) -> TrainedPair:
     """Loads a pair and checks it against its manifest.
 
     Args:
-        folder: A folder written by `save_pair`; the default is the pair that ships with memkern.
+        folder: A folder written by `save_pair`.
 
     Returns:
         The pair, float32, eval mode.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from memkern.lab.encoder_cache import EncoderCache
 from memkern.lab.encoders.audit_kind import audit_name
 from memkern.lab.encoders.build import build, described
 from memkern.lab.training import checkpoint
-from memkern.lab.training.recipe import Recipe
+from memkern.lab.training.recipe import Recipe, recipe_from
 
 BLOCK = 4
 """Encoders whose halves are drawn together; a longer family begins with the encoders of a shorter one."""
@@ -202,11 +202,14 @@ def write_family(family: Family, recipe: Recipe, cache: EncoderCache, out: Path)
         trained.append(
             {"name": encoder.name, "seed": encoder.seed, "members": len(rows), "sha256": sha256(path), **made}
         )
+    images, labels = family.data.images[family.rows].numpy(), family.data.labels[family.rows].numpy()
     with replace_atomically(out / IMAGES) as part:
-        np.savez(part, images=family.data.images[family.rows].numpy(), labels=family.data.labels[family.rows].numpy())
+        np.savez_compressed(part, images=images, labels=labels)
     write_json(out / VIEWS, asdict(recipe.views))
     _write_members(family, recipe, out)
-    write_json(out / FAMILY, about | {"images_sha256": sha256(out / IMAGES), "encoders": trained})
+    classes = list(family.data.label_names)
+    found = {"classes": classes, "images_sha256": sha256(out / IMAGES), "encoders": trained}
+    write_json(out / FAMILY, about | found)
 
 
 def audit_command(family: Family, recipe: Recipe, out: Path) -> str:
@@ -220,7 +223,7 @@ def audit_command(family: Family, recipe: Recipe, out: Path) -> str:
     Returns:
         The command; its RUN is `run` in the folder of the family.
     """
-    network = described(build(recipe.encoder, image_size=family.image_size))
+    layers, output = audited_layers(recipe.encoder, family.image_size)
     words = ["memkern", "audit"]
     if family.groups is None:
         words += ["--encoders", str(out / ENCODERS)]
@@ -232,8 +235,34 @@ def audit_command(family: Family, recipe: Recipe, out: Path) -> str:
     if _group_columns(family):
         words += ["--groups", str(out / GROUPS)]
     words += ["--data", str(out / IMAGES), "--transform", str(out / VIEWS)]
-    words += ["--layers", ",".join(network.taps.values()), "--output", network.output, "--out", str(out / "run")]
+    words += ["--layers", ",".join(layers), "--output", output, "--out", str(out / "run")]
     return shlex.join(words)
+
+
+def audited_layers(encoder: str, image_size: int) -> tuple[tuple[str, ...], str]:
+    """Names the layers of an encoder of the lab that an audit measures, and the one at which SSLMem is measured.
+
+    Args:
+        encoder: One of `memkern.lab.encoders.build.NAMES`.
+        image_size: Edge of an image, pixels.
+
+    Returns:
+        The layers, in order of depth, and the output.
+    """
+    network = described(build(encoder, image_size=image_size))
+    return tuple(network.taps.values()), network.output
+
+
+def recipe_of(about: Mapping[str, Any]) -> Recipe:
+    """Reads how the encoders of a family were trained.
+
+    Args:
+        about: Its family.json.
+
+    Returns:
+        The recipe.
+    """
+    return recipe_from(about["recipe"])
 
 
 def _about(family: Family, recipe: Recipe) -> dict[str, object]:

@@ -1,35 +1,25 @@
-"""`memkern demo`: an audit of a pair, its folder, errors, exit codes."""
+"""`memkern demo`: an audit of a family, its folder, errors, exit codes."""
 
 import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from memkern import cli
-from memkern._util.files import write_json
+from memkern._util.files import read_json, sha256, write_json
 from memkern.audit import read_run
 from memkern.audit.measure import begun
 from memkern.errors import PlanError, TrainingError
 from memkern.lab import demo
-from memkern.lab.data.packaged import ImageSet
-from memkern.lab.data.splits import Sizes
-from memkern.lab.encoder_pairs import TrainedPair, load_pair, train_pair
-from memkern.lab.pair_scores import score_pair
-from memkern.lab.training.recipe import Recipe
+from memkern.lab.family import FAMILY, IMAGES, recipe_of
 
 FILES = [
-    "encoders.parquet", "groups.csv", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html",
-    "samples.parquet", "state.safetensors", "thumbs", "units.parquet", "views.json",
+    "encoders.parquet", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html", "samples.parquet",
+    "state.safetensors", "thumbs", "units.parquet",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def offline(small_set: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line with the small set in place of the patches."""
-    monkeypatch.setattr(demo, "patches", lambda: small_set)
-    monkeypatch.setattr(demo, "QUICK_RECIPE", Recipe(epochs=1, batch=6))
 
 
 def run(*arguments: Any) -> int:
@@ -40,112 +30,112 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_demo_is_an_audit(
-    stored: Path, small_set: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_demo_is_an_audit_of_a_family(
+    stored_family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    assert run("demo", "--weights", stored, "--out", out, "--seed", 3) == 0
+    out, by_hand = tmp_path / "out", tmp_path / "by-hand"
+    assert run("demo", "--family", stored_family, "--out", out, "--seed", 3) == 0
     printed = capsys.readouterr()
-    assert f"Report: {out / 'report.html'}" in printed.out
-    assert "candidate       6 images, seen by f alone" in printed.out
+    assert f"Report, with pictures: {out / 'report.html'}" in printed.out
+    assert printed.out.strip().startswith(read_run(out).manifest.significance.verdict)
     assert "\x1b" not in printed.out + printed.err  # no terminal, no colors, no bars
     assert names(out) == FILES
-    audit, pair = read_run(out), load_pair(stored)
-    scores = score_pair(pair.f, pair.g, small_set, pair.split, pair.recipe.views, n_views=10, seed=3)
-    group_of = {int(i): group for group, ids in pair.split.groups().items() for i in ids}
-    sslmem = dict(zip(scores.ids.tolist(), scores.sslmem.tolist(), strict=True))
-    samples = audit.samples.to_pydict()
-    assert sorted(samples["index"]) == sorted(group_of)
-    for row, index in enumerate(samples["index"]):
-        name = small_set.label_names[samples["label"][row]]
-        assert samples["id"][row] == f"{group_of[index]}/{name}/{index}"
-        assert samples["group"][row] == group_of[index]
-        assert samples["candidate"][row] == (group_of[index] == "candidate")
-        assert samples["sslmem"][row] == pytest.approx(sslmem[index], abs=1e-6)
-    layers = audit.layers.to_pydict()
-    by_layer = dict(zip(layers["layer"], layers["layermem_candidates"], strict=True))
-    assert by_layer.pop("pool") is not None  # where SSLMem is measured
-    wanted = [layer.layermem["candidate"] for layer in scores.layers]
-    assert list(by_layer.values()) == pytest.approx(wanted, abs=1e-6)
-    assert f"mean {scores.mean('candidate'):+.4f}" in printed.out
+    layers, output = demo.audited_layers("resnet9-narrow", 32)
+    line = ["audit", "--encoders", stored_family / "encoders.csv", "--data", stored_family / IMAGES, "--transform"]
+    line += [stored_family / "views.json", "--layers", ",".join(layers), "--output", output, "--seed", 3]
+    assert run(*line, "--out", by_hand) == 0
+    ours, theirs = read_run(out), read_run(by_hand)
+    assert ours.samples.column("sslmem").equals(theirs.samples.column("sslmem"))
+    assert ours.manifest.data.classes == ("a_x", "b_y", "c_z")
 
 
-def test_a_demo_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    seeds: list[int] = []
-
-    def train(data: ImageSet, seed: int, **options: Any) -> TrainedPair:
-        seeds.append(seed)
-        return train_pair(data, seed, **options, sizes=Sizes(2, 2, 2))
-
-    monkeypatch.setattr(demo, "train_pair", train)
-    assert run("demo", "--train", "--out", tmp_path / "out", "--seed", 1) == 0
-    assert seeds == [1]
-    assert "train g: epoch 1 of 1, loss " in capsys.readouterr().out
-    manifest = read_run(tmp_path / "out").manifest
-    assert manifest.options["weights"] == ["trained by this demo: f"]
-    assert manifest.views.seed == 1
+def test_the_images_that_are_called_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("12", 1, 0.25, 0.0312, 1e-5), ("7", 0, 0.1, 0.02, 0.04)]
+    assert list(demo._table(rows, ("bag", "boot"))) == [
+        "image   12  boot         SSLMem +0.250 ± 0.031  q = 1e-05",
+        "image    7  bag          SSLMem +0.100 ± 0.020  q = 0.04",
+    ]
 
 
-def test_a_demo_replaces_an_earlier_one_and_nothing_else(stored: Path, tmp_path: Path) -> None:
+def test_the_shipped_family_is_small_whole_and_memorizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the front page says; a few views are enough to see it."""
+    about = read_json(demo.ASSETS / FAMILY)
+    assert sum(path.stat().st_size for path in demo.ASSETS.rglob("*") if path.is_file()) < 8 * 2**20
+    assert about["images_sha256"] == sha256(demo.ASSETS / IMAGES)
+    assert [each["sha256"] for each in about["encoders"]] == [
+        sha256(demo.ASSETS / f"{each['name']}.safetensors") for each in about["encoders"]
+    ]
+    assert "MIT" in (demo.ASSETS / "LICENSE-fashion-mnist").read_text()
+    assert recipe_of(about).encoder == "resnet9-narrow"
+    found = demo.run_demo(tmp_path / "out", n_views=3, log=lambda text: None)
+    significance = found.manifest.significance
+    assert significance is not None
+    assert significance.n_memorized is not None
+    assert significance.n_memorized >= 10
+    memorized = np.array(found.samples["memorized"].to_pylist(), dtype=bool)
+    assert memorized.sum() == significance.n_memorized
+
+
+def test_a_demo_replaces_an_earlier_one_and_nothing_else(stored_family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run("demo", "--weights", stored, "--out", out) == 0
+    assert run("demo", "--family", stored_family, "--out", out) == 0
     (out / "notes.txt").write_text("mine")
     (out / "thumbs" / "stale.png").write_bytes(b"")
-    assert run("demo", "--weights", stored, "--out", out, "--seed", 2) == 0
+    assert run("demo", "--family", stored_family, "--out", out, "--seed", 2) == 0
     assert names(out) == sorted([*FILES, "notes.txt"])
     assert read_run(out).manifest.views.seed == 2
     assert not (out / "thumbs" / "stale.png").exists()
 
 
-def test_a_demo_replaces_one_of_version_0_1(stored: Path, tmp_path: Path) -> None:
+def test_a_demo_replaces_one_of_version_0_1(stored_family: Path, tmp_path: Path) -> None:
     for name in ("groups.png", "images.parquet", "scores.safetensors"):
         (tmp_path / name).write_text("")
     written = dict.fromkeys(["groups.png", "images.parquet", "scores.safetensors"], "")
     write_json(tmp_path / "manifest.json", {"kind": "memkern demo", "files": written})
     demo.remove_earlier_demo(tmp_path)
-    assert names(tmp_path) == ["pair"]
+    assert names(tmp_path) == ["family"]
 
 
-def test_an_audit_is_not_replaced(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_audit_is_not_replaced(stored_family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert run("demo", "--weights", stored, "--out", out) == 0
+    assert run("demo", "--family", stored_family, "--out", out) == 0
     made = begun.read_plan(out)
     begun.write_plan(out, replace(made, about=replace(made.about, options={**made.about.options, "data": "images"})))
     capsys.readouterr()
-    assert run("demo", "--weights", stored, "--out", out) == 1
+    assert run("demo", "--family", stored_family, "--out", out) == 1
     assert "choose another" in capsys.readouterr().err
     assert names(out) == FILES
 
 
 def test_a_killed_demo_leaves_no_half_written_file(
-    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stored_family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         from memkern.audit.measure import finalize
 
         patched.setattr(finalize, "write_run", lambda *args, **options: signal.raise_signal(signal.SIGTERM))
-        assert run("demo", "--weights", stored, "--out", out) == 130
+        assert run("demo", "--family", stored_family, "--out", out) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (out / "manifest.json").exists()
     assert not [name for name in names(out) if ".part" in name]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert run("demo", "--weights", stored, "--out", out) == 0
+    assert run("demo", "--family", stored_family, "--out", out) == 0
     assert names(out) == FILES
 
 
-def test_errors_are_one_line(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (stored / "f.safetensors").write_bytes(b"")
-    assert run("demo", "--weights", stored, "--out", tmp_path / "out") == 1
+def test_errors_are_one_line(stored_family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (stored_family / "e1.safetensors").write_bytes(b"")
+    assert run("demo", "--family", stored_family, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert error.startswith("memkern: error: ")
-    assert "f.safetensors is damaged" in error
+    assert "e1.safetensors" in error
     assert error.count("\n") == 1
-    with pytest.raises(TrainingError):
-        run("demo", "--debug", "--weights", stored, "--out", tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"got no family\.json in it"):
+        run("demo", "--debug", "--family", tmp_path, "--out", tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(PlanError, match="got the file"):
-        run("demo", "--debug", "--weights", stored, "--out", tmp_path / "file")
+        run("demo", "--debug", "--family", stored_family, "--out", tmp_path / "file")
 
 
 @pytest.mark.parametrize(

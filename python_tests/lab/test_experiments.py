@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memkern import cli
+from memkern.lab.encoder_pairs import save_pair, train_pair
 from memkern.lab.experiments._catalogue import ENTRIES, LEFT_OUT, entries, implemented
 from memkern.lab.experiments._context import ExperimentContext
 from memkern.lab.experiments._experiment import RULE, Result, p_value, verdict
@@ -125,10 +126,13 @@ def test_processes_that_share_a_cache_wait_for_each_other(tmp_path: Path) -> Non
     other.stdout.close()
 
 
-def test_the_shipped_pair_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ExperimentContext(PRESETS["small"], cache=tmp_path)
-    assert small.encoder(0).state_dict()
-    assert set(small.used.values()) == {"the shipped pair"}
+def test_a_pair_that_was_made_before_is_reused(tmp_path: Path) -> None:
+    tiny = PRESETS["tiny"]
+    context = ExperimentContext(tiny, cache=tmp_path / "cache", reuse=tmp_path / "pairs")
+    pair = train_pair(context.data(), 0, recipe=tiny.recipe(), sizes=tiny.sizes)
+    save_pair(pair, tmp_path / "pairs" / "seed-0")
+    assert context.encoder(0, "g").state_dict()
+    assert set(context.used.values()) == {"the pair of seed 0"}
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

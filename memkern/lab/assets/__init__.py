@@ -1,1 +1,1 @@
-"""The encoder pair that ships with memkern; `memkern.lab.encoder_pairs` makes and loads it."""
+"""The family of encoders that ships with memkern, as `memkern lab family` wrote it; `memkern demo` audits it."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from memkern._util.text import did_you_mean
 from memkern.errors import ArgumentValueError
-from memkern.lab.encoders.resnet9 import ResNet9
+from memkern.lab.encoders.resnet9 import NARROW, ResNet9
 
 RESNETS = tuple(f"resnet{depth}{stem}" for depth in (18, 34, 50) for stem in ("", "-cifar"))
 """Torchvision's; `-cifar` is the stem for 32 pixels."""
@@ -16,7 +16,7 @@ RESNETS = tuple(f"resnet{depth}{stem}" for depth in (18, 34, 50) for stem in (""
 VITS = tuple(f"vit-{size}-{patch}" for size in ("nano", "tiny", "small", "base") for patch in (2, 4, 8, 16))
 """Transformers by size and patch; they are built for one size of image."""
 
-NAMES = ("resnet9", *RESNETS, *VITS)
+NAMES = ("resnet9", "resnet9-narrow", *RESNETS, *VITS)
 """Names of the encoders."""
 
 
@@ -57,6 +57,8 @@ def build(name: str, *, image_size: int) -> nn.Module:
     """
     if name == "resnet9":
         return ResNet9()
+    if name == "resnet9-narrow":
+        return ResNet9(width=NARROW)
     if name in RESNETS:
         from memkern.lab.encoders.resnets import ResNet
 

@@ -22,6 +22,9 @@ TAPS: dict[str, str] = {
 }
 """The paper's layer names, in order of depth, and the modules whose outputs they are."""
 
+WIDTH, NARROW = 32, 12
+"""Channels of the first convolution: the paper's, and those of `resnet9-narrow`, which has a seventh of the weights."""
+
 CONV_TAPS: tuple[str, ...] = tuple(name for name in TAPS if name.startswith("conv"))
 """The eight convolutional layers: 32 + 3 * 64 + 128 + 3 * 256 = 1,120 units in all."""
 
@@ -74,37 +77,38 @@ def _block(n_in: int, n_out: int, *, pool: bool) -> nn.Sequential:
 class ResNet9(nn.Module):
     """Eight convolutional blocks with two real skip connections.
 
-    Takes `[N, 3, 32, 32]`, gives `[N, 256]` without a head and `[N, n_classes]` with one. The layers of the
+    Takes `[N, 3, 32, 32]`, gives `[N, 8 * width]` without a head and `[N, n_classes]` with one. The layers of the
     paper are the outputs of the modules in `TAPS`: for a convolution, the block's output after batch norm,
     ReLU and (where the block has one) max pooling; for `Res2` and `Res6`, the sums of the skip connections.
 
     Args:
         n_classes: Width of the linear head; `None` builds the encoder alone. With a 10-way head the network
             has 1,647,242 parameters.
+        width: Channels of the first convolution; the others have twice, four and eight times as many.
     """
 
-    dim = 256
     taps = TAPS
     unit_taps = {name: TAPS[name] for name in CONV_TAPS}  # noqa: RUF012  (a constant, as in every encoder)
     output = "pool"
 
-    def __init__(self, n_classes: int | None = None) -> None:
+    def __init__(self, n_classes: int | None = None, width: int = WIDTH) -> None:
         super().__init__()
-        self.conv1 = _block(3, 32, pool=True)
-        self.conv2_0 = _block(32, 64, pool=True)
-        self.conv2_1 = _block(64, 64, pool=False)
-        self.conv2_2 = _block(64, 64, pool=False)
+        self.dim = 8 * width
+        self.conv1 = _block(3, width, pool=True)
+        self.conv2_0 = _block(width, 2 * width, pool=True)
+        self.conv2_1 = _block(2 * width, 2 * width, pool=False)
+        self.conv2_2 = _block(2 * width, 2 * width, pool=False)
         self.res2 = Add()
-        self.conv3 = _block(64, 128, pool=True)
-        self.conv4_0 = _block(128, 256, pool=True)
-        self.conv4_1 = _block(256, 256, pool=False)
-        self.conv4_2 = _block(256, 256, pool=False)
+        self.conv3 = _block(2 * width, 4 * width, pool=True)
+        self.conv4_0 = _block(4 * width, self.dim, pool=True)
+        self.conv4_1 = _block(self.dim, self.dim, pool=False)
+        self.conv4_2 = _block(self.dim, self.dim, pool=False)
         self.res6 = Add()
         self.pool = nn.Sequential(nn.MaxPool2d(2), nn.Flatten())
-        self.head = nn.Identity() if n_classes is None else nn.Linear(256, n_classes)
+        self.head = nn.Identity() if n_classes is None else nn.Linear(self.dim, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encodes `x`, shape `[N, 3, 32, 32]`, as `[N, 256]` (or `[N, n_classes]` with a head)."""
+        """Encodes `x`, shape `[N, 3, 32, 32]`, as `[N, 8 * width]` (or `[N, n_classes]` with a head)."""
         x = self.conv2_0(self.conv1(x))
         x = self.res2(self.conv2_2(self.conv2_1(x)), x)
         x = self.conv4_0(self.conv3(x))

@@ -18,7 +18,7 @@ from memkern.lab.data import datasets
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split
 from memkern.lab.encoder_cache import EncoderCache
-from memkern.lab.encoder_pairs import ASSETS, MANIFEST, load_pair, training_seed
+from memkern.lab.encoder_pairs import MANIFEST, load_pair, training_seed
 from memkern.lab.encoders.build import build
 from memkern.lab.method import Method
 from memkern.lab.pair_scores import PairScores, read_images, score_pair
@@ -39,7 +39,7 @@ class ExperimentContext:
         cache: Folder of the trained encoders.
         root: Folder of data sets that are not packaged.
         reuse: Folder with pairs made by `python -m memkern.lab.encoder_pairs` (`seed-N`); one that was trained just so
-            is taken. The pair that ships with memkern is always looked at.
+            is taken.
         device: Where to train.
         activation: What activations are before they are averaged to means of units: "raw", "relu" or "abs".
         log: Told what is being trained.
@@ -150,20 +150,18 @@ class ExperimentContext:
     def _reused(
         self, source: ImageSet, ids: Tensor, seed: int, recipe: Recipe, pair: tuple[int, str] | None
     ) -> tuple[nn.Module, str] | None:
-        if pair is None or seed != training_seed(*pair):
+        if pair is None or seed != training_seed(*pair) or self.reuse is None:
             return None
-        folders = [ASSETS] if self.reuse is None else [ASSETS, self.reuse / f"seed-{pair[0]}"]
-        for folder in folders:
-            if not (folder / MANIFEST).exists():
-                continue
-            try:
-                stored = load_pair(folder)
-            except TrainingError:
-                continue
-            same_ids = torch.equal(stored.split.f if pair[1] == "f" else stored.split.g, ids)
-            if stored.recipe == recipe and stored.data_sha256 == source.sha256 and same_ids and stored.seed == pair[0]:
-                model = stored.f if pair[1] == "f" else stored.g
-                return model, "the shipped pair" if folder == ASSETS else f"the pair of seed {pair[0]}"
+        folder = self.reuse / f"seed-{pair[0]}"
+        if not (folder / MANIFEST).exists():
+            return None
+        try:
+            stored = load_pair(folder)
+        except TrainingError:
+            return None
+        same_ids = torch.equal(stored.split.f if pair[1] == "f" else stored.split.g, ids)
+        if stored.recipe == recipe and stored.data_sha256 == source.sha256 and same_ids and stored.seed == pair[0]:
+            return stored.f if pair[1] == "f" else stored.g, f"the pair of seed {pair[0]}"
         return None
 
     def method(self, seed: int, recipe: Recipe) -> Method:
