@@ -26,7 +26,7 @@ $(VENV)/installed: pyproject.toml setup.py CMakeLists.txt $(shell find csrc -typ
 	$(BIN)/python -m pip install --quiet --no-deps lightly  # losses and heads; its dependencies are for its trainers
 	touch $@
 
-demo: install  ## Audit a shipped pair of encoders on real images (under a minute after installation)
+demo: install  ## Audit the encoders that ship on real images (under a minute after installation)
 	$(BIN)/python -m memkern demo
 
 test: install  ## Run every test

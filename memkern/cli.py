@@ -128,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_audit(commands.add_parser("audit", parents=[common], help="measure an encoder on a folder of images"))
     arguments.add_merge(commands.add_parser("merge", parents=[common], help="put the parts of an audit together"))
     _add_compare(commands.add_parser("compare", parents=[common], help="compare two audits of the same images"))
+    _add_advise(
+        commands.add_parser("advise", parents=[common], help="name the layers to fine-tune or the units to prune")
+    )
     made = commands.add_parser("report", parents=[common], help="write the report of an audit as one HTML file")
     made.add_argument("run", type=Path, metavar="RUN", help="folder of the audit")
     made.add_argument("--no-images", dest="images", action="store_false", help="leave all pictures out")
@@ -147,6 +150,17 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=whole_number, help="how many of the images with the highest SSLMem to compare")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+
+
+def _add_advise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of an audit")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--finetune", type=whole_number, metavar="N", help="the N layers that memorize most")
+    which.add_argument("--prune", type=float, metavar="SHARE", help="this part of the units of each layer, by UnitMem")
+    parser.add_argument("--layers", default="*", metavar="GLOBS", help="layers to choose from (%(default)s)")
+    parser.add_argument("--encoder", default="", metavar="NAME", help="encoder whose units are pruned (the first)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
 
 
@@ -176,6 +190,21 @@ def _compare(args: argparse.Namespace) -> None:
     if args.out is not None:
         write_json(args.out, comparison.to_dict())
     print(json.dumps(comparison.to_dict(), indent=2) if args.json else comparison)
+
+
+def _advise(args: argparse.Namespace) -> None:
+    from memkern._util.files import write_json
+    from memkern.audit import advise_layers, advise_units, read_run
+
+    run = read_run(args.run)
+    advice = (
+        advise_layers(run, args.finetune, layers=args.layers)
+        if args.finetune is not None
+        else advise_units(run, args.prune, layers=args.layers, encoder=args.encoder)
+    )
+    if args.out is not None:
+        write_json(args.out, advice.to_dict())
+    print(json.dumps(advice.to_dict(), indent=2) if args.json else advice)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -252,6 +281,6 @@ def _lab(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    "demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "lab": _lab,
-    "doctor": _doctor, "completion": _completion,
+    "demo": _demo, "audit": _audit, "merge": _merge, "report": _report, "compare": _compare, "advise": _advise,
+    "lab": _lab, "doctor": _doctor, "completion": _completion,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from memkern.audit.compare.comparison import Comparison, compare
 from memkern.audit.data.dataset import from_dataset
 from memkern.audit.data.source import Source
+from memkern.audit.interventions.advise import Advice, AdvisedLayer, AdvisedUnits, advise_layers, advise_units
 from memkern.audit.interventions.finetune import finetune_layers
 from memkern.audit.interventions.handles import FineTuning, Surgery
 from memkern.audit.interventions.prune import prune_units
@@ -18,6 +19,9 @@ from memkern.audit.taps.tap import Tap, TapStats
 from memkern.errors import CompareError
 
 __all__ = [
+    "Advice",
+    "AdvisedLayer",
+    "AdvisedUnits",
     "CompareError",
     "Comparison",
     "FineTuning",
@@ -30,6 +34,8 @@ __all__ = [
     "Surgery",
     "Tap",
     "TapStats",
+    "advise_layers",
+    "advise_units",
     "compare",
     "dry_run",
     "finetune_layers",

@@ -139,7 +139,9 @@ def _show(run: Run, log: Callable[[str], None]) -> None:
     """Says how many images are memorized, how sure that is, which ones, and where the report is."""
     found = verdict(read_arrays(run))
     log(f"\n{found.headline}\n")
-    for sentence in found.sentences:
+    significance = run.manifest.significance
+    findings = () if significance is None else significance.findings
+    for sentence in (*found.sentences, *(f"{finding}." for finding in findings)):
         log(f"  {sentence}")
     samples, classes = run.samples, run.manifest.data.classes or ()
     columns = ("id", "label", "sslmem", "se", "q")
