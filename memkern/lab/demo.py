@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from memkern._util.files import read_json
+from memkern._util.files import read_json, sha256
 from memkern._util.optional_imports import require
 from memkern.audit import Options, Run, run_audit
 from memkern.audit.data.open import open_source
@@ -57,8 +58,7 @@ def run_demo(
 
     Raises:
         PlanError: If `out` holds an audit that is no demo's, or is a file.
-        TrainingError: If there is no family of halves in the folder.
-        ValueError: If a file of the family is damaged.
+        TrainingError: If there is no family of halves in the folder, or a file of it is damaged.
         ImportError: If a package of `memkern[lab]` is missing; the message names the extra.
         OSError: If `out` cannot be written.
     """
@@ -68,6 +68,7 @@ def run_demo(
             f"Expected {family} to be a folder of `memkern lab family --design halves`, got "
             f"{about.get('design', f'no {FAMILY} in it')}"
         )
+    _require_whole(family, about)
     remove_earlier_demo(out)
     begun.check_out(out, resume=False, shared=False)
     console = require("rich.console", "rich", extra="lab").Console()
@@ -90,8 +91,18 @@ def run_demo(
     return run
 
 
-def family_source(family: Path, about: dict[str, object]) -> Source:
-    """Opens the images of a family; an image is called by its class and its position.
+def _require_whole(family: Path, about: Mapping[str, Any]) -> None:
+    """Compares the digests of images and weights with those that were written beside them."""
+    wanted = {f"{encoder['name']}.safetensors": encoder["sha256"] for encoder in about["encoders"]}
+    for name, digest in {IMAGES: about["images_sha256"], **wanted}.items():
+        if not (family / name).is_file() or sha256(family / name) != digest:
+            raise TrainingError(
+                f"Expected {family / name} to be the file that {FAMILY} beside it describes; it is missing or damaged"
+            )
+
+
+def family_source(family: Path, about: Mapping[str, Any]) -> Source:
+    """Opens the images of a family; an image is called by its position.
 
     Args:
         family: The folder.

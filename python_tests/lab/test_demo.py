@@ -125,17 +125,23 @@ def test_a_killed_demo_leaves_no_half_written_file(
 
 
 def test_errors_are_one_line(stored_family: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (stored_family / "e1.safetensors").write_bytes(b"")
+    weights = stored_family / "e1.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert run("demo", "--family", stored_family, "--out", tmp_path / "out") == 1
     error = capsys.readouterr().err
-    assert error.startswith("memkern: error: ")
-    assert "e1.safetensors" in error
+    assert error.startswith(f"memkern: error: Expected {weights} to be the file")
+    assert error.endswith("it is missing or damaged\n")
     assert error.count("\n") == 1
+    weights.write_bytes(whole)
     with pytest.raises(TrainingError, match=r"got no family\.json in it"):
         run("demo", "--debug", "--family", tmp_path, "--out", tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(PlanError, match="got the file"):
         run("demo", "--debug", "--family", stored_family, "--out", tmp_path / "file")
+    (stored_family / IMAGES).unlink()
+    with pytest.raises(TrainingError, match=r"images\.npz to be the file"):
+        run("demo", "--debug", "--family", stored_family, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
