@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from memkern._util.files import read_json, sha256
 from memkern._util.optional_imports import require
@@ -21,7 +20,7 @@ from memkern.audit.run_folder.arrays import read_arrays
 from memkern.audit.run_folder.columns import TABLES
 from memkern.audit.run_folder.schema import MANIFEST, PLAN, STATE
 from memkern.errors import TrainingError
-from memkern.lab.family import ENCODERS, FAMILY, IMAGES, VIEWS, audited_layers, recipe_of
+from memkern.lab.family import ENCODERS, FAMILY, IMAGES, VIEWS, WrittenFamily, audited_layers, read_family
 
 ASSETS = Path(__file__).parent / "assets"
 """Folder of the family that ships with memkern."""
@@ -62,18 +61,15 @@ def run_demo(
         ImportError: If a package of `memkern[lab]` is missing; the message names the extra.
         OSError: If `out` cannot be written.
     """
-    about = read_json(family / FAMILY) if (family / FAMILY).is_file() else {}
-    if about.get("design") != "halves":
-        raise TrainingError(
-            f"Expected {family} to be a folder of `memkern lab family --design halves`, got "
-            f"{about.get('design', f'no {FAMILY} in it')}"
-        )
+    about = read_family(family)
+    if about.design != "halves":
+        raise TrainingError(f"Expected {family} to be a family of random halves, got one of a {about.design}")
     _require_whole(family, about)
     remove_earlier_demo(out)
     begun.check_out(out, resume=False, shared=False)
     console = require("rich.console", "rich", extra="lab").Console()
-    recipe, source = recipe_of(about), family_source(family, about)
-    layers, output = audited_layers(recipe.encoder, source.load(0).shape[-1])
+    source = family_source(family, about)
+    layers, output = audited_layers(about.recipe.encoder, source.load(0).shape[-1])
     options = Options(
         encoders=str(family / ENCODERS),
         data=DATA,
@@ -91,30 +87,28 @@ def run_demo(
     return run
 
 
-def _require_whole(family: Path, about: Mapping[str, Any]) -> None:
+def _require_whole(family: Path, about: WrittenFamily) -> None:
     """Compares the digests of images and weights with those that were written beside them."""
-    wanted = {f"{encoder['name']}.safetensors": encoder["sha256"] for encoder in about["encoders"]}
-    for name, digest in {IMAGES: about["images_sha256"], **wanted}.items():
+    for name, digest in about.files.items():
         if not (family / name).is_file() or sha256(family / name) != digest:
             raise TrainingError(
                 f"Expected {family / name} to be the file that {FAMILY} beside it describes; it is missing or damaged"
             )
 
 
-def family_source(family: Path, about: Mapping[str, Any]) -> Source:
+def family_source(family: Path, about: WrittenFamily) -> Source:
     """Opens the images of a family; an image is called by its position.
 
     Args:
         family: The folder.
-        about: Its family.json.
+        about: Its description.
 
     Returns:
         The images with their classes.
     """
-    source, classes = open_source(str(family / IMAGES)), about.get("classes")
+    source = open_source(str(family / IMAGES))
     assert source.labels is not None
-    # Until memkern 0.5.0, family.json had no names of classes.
-    return with_labels(source, source.labels, classes) if isinstance(classes, list) else source
+    return source if about.classes is None else with_labels(source, source.labels, about.classes)
 
 
 def remove_earlier_demo(out: Path) -> None:

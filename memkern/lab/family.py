@@ -11,14 +11,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memkern._util.files import read_json, replace_atomically, sha256, write_csv, write_json
-from memkern.errors import ArgumentValueError, EncoderError
+from memkern.errors import ArgumentValueError, EncoderError, TrainingError
 from memkern.lab.data.packaged import ImageSet
 from memkern.lab.data.splits import Split
 from memkern.lab.encoder_cache import EncoderCache
@@ -253,16 +253,45 @@ def audited_layers(encoder: str, image_size: int) -> tuple[tuple[str, ...], str]
     return tuple(network.taps.values()), network.output
 
 
-def recipe_of(about: Mapping[str, Any]) -> Recipe:
-    """Reads how the encoders of a family were trained.
+@dataclass(frozen=True)
+class WrittenFamily:
+    """Family in a folder, as its family.json describes it.
+
+    Attributes:
+        design: "halves" or "split".
+        recipe: How its encoders were trained.
+        classes: Name of each class; `None` in a folder of memkern 0.4 or before.
+        files: File of images or weights -> its SHA-256.
+    """
+
+    design: str
+    recipe: Recipe
+    classes: tuple[str, ...] | None
+    files: Mapping[str, str]
+
+
+def read_family(folder: Path) -> WrittenFamily:
+    """Reads what `write_family` left of a family beside its images and weights.
 
     Args:
-        about: Its family.json.
+        folder: The folder.
 
     Returns:
-        The recipe.
+        The description.
+
+    Raises:
+        TrainingError: If there is none.
     """
-    return recipe_from(about["recipe"])
+    if not (folder / FAMILY).is_file():
+        raise TrainingError(f"Expected {folder} to be a folder of `memkern lab family`, got no {FAMILY} in it")
+    about = read_json(folder / FAMILY)
+    weights = {f"{encoder['name']}.safetensors": encoder["sha256"] for encoder in about["encoders"]}
+    return WrittenFamily(
+        about["design"],
+        recipe_from(about["recipe"]),
+        tuple(about["classes"]) if "classes" in about else None,
+        {IMAGES: about["images_sha256"], **weights},
+    )
 
 
 def _about(family: Family, recipe: Recipe) -> dict[str, object]:

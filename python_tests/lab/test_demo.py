@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from memkern import cli
-from memkern._util.files import read_json, sha256, write_json
+from memkern._util.files import sha256, write_json
 from memkern.audit import read_run
 from memkern.audit.measure import begun
 from memkern.errors import PlanError, TrainingError
 from memkern.lab import demo
-from memkern.lab.family import FAMILY, IMAGES, recipe_of
+from memkern.lab.family import IMAGES, read_family
 
 FILES = [
     "encoders.parquet", "layers.parquet", "manifest.json", "plan.json", "readings", "report.html", "samples.parquet",
@@ -59,14 +59,12 @@ def test_the_images_that_are_called_are_named(capsys: pytest.CaptureFixture[str]
 
 def test_the_shipped_family_is_small_whole_and_memorizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the front page says; a few views are enough to see it."""
-    about = read_json(demo.ASSETS / FAMILY)
+    about = read_family(demo.ASSETS)
     assert sum(path.stat().st_size for path in demo.ASSETS.rglob("*") if path.is_file()) < 8 * 2**20
-    assert about["images_sha256"] == sha256(demo.ASSETS / IMAGES)
-    assert [each["sha256"] for each in about["encoders"]] == [
-        sha256(demo.ASSETS / f"{each['name']}.safetensors") for each in about["encoders"]
-    ]
+    assert len(about.files) == 17
+    assert {name: sha256(demo.ASSETS / name) for name in about.files} == about.files
     assert "MIT" in (demo.ASSETS / "LICENSE-fashion-mnist").read_text()
-    assert recipe_of(about).encoder == "resnet9-narrow"
+    assert about.recipe.encoder == "resnet9-narrow"
     found = demo.run_demo(tmp_path / "out", n_views=3, log=lambda text: None)
     significance = found.manifest.significance
     assert significance is not None

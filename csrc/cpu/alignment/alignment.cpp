@@ -44,6 +44,7 @@ class Reader {
   }
 
   void finish(int64_t point, int64_t points) {
+    if (!reading_.observer) return distances_.finish_points(point, points, sums_.get());
     for (int64_t i = 0; i < points; ++i) finish(point + i, sums_.get() + i * per_point_, unit_sums_.get() + i * units_);
   }
 

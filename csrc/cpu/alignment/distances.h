@@ -6,6 +6,7 @@
 #include "cpu/dispatch/scratch.h"
 #include "exact_distance.h"
 #include "ops.h"
+#include "pair_tiles.h"
 #include "rules.h"
 #include "view_sums.h"
 
@@ -56,10 +57,15 @@ class CancellationTest {
     norm_error_ = Limits<A>::norm_error * errors;
     slope_ = 10 / errors;
   }
-  bool is_fair_share(double square, double gap) const { return square - gap >= fair_share_ * square; }  // fault: trust
-  bool operator()(double square, double gap) const {
+  // Of doubles or of vectors of them.
+  template <class D>
+  auto is_fair_share(D square, D gap) const {
+    return square - gap >= fair_share_ * square;  // fault: trust
+  }
+  template <class D>
+  auto operator()(D square, D gap) const {
     constexpr double share = Lanes<A>::count >= 16 ? 0.01 : 0.0025;  // fewer lanes, longer sums, larger errors
-    const double rest = square - gap, allowed = slope_ * rest - norm_error_;
+    const D rest = square - gap, allowed = slope_ * rest - norm_error_;
     return is_fair_share(square, gap) & (((allowed > 0) & (allowed * allowed >= gap)) | (share * rest >= gap));
   }
 
@@ -83,6 +89,8 @@ class Distances {
         inverses_(op.views),
         twins_(op.views),
         norm_is_exact_(op.views),
+        columns_(in_lanes() ? sums_of_slice(op) : 0),
+        rows_of_distances_(in_lanes() ? Lanes<double>::count * pairs_ : 0),
         open_(op.normalize ? pairs_ : 0),
         squares_(op.normalize ? pairs_ : 0) {}
 
@@ -99,10 +107,21 @@ class Distances {
     if (is_of_directions(op_.distance))
       for (int64_t k = 0; k < pairs_; ++k) distances_[k] = distance_of_directions(op_.distance, distances_[k]);
     const double sum = sum_of(distances_, pairs_);
-    // fault: mean over pairs
-    static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));
+    write_mean(index, sum);
     if (op_.saved) save(index);
     view_sums_.add(index, sum);
+  }
+
+  // The same of `points` neighbours from point `index` on, whose sums follow each other.
+  void finish_points(int64_t index, int64_t points, const double* sums) {
+    const int64_t per_point = sums_of_slice(op_);
+    for (int64_t i = 0; i < points; i += kPoints) {
+      const int64_t some = points - i < kPoints ? points - i : kPoints;
+      if (in_lanes() && some > 1)
+        finish_lanes(index + i, some, sums + i * per_point);
+      else
+        for (int64_t p = i; p < i + some; ++p) finish(index + p, sums + p * per_point);
+    }
   }
 
   // After the last point.
@@ -111,6 +130,11 @@ class Distances {
  private:
   using Limit = Limits<A>;
   static bool in_range(double sum) { return (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum); }
+
+  void write_mean(int64_t index, double sum) const {
+    // fault: mean over pairs
+    static_cast<A*>(op_.alignment)[index] = A(sum / double(pairs_));
+  }
 
   // In a fixed order, eight at a time: one long chain of additions took as long as the distances themselves.
   static double sum_of(const double* x, int64_t n) {
@@ -122,6 +146,77 @@ class Distances {
     for (; i < n; ++i) total += x[i];
     return total;
   }
+
+  // ---- a vector of points, a lane each ---------------------------------------------------------------------------
+  // Point by point, roots and divisions of few views take as long as the sums of short rows. The operations are those
+  // of raw_distances and unit_distances, and so are the bits.
+
+  using Doubles = Vec<double>;
+  static constexpr int kPoints = Lanes<double>::count;
+
+  bool in_lanes() const {
+    return op_.pairs == Pairs::all && op_.views <= kFewViews && op_.distance == Distance::l2 && !op_.saved && !op_.rows;
+  }
+
+  static Doubles roots(Doubles x) {
+    for (int lane = 0; lane < kPoints; ++lane) x[lane] = __builtin_sqrt(x[lane]);
+    return x;
+  }
+
+  void finish_lanes(int64_t index, int64_t points, const double* sums) {
+    const int64_t per_point = sums_of_slice(op_);
+    for (int64_t k = 0; k < per_point; ++k)
+      for (int lane = 0; lane < kPoints; ++lane)
+        columns_[k][lane] = sums[(lane < points ? lane : 0) * per_point + k];  // fault: lanes of points
+    const auto bad = op_.normalize ? unit_lanes() : raw_lanes();
+    for (int lane = 0; lane < points; ++lane) {
+      if (bad[lane]) {  // fault: lanes in doubt
+        finish(index + lane, sums + lane * per_point);
+        continue;
+      }
+      const double sum = sum_of(rows_of_distances_.get() + lane * pairs_, pairs_);
+      write_mean(index + lane, sum);
+    }
+    index_ = index + points - 1;
+  }
+
+  // Distances of each point into rows_of_distances_; nonzero in the lanes of points that take a closer look.
+  auto raw_lanes() {
+    auto bad = Doubles{} != Doubles{};
+    for (int64_t k = 0; k < pairs_; ++k) {
+      const Doubles sum = columns_[k];
+      bad |= !((sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum));
+      put_lanes(k, roots(sum));
+    }
+    return bad;
+  }
+
+  auto unit_lanes() {
+    Doubles norm[kFewViews], inverse[kFewViews];
+    for (int64_t v = 0; v < op_.views; ++v) {
+      const Doubles squared = columns_[pairs_ + v];
+      norm[v] = roots(squared);
+      const auto right = (squared > kSmallestNorm * kSmallestNorm * 1.001) & (squared >= Limit::smallest_sum) &
+                         (squared <= Limit::largest_sum);
+      inverse[v] = right ? 1 / norm[v] : broadcast(__builtin_nan(""));
+    }
+    auto bad = Doubles{} != Doubles{};
+    int64_t k = 0;
+    for (int64_t i = 0; i < op_.views; ++i)
+      for (int64_t j = i + 1; j < op_.views; ++j, ++k) {
+        const Doubles sum = columns_[k], difference = norm[i] - norm[j], scale = inverse[i] * inverse[j];
+        const Doubles square = sum * scale, gap = difference * difference * scale, rest = square - gap;
+        bad |= !(trusted_(square, gap) & (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum));
+        put_lanes(k, roots(rest > 0 ? rest : Doubles{}));
+      }
+    return bad;
+  }
+
+  void put_lanes(int64_t pair, Doubles distances) {
+    for (int lane = 0; lane < kPoints; ++lane) rows_of_distances_[lane * pairs_ + pair] = distances[lane];
+  }
+
+  // ---- one point -------------------------------------------------------------------------------------------------
 
   void raw_distances(const double* sums) {
     int doubtful = 0;
@@ -272,15 +367,17 @@ class Distances {
   const char* point_ = nullptr;  // its elements, once it takes a look at them
   int64_t view_stride_ = 0;
   ViewSums<A> view_sums_;
-  double* distances_ = nullptr;                 // [pairs] of the point
-  const Scratch<double, 64> gaps_, scales_;     // [pairs]
-  const Scratch<double, 16> norms_, inverses_;  // [views]
-  const Scratch<int64_t, 16> twins_;            // [views] the first view known to equal this one
-  const Scratch<bool, 16> norm_is_exact_;       // [views]
-  const Scratch<NumberedPair, 64> open_;        // [pairs] those that still need a look at their elements
-  const Scratch<double, 64> squares_;           // [pairs] of them
-  std::optional<Scratch<double>> l1_rows_;      // [views, kL1Dims]
-  std::optional<Scratch<float>> rows_;          // [views, kUnitDims], once they are needed
+  double* distances_ = nullptr;                      // [pairs] of the point
+  const Scratch<double, 64> gaps_, scales_;          // [pairs]
+  const Scratch<double, 16> norms_, inverses_;       // [views]
+  const Scratch<int64_t, 16> twins_;                 // [views] the first view known to equal this one
+  const Scratch<bool, 16> norm_is_exact_;            // [views]
+  const Scratch<Doubles, 21> columns_;               // [sums] of a vector of points
+  const Scratch<double, 8 * 15> rows_of_distances_;  // [points of a vector, pairs]
+  const Scratch<NumberedPair, 64> open_;             // [pairs] those that still need a look at their elements
+  const Scratch<double, 64> squares_;                // [pairs] of them
+  std::optional<Scratch<double>> l1_rows_;           // [views, kL1Dims]
+  std::optional<Scratch<float>> rows_;               // [views, kUnitDims], once they are needed
 };
 
 }  // namespace MEMKERN_ISA

@@ -40,18 +40,17 @@ template <int count>
 void add_sizes(const double* a, const double* b, int64_t stride, int64_t n, double* sums) {
   constexpr int lanes = Lanes<double>::count;
   const typename Lanes<double>::Bits size = (typename Lanes<double>::Bits{} - 1) >> 1;  // all bits but the sign
-  Vec<double> sum[count][2] = {};  // two: a sum waits 4 cycles for itself
+  Vec<double> sum[count][2];  // two: a sum waits 4 cycles for itself
+  each<count>([&](auto p) MEMKERN_INLINE { sum[p][0] = sum[p][1] = Vec<double>{}; });
   for (int64_t e = 0; e < n; e += 2 * lanes)
-#pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) {
+    each<2>([&](auto v) MEMKERN_INLINE {
       const Vec<double> left = load(a + e + v * lanes);
-#pragma GCC unroll 4
-      for (int p = 0; p < count; ++p) {
+      each<count>([&](auto p) MEMKERN_INLINE {
         const Vec<double> difference = left - load(b + p * stride + e + v * lanes);
         sum[p][v] += (Vec<double>)((typename Lanes<double>::Bits)difference & size);  // fault: absolute
-      }
-    }
-  for (int p = 0; p < count; ++p) sums[p] += sum_lanes<double>(sum[p][0] + sum[p][1]);
+      });
+    });
+  each<count>([&](auto p) MEMKERN_INLINE { sums[p] += sum_lanes<double>(sum[p][0] + sum[p][1]); });
 }
 
 // sums[k] = |scale[i] z_i - scale[j] z_j| in l1 of each pair, in the order of rules.h. `rows`: [views, kL1Dims].

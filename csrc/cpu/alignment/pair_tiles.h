@@ -64,30 +64,25 @@ template <int rows, int cols, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
                                 const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
-  Vec<A> sum[rows][cols] = {};
+  Vec<A> sum[rows][cols];
+  each<rows>([&](auto i) MEMKERN_INLINE { each<cols>([&](auto j) MEMKERN_INLINE { sum[i][j] = Vec<A>{}; }); });
   for (int64_t d = 0; d < n;) {
     prefetch_rows<rows>(ahead_a, d);
     prefetch_rows<cols>(ahead_b, d);
     const int64_t end = n - d < ahead_a.elements ? n : d + ahead_a.elements;
     for (; d < end; d += lanes) {
       Vec<A> right[cols];
-#pragma GCC unroll 8
-      for (int j = 0; j < cols; ++j) right[j] = load(b + j * stride + d);
-#pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) {
+      each<cols>([&](auto j) MEMKERN_INLINE { right[j] = load(b + j * stride + d); });
+      each<rows>([&](auto i) MEMKERN_INLINE {
         const Vec<A> left = load(a + i * stride + d);
-#pragma GCC unroll 8
-        for (int j = 0; j < cols; ++j) {
+        each<cols>([&](auto j) MEMKERN_INLINE {
           const Vec<A> difference = left - right[j];
           sum[i][j] += difference * difference;
-        }
-      }
+        });
+      });
     }
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < rows; ++i)
-#pragma GCC unroll 8
-    for (int j = 0; j < cols; ++j) slots(i, j) += sum[i][j];
+  each<rows>([&](auto i) MEMKERN_INLINE { each<cols>([&](auto j) MEMKERN_INLINE { slots(i, j) += sum[i][j]; }); });
 }
 
 // The tile of rows x cols views. Blocks are nearly equal and no fewer than six views come here, so none has fewer than
@@ -111,8 +106,9 @@ inline void add_tile_of(int64_t rows, int64_t cols, const A* a, const A* b, int6
   if constexpr (kTileRows == 5) add_tile_of<5>(cols, a, b, stride, n, slots, ahead_a, ahead_b);
 }
 
-// Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle.
-constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
+// Independent sums that keep both FMA units busy: 4 cycles of latency times 2 a cycle; or one, of two views, whose
+// loads take that long.
+constexpr int sets_for(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : 4; }
 
 // Work of a diagonal tile on its views besides their pairs.
 enum class DiagonalWork { nothing, norms, norms_and_sum };  // the last takes norms even if nobody wants them
@@ -154,52 +150,55 @@ template <int views, DiagonalWork work, class Source>
   constexpr int groups = sets > columns ? sets / columns : 1;  // per step of the loop
   [[maybe_unused]] A* const view_sum = outputs.view_sum;
   [[maybe_unused]] const bool more = views > 2 && outputs.more;  // two views are all there are
-  Vec<A> sum[sets][views][views] = {};
+  Vec<A> sum[sets][views][views];
+  each<sets>([&](auto s) MEMKERN_INLINE {
+    each<views * views>([&](auto k) MEMKERN_INLINE { sum[s][k / views][k % views] = Vec<A>{}; });
+  });
 
-  const auto add_group = [&](int64_t d, int first_set) __attribute__((always_inline)) {
+  const auto add_group = [&](int64_t d, auto first_set) MEMKERN_INLINE {
+    constexpr int first = decltype(first_set)::value;
     Vec<A> view[views][columns];
-#pragma GCC unroll 8
-    for (int i = 0; i < views; ++i) source.take(i, d, view[i]);
-#pragma GCC unroll 2
-    for (int c = 0; c < columns; ++c) {
+    each<views>([&](auto i) MEMKERN_INLINE { source.take(i, d, view[i]); });
+    each<columns>([&](auto column) MEMKERN_INLINE {
+      constexpr int c = decltype(column)::value, set = (first + c) % sets;
       if constexpr (with_sum) {
         A* const to = view_sum + d + c * Lanes<A>::count;
         const Vec<A> total = sum_of<views, columns>(&view[0][c]);
         store(to, more ? load(to) + total : total);
       }
-      auto& into = sum[(first_set + c) % sets];
-#pragma GCC unroll 8
-      for (int i = 0; i < views; ++i) {
-        if constexpr (with_norms) into[i][i] += view[i][c] * view[i][c];
-#pragma GCC unroll 8
-        for (int j = i + 1; j < views; ++j) {
+      each<views>([&](auto row) MEMKERN_INLINE {
+        constexpr int i = decltype(row)::value;
+        if constexpr (with_norms) sum[set][i][i] += view[i][c] * view[i][c];
+        each<views - 1 - i>([&](auto other) MEMKERN_INLINE {
+          constexpr int j = i + 1 + decltype(other)::value;
           const Vec<A> difference = view[i][c] - view[j][c];
-          into[i][j] += difference * difference;
-        }
-      }
-    }
+          sum[set][i][j] += difference * difference;
+        });
+      });
+    });
   };
 
   int64_t d = 0;
-  for (; d + groups * group <= n; d += groups * group) {
-#pragma GCC unroll 8
-    for (int g = 0; g < groups; ++g) add_group(d + g * group, g * columns);
-  }
-  for (; d < n; d += group) add_group(d, 0);
+  for (; d + groups * group <= n; d += groups * group)
+    each<groups>([&](auto g) MEMKERN_INLINE {
+      add_group(d + g * group, std::integral_constant<int, decltype(g)::value * columns>{});
+    });
+  for (; d < n; d += group) add_group(d, std::integral_constant<int, 0>{});
 
-#pragma GCC unroll 8
-  for (int i = 0; i < views; ++i)
-#pragma GCC unroll 8
-    for (int j = i; j < views; ++j) {
-      if (i == j && !with_norms) continue;
-      Vec<A> total = sum[0][i][j];
-#pragma GCC unroll 8
-      for (int s = 1; s < sets; ++s) total += sum[s][i][j];
-      if (i != j)
-        slots(i, j) += total;
-      else if (outputs.norms)
-        outputs.norms[i] += total;
-    }
+  each<views>([&](auto row) MEMKERN_INLINE {
+    constexpr int i = decltype(row)::value;
+    each<views - i>([&](auto other) MEMKERN_INLINE {
+      constexpr int j = i + decltype(other)::value;
+      if constexpr (i != j || with_norms) {
+        Vec<A> total = sum[0][i][j];
+        each<sets - 1>([&](auto s) MEMKERN_INLINE { total += sum[s + 1][i][j]; });
+        if constexpr (i != j)
+          slots(i, j) += total;
+        else if (outputs.norms)
+          outputs.norms[i] += total;
+      }
+    });
+  });
 }
 
 // The anchor against views x[0..views), and the squared norms of these views.
@@ -209,31 +208,34 @@ template <int views, class T>
   using A = Wide<T>;
   constexpr int columns = kColumns<T>;
   constexpr int sets = views >= 4 ? 1 : columns;
-  Vec<A> pair_sum[sets][views] = {}, norm_sum[sets][views] = {};
+  Vec<A> pair_sum[sets][views], norm_sum[sets][views];
+  each<sets * views>(
+      [&](auto k) MEMKERN_INLINE { pair_sum[k / views][k % views] = norm_sum[k / views][k % views] = Vec<A>{}; });
   for (int64_t d = 0; d < n; d += kGroup<T>) {
     Vec<A> first[columns], view[views][columns];
     load_group(anchor + d, first);
-#pragma GCC unroll 8
-    for (int i = 0; i < views; ++i) load_group(x + i * stride + d, view[i]);
-#pragma GCC unroll 2
-    for (int c = 0; c < columns; ++c) {
-#pragma GCC unroll 8
-      for (int i = 0; i < views; ++i) {
+    each<views>([&](auto i) MEMKERN_INLINE { load_group(x + i * stride + d, view[i]); });
+    each<columns>([&](auto column) MEMKERN_INLINE {
+      constexpr int c = decltype(column)::value;
+      each<views>([&](auto i) MEMKERN_INLINE {
         const Vec<A> difference = first[c] - view[i][c];
         pair_sum[c % sets][i] += difference * difference;
         norm_sum[c % sets][i] += view[i][c] * view[i][c];
-      }
-    }
+      });
+    });
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < views; ++i) {
+  each<views>([&](auto i) MEMKERN_INLINE {
     pairs[i] += sets == 2 ? pair_sum[0][i] + pair_sum[sets - 1][i] : pair_sum[0][i];
     norms[i] += sets == 2 ? norm_sum[0][i] + norm_sum[sets - 1][i] : norm_sum[0][i];
-  }
+  });
 }
 
-// Any number of views up to kFewViews.
+// Any number of views up to kFewViews: six have 15 sums and, of unit vectors, 6 norms, for which 32 registers suffice.
+#if defined(__AVX512F__)
+constexpr int64_t kFewViews = 6;
+#else
 constexpr int64_t kFewViews = 5;
+#endif
 
 template <int views, class T>
 inline void add_diagonal_of(InMemory<T> x, int64_t n, Slots<Wide<T>> slots, const DiagonalOutputs<Wide<T>>& outputs) {
@@ -254,6 +256,8 @@ inline void add_diagonal(int64_t views, InMemory<T> x, int64_t n, Slots<Wide<T>>
       return add_diagonal_of<4>(x, n, slots, outputs);
     case 5:
       return add_diagonal_of<5>(x, n, slots, outputs);
+    default:
+      if constexpr (kFewViews > 5) add_diagonal_of<6>(x, n, slots, outputs);
   }
 }
 

@@ -20,23 +20,25 @@ template <int count>
 [[gnu::noinline]] void add_squares(const float* a, const float* const* b, const float* scale, int64_t n, double* sums) {
   constexpr int lanes = Lanes<float>::count,
                 sets = count == 1 ? 4 : 2;  // two at least: a sum waits 4 cycles for itself
-  Vec<float> sum[count][sets] = {}, factor[count];
-  for (int p = 0; p < count; ++p) factor[p] = broadcast(scale[p]);
+  Vec<float> sum[count][sets], factor[count];
+  each<count>([&](auto p) MEMKERN_INLINE {
+    factor[p] = broadcast(scale[p]);
+    each<sets>([&](auto s) MEMKERN_INLINE { sum[p][s] = Vec<float>{}; });
+  });
   for (int64_t e = 0; e < n; e += 4 * lanes)
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
+    each<4>([&](auto vector) MEMKERN_INLINE {
+      constexpr int v = decltype(vector)::value;
       const Vec<float> left = load(a + e + v * lanes);
-#pragma GCC unroll 4
-      for (int p = 0; p < count; ++p) {
+      each<count>([&](auto p) MEMKERN_INLINE {
         const Vec<float> difference = left - load(b[p] + e + v * lanes) * factor[p];  // fault: unit pair
         sum[p][v % sets] += difference * difference;
-      }
-    }
-  for (int p = 0; p < count; ++p) {
+      });
+    });
+  each<count>([&](auto p) MEMKERN_INLINE {
     Vec<float> total = sum[p][0] + sum[p][1];
     if constexpr (sets == 4) total += sum[p][2] + sum[p][3];
     sums[p] += double(sum_lanes<float>(total));
-  }
+  });
 }
 
 inline void add_squares(int count, const float* a, const float* const* b, const float* scale, int64_t n, double* sums) {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from memkern._util.optional_imports import require
 from memkern._util.text import did_you_mean, first_of, printable
 from memkern.audit.encoders.build import build_encoder
 from memkern.audit.interventions.units import submodules, unit_rows
-from memkern.audit.run_folder.arrays import read_arrays
+from memkern.audit.run_folder.arrays import Floats, read_arrays
 from memkern.audit.run_folder.reader import Run
 from memkern.errors import ArgumentValueError, DataError, MemkernError
 
@@ -83,13 +82,13 @@ class Advice:
     units: tuple[AdvisedUnits, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Returns what JSON holds: `layers`, as `finetune_layers` takes them, or `units`, as `prune_units` does.
 
         Returns:
             The choice under `layers` or `units`, and everything else under `why` and `notes`; NaN is `None`.
         """
-        chosen: dict[str, Any] = (
+        chosen: dict[str, object] = (
             {"layers": [each.layer for each in self.layers]}
             if self.layers
             else {"units": {each.layer: list(each.units) for each in self.units}}
@@ -222,7 +221,7 @@ def _json(value: object) -> object:
 
 
 def _modules(run: Run, wanted: Callable[[str, nn.Module], bool], what: str) -> tuple[Callable[[str], bool], list[str]]:
-    """What tells layers that can be changed from others, by the encoder that the audit names, and what to note."""
+    """Makes a test of which layers can be changed, by the encoder that the audit names, and notes on the test."""
     text = run.manifest.encoders[0].encoder if run.manifest.encoders else run.manifest.encoder
     try:
         with torch.device("meta"):
@@ -261,8 +260,8 @@ def _members(run: Run, encoder: str) -> Mapping[int, float]:
     return {index: float(value) for index, value in pairs if value in (0, 1)}
 
 
-def _mean(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    known = np.asarray(values)[np.isfinite(values)]
+def _mean(values: Floats) -> float:
+    known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
