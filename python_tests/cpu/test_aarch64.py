@@ -24,7 +24,7 @@ def run(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("aarch64")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("aarch64"), pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

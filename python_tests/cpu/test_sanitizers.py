@@ -31,7 +31,8 @@ def run(*command: str, cwd: Path) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("sanitizers")]
+# Compiling every kernel for every instruction set takes minutes, and more beside other work.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("sanitizers"), pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,7 @@ RIGHT = {
 
 FLOATING = [
     (name, each.name, value)
-    for name in registered_ops()
+    for name in RIGHT
     for each, value in zip(getattr(OPS, name).default._schema.arguments, RIGHT[name], strict=False)
     if any(
         isinstance(x, torch.Tensor) and x.is_floating_point() for x in (value if isinstance(value, list) else [value])
