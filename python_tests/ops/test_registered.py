@@ -120,18 +120,9 @@ def test_ops_called_with_anything_never_crash():
 
 Z, OPS = torch.ones(4, 3, 5), torch.ops.memkern
 VIEWS = (
-    [torch.ones(1, 3, 4, 4)],
-    torch.tensor([0.0, 0, 4, 4, *[0.0] * 18]).expand(1, 2, -1),
-    None,
-    4,
-    4,
-    1,
-    1,
-    True,
-    0,
-    [0.0] * 3,
-    [1.0] * 3,
-)
+    [torch.ones(1, 3, 4, 4)], torch.tensor([0.0, 0, 4, 4, *[0.0] * 18]).expand(1, 2, -1), None, 4, 4, 1, 1, True, 0,
+    [0.0] * 3, [1.0] * 3,
+)  # fmt: skip
 RIGHT = {
     "alignment": (Z, False, True, False, "auto"),
     "alignment_backward": (torch.ones(4), Z, torch.ones(4, 6), False, True, "auto"),
@@ -145,25 +136,38 @@ RIGHT = {
 }
 
 
-FLOATING = [
-    (name, each.name, value)
-    for name in RIGHT
-    for each, value in zip(getattr(OPS, name).default._schema.arguments, RIGHT[name], strict=False)
-    if any(
-        isinstance(x, torch.Tensor) and x.is_floating_point() for x in (value if isinstance(value, list) else [value])
-    )
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_level_of_forward_mode_alone_is_fine(name):
+    with torch.autograd.forward_ad.dual_level():
+        getattr(OPS, name).default(*RIGHT[name])
+
+
+PLACEHOLDERS = {
+    "Tensor": Z,
+    "Optional[Tensor]": None,
+    "int": 0,
+    "SymInt": 0,
+    "bool": False,
+    "str": "auto",
+    "ScalarType": Z.dtype,
+}
+TENSORS = [
+    (name, argument.name, str(argument.type))
+    for name in registered_ops()
+    for argument in getattr(OPS, name).default._schema.arguments
+    if "Tensor" in str(argument.type)
 ]
 
 
-@pytest.mark.parametrize(("name", "argument", "value"), FLOATING, ids=[f"{op}-{each}" for op, each, _ in FLOATING])
-def test_a_tangent_is_refused_and_never_dropped(name, argument, value):
-    op, make_dual = getattr(OPS, name).default, torch.autograd.forward_ad.make_dual
-    right = dict(zip((each.name for each in op._schema.arguments), RIGHT[name], strict=False))
+@pytest.mark.parametrize(("name", "argument", "kind"), TENSORS, ids=[f"{op}-{each}" for op, each, _ in TENSORS])
+def test_a_tangent_is_refused_and_never_dropped(name, argument, kind):
+    op = getattr(OPS, name).default
+    arguments = {each.name: PLACEHOLDERS.get(str(each.type), []) for each in op._schema.arguments}
     with torch.autograd.forward_ad.dual_level():
-        op(**right)  # a level alone is fine
-        dual = [make_dual(x, x) for x in value] if isinstance(value, list) else make_dual(value, value)
+        dual = torch.autograd.forward_ad.make_dual(Z, Z)
+        arguments[argument] = [dual] if kind.startswith("List") else dual
         with pytest.raises(memkern.MemkernError, match="without a tangent"):
-            op(**right | {argument: dual})
+            op(**arguments)
 
 
 WRONG = {

@@ -13,8 +13,11 @@ namespace MEMKERN_ISA {
 template <class A>
 constexpr int64_t kRange = 256 * Lanes<A>::count;
 
+// Sums of six unit views: 15 pairs and 6 norms.
+constexpr int64_t kFewSums = 21;
+
 // Most points, neighbours, that are under way at a time: of few views several, whose sums are folded together.
-inline int64_t points_at_once(const Alignment& op) { return sums_of_slice(op) <= 21 ? 8 : 1; }
+inline int64_t points_at_once(const Alignment& op) { return sums_of_slice(op) <= kFewSums ? 8 : 1; }
 
 // Reduces a point to `units` sums. seen() adds to them what a range of dims contributes, from the sum over some views
 // of each dim; over all calls each view counts once. done() is given the sums of a point that is complete.

@@ -129,7 +129,11 @@ class Distances {
 
  private:
   using Limit = Limits<A>;
-  static bool in_range(double sum) { return (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum); }
+  // Of a double or of a vector of them, like norm_in_range.
+  template <class D>
+  static auto in_range(D sum) {
+    return (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum);
+  }
 
   void write_mean(int64_t index, double sum) const {
     // fault: mean over pairs
@@ -185,7 +189,7 @@ class Distances {
     auto bad = Doubles{} != Doubles{};
     for (int64_t k = 0; k < pairs_; ++k) {
       const Doubles sum = columns_[k];
-      bad |= !((sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum));
+      bad |= !in_range(sum);
       put_lanes(k, roots(sum));
     }
     return bad;
@@ -196,9 +200,7 @@ class Distances {
     for (int64_t v = 0; v < op_.views; ++v) {
       const Doubles squared = columns_[pairs_ + v];
       norm[v] = roots(squared);
-      const auto right = (squared > kSmallestNorm * kSmallestNorm * 1.001) & (squared >= Limit::smallest_sum) &
-                         (squared <= Limit::largest_sum);
-      inverse[v] = right ? 1 / norm[v] : broadcast(__builtin_nan(""));
+      inverse[v] = norm_in_range(squared) ? 1 / norm[v] : broadcast(__builtin_nan(""));
     }
     auto bad = Doubles{} != Doubles{};
     int64_t k = 0;
@@ -206,7 +208,7 @@ class Distances {
       for (int64_t j = i + 1; j < op_.views; ++j, ++k) {
         const Doubles sum = columns_[k], difference = norm[i] - norm[j], scale = inverse[i] * inverse[j];
         const Doubles square = sum * scale, gap = difference * difference * scale, rest = square - gap;
-        bad |= !(trusted_(square, gap) & (sum >= Limit::smallest_sum) & (sum <= Limit::largest_sum));
+        bad |= !(trusted_(square, gap) & in_range(sum));
         put_lanes(k, roots(rest > 0 ? rest : Doubles{}));
       }
     return bad;
@@ -264,7 +266,8 @@ class Distances {
     exact_.l1_pair_sums(op_, point_, view_stride_, inverses_.get(), l1_rows_->get(), distances_);
   }
 
-  static bool norm_in_range(double squared_norm) {
+  template <class D>
+  static auto norm_in_range(D squared_norm) {
     return (squared_norm > kSmallestNorm * kSmallestNorm * 1.001) & in_range(squared_norm);
   }
 
@@ -372,7 +375,7 @@ class Distances {
   const Scratch<double, 16> norms_, inverses_;       // [views]
   const Scratch<int64_t, 16> twins_;                 // [views] the first view known to equal this one
   const Scratch<bool, 16> norm_is_exact_;            // [views]
-  const Scratch<Doubles, 21> columns_;               // [sums] of a vector of points
+  const Scratch<Doubles, kFewSums> columns_;         // [sums] of a vector of points
   const Scratch<double, 8 * 15> rows_of_distances_;  // [points of a vector, pairs]
   const Scratch<NumberedPair, 64> open_;             // [pairs] those that still need a look at their elements
   const Scratch<double, 64> squares_;                // [pairs] of them

@@ -40,8 +40,7 @@ template <int count>
 void add_sizes(const double* a, const double* b, int64_t stride, int64_t n, double* sums) {
   constexpr int lanes = Lanes<double>::count;
   const typename Lanes<double>::Bits size = (typename Lanes<double>::Bits{} - 1) >> 1;  // all bits but the sign
-  Vec<double> sum[count][2];  // two: a sum waits 4 cycles for itself
-  each<count>([&](auto p) MEMKERN_INLINE { sum[p][0] = sum[p][1] = Vec<double>{}; });
+  Vec<double> sum[count][2] = {};  // two: a sum waits 4 cycles for itself
   for (int64_t e = 0; e < n; e += 2 * lanes)
     each<2>([&](auto v) MEMKERN_INLINE {
       const Vec<double> left = load(a + e + v * lanes);

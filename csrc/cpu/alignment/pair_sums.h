@@ -141,7 +141,7 @@ class PairSums {
   const ViewProducer* const producer_;  // makes each chunk before it is read, where it finds it in L1
   const int64_t last_dim_;              // of those in memory, which go round; or all bits
   const int64_t pairs_;
-  const Scratch<Vec<A>, 8 * 21> slots_;  // points_at_once() of 21 sums
+  const Scratch<Vec<A>, 8 * kFewSums> slots_;  // points_at_once()
   const Scratch<T, 8 * kGroup<T>> tail_;
   const Scratch<A, 34 * kGroup<T>> view_sum_;  // with a vector before and after
   std::optional<PairPanels<A>> panels_;

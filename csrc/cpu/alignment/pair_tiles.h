@@ -64,8 +64,7 @@ template <int rows, int cols, class A>
 [[gnu::noinline]] void add_tile(const A* a, const A* b, int64_t stride, int64_t n, Slots<A> slots, const Ahead& ahead_a,
                                 const Ahead& ahead_b) {
   constexpr int lanes = Lanes<A>::count;
-  Vec<A> sum[rows][cols];
-  each<rows>([&](auto i) MEMKERN_INLINE { each<cols>([&](auto j) MEMKERN_INLINE { sum[i][j] = Vec<A>{}; }); });
+  Vec<A> sum[rows][cols] = {};
   for (int64_t d = 0; d < n;) {
     prefetch_rows<rows>(ahead_a, d);
     prefetch_rows<cols>(ahead_b, d);
@@ -150,10 +149,7 @@ template <int views, DiagonalWork work, class Source>
   constexpr int groups = sets > columns ? sets / columns : 1;  // per step of the loop
   [[maybe_unused]] A* const view_sum = outputs.view_sum;
   [[maybe_unused]] const bool more = views > 2 && outputs.more;  // two views are all there are
-  Vec<A> sum[sets][views][views];
-  each<sets>([&](auto s) MEMKERN_INLINE {
-    each<views * views>([&](auto k) MEMKERN_INLINE { sum[s][k / views][k % views] = Vec<A>{}; });
-  });
+  Vec<A> sum[sets][views][views] = {};
 
   const auto add_group = [&](int64_t d, auto first_set) MEMKERN_INLINE {
     constexpr int first = decltype(first_set)::value;
@@ -208,9 +204,7 @@ template <int views, class T>
   using A = Wide<T>;
   constexpr int columns = kColumns<T>;
   constexpr int sets = views >= 4 ? 1 : columns;
-  Vec<A> pair_sum[sets][views], norm_sum[sets][views];
-  each<sets * views>(
-      [&](auto k) MEMKERN_INLINE { pair_sum[k / views][k % views] = norm_sum[k / views][k % views] = Vec<A>{}; });
+  Vec<A> pair_sum[sets][views] = {}, norm_sum[sets][views] = {};
   for (int64_t d = 0; d < n; d += kGroup<T>) {
     Vec<A> first[columns], view[views][columns];
     load_group(anchor + d, first);

@@ -20,11 +20,8 @@ template <int count>
 [[gnu::noinline]] void add_squares(const float* a, const float* const* b, const float* scale, int64_t n, double* sums) {
   constexpr int lanes = Lanes<float>::count,
                 sets = count == 1 ? 4 : 2;  // two at least: a sum waits 4 cycles for itself
-  Vec<float> sum[count][sets], factor[count];
-  each<count>([&](auto p) MEMKERN_INLINE {
-    factor[p] = broadcast(scale[p]);
-    each<sets>([&](auto s) MEMKERN_INLINE { sum[p][s] = Vec<float>{}; });
-  });
+  Vec<float> sum[count][sets] = {}, factor[count];
+  each<count>([&](auto p) MEMKERN_INLINE { factor[p] = broadcast(scale[p]); });
   for (int64_t e = 0; e < n; e += 4 * lanes)
     each<4>([&](auto vector) MEMKERN_INLINE {
       constexpr int v = decltype(vector)::value;

@@ -12,8 +12,13 @@
 #include <arm_neon.h>
 #endif
 
-// Attribute of a lambda whose body becomes part of its caller.
+// Attribute of a lambda whose body becomes part of its caller. Not where nothing is optimized, as under sanitizers:
+// compiling would take twice as long.
+#if defined(__OPTIMIZE__)
 #define MEMKERN_INLINE __attribute__((always_inline))
+#else
+#define MEMKERN_INLINE
+#endif
 
 namespace memkern {
 namespace MEMKERN_ISA {
@@ -82,7 +87,7 @@ inline Vec<A> broadcast(A a) {
 // ---- loops of a compiled number of steps ----------------------------------------------------------------------------
 
 template <class Step, int... I>
-[[gnu::always_inline]] inline void each_of(const Step& step, std::integer_sequence<int, I...>) {
+MEMKERN_INLINE inline void each_of(const Step& step, std::integer_sequence<int, I...>) {
   (step(std::integral_constant<int, I>{}), ...);
 }
 
@@ -90,7 +95,7 @@ template <class Step, int... I>
 // compiler unrolls may not, because it does so after it has decided what lies in memory (GCC 12 at -O2: twice the
 // time).
 template <int count, class Step>
-[[gnu::always_inline]] inline void each(const Step& step) {
+MEMKERN_INLINE inline void each(const Step& step) {
   each_of(step, std::make_integer_sequence<int, count>{});
 }
 
