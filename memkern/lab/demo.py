@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -149,18 +150,18 @@ def _show(run: Run, log: Callable[[str], None]) -> None:
     for sentence in (*found.sentences, *(f"{finding}." for finding in findings)):
         log(f"  {sentence}")
     samples, classes = run.samples, run.manifest.data.classes or ()
-    columns = ("id", "label", "sslmem", "se", "q")
+    columns = ("id", "label", "sslmem", "se", "se_views", "q")
     rows = zip(*(samples[name].to_pylist() for name in columns), strict=True)
     called = [row for row, memorized in zip(rows, samples["memorized"].to_pylist(), strict=True) if memorized]
     if called:
         log(f"\nThe {min(SHOWN, len(called))} surest (q: false-discovery rate of a list that ends with the image):\n")
-        for line in _table(sorted(called, key=lambda row: (row[4], -row[2]))[:SHOWN], classes):
+        for line in _table(sorted(called, key=lambda row: (row[-1], -row[2]))[:SHOWN], classes):
             log(f"  {line}")
     log(f"\nReport, with pictures: {run.folder / REPORT}")
     log("Your own encoder: memkern audit ENCODER --weights F --reference G --data DIR --groups FILE --out RUN")
 
 
-def _table(rows: Iterable[tuple[str, int, float, float, float]], classes: Iterable[str]) -> Iterable[str]:
+def _table(rows: Iterable[tuple[str, int, float, float, float, float]], classes: Iterable[str]) -> Iterable[str]:
     names = list(classes)
-    for name, label, score, error, q in rows:
-        yield f"image {name:>4}  {names[label]:<12} SSLMem {score:+.3f} ± {error:.3f}  q = {q:.2g}"
+    for name, label, score, se, se_views, q in rows:  # ± as in the report: of trainings and of views
+        yield f"image {name:>4}  {names[label]:<12} SSLMem {score:+.3f} ± {math.hypot(se, se_views):.3f}  q = {q:.2g}"

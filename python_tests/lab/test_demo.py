@@ -50,9 +50,9 @@ def test_a_demo_is_an_audit_of_a_family(
 
 
 def test_the_images_that_are_called_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [("12", 1, 0.25, 0.0312, 1e-5), ("7", 0, 0.1, 0.02, 0.04)]
+    rows = [("12", 1, 0.25, 0.03, 0.04, 1e-5), ("7", 0, 0.1, 0.02, 0.0, 0.04)]
     assert list(demo._table(rows, ("bag", "boot"))) == [
-        "image   12  boot         SSLMem +0.250 ± 0.031  q = 1e-05",
+        "image   12  boot         SSLMem +0.250 ± 0.050  q = 1e-05",
         "image    7  bag          SSLMem +0.100 ± 0.020  q = 0.04",
     ]
 
